@@ -1,0 +1,59 @@
+"""Mesh: vertex positions and faces as one frozen value. Vertex order is identity and never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.mesh.topology import triangulate
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A polygon mesh.
+
+    vertices: (V, 3) float64 or float32, millimetres, right-handed, y up.
+    faces: (F, 3) or (F, 4) int64; in a mixed mesh a triangle is a row of four whose last entry is -1.
+
+    Raises InputError for wrong shapes, non-finite positions, or indices outside 0..V-1.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+
+    def __post_init__(self) -> None:
+        vertices = np.asarray(self.vertices)
+        faces = np.asarray(self.faces)
+        if vertices.ndim != 2 or vertices.shape[1] != 3:
+            raise InputError(f"mesh vertices: expected shape (V, 3), got {vertices.shape}")
+        if not np.issubdtype(vertices.dtype, np.floating):
+            vertices = vertices.astype(np.float64)
+        if faces.size == 0:
+            faces = faces.reshape(0, 3)
+        if faces.ndim != 2 or faces.shape[1] not in (3, 4) or not np.issubdtype(faces.dtype, np.integer):
+            raise InputError(f"mesh faces: expected integers of shape (F, 3) or (F, 4), got {faces.dtype} {faces.shape}")
+        bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
+        if len(bad):
+            raise InputError(f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex {bad[0]}")
+        lowest = faces[:, :3].min(initial=0)
+        if faces.shape[1] == 4:
+            lowest = min(lowest, faces[:, 3].min(initial=0) + 1)
+        if lowest < 0 or faces.max(initial=-1) >= len(vertices):
+            raise InputError(f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}")
+        for name, value in (("vertices", vertices), ("faces", faces.astype(np.int64))):
+            value = value.view()
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    @property
+    def triangles(self) -> np.ndarray:
+        """(T, 3) faces with every quad split along its shorter diagonal."""
+        return triangulate(self.faces, self.vertices)
+
+    def moved(self, vertices: np.ndarray) -> Mesh:
+        """The same topology with other positions (V, 3) mm."""
+        if vertices.shape != self.vertices.shape:
+            raise InputError(f"vertices: expected {self.vertices.shape} to match the topology, got {vertices.shape}")
+        return Mesh(vertices, self.faces)

@@ -1,0 +1,136 @@
+"""Template: the topology that all meshes of a class share, with what is known about its vertices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.files import content_hash, read_npz, write_npz
+from morphable.mesh.mesh import Mesh
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """The shared topology of a shape class.
+
+    mesh: the reference shape, millimetres.
+    name: what the class is called, "hand".
+    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so seams survive; or None.
+    regions, region_names: (V,) region number of each vertex, disjoint and covering, and the R names; or None and ().
+    control_vertices: for every region the vertices that act as its handles; () where none are known.
+    landmarks: (K,) vertex indices of named or conventional landmarks; empty where none are known.
+    mirror: (V,) the vertex that mirrors each vertex across x = 0; or None.
+    masks: named vertex subsets, (V,) bool each, e.g. {"face": ...}; evaluation reports errors on each.
+    rigid: (K,) vertices that do not move with expression or pose, used for alignment; or None.
+
+    Raises InputError where a field does not fit the mesh.
+    """
+
+    mesh: Mesh
+    name: str = "template"
+    uv: np.ndarray | None = None
+    uv_faces: np.ndarray | None = None
+    regions: np.ndarray | None = None
+    region_names: tuple[str, ...] = ()
+    control_vertices: tuple[np.ndarray, ...] = ()
+    landmarks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    mirror: np.ndarray | None = None
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rigid: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        count = self.n_vertices
+        if self.regions is not None:
+            self._check_regions(self.regions)
+        for name, indices in (("landmarks", self.landmarks), ("mirror", self.mirror), ("rigid", self.rigid)):
+            if indices is not None and len(indices) and not (0 <= indices.min() and indices.max() < count):
+                raise InputError(f"template {name}: vertex indices must lie in 0..{count - 1}")
+        if self.mirror is not None and not np.array_equal(self.mirror[self.mirror], np.arange(count)):
+            raise InputError("template mirror: mirroring twice must give back every vertex")
+        for name, mask in self.masks.items():
+            if mask.shape != (count,) or mask.dtype != bool:
+                raise InputError(f"template mask {name!r}: expected ({count},) bool, got {mask.shape} {mask.dtype}")
+        if (self.uv is None) != (self.uv_faces is None):
+            raise InputError("template: uv and uv_faces come together")
+        if self.uv_faces is not None and self.uv_faces.shape != self.mesh.faces.shape:
+            raise InputError(f"template uv_faces: expected {self.mesh.faces.shape}, got {self.uv_faces.shape}")
+
+    def _check_regions(self, regions: np.ndarray) -> None:
+        if regions.shape != (self.n_vertices,):
+            raise InputError(f"template regions: expected one number per vertex ({self.n_vertices}), got {regions.shape}")
+        names = len(self.region_names)
+        if not np.array_equal(np.unique(regions), np.arange(names)):
+            raise InputError(f"template regions: expected the numbers 0..{names - 1}, each used, got {np.unique(regions)}")
+        for region, control in enumerate(self.control_vertices):
+            if len(control) and not (regions[control] == region).all():
+                raise InputError(f"template control vertices of {self.region_names[region]!r} must lie in that region")
+
+    @property
+    def n_vertices(self) -> int:
+        return len(self.mesh.vertices)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the topology: 16 hexadecimal digits over the vertex count and the faces."""
+        return content_hash(str(self.n_vertices), self.mesh.faces)[:16]
+
+    def region(self, name: str) -> np.ndarray:
+        """Vertex indices of a region; InputError lists the known names otherwise."""
+        if self.regions is None or name not in self.region_names:
+            known = ", ".join(self.region_names) or "none"
+            raise InputError(f"region {name!r}: not in this template, which has {known}")
+        return np.flatnonzero(self.regions == self.region_names.index(name))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as plain arrays, the content of template.npz."""
+        arrays: dict[str, np.ndarray] = {
+            "name": np.array(self.name),
+            "vertices": np.asarray(self.mesh.vertices, np.float32),
+            "faces": self.mesh.faces.astype(np.int32),
+            "landmarks": self.landmarks.astype(np.int32),
+        }
+        optional = {"uv": self.uv, "uv_faces": self.uv_faces, "regions": self.regions}
+        optional |= {"mirror": self.mirror, "rigid": self.rigid}
+        arrays |= {key: value for key, value in optional.items() if value is not None}
+        if self.region_names:
+            arrays["region_names"] = np.array(self.region_names)
+        arrays |= {f"control_vertices/{i}": np.asarray(c, np.int32) for i, c in enumerate(self.control_vertices)}
+        return arrays | {f"masks/{key}": value for key, value in self.masks.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str = "template") -> Template:
+        """The inverse of `to_arrays`; keys it does not know are left alone. `name` is for error messages."""
+        missing = {"vertices", "faces"} - arrays.keys()
+        if missing:
+            raise InputError(f"{name}: not a template, it lacks {', '.join(sorted(missing))}")
+
+        def index(key: str) -> np.ndarray | None:
+            return arrays[key].astype(np.int64) if key in arrays else None
+
+        controls = sorted((k for k in arrays if k.startswith("control_vertices/")), key=lambda k: int(k.split("/")[1]))
+        landmarks = index("landmarks")
+        return cls(
+            mesh=Mesh(arrays["vertices"], arrays["faces"].astype(np.int64)),
+            name=str(arrays.get("name", "template")),
+            uv=arrays.get("uv"),
+            uv_faces=index("uv_faces"),
+            regions=index("regions"),
+            region_names=tuple(str(n) for n in arrays.get("region_names", ())),
+            control_vertices=tuple(arrays[k].astype(np.int64) for k in controls),
+            landmarks=landmarks if landmarks is not None else np.zeros(0, np.int64),
+            mirror=index("mirror"),
+            masks={k.removeprefix("masks/"): v for k, v in arrays.items() if k.startswith("masks/")},
+            rigid=index("rigid"),
+        )
+
+    def save(self, path: Path) -> None:
+        write_npz(path, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: Path) -> Template:
+        return cls.from_arrays(read_npz(path), str(path))
