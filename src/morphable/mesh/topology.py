@@ -47,7 +47,8 @@ def half_edges(faces: np.ndarray) -> np.ndarray:
     quad = d >= 0
     third = np.stack([c, np.where(quad, d, a)], 1)
     sides = np.stack([np.stack([a, b], 1), np.stack([b, c], 1), third, np.stack([d, a], 1)], 1)
-    keep = np.stack([np.ones((len(faces), 3), bool).T[0]] * 3 + [quad], 1)
+    keep = np.ones(sides.shape[:2], bool)
+    keep[:, 3] = quad
     return sides[keep]
 
 

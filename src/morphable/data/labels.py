@@ -1,0 +1,96 @@
+"""LabelTable: one typed column per label, one row per mesh; what labels.csv holds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.files import atomic_path
+
+TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
+"""Columns that stay text even where every value looks like a number: "007" is a name."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels of N meshes: name -> (N,) array of text, int64 or float64.
+
+    Standard columns: `subject`, `expression`, `sequence` (text, "" = not known), `level` (0..1), `frame`,
+    `neutral` (row of the same subject's neutral mesh, -1 = none). Others are free.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    count: int
+
+    def __post_init__(self) -> None:
+        for name, column in self.columns.items():
+            if column.shape != (self.count,):
+                raise InputError(f"label column {name!r}: expected {self.count} values, got {column.shape}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            known = ", ".join(self.columns) or "none"
+            raise InputError(f"labels: there is no column {name!r}; the columns are {known}")
+        return self.columns[name]
+
+    def take(self, rows: np.ndarray) -> LabelTable:
+        return LabelTable({name: column[rows] for name, column in self.columns.items()}, len(rows))
+
+    def classes(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """(N,) class numbers of a text column in sorted order of its names, -1 where empty, and the names."""
+        column = self[name].astype(str)
+        names = sorted(set(column.tolist()) - {""})
+        lookup = {text: number for number, text in enumerate(names)} | {"": -1}
+        return np.array([lookup[text] for text in column.tolist()], np.int64), names
+
+    def write(self, path: Path) -> None:
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["row", *self.columns])
+            columns = [column.tolist() for column in self.columns.values()]
+            writer.writerows([row, *values] for row, values in enumerate(zip(*columns, strict=True)))
+
+    @classmethod
+    def read(cls, path: Path) -> LabelTable:
+        """Read a CSV with a header line; a leading `row` column is a convenience for people and is not kept."""
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+        if not header:
+            raise InputError(f"{path}: is empty, expected a header line")
+        for number, row in enumerate(rows, start=2):
+            if len(row) != len(header):
+                raise InputError(f"{path}, line {number}: expected {len(header)} values, got {len(row)}")
+        table = {name: typed(name, [row[i] for row in rows]) for i, name in enumerate(header)}
+        table.pop("row", None)
+        return cls(table, len(rows))
+
+
+def typed(name: str, values: Sequence[str]) -> np.ndarray:
+    """Texts as int64 where all are whole numbers, float64 where all are numbers (empty = nan), else text.
+
+    >>> typed("frame", ["1", "2"]).dtype.kind, typed("level", ["0.5", ""]).dtype.kind, typed("subject", ["007"]).dtype.kind
+    ('i', 'f', 'U')
+    """
+    if name not in TEXT_COLUMNS and values:
+        try:
+            return np.array([int(value) for value in values], np.int64)
+        except ValueError:
+            pass
+        try:
+            return np.array([float(value) if value else np.nan for value in values], np.float64)
+        except ValueError:
+            pass
+    return np.array(list(values), dtype=str) if values else np.zeros(0, "U1")

@@ -1,0 +1,28 @@
+"""MeshSource: what a data source hands over, ready to be written as a dataset folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from morphable.data.labels import LabelTable
+from morphable.mesh.template import Template
+
+
+@dataclass(frozen=True, eq=False)
+class MeshSource:
+    """Registered meshes of one template, produced in blocks so that no set has to fit into memory.
+
+    template: the shared topology.
+    labels: N rows.
+    blocks: calling it starts a fresh pass over the meshes: arrays (n, V, 3) float32 mm, in row order.
+    info: `source`, `licence`, `unit` (the unit it came in) and whatever else tells where the data is from.
+    """
+
+    template: Template
+    labels: LabelTable
+    blocks: Callable[[], Iterator[np.ndarray]]
+    info: Mapping[str, Any]

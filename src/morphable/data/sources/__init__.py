@@ -1,0 +1,1 @@
+"""Sources: where registered meshes come from, made or imported. Each gives a `MeshSource`."""
