@@ -1,0 +1,107 @@
+"""How far points lie from a triangle surface, and where on it they are nearest (libigl finds the triangle)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import igl
+import numpy as np
+
+from morphable.errors import InputError
+
+_SIDES = ((0, 1), (1, 2), (2, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class ClosestPoints:
+    """The nearest place on a surface for each of P points.
+
+    face: (P,) row of the triangle the place lies in.
+    barycentric: (P, 3) weights of that triangle's corners, none negative, each row sums to one.
+    distance: (P,) from the point to that place, in the unit of the vertices.
+    """
+
+    face: np.ndarray
+    barycentric: np.ndarray
+    distance: np.ndarray
+
+
+def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> ClosestPoints:
+    """Nearest place on the surface (V, 3), (T, 3) for each of the points (P, 3); degenerate triangles do no harm.
+
+    Raises InputError where there is no triangle, or a point or vertex is not finite.
+    """
+    points, vertices, triangles = _checked(points, vertices, triangles)
+    face = igl.point_mesh_squared_distance(points, vertices, triangles)[1]
+    corners = vertices[triangles[face]]
+    weights = _candidate_weights(points, corners)
+    places = np.einsum("kpc,pcx->kpx", weights, corners)
+    distance = np.linalg.norm(places - points, axis=2)
+    best = np.argmin(distance, axis=0)
+    row = np.arange(len(points))
+    return ClosestPoints(face, weights[best, row], distance[best, row])
+
+
+def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(P,) distance of each point (P, 3) to the surface (V, 3), (T, 3), in the unit of the vertices.
+
+    Raises InputError where there is no triangle, or a point or vertex is not finite.
+    """
+    points, vertices, triangles = _checked(points, vertices, triangles)
+    squared = igl.point_mesh_squared_distance(points, vertices, triangles)[0]
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def surface_distance(vertices_a: np.ndarray, vertices_b: np.ndarray, triangles: np.ndarray) -> float:
+    """Mean vertex-to-surface distance between two shapes (V, 3) of one topology, averaged over both directions.
+
+    Vertices that no triangle uses lie on neither surface and are left out. Raises InputError as `point_to_surface`.
+    """
+    used = np.unique(triangles)
+    forth = point_to_surface(vertices_a[used], vertices_b, triangles).mean()
+    back = point_to_surface(vertices_b[used], vertices_a, triangles).mean()
+    return float(forth + back) / 2
+
+
+def _checked(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, ...]:
+    if len(triangles) == 0:
+        raise InputError("surface: expected at least one triangle, got none")
+    for name, value in (("points", points), ("vertices", vertices), ("triangles", triangles)):
+        if value.ndim != 2 or value.shape[1] != 3:
+            raise InputError(f"surface {name}: expected shape (n, 3), got {value.shape}")
+        if not np.isfinite(value).all():
+            raise InputError(f"surface {name}: expected finite numbers, got NaN or infinity")
+    if triangles.min() < 0 or triangles.max() >= len(vertices):
+        raise InputError(f"surface triangles: indices must lie in 0..{len(vertices) - 1}")
+    exact = np.float64
+    return (
+        np.ascontiguousarray(points, exact),
+        np.ascontiguousarray(vertices, exact),
+        np.ascontiguousarray(triangles, np.int64),
+    )
+
+
+def _candidate_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """(4, P, 3) valid corner weights: the nearest place on each of the three sides, and the foot of the perpendicular.
+
+    The nearest place of the triangle is always among the four, and each is inside by construction, so taking the
+    nearest needs no case analysis and no tolerance. Where the foot falls outside (or the triangle has no area) the
+    first side stands in for it.
+    """
+    weights = np.zeros((4, len(points), 3))
+    for side, (i, j) in enumerate(_SIDES):
+        along = corners[:, j] - corners[:, i]
+        length2 = np.einsum("px,px->p", along, along)
+        dot = np.einsum("px,px->p", points - corners[:, i], along)
+        share = np.clip(dot / np.where(length2 > 0, length2, 1), 0, 1)
+        weights[side, :, i], weights[side, :, j] = 1 - share, share
+    ab, ac, ap = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
+    normal = np.cross(ab, ac)
+    area2 = np.einsum("px,px->p", normal, normal)
+    safe = np.where(area2 > 0, area2, 1)
+    b = np.einsum("px,px->p", np.cross(ap, ac), normal) / safe
+    c = np.einsum("px,px->p", np.cross(ab, ap), normal) / safe
+    foot = np.stack([1 - b - c, b, c], axis=1)
+    inside = (area2 > 0) & (foot >= 0).all(axis=1)
+    weights[3] = np.where(inside[:, None], foot, weights[0])
+    return weights
