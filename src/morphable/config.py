@@ -1,0 +1,92 @@
+"""Configurations: small frozen dataclasses, changed by `key=value` texts or TOML tables, never by guessing."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from morphable.errors import InputError
+
+Config = TypeVar("Config")
+
+
+def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    """`config` with fields replaced; texts are read as the field's type.
+
+    Raises InputError, naming `where`.key, for an unknown key or a value that the field's type does not take.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Example:
+    ...     rate: float = 0.1
+    >>> changed(Example(), {"rate": "1e-3"}, "train")
+    Example(rate=0.001)
+    """
+    hints = typing.get_type_hints(type(config))
+    known = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    replaced = {}
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{where}.{key}: {_unknown(key, known)}")
+        replaced[key] = convert(value, hints[key], f"{where}.{key}")
+    return dataclasses.replace(config, **replaced)  # type: ignore[type-var]
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    return f"there is no such setting; {hint}"
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """`value`, possibly a text from the command line, as the annotated type; InputError where it does not fit."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return convert(value, next(a for a in arguments if a is not type(None)), where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise InputError(f"{where}: expected one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin is tuple:
+        items = [item for item in value.split(",") if item] if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            raise InputError(f"{where}: expected a list, got {value!r}")
+        return tuple(convert(item, arguments[0], where) for item in items)
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
+        raise InputError(f"{where}: expected true or false, got {value!r}")
+    if hint in (int, float, str):
+        try:
+            if isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer()):
+                raise ValueError
+            return hint(value)
+        except (TypeError, ValueError):
+            kind = {int: "a whole number", float: "a number", str: "a text"}[hint]
+            raise InputError(f"{where}: expected {kind}, got {value!r}") from None
+    raise TypeError(f"{where}: a configuration field cannot be of type {hint}")
+
+
+def as_table(config: Any) -> dict[str, Any]:
+    """The fields as a TOML- and JSON-ready table; fields that are None are left out."""
+    table = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items() if value is not None}
+
+
+def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, str]]:
+    """`["train.epochs=3", "model.filters=wider"]` as `{"train": {"epochs": "3"}, "model": {"filters": "wider"}}`."""
+    tables: dict[str, dict[str, str]] = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        table, dot, key = path.partition(".")
+        if not (equals and dot and key) or table not in ("model", "train"):
+            raise InputError(f"--set {setting}: expected model.KEY=VALUE or train.KEY=VALUE")
+        tables.setdefault(table, {})[key] = value
+    return tables

@@ -1,0 +1,208 @@
+"""MeshDataset: shapes (N, V, 3) mm on one template with a label table, memory-mapped from a dataset folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphable.data.labels import LabelTable
+from morphable.data.source import MeshSource
+from morphable.data.splits import Split, make_splits
+from morphable.errors import InputError
+from morphable.files import atomic_folder, read_json, write_json
+from morphable.mesh.template import Template
+
+FORMAT_VERSION = 1
+SHARD_BYTES = 4 * 1024**3
+"""A vertex file grows to at most this size; larger sets are cut into several."""
+
+
+class MeshStack:
+    """Vertices (N, V, 3) float32 mm, read-only, kept in one or more memory-mapped arrays.
+
+    `stack[i]` is one mesh, `stack[rows]` or `stack[a:b]` an array of meshes, copied; `len`, `shape` as for an array.
+    """
+
+    def __init__(self, shards: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
+        self._shards = list(shards)
+        self._starts = np.cumsum([0] + [len(shard) for shard in shards])
+        self._rows = np.arange(self._starts[-1]) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (len(self), *self._shards[0].shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * 4
+
+    def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
+        rows = np.atleast_1d(self._rows[index])
+        if len(self._shards) == 1:
+            meshes = np.asarray(self._shards[0][rows])
+        else:
+            meshes = np.empty((len(rows), *self.shape[1:]), np.float32)
+            shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+            for shard in np.unique(shard_of):
+                here = shard_of == shard
+                meshes[here] = self._shards[shard][rows[here] - self._starts[shard]]
+        return meshes[0] if isinstance(index, (int, np.integer)) else meshes
+
+    def select(self, rows: np.ndarray) -> MeshStack:
+        return MeshStack(self._shards, self._rows[rows])
+
+    def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
+        """The meshes in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+
+@dataclass(frozen=True, eq=False)
+class MeshDataset:
+    """Registered meshes: `vertices` (N, V, 3) mm, `labels` (N rows), the `template`, and `info` from dataset.json.
+
+    `rows` are the row numbers in the folder, so that a selection still knows where it comes from.
+    """
+
+    template: Template
+    vertices: MeshStack
+    labels: LabelTable
+    info: Mapping[str, Any]
+    path: Path
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.vertices)
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> MeshDataset:
+        """The dataset of these rows (numbers within this dataset), in this order."""
+        rows = np.asarray(rows, np.int64)
+        vertices, labels = self.vertices.select(rows), self.labels.take(rows)
+        return replace(self, vertices=vertices, labels=labels, rows=self.rows[rows])
+
+    def split(self, name: str) -> Split:
+        """The named split; InputError lists the known ones."""
+        return Split.read(self.path / "splits" / f"{name}.json", len(self))
+
+    @property
+    def split_names(self) -> list[str]:
+        return sorted(path.stem for path in (self.path / "splits").glob("*.json"))
+
+    def part(self, split: str, part: str) -> MeshDataset:
+        """The train, val or test meshes of a split; InputError where there are none."""
+        rows = self.split(split).part(part)
+        if not len(rows):
+            raise InputError(f"{self.path}: split {split!r} has no {part} mesh")
+        return self.select(rows)
+
+    def default_split(self) -> str:
+        """`subject`, or `frames` where there are fewer than 20 subjects to keep apart."""
+        names = self.split_names
+        subjects = len(self.labels.classes("subject")[1]) if "subject" in self.labels else 0
+        preferred = "subject" if subjects >= 20 and "subject" in names else "frames"
+        if preferred in names or names:
+            return preferred if preferred in names else names[0]
+        raise InputError(f"{self.path}: the dataset has no split; a set needs at least three meshes to be split")
+
+    def neutral_rows(self) -> np.ndarray:
+        """(N,) row within this dataset of each mesh's neutral mesh, -1 where it is not known or not selected."""
+        if "neutral" not in self.labels:
+            return np.full(len(self), -1)
+        position = {int(row): number for number, row in enumerate(self.rows)}
+        return np.array([position.get(int(row), -1) for row in self.labels["neutral"]], np.int64)
+
+
+def load_dataset(path: Path) -> MeshDataset:
+    """Open a dataset folder. Raises InputError, naming the file, where anything is missing, damaged or inconsistent."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such dataset folder")
+    if not (path / "dataset.json").exists():
+        raise InputError(f"{path}: not a dataset folder, it has no dataset.json (make one with `morphable data make`)")
+    info = read_json(path / "dataset.json")
+    if info.get("format_version") != FORMAT_VERSION:
+        found = info.get("format_version")
+        raise InputError(f"{path / 'dataset.json'}: expected format version {FORMAT_VERSION}, got {found}")
+    template = Template.load(path / "template.npz")
+    shards = [_map_vertices(path / name, template) for name in info["vertex_files"]]
+    vertices = MeshStack(shards)
+    labels = LabelTable.read(path / "labels.csv")
+    if not len(vertices) == labels.count == info["meshes"]:
+        counts = f"{info['meshes']} meshes in dataset.json, {len(vertices)} in the vertex file, {labels.count} labels"
+        raise InputError(f"{path}: the counts differ ({counts})")
+    return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)))
+
+
+def _map_vertices(path: Path, template: Template) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error
+    if array.ndim != 3 or array.shape[1:] != (template.n_vertices, 3) or array.dtype != np.float32:
+        expected = f"(N, {template.n_vertices}, 3) float32"
+        raise InputError(f"{path}: expected {expected} to fit template.npz, got {array.shape} {array.dtype}")
+    return array
+
+
+def write_dataset(source: MeshSource, path: Path, seed: int = 0, on_block: Any = None) -> MeshDataset:
+    """Write a source as a dataset folder, whole or not at all, with the splits its labels allow.
+
+    on_block: called with the number of meshes written so far, for a progress bar.
+    Raises InputError where `path` exists, or a mesh has the wrong vertex count or a value that is not finite.
+    """
+    with atomic_folder(path) as folder:
+        names, digest = _write_vertices(source, folder, on_block)
+        source.template.save(folder / "template.npz")
+        source.labels.write(folder / "labels.csv")
+        digest.update((folder / "labels.csv").read_bytes())
+        digest.update(source.template.fingerprint.encode())
+        subjects = len(source.labels.classes("subject")[1]) if "subject" in source.labels else 0
+        counts = {"meshes": source.labels.count, "vertices": source.template.n_vertices, "subjects": subjects}
+        header = {"format_version": FORMAT_VERSION, "template": source.template.fingerprint, "vertex_files": names}
+        content = {"content_hash": digest.hexdigest()}
+        write_json(folder / "dataset.json", header | counts | content | json.loads(json.dumps(dict(source.info))))
+        for name, split in make_splits(source.labels, seed).items():
+            split.write(folder / "splits" / f"{name}.json")
+    return load_dataset(path)
+
+
+def _write_vertices(source: MeshSource, folder: Path, on_block: Any) -> tuple[list[str], Any]:
+    count, n_vertices = source.labels.count, source.template.n_vertices
+    if count == 0:
+        raise InputError("the source has no mesh")
+    per_shard = max(1, SHARD_BYTES // (n_vertices * 12))
+    sizes = [min(per_shard, count - start) for start in range(0, count, per_shard)]
+    names = ["vertices.npy"] if len(sizes) == 1 else [f"vertices-{i:05d}.npy" for i in range(len(sizes))]
+    digest, done = hashlib.sha256(), 0
+    shards = [
+        np.lib.format.open_memmap(folder / name, "w+", np.float32, (size, n_vertices, 3))
+        for name, size in zip(names, sizes, strict=True)
+    ]
+    for block in source.blocks():
+        block = np.ascontiguousarray(block, np.float32)
+        if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
+            raise InputError(f"the source gave meshes of shape {block.shape} where ({n_vertices}, 3) x {count} were due")
+        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
+        if len(bad):
+            raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")
+        digest.update(block.tobytes())
+        for mesh in block:
+            shards[done // per_shard][done % per_shard] = mesh
+            done += 1
+        if on_block is not None:
+            on_block(done)
+    if done != count:
+        raise InputError(f"the source gave {done} meshes for {count} labels")
+    for shard in shards:
+        shard.flush()
+    return names, digest

@@ -1,0 +1,146 @@
+"""Splits: which meshes train, validate and test. Sorted, seeded, hashed, disjoint by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from morphable.data.labels import LabelTable
+from morphable.errors import InputError
+from morphable.files import content_hash, read_json, write_json
+
+PARTS = ("train", "val", "test")
+LARGEST_VALIDATION = 100
+"""A frame split validates on the last hundred training frames, as CoMA does (fewer in a small set)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of the three disjoint parts, each sorted, and the seed that drew them."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    seed: int = 0
+
+    @property
+    def hash(self) -> str:
+        return content_hash(*(self.part(name).astype(np.int64) for name in PARTS))[:16]
+
+    def part(self, name: str) -> np.ndarray:
+        if name not in PARTS:
+            raise InputError(f"split part {name!r}: expected one of {', '.join(PARTS)}")
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def write(self, path: Path) -> None:
+        rows = {name: self.part(name).tolist() for name in PARTS}
+        write_json(path, rows | {"seed": self.seed, "hash": self.hash})
+
+    @classmethod
+    def read(cls, path: Path, count: int) -> Split:
+        """Read and check: every row within 0..count-1, in one part only, and the hash as written."""
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+            raise InputError(f"{path.parent.parent}: there is no split {path.stem!r}; the splits are {known}")
+        value = read_json(path)
+        try:
+            split = cls(*(np.array(sorted(value[name]), np.int64) for name in PARTS), seed=int(value["seed"]))
+            stored = str(value["hash"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a split file ({error})") from error
+        rows = np.concatenate([split.train, split.val, split.test])
+        if len(rows) and (rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)):
+            raise InputError(f"{path}: rows must lie in 0..{count - 1} and in one part only")
+        if stored != split.hash:
+            raise InputError(f"{path}: the rows do not match their hash, the file was changed by hand")
+        return split
+
+
+def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
+    """Every split that the labels allow: `frames`, `frames-deep3dmm`, `subject`, `expression-LABEL`."""
+    splits = {}
+    if labels.count >= 3:
+        splits["frames"] = frame_split(labels, seed)
+    if labels.count >= 21:
+        splits["frames-deep3dmm"] = frame_split(labels, seed, deep3dmm=True)
+    if "subject" in labels and len(labels.classes("subject")[1]) >= 3:
+        splits["subject"] = subject_split(labels, seed)
+    if "expression" in labels:
+        names = [name for name in labels.classes("expression")[1] if name != "neutral"]
+        if len(names) >= 2:
+            splits |= {f"expression-{_file_name(name)}": expression_split(labels, name, seed) for name in names}
+    return splits
+
+
+def _file_name(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+
+
+def sorted_rows(labels: LabelTable) -> np.ndarray:
+    """Row numbers sorted by (subject, expression, sequence, frame): the order that frame splits count in."""
+    keys = [np.arange(labels.count)]
+    if "frame" in labels:
+        keys.append(labels["frame"])
+    keys += [labels[name].astype(str) for name in ("sequence", "expression", "subject") if name in labels]
+    return np.lexsort(keys)
+
+
+def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Split:
+    """COMA's interpolation split: the first ten of every hundred sorted frames test, the last training frames validate.
+
+    `deep3dmm`: the variant of that paper's code, position modulo 100 <= 10 tests and 11..20 validates.
+    Rows that are another row's neutral mesh always train. Sets of under 200 count in proportionally smaller blocks.
+    """
+    order = sorted_rows(labels)
+    neutral = _neutral_rows(labels)
+    frames = order[~neutral[order]] if neutral.any() and not neutral.all() else order
+    period = 100 if len(frames) >= 200 else 10
+    phase = np.arange(len(frames)) % period / period
+    if deep3dmm:
+        limit = (0.1, 0.2)
+        test, val = frames[phase <= limit[0]], frames[(phase > limit[0]) & (phase <= limit[1])]
+    else:
+        test, rest = frames[phase < 0.1], frames[phase >= 0.1]
+        val = rest[len(rest) - max(1, min(LARGEST_VALIDATION, len(rest) // 10)) :]
+    return _with_rest_training(labels.count, val, test, seed)
+
+
+def subject_split(labels: LabelTable, seed: int = 0) -> Split:
+    """Unseen subjects: a tenth of the subjects tests, a tenth validates (at least one each), the others train.
+
+    Meshes without a subject train.
+    """
+    number, names = labels.classes("subject")
+    order = np.random.default_rng(seed).permutation(len(names))
+    held = max(1, round(len(names) / 10))
+    test = np.flatnonzero(np.isin(number, order[:held]))
+    val = np.flatnonzero(np.isin(number, order[held : 2 * held]))
+    return _with_rest_training(labels.count, val, test, seed)
+
+
+def expression_split(labels: LabelTable, expression: str, seed: int = 0) -> Split:
+    """COMA's extrapolation split: one expression tests, of the others' (subject, expression) groups a tenth validates."""
+    test = np.flatnonzero(labels["expression"].astype(str) == expression)
+    others = np.flatnonzero((labels["expression"].astype(str) != expression) & ~_neutral_rows(labels))
+    subject = labels["subject"].astype(str) if "subject" in labels else np.full(labels.count, "")
+    groups = np.char.add(np.char.add(subject, "\n"), labels["expression"].astype(str))[others]
+    names = np.unique(groups)
+    held = np.random.default_rng(seed).permutation(len(names))[: max(1, len(names) // 10)]
+    val = others[np.isin(groups, names[held])] if len(names) > 1 else others[:0]
+    return _with_rest_training(labels.count, val, test, seed)
+
+
+def _neutral_rows(labels: LabelTable) -> np.ndarray:
+    """(N,) True for meshes that serve as some mesh's neutral mesh."""
+    is_neutral = np.zeros(labels.count, bool)
+    if "neutral" in labels:
+        rows = labels["neutral"].astype(np.int64)
+        is_neutral[rows[rows >= 0]] = True
+    return is_neutral
+
+
+def _with_rest_training(count: int, val: np.ndarray, test: np.ndarray, seed: int) -> Split:
+    train = np.setdiff1d(np.arange(count), np.concatenate([val, test]))
+    return Split(train, np.sort(val), np.sort(test), seed)

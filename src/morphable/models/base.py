@@ -1,0 +1,124 @@
+"""MorphableModel: a distribution of shapes on a template, with named coordinates; and its two ways of learning."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.parts import Parts
+from morphable.models.prior import CodePrior
+from morphable.models.training import Batch, Progress
+
+Given = Mapping[str, Tensor]
+"""Values of pinned parts by name: (B, size) or (size,)."""
+
+
+class Shapes(Protocol):
+    """Training meshes as a model sees them: (N, V, 3) float32 mm that may be larger than memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> np.ndarray: ...
+
+
+def blocks(shapes: Shapes, size: int = 256) -> Iterator[np.ndarray]:
+    """The meshes in order, at most `size` at a time, (n, V, 3) mm."""
+    for start in range(0, len(shapes), size):
+        yield shapes[start : start + size]
+
+
+class MorphableModel(nn.Module, ABC):
+    """A 3D morphable model: codes (B, L) with named parts, shapes (B, V, 3) mm on one template.
+
+    A subclass is built as `Model(template, config, geometry)`, where `geometry` is what `Model.geometry(template,
+    config)` computed; both are saved, so that loading needs neither the dataset nor the computation.
+    """
+
+    family: str = ""
+    """The row of the MODELS table that this model was made by."""
+
+    def __init__(self, template: Template, parts: Parts, config: Any) -> None:
+        super().__init__()
+        self.template = template
+        self.parts = parts
+        self.config = config
+        self.prior = CodePrior(parts)
+        self.provenance: dict[str, Any] = {}
+
+    @classmethod
+    def geometry(cls, template: Template, config: Any) -> dict[str, np.ndarray]:
+        """Everything that the network needs to know of the template, as plain arrays; nothing by default."""
+        return {}
+
+    @abstractmethod
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`, zero where it does not name them."""
+
+    @abstractmethod
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, V, 3) mm, differentiable."""
+
+    def forward(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        """Reconstruct: (B, V, 3) mm -> (B, V, 3) mm."""
+        return self.decode(self.encode(vertices, given))
+
+    def sample(
+        self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0
+    ) -> Tensor:
+        """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`."""
+        prior = self.prior.given({name: value for name, value in given.items()}) if given else self.prior
+        return self.decode(prior.sample(n, generator, scale))
+
+    def assemble(self, free: Tensor, given: Given | None = None) -> Tensor:
+        """(B, L_free) numbers of the free parts and the pinned values as one code (B, L)."""
+        code = free.new_zeros(len(free), self.parts.size)
+        code[:, torch.from_numpy(self.parts.free).to(free.device)] = free
+        for name, value in (given or {}).items():
+            code[:, self.parts[name]] = value.to(code)
+        return code
+
+    @property
+    def units(self) -> str:
+        return "mm"
+
+    @property
+    def device(self) -> torch.device:
+        return self.prior.mean.device
+
+    def check_vertices(self, vertices: Tensor) -> None:
+        """InputError unless `vertices` is (B, V, 3) with this template's V."""
+        if vertices.ndim != 3 or vertices.shape[1:] != (self.template.n_vertices, 3):
+            expected = f"(B, {self.template.n_vertices}, 3)"
+            raise InputError(f"vertices: expected {expected}, got {tuple(vertices.shape)}")
+
+
+class EstimatedModel(MorphableModel):
+    """A model computed in closed form, or by a few alternating solves."""
+
+    @classmethod
+    @abstractmethod
+    def estimate(cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: Any) -> Self:
+        """The model of these shapes (N, V, 3) mm with labels by name, (N,) classes."""
+
+
+class TrainableModel(MorphableModel):
+    """A model that descends one objective."""
+
+    labels_used: ClassVar[tuple[str, ...]] = ()
+    """Label columns that `loss` reads."""
+
+    @abstractmethod
+    def observe(self, shapes: Shapes) -> None:
+        """Set the statistics (mean, scale, basis) from the training meshes, before the first step."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The weighted terms of the objective, which is their sum."""

@@ -1,0 +1,137 @@
+"""PCA: the linear morphable model (Blanz and Vetter 1999), exact, with codes in standard deviations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import EstimatedModel, Given, Shapes, blocks
+from morphable.models.normalise import moments
+from morphable.models.parts import Parts
+
+LARGEST_DENSE = 6000
+"""Up to this many meshes the Gram matrix is decomposed whole; above, Lanczos iterates to machine precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalBasis:
+    """mean (3V,) mm, components (K, 3V) orthonormal, deviations (K,) mm: the standard deviation along each."""
+
+    mean: np.ndarray
+    components: np.ndarray
+    deviations: np.ndarray
+
+
+def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
+    """The `rank` leading principal components of shapes (N, V, 3), exact (Gram matrix in double precision).
+
+    Components beyond N - 1 do not exist: their rows and deviations are zero.
+    """
+    count = len(shapes)
+    mean = moments(shapes)[0].ravel()
+    found = min(rank, count - 1, len(mean))
+    values, vectors = _gram_eigenpairs(shapes, mean, found)
+    keep = values > max(values.max(initial=0.0), 0.0) * 1e-14
+    components = np.zeros((rank, len(mean)))
+    deviations = np.zeros(rank)
+    product = np.zeros((found, len(mean)))
+    for start, block in _centred_blocks(shapes, mean):
+        product += vectors[start : start + len(block)].T @ block
+    norms = np.sqrt(np.where(keep, values, 1.0))
+    components[:found] = np.where(keep[:, None], product / norms[:, None], 0.0)
+    deviations[:found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
+    # The sign of a component is arbitrary: its largest entry is made positive, so that a re-run gives the same model.
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
+    return PrincipalBasis(mean, components * np.where(largest < 0, -1.0, 1.0), deviations)
+
+
+def _centred_blocks(shapes: Shapes, mean: np.ndarray) -> Any:
+    start = 0
+    for block in blocks(shapes, 512):
+        yield start, block.reshape(len(block), -1).astype(np.float64) - mean
+        start += len(block)
+
+
+def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the centred shapes."""
+    count, width = len(shapes), len(mean)
+    if rank < 1:
+        return np.zeros(0), np.zeros((count, 0))
+    if min(count, width) <= LARGEST_DENSE and count <= width:
+        gram = np.zeros((count, count))
+        for i, left in _centred_blocks(shapes, mean):
+            for j, right in _centred_blocks(shapes, mean):
+                if j <= i:
+                    gram[i : i + len(left), j : j + len(right)] = left @ right.T
+        gram = np.tril(gram) + np.tril(gram, -1).T
+        values, vectors = scipy.linalg.eigh(gram, subset_by_index=[count - rank, count - 1])
+        return values[::-1], vectors[:, ::-1]
+    if width <= LARGEST_DENSE:
+        covariance = np.zeros((width, width))
+        for _, block in _centred_blocks(shapes, mean):
+            covariance += block.T @ block
+        values, axes = scipy.linalg.eigh(covariance, subset_by_index=[width - rank, width - 1])
+    else:
+
+        def multiply(x: np.ndarray) -> np.ndarray:
+            return sum(block.T @ (block @ x) for _, block in _centred_blocks(shapes, mean))
+
+        start = np.random.default_rng(0).standard_normal(width)
+        operator = scipy.sparse.linalg.LinearOperator((width, width), matvec=multiply, dtype=np.float64)
+        values, axes = scipy.sparse.linalg.eigsh(operator, rank, v0=start, tol=1e-10)
+    values, axes = values[::-1], axes[:, ::-1]
+    scores = np.concatenate([block @ axes for _, block in _centred_blocks(shapes, mean)])
+    return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
+
+
+@dataclass(frozen=True)
+class PcaConfig:
+    latent: int = 8
+
+    def __post_init__(self) -> None:
+        if self.latent < 1:
+            raise InputError(f"latent size: expected at least 1, got {self.latent}")
+
+
+class Pca(EstimatedModel):
+    """x = mean + sum_k z_k sigma_k u_k; z is the projection in standard deviations, so its prior is N(0, I)."""
+
+    def __init__(self, template: Template, config: PcaConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        super().__init__(template, Parts.of(shape=config.latent), config)
+        width = 3 * template.n_vertices
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("components", torch.zeros(config.latent, width))
+        self.register_buffer("deviations", torch.ones(config.latent))
+        self.mean: Tensor
+        self.components: Tensor
+        self.deviations: Tensor
+
+    @classmethod
+    def estimate(
+        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: PcaConfig
+    ) -> Self:
+        model = cls(template, config, {})
+        basis = principal_basis(vertices, config.latent)
+        model.mean.copy_(torch.tensor(basis.mean))
+        model.components.copy_(torch.tensor(basis.components))
+        model.deviations.copy_(torch.tensor(basis.deviations))
+        model.prior.factor.copy_(torch.diag((model.deviations > 0).float()))
+        return model
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        projection = (vertices.flatten(1) - self.mean) @ self.components.T
+        # A component that the data does not have (fewer meshes than latents) has no coordinate.
+        return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
+
+    def decode(self, code: Tensor) -> Tensor:
+        return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))

@@ -1,0 +1,88 @@
+"""pca-mlp: a small MLP autoencoder on whitened PCA coefficients with a linear skip; the strongest cheap baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.parts import Parts
+from morphable.models.pca import principal_basis
+from morphable.models.training import Batch, Progress
+
+
+@dataclass(frozen=True)
+class PcaMlpConfig:
+    """latent: code length; rank: PCA coefficients that the network sees; width, depth: hidden layers on either side."""
+
+    latent: int = 8
+    rank: int = 128
+    width: int = 256
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "rank", "width", "depth"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+
+
+def mlp(sizes: list[int]) -> nn.Sequential:
+    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip beside it rules at first."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
+    last = layers[-2]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers[:-1])
+
+
+class PcaMlp(TrainableModel):
+    """z = A c + f(c), c' = B z + g(z), with c the whitened PCA coefficients; starts as PCA and learns the vertex error."""
+
+    def __init__(self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        super().__init__(template, Parts.of(shape=config.latent), config)
+        width, hidden = 3 * template.n_vertices, [config.width] * config.depth
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("components", torch.zeros(config.rank, width))
+        self.register_buffer("deviations", torch.ones(config.rank))
+        self.mean: Tensor
+        self.components: Tensor
+        self.deviations: Tensor
+        self.encoder_skip = nn.Linear(config.rank, config.latent, bias=False)
+        self.decoder_skip = nn.Linear(config.latent, config.rank, bias=False)
+        nn.init.eye_(self.encoder_skip.weight)
+        nn.init.eye_(self.decoder_skip.weight)
+        self.encoder = mlp([config.rank, *hidden, config.latent])
+        self.decoder = mlp([config.latent, *hidden, config.rank])
+
+    def observe(self, shapes: Shapes) -> None:
+        basis = principal_basis(shapes, self.components.shape[0])
+        self.mean.copy_(torch.tensor(basis.mean))
+        self.components.copy_(torch.tensor(basis.components))
+        self.deviations.copy_(torch.tensor(basis.deviations))
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        # A direction of vanishing variance would whiten to noise: it is scaled as if it had a thousandth of the largest.
+        scale = self.deviations.clamp(min=1e-3 * float(self.deviations[0]) + 1e-30)
+        coefficients = ((vertices.flatten(1) - self.mean) @ self.components.T) / scale
+        code: Tensor = self.encoder_skip(coefficients) + self.encoder(coefficients)
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        # The correction is learned in units of the first components, where all coordinates weigh alike in mm.
+        correction = self.decoder(code) * self.deviations[: self.config.latent].mean()
+        coefficients = self.decoder_skip(code) * self.deviations + correction
+        return (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        difference = self(batch.vertices) - batch.vertices
+        return {"vertex_error": difference.norm(dim=-1).mean()}

@@ -1,0 +1,63 @@
+"""What a model is told while it learns: Batch and Progress; and TrainConfig, how a recipe optimises it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from morphable.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """vertices (B, V, 3) mm; neutral (B, V, 3) mm or None; labels by name, (B,) int64 classes with -1 = missing."""
+
+    vertices: Tensor
+    neutral: Tensor | None = None
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """Where training stands: `epoch` from 0, `step` within the whole run, and the generator that all draws use."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    count: int
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a recipe optimises a model. `decay` multiplies the rate every `decay_every` epochs (exponential schedule)."""
+
+    epochs: int = 100
+    batch_size: int = 32
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: Literal["constant", "exponential", "cosine"] = "cosine"
+    decay: float = 0.99
+    decay_every: int = 1
+    warmup: float = 0.02
+    gradient_clip: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "decay_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "decay"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"train.warmup: expected a share of the run from 0 to below 1, got {self.warmup}")
