@@ -1,0 +1,128 @@
+"""Rigid and similarity alignment of registered shapes: least squares in closed form (Umeyama 1991; Gower 1975)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from morphable.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """x -> scale * rotation @ x + translation, one map or a batch of N with the leading axis N.
+
+    rotation: (..., 3, 3) with determinant +1; translation: (..., 3) in the unit of the vertices; scale: (...).
+    """
+
+    rotation: np.ndarray
+    translation: np.ndarray
+    scale: np.ndarray
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Move points (..., V, 3); computed in double precision, returned in the precision of `points`."""
+        turned = np.asarray(points, np.float64) @ np.swapaxes(self.rotation, -1, -2)
+        moved = self.scale[..., None, None] * turned + self.translation[..., None, :]
+        return moved.astype(points.dtype) if np.issubdtype(points.dtype, np.floating) else moved
+
+
+class Aligned(NamedTuple):
+    """Shapes (N, V, 3) brought into one frame, and their mean (V, 3)."""
+
+    shapes: np.ndarray
+    mean: np.ndarray
+
+
+def procrustes(
+    source: np.ndarray,
+    target: np.ndarray,
+    *,
+    rows: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    scale: bool = False,
+) -> Similarity:
+    """The rotation, translation and, with `scale`, size change that brings `source` nearest to `target`.
+
+    source: (V, 3), or (N, V, 3) for N maps at once; target: (V, 3) or (N, V, 3). Never a reflection.
+    rows: the vertices that count, indices or (V,) bool (all where None); weights: (V,) how much each counts.
+
+    Raises InputError where shapes do not match, or where the vertices that count lie on one line, so that the
+    rotation is not determined.
+    """
+    if source.shape[-2:] != target.shape[-2:] or source.shape[-1] != 3:
+        raise InputError(f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and {target.shape}")
+    pick = slice(None) if rows is None else rows
+    share = np.ones(source.shape[-2]) if weights is None else np.asarray(weights, np.float64)
+    if share.shape != source.shape[-2:-1] or (share < 0).any():
+        raise InputError(f"alignment weights: expected {source.shape[-2]} numbers >= 0, got shape {share.shape}")
+    return _fit(
+        np.asarray(source[..., pick, :], np.float64), np.asarray(target[..., pick, :], np.float64), share[pick], scale
+    )
+
+
+def generalized_procrustes(
+    shapes: np.ndarray,
+    *,
+    rows: np.ndarray | None = None,
+    scale: bool = False,
+    reference: np.ndarray | None = None,
+    tolerance: float = 1e-7,
+    max_rounds: int = 100,
+) -> Aligned:
+    """Bring shapes (N, V, 3) into one frame by aligning each to their evolving mean.
+
+    rows: the vertices that count, indices or (V,) bool. reference: (V, 3) the frame, the first shape where None.
+    scale: also give every shape the centroid size of the reference (fitting sizes by least squares instead would
+    shrink all shapes a little in every round).
+    Ends when the mean moves by less than `tolerance` of its size. Deterministic; keeps the precision of `shapes`.
+
+    Raises InputError as `procrustes`.
+    """
+    if shapes.ndim != 3 or shapes.shape[2] != 3 or len(shapes) == 0:
+        raise InputError(f"alignment: expected at least one shape in an array (N, V, 3), got {shapes.shape}")
+    pick = slice(None) if rows is None else rows
+    counted = np.asarray(shapes[:, pick], np.float64)
+    frame = np.asarray(shapes[0] if reference is None else reference, np.float64)[pick]
+    size = _size(frame) / _size(counted) if scale else np.ones(len(shapes))
+    counted = counted * size[:, None, None]
+    mean = frame
+    for _ in range(max_rounds):
+        moved = procrustes(counted, mean).apply(counted).mean(axis=0)
+        moved = procrustes(moved, frame).apply(moved)  # the mean must not drift away from the frame
+        change = np.sqrt(np.square(moved - mean).sum(axis=1).mean())
+        mean = moved
+        if change < tolerance * _size(frame):
+            break
+    rigid = procrustes(counted, mean)
+    aligned = Similarity(rigid.rotation, rigid.translation, size).apply(shapes)
+    return Aligned(aligned, aligned.mean(axis=0, dtype=np.float64).astype(aligned.dtype))
+
+
+def _fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray, scale: bool) -> Similarity:
+    """Umeyama's closed form over the vertices that count: (..., K, 3), (..., K, 3), weights (K,)."""
+    share = weights / max(weights.sum(), 1e-300)
+    source_centre, target_centre = share @ source, share @ target
+    centred = source - source_centre[..., None, :]
+    covariance = np.swapaxes(target - target_centre[..., None, :], -1, -2) @ (share[:, None] * centred)
+    if not np.isfinite(covariance).all():
+        raise InputError("alignment: a position is not finite")
+    left, strength, right = np.linalg.svd(covariance)
+    line = strength[..., 1] <= 1e-12 * strength[..., 0]
+    if line.any():
+        which = f" of shape {np.flatnonzero(line)[0]}" if line.ndim else ""
+        raise InputError(f"alignment: the {source.shape[-2]} vertices{which} that count lie on one line")
+    flip = np.ones_like(strength)
+    flip[..., 2] = np.sign(np.linalg.det(left @ right))
+    rotation = (left * flip[..., None, :]) @ right
+    size = np.ones(strength.shape[:-1])
+    if scale:
+        size = (strength * flip).sum(-1) / (share[:, None] * centred**2).sum((-1, -2))
+    translation = target_centre - size[..., None] * (rotation @ source_centre[..., None])[..., 0]
+    return Similarity(rotation, translation, size)
+
+
+def _size(shapes: np.ndarray) -> np.ndarray:
+    """Root mean squared distance of the vertices (..., K, 3) from their centre; never zero."""
+    return np.maximum(np.sqrt(shapes.var(axis=-2).sum(axis=-1)), 1e-300)
