@@ -52,6 +52,7 @@ class MorphableModel(nn.Module, ABC):
         self.config = config
         self.prior = CodePrior(parts)
         self.provenance: dict[str, Any] = {}
+        self.saved_geometry: dict[str, np.ndarray] = {}
 
     @classmethod
     def geometry(cls, template: Template, config: Any) -> dict[str, np.ndarray]:
@@ -70,11 +71,9 @@ class MorphableModel(nn.Module, ABC):
         """Reconstruct: (B, V, 3) mm -> (B, V, 3) mm."""
         return self.decode(self.encode(vertices, given))
 
-    def sample(
-        self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0
-    ) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0) -> Tensor:
         """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`."""
-        prior = self.prior.given({name: value for name, value in given.items()}) if given else self.prior
+        prior = self.prior.given(given) if given else self.prior
         return self.decode(prior.sample(n, generator, scale))
 
     def assemble(self, free: Tensor, given: Given | None = None) -> Tensor:

@@ -50,18 +50,19 @@ class PcaMlp(TrainableModel):
     def __init__(self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]) -> None:
         super().__init__(template, Parts.of(shape=config.latent), config)
         width, hidden = 3 * template.n_vertices, [config.width] * config.depth
+        rank = max(config.rank, config.latent)
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("components", torch.zeros(config.rank, width))
-        self.register_buffer("deviations", torch.ones(config.rank))
+        self.register_buffer("components", torch.zeros(rank, width))
+        self.register_buffer("deviations", torch.ones(rank))
         self.mean: Tensor
         self.components: Tensor
         self.deviations: Tensor
-        self.encoder_skip = nn.Linear(config.rank, config.latent, bias=False)
-        self.decoder_skip = nn.Linear(config.latent, config.rank, bias=False)
+        self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
+        self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
         nn.init.eye_(self.encoder_skip.weight)
         nn.init.eye_(self.decoder_skip.weight)
-        self.encoder = mlp([config.rank, *hidden, config.latent])
-        self.decoder = mlp([config.latent, *hidden, config.rank])
+        self.encoder = mlp([rank, *hidden, config.latent])
+        self.decoder = mlp([config.latent, *hidden, rank])
 
     def observe(self, shapes: Shapes) -> None:
         basis = principal_basis(shapes, self.components.shape[0])

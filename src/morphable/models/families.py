@@ -1,0 +1,119 @@
+"""MODELS: every family by name, with its class and its two recipes. A published model is one row of this table."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from morphable.config import changed
+from morphable.errors import InputError
+from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
+from morphable.models.base import MorphableModel
+from morphable.models.pca import Pca, PcaConfig
+from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
+from morphable.models.training import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model configuration and how to optimise it; None where a model is estimated, not trained."""
+
+    model: Any
+    train: TrainConfig | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of MODELS: what it is in a line, its class, and its recipes: `fast` (ours, the default) and `paper`."""
+
+    summary: str
+    model: type[MorphableModel]
+    fast: Recipe
+    paper: Recipe
+
+    def recipe(self, name: str) -> Recipe:
+        recipes = {"fast": self.fast, "paper": self.paper}
+        if name not in recipes:
+            raise InputError(f"recipe {name!r}: expected fast or paper")
+        return recipes[name]
+
+
+COMA = AutoencoderConfig()
+SPIRALNET = AutoencoderConfig(
+    convolution="spiral", filters="wider", activation="elu", bottleneck_activation=False, final_bias=True,
+    initialisation="default",
+)  # fmt: skip
+SPIRALNET_PLUS = AutoencoderConfig(
+    convolution="spiral++", filters="spiralnet++", activation="elu", bottleneck_activation=False, final_bias=True,
+    initialisation="xavier",
+)  # fmt: skip
+
+COMA_TRAINING = TrainConfig(
+    epochs=300, batch_size=16, optimiser="sgd", learning_rate=8e-3, momentum=0.9, weight_decay=5e-4,
+    schedule="exponential", decay=0.99, warmup=0, seed=2,
+)  # fmt: skip
+SPIRALNET_TRAINING = dataclasses.replace(
+    COMA_TRAINING, optimiser="adam", learning_rate=1e-3, weight_decay=5e-5
+)
+SPIRALNET_PLUS_TRAINING = dataclasses.replace(
+    COMA_TRAINING, optimiser="adam", learning_rate=1e-3, weight_decay=0.0, batch_size=32, seed=1
+)
+
+
+def _fast(model: AutoencoderConfig) -> AutoencoderConfig:
+    """Ours: one scale for all coordinates, the error in mm as the objective, a smooth activation and a linear code."""
+    return dataclasses.replace(
+        model, activation="elu", bottleneck_activation=False, final_bias=True, initialisation="xavier",
+        normalisation="global", loss="distance",
+    )  # fmt: skip
+
+
+FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimiser="adam", learning_rate=3e-3)
+
+_PCA = Recipe(PcaConfig())
+_PCA_MLP = Recipe(PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimiser="adamw", learning_rate=2e-3))
+
+MODELS: dict[str, Family] = {
+    "pca": Family("principal components, the linear model", Pca, _PCA, _PCA),
+    "pca-mlp": Family("small MLP autoencoder on PCA coefficients, the cheap strong baseline", PcaMlp, _PCA_MLP, _PCA_MLP),
+    "coma": Family(
+        "CoMA: Chebyshev graph convolutions on a mesh hierarchy", HierarchicalAutoencoder,
+        Recipe(_fast(COMA), FAST_TRAINING), Recipe(COMA, COMA_TRAINING),
+    ),
+    "spiralnet": Family(
+        "SpiralNet (Neural3DMM): spiral convolutions from a reference point", HierarchicalAutoencoder,
+        Recipe(_fast(SPIRALNET), FAST_TRAINING), Recipe(SPIRALNET, SPIRALNET_TRAINING),
+    ),
+    "spiralnet++": Family(
+        "SpiralNet++: spiral convolutions over whole rings", HierarchicalAutoencoder,
+        Recipe(_fast(SPIRALNET_PLUS), FAST_TRAINING), Recipe(SPIRALNET_PLUS, SPIRALNET_PLUS_TRAINING),
+    ),
+}  # fmt: skip
+
+
+def family(name: str) -> Family:
+    if name not in MODELS:
+        raise InputError(f"family {name!r}: expected one of {' '.join(MODELS)}")
+    return MODELS[name]
+
+
+def with_latent(config: Any, latent: str) -> Any:
+    """`config` with its code length: "8" is the total of the free parts, "identity=4,expression=4" sets each.
+
+    Raises InputError where a size is not a whole number of at least 1 or a part is unknown.
+    """
+    sizes: Mapping[str, str]
+    if "=" in latent:
+        pairs = [item.partition("=") for item in latent.split(",")]
+        sizes = {name.strip(): size for name, _, size in pairs}
+    else:
+        sizes = {"latent": latent}
+    for name, size in sizes.items():
+        if not re.fullmatch(r"\s*\d+\s*", size) or int(size) < 1:
+            raise InputError(f"--latent {latent}: expected a whole number of at least 1, got {size!r}")
+        if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
+            sizes = {"latent": size}
+    return changed(config, sizes, "--latent")

@@ -1,0 +1,175 @@
+"""save and load: a model as a folder (or one zip) that needs neither the dataset nor the network to come back."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+import morphable
+from morphable.config import as_table, changed
+from morphable.errors import InputError
+from morphable.files import atomic_folder, atomic_path, read_npz
+from morphable.mesh.template import Template
+from morphable.models.base import MorphableModel
+from morphable.models.families import MODELS
+
+FORMAT_VERSION = 1
+GEOMETRY = "geometry/"
+
+
+def save(model: MorphableModel, path: Path) -> None:
+    """Write a model folder, or a zip where `path` ends in .zip; atomically. Raises InputError where `path` exists."""
+    files = _contents(model)
+    if path.suffix == ".zip":
+        if path.exists():
+            raise InputError(f"{path}: already exists; choose another name or remove it first")
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return
+    with atomic_folder(path) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+
+def _contents(model: MorphableModel) -> dict[str, bytes]:
+    parts = [{"name": part.name, "size": part.size, "pinned": part.pinned} for part in model.parts.items_]
+    description = {
+        "format_version": FORMAT_VERSION,
+        "morphable_version": morphable.__version__,
+        "family": model.family,
+        "config": as_table(model.config),
+        "parts": parts,
+        "units": model.units,
+        "template_fingerprint": model.template.fingerprint,
+        "training_data_licence": model.provenance.get("licence", "unknown"),
+        "provenance": model.provenance,
+    }
+    arrays = model.template.to_arrays() | {GEOMETRY + name: array for name, array in model.saved_geometry.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return {
+        "model.json": (json.dumps(description, indent=2) + "\n").encode(),
+        "weights.safetensors": save_tensors(tensors),
+        "template.npz": buffer.getvalue(),
+        "README.md": _card(model, description).encode(),
+    }
+
+
+def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
+    provenance = model.provenance
+    parts = ", ".join(f"`{part.name}` ({part.size})" for part in model.parts.items_)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    lines = [
+        f"# {model.family} model of class `{model.template.name}`",
+        "",
+        f"{MODELS[model.family].summary[0].upper()}{MODELS[model.family].summary[1:]}.",
+        "",
+        f"- vertices: {model.template.n_vertices} (millimetres, y up, right-handed), "
+        f"topology fingerprint `{model.template.fingerprint}`",
+        f"- code: {parts}",
+        f"- trained parameters: {parameters:,}",
+        f"- training data: {provenance.get('source', 'unknown')} ({provenance.get('train_meshes', '?')} meshes, "
+        f"split `{provenance.get('split', '?')}`)",
+        f"- licence of the training data: {description['training_data_licence']}",
+        f"- made by: `{provenance.get('command', 'python')}` with morphable {description['morphable_version']}",
+        "",
+        "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimetres.",
+        "A model reproduces the shapes it was trained on: do not expect it to represent people or poses that were not there.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def load(path: Path | str) -> MorphableModel:
+    """The model in a folder, a zip, or a run folder (its `model/`), in evaluation mode on the CPU.
+
+    Raises InputError, naming the file, where something is missing, truncated, of another version or unsafe.
+    """
+    path = Path(path)
+    if (path / "model" / "model.json").exists():
+        path = path / "model"
+    read, label = _reader(path)
+    description = _parse_json(read("model.json"), label("model.json"))
+    name = description.get("family")
+    if description.get("format_version") != FORMAT_VERSION or name not in MODELS:
+        found = f"version {description.get('format_version')}, family {name!r}"
+        raise InputError(f"{label('model.json')}: expected format version {FORMAT_VERSION} and a known family, got {found}")
+    arrays = read_npz(io.BytesIO(read("template.npz")), label("template.npz"))
+    template = Template.from_arrays(arrays, label("template.npz"))
+    if template.fingerprint != description.get("template_fingerprint"):
+        raise InputError(f"{label('template.npz')}: is not the template that model.json names")
+    geometry = {key.removeprefix(GEOMETRY): value for key, value in arrays.items() if key.startswith(GEOMETRY)}
+    config = changed(MODELS[name].fast.model, description["config"], label("model.json"))
+    try:
+        tensors = load_tensors(read("weights.safetensors"))
+        model = create(name, template, config, geometry)
+        model.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{label('weights.safetensors')}: does not hold this model, it may be cut short ({reason})") from error
+    model.provenance = description.get("provenance", {})
+    return model.eval()
+
+
+def create(
+    name: str, template: Template, config: Any, geometry: Mapping[str, np.ndarray] | None = None
+) -> MorphableModel:
+    """A fresh model of family `name`; its geometry is computed from the template where it is not given."""
+    kind = MODELS[name].model
+    geometry = kind.geometry(template, config) if geometry is None else geometry
+    model = kind(template, config, geometry)  # type: ignore[call-arg]
+    model.family = name
+    model.saved_geometry = dict(geometry)
+    return model
+
+
+def _parse_json(content: bytes, label: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{label}: not valid JSON, the file may be truncated ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{label}: expected a JSON object")
+    return value
+
+
+def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
+    """How to read a member of a model folder or zip, and how to name it in a message."""
+    if path.is_dir():
+
+        def read_file(name: str) -> bytes:
+            if not (path / name).exists():
+                raise InputError(f"{path}: not a model or a finished run, it has no {name}")
+            return (path / name).read_bytes()
+
+        return read_file, lambda name: str(path / name)
+    if not path.exists():
+        raise InputError(f"{path}: no such model")
+    try:
+        archive = zipfile.ZipFile(path)
+        damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not a model folder or a readable zip, it may be cut short ({error})") from error
+    if damaged:
+        raise InputError(f"{path}: the member {damaged} is damaged")
+    for name in archive.namelist():
+        member = PurePosixPath(name.replace("\\", "/"))
+        if member.is_absolute() or ".." in member.parts or ":" in name:
+            raise InputError(f"{path}: the member {name!r} would escape the folder; this is not a model we wrote")
+
+    def read_member(name: str) -> bytes:
+        if name not in archive.namelist():
+            raise InputError(f"{path}: not a model, the zip has no {name}")
+        return archive.read(name)
+
+    return read_member, lambda name: f"{path}:{name}"

@@ -1,0 +1,1 @@
+"""Training: one loop for every family, exact resume, and the run folder."""

@@ -1,0 +1,47 @@
+"""Checkpoints: everything a run needs to go on bit for bit, written atomically; read without running any pickle."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphable.errors import InputError
+from morphable.files import atomic_path
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Tensors, numbers, texts, lists and dictionaries only."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """InputError where the file is missing or damaged; only plain data is accepted, no code can run."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint; the run ended before the first one was written") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: not a checkpoint")
+    return state
+
+
+def cut_metrics(path: Path, epochs: int) -> None:
+    """Keep the first `epochs` whole lines of metrics.jsonl: what a killed run wrote after its checkpoint is redone."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines()[:epochs]:
+        try:
+            json.loads(line)
+        except json.JSONDecodeError:
+            break
+        kept.append(line + "\n")
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

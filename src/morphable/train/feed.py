@@ -1,0 +1,87 @@
+"""Feed: batches of a dataset in an order that depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.data.dataset import MeshDataset
+from morphable.models.base import Shapes
+from morphable.models.training import Batch
+
+RESIDENT_BYTES = 3 * 1024**3
+"""Sets up to this size are kept in memory (on the GPU, where one trains); larger ones are read batch by batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What training reads: `vertices` (N, V, 3) mm, `neutral` (N,) rows into it (-1 = none), `labels` (N,) classes."""
+
+    vertices: Shapes
+    neutral: np.ndarray
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.vertices)
+
+    @classmethod
+    def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
+        classes = {name: dataset.labels.classes(name)[0] for name in labels if name in dataset.labels}
+        vertices: Shapes = dataset.vertices
+        if dataset.vertices.nbytes <= RESIDENT_BYTES:
+            vertices = dataset.vertices[:]
+        return cls(vertices, dataset.neutral_rows(), classes)
+
+
+class Feed:
+    """Batches for one process of `world`; every process sees its share of the same global batches."""
+
+    def __init__(
+        self, data: TrainingData, batch_size: int, seed: int, device: torch.device, rank: int = 0, world: int = 1
+    ) -> None:
+        self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
+        self.rank, self.world = rank, world
+        resident = data.vertices if isinstance(data.vertices, np.ndarray) else None
+        self._resident = None if resident is None else torch.from_numpy(resident).to(device)
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; a last batch too small to give every process a mesh is left out."""
+        full, rest = divmod(len(self.data), self.batch_size)
+        return full + (rest >= self.world)
+
+    def rows(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each batch of an epoch that this process works on."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
+        starts = range(0, self.steps * self.batch_size, self.batch_size)
+        return [order[start : start + self.batch_size][self.rank :: self.world] for start in starts]
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `skip` on; the next one is read while the current one is worked on."""
+        rows = self.rows(epoch)[skip:]
+        if self._resident is not None:
+            yield from map(self.batch, rows)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            waiting = [pool.submit(self.batch, item) for item in rows[:1]]
+            for item in [*rows[1:], None]:
+                ready = waiting.pop().result()
+                if item is not None:
+                    waiting.append(pool.submit(self.batch, item))
+                yield ready
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        neutral_rows = self.data.neutral[rows]
+        neutral = self._meshes(neutral_rows) if (neutral_rows >= 0).all() else None
+        labels = {name: torch.from_numpy(column[rows]).to(self.device) for name, column in self.data.labels.items()}
+        return Batch(self._meshes(rows), neutral, labels)
+
+    def _meshes(self, rows: np.ndarray) -> Tensor:
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(self.device)]
+        return torch.from_numpy(self.data.vertices[rows]).to(self.device)

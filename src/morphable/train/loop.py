@@ -1,0 +1,209 @@
+"""The training loop: descends a model's objective, validates each epoch, checkpoints, stops and resumes exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from morphable.errors import InputError
+from morphable.evaluate.errors import mean_vertex_error
+from morphable.models.base import Shapes, TrainableModel
+from morphable.models.training import Batch, Progress, TrainConfig
+from morphable.train.checkpoint import cut_metrics, read_checkpoint, write_checkpoint
+from morphable.train.distributed import Workers
+from morphable.train.feed import Feed
+from morphable.train.optimise import make_optimiser, rate_at
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after a checkpoint was written."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the loop tells a listener: after every step (`validation_mm` None) and after every epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    total_steps: int
+    terms: dict[str, float]
+    validation_mm: float | None
+    best_mm: float | None
+
+
+Listener = Callable[[Report], None]
+
+
+class _Objective(nn.Module):
+    """The sum of a model's loss terms as a forward pass, which is what DistributedDataParallel can wrap."""
+
+    def __init__(self, model: TrainableModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = self.model.loss(batch, progress)
+        total = torch.stack([term for term in terms.values()]).sum()
+        return total, {name: term.detach() for name, term in terms.items()}
+
+
+class Loop:
+    """One training run of `model`; its state lives in `folder`/checkpoint and `folder`/metrics.jsonl."""
+
+    def __init__(
+        self, model: TrainableModel, feed: Feed, validation: Shapes, config: TrainConfig, folder: Path,
+        workers: Workers, listener: Listener | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.feed, self.validation, self.config, self.folder = model, feed, validation, config, folder
+        self.workers, self.listener = workers, listener
+        self.optimiser = make_optimiser(model.parameters(), config)
+        self.generator = torch.Generator(device="cpu").manual_seed(config.seed * 1_000_003 + workers.rank)
+        self.step = 0
+        self.best_mm = math.inf
+        self.sums: dict[str, float] = {}
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        """Train to the end of the last epoch. Raises Interrupted after Ctrl-C, with everything saved."""
+        objective: nn.Module = _Objective(self.model)
+        if self.workers.count > 1:
+            objective = DistributedDataParallel(objective)
+        total = self.config.epochs * self.feed.steps
+        with _stop_signals() as stopping:
+            last_write = time.monotonic()
+            while self.step < total:
+                epoch, done = divmod(self.step, self.feed.steps)
+                started = time.monotonic()
+                self.model.train()
+                for batch in self.feed.batches(epoch, skip=done):
+                    self._step(objective, batch, epoch)
+                    stop = self.workers.any(bool(stopping))
+                    due = time.monotonic() - last_write > self.config.checkpoint_seconds
+                    last_of_epoch = self.step % self.feed.steps == 0
+                    if (stop or due) and not last_of_epoch:
+                        self.seconds += time.monotonic() - started
+                        self.write()
+                        started = last_write = time.monotonic()
+                    if stop and not last_of_epoch:
+                        raise Interrupted
+                self.seconds += time.monotonic() - started
+                self._finish_epoch(epoch)
+                last_write = time.monotonic()
+                if stopping and self.step < total:
+                    raise Interrupted
+
+    def _step(self, objective: nn.Module, batch: Batch, epoch: int) -> None:
+        config = self.config
+        rate = rate_at(self.step, self.feed.steps, config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        progress = Progress(epoch, config.epochs, self.step, self.feed.steps, len(self.feed.data), self.generator)
+        with torch.autocast(self.feed.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss, terms = objective(batch, progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        self.optimiser.step()
+        self.step += 1
+        values = {name: float(value) for name, value in terms.items()}
+        if not all(map(math.isfinite, values.values())):
+            raise InputError(
+                f"training diverged at step {self.step}: {values}; the last checkpoint is untouched, "
+                f"try a smaller train.learning_rate (now {rate:g})"
+            )
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self._tell(epoch, values, None)
+
+    def _finish_epoch(self, epoch: int) -> None:
+        self.model.eval()
+        error = mean_vertex_error(self.model, self.validation, self.feed.batch_size)
+        best = error < self.best_mm
+        self.best_mm = min(error, self.best_mm)
+        terms = {name: value / self.feed.steps for name, value in self.sums.items()}
+        self.sums = {}
+        row = {"epoch": epoch + 1, "step": self.step, **{f"train/{name}": value for name, value in terms.items()}}
+        row |= {"validation_mm": error, "best_mm": self.best_mm, "seconds": round(self.seconds, 3)}
+        row["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        if self.workers.rank == 0:
+            if best:
+                state = {"model": self.model.state_dict(), "epoch": epoch + 1, "validation_mm": error}
+                write_checkpoint(self.folder / "checkpoint" / "best.pt", state)
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        self.write()
+        self._tell(epoch, terms, error)
+
+    def _tell(self, epoch: int, terms: dict[str, float], validation: float | None) -> None:
+        if self.listener is not None:
+            total = self.config.epochs * self.feed.steps
+            best = None if math.isinf(self.best_mm) else self.best_mm
+            self.listener(Report(epoch, self.config.epochs, self.step, total, terms, validation, best))
+
+    def write(self) -> None:
+        """Write the last checkpoint: model, optimiser, random states and position."""
+        generators = self.workers.gather(self.generator.get_state())
+        if self.workers.rank != 0:
+            return
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generators": generators,
+            "torch_random": torch.get_rng_state(),
+            "step": self.step,
+            "best_mm": self.best_mm,
+            "sums": self.sums,
+            "seconds": self.seconds,
+            "world": self.workers.count,
+        }
+        write_checkpoint(self.folder / "checkpoint" / "last.pt", state)
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint. Raises InputError where it is missing or of another number of processes."""
+        path = self.folder / "checkpoint" / "last.pt"
+        state = read_checkpoint(path)
+        if state["world"] != self.workers.count:
+            raise InputError(f"{path}: was written by {state['world']} processes, cannot go on with {self.workers.count}")
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generators"][self.workers.rank])
+        torch.set_rng_state(state["torch_random"])
+        self.step, self.best_mm = state["step"], state["best_mm"]
+        self.sums, self.seconds = state["sums"], state["seconds"]
+        if self.workers.rank == 0:
+            cut_metrics(self.folder / "metrics.jsonl", self.step // self.feed.steps)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Ctrl-C and a polite kill ask the loop to stop after the current step; a second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where signals cannot be handled
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
