@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from morphable.models.base import EstimatedModel, Given, Shapes, blocks
 from morphable.models.normalise import moments
 from morphable.models.parts import Parts
 
-LARGEST_DENSE = 6000
-"""Up to this many meshes the Gram matrix is decomposed whole; above, Lanczos iterates to machine precision."""
+LARGEST_GRAM = 10_000
+"""Up to this many meshes the Gram matrix (N, N) is held in memory; above, the meshes are read anew each round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,8 @@ def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
     return PrincipalBasis(mean, components * np.where(largest < 0, -1.0, 1.0), deviations)
 
 
-def _centred_blocks(shapes: Shapes, mean: np.ndarray) -> Any:
+def _centred_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, (n, 3V) float64 centred meshes), block by block."""
     start = 0
     for block in blocks(shapes, 512):
         yield start, block.reshape(len(block), -1).astype(np.float64) - mean
@@ -66,31 +66,58 @@ def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.nd
     count, width = len(shapes), len(mean)
     if rank < 1:
         return np.zeros(0), np.zeros((count, 0))
-    if min(count, width) <= LARGEST_DENSE and count <= width:
+    if count <= LARGEST_GRAM:
         gram = np.zeros((count, count))
         for i, left in _centred_blocks(shapes, mean):
             for j, right in _centred_blocks(shapes, mean):
-                if j <= i:
-                    gram[i : i + len(left), j : j + len(right)] = left @ right.T
+                if j > i:
+                    break
+                gram[i : i + len(left), j : j + len(right)] = left @ right.T
         gram = np.tril(gram) + np.tril(gram, -1).T
-        values, vectors = scipy.linalg.eigh(gram, subset_by_index=[count - rank, count - 1])
-        return values[::-1], vectors[:, ::-1]
-    if width <= LARGEST_DENSE:
-        covariance = np.zeros((width, width))
-        for _, block in _centred_blocks(shapes, mean):
-            covariance += block.T @ block
-        values, axes = scipy.linalg.eigh(covariance, subset_by_index=[width - rank, width - 1])
-    else:
+        found = leading_eigenpairs(lambda x: gram @ x, count, rank)
+        return found if found is not None else _dense_eigenpairs(gram, rank)
 
-        def multiply(x: np.ndarray) -> np.ndarray:
-            return sum(block.T @ (block @ x) for _, block in _centred_blocks(shapes, mean))
+    def multiply(x: np.ndarray) -> np.ndarray:
+        return sum((block.T @ (block @ x) for _, block in _centred_blocks(shapes, mean)), np.zeros_like(x))
 
-        start = np.random.default_rng(0).standard_normal(width)
-        operator = scipy.sparse.linalg.LinearOperator((width, width), matvec=multiply, dtype=np.float64)
-        values, axes = scipy.sparse.linalg.eigsh(operator, rank, v0=start, tol=1e-10)
-    values, axes = values[::-1], axes[:, ::-1]
+    pairs = leading_eigenpairs(multiply, width, rank, rounds=60)
+    if pairs is None:
+        raise InputError(f"PCA of {count} meshes: {rank} components did not converge, ask for fewer")
+    values, axes = pairs
     scores = np.concatenate([block @ axes for _, block in _centred_blocks(shapes, mean)])
     return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
+
+
+def _dense_eigenpairs(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    size = len(matrix)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - rank, size - 1])
+    return values[::-1], vectors[:, ::-1]
+
+
+def leading_eigenpairs(
+    multiply: Callable[[np.ndarray], np.ndarray], size: int, rank: int, rounds: int = 20, tolerance: float = 1e-10
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov iteration.
+
+    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue; None where that is not
+    reached in `rounds` rounds or the operator is too small for the iteration to pay.
+    """
+    block = rank + 16
+    if 4 * block > size:
+        return None
+    start = np.random.default_rng(0).standard_normal((size, block))
+    for _ in range(rounds):
+        pieces = [np.linalg.qr(start)[0]]
+        for _ in range(2):
+            pieces.append(np.linalg.qr(multiply(pieces[-1]))[0])
+        space = np.linalg.qr(np.concatenate(pieces, 1))[0]
+        image = multiply(space)
+        values, vectors = np.linalg.eigh(space.T @ image)
+        start = (space @ vectors)[:, ::-1][:, :block]
+        residual = (image @ vectors)[:, ::-1][:, :rank] - start[:, :rank] * values[::-1][:rank]
+        if np.linalg.norm(residual, axis=0).max() <= tolerance * values[-1]:
+            return values[::-1][:rank], start[:, :rank]
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,134 @@
+"""evaluate: a model's measures on held-out meshes, with the mean shape and PCA at equal size always beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.evaluate.errors import summary, vertex_errors
+from morphable.mesh.distance import surface_distance
+from morphable.mesh.intersections import self_intersecting_faces
+from morphable.mesh.template import Template
+from morphable.models.base import MorphableModel, Shapes
+from morphable.models.pca import Pca, PcaConfig
+
+SURFACE_MESHES = 20
+"""Surface distance and self-intersections are measured on this many test meshes, evenly spread."""
+SAMPLES = 100
+"""Shapes drawn for specificity."""
+SPECIFICITY_MESHES = 2000
+"""Training meshes, evenly spread, among which a sample's nearest is looked for."""
+CURVE_LATENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def evaluate(
+    model: MorphableModel, train: Shapes, test: Shapes, subjects: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """`{"model": R, "baselines": {"mean_shape": R, "pca": R}, "pca_curve": {latents: mean mm}}`.
+
+    train, test: (N, V, 3) mm; subjects: (N_test,) subject number of each test mesh, for the intervals.
+    """
+    template = model.template
+    free = model.parts.free_size
+    largest = min(max(free, 64), len(train) - 1)
+    pca = Pca.estimate(template, train, {}, PcaConfig(max(free, largest)))
+    errors = vertex_errors(model, test)
+    result = error_measures(template, errors, subjects, seed) | shape_measures(model, train, test, seed)
+    baselines = {
+        "mean_shape": error_measures(template, _distance_to(pca.mean, test), subjects, seed),
+        "pca": error_measures(template, vertex_errors(truncated(pca, free), test), subjects, seed),
+    }
+    curve = {k: float(vertex_errors(truncated(pca, k), test).mean()) for k in CURVE_LATENTS if k <= largest}
+    return {"model": result, "baselines": baselines, "pca_curve": curve}
+
+
+def error_measures(template: Template, errors: np.ndarray, subjects: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Statistics of vertex errors (N, V) mm: pooled, per mesh, and pooled on each region and mask of the template."""
+    measures = {
+        "vertex_error_mm": summary(errors, subjects, seed),
+        "mesh_error_mm": summary(errors.mean(1, dtype=np.float64), subjects, seed),
+    }
+    for name, vertices in areas(template).items():
+        measures[f"vertex_error_mm/{name}"] = summary(errors[:, vertices], subjects, seed)
+    return measures
+
+
+def areas(template: Template) -> Mapping[str, np.ndarray]:
+    """Vertex indices of every region and mask of the template, by name."""
+    return {name: template.region(name) for name in template.region_names} | {
+        name: np.flatnonzero(mask) for name, mask in template.masks.items()
+    }
+
+
+def shape_measures(model: MorphableModel, train: Shapes, test: Shapes, seed: int) -> dict[str, Any]:
+    """Surface distance, self-intersections, generalisation, specificity and compactness."""
+    chosen = test[np.unique(np.linspace(0, len(test) - 1, min(len(test), SURFACE_MESHES)).astype(int))]
+    with torch.no_grad():
+        result = model(torch.from_numpy(chosen).to(model.device)).cpu().numpy()
+    triangles = model.template.mesh.triangles
+    surface = [surface_distance(a, b, triangles) for a, b in zip(result, chosen, strict=True)]
+    crossing = [len(self_intersecting_faces(a, triangles)) for a in result]
+    truth = [len(self_intersecting_faces(a, triangles)) for a in chosen]
+    return {
+        "surface_distance_mm": float(np.mean(surface)),
+        "self_intersections": float(np.mean(crossing) - np.mean(truth)),
+        "self_intersections_of_truth": float(np.mean(truth)),
+        "generalisation_mm": float(vertex_errors(model, test).mean()),
+        "specificity_mm": specificity(model, train, seed),
+        "compactness": compactness(model, test),
+    }
+
+
+@torch.no_grad()
+def specificity(model: MorphableModel, train: Shapes, seed: int = 0, samples: int = SAMPLES) -> float:
+    """Mean over sampled shapes of the mean vertex distance (mm) to the nearest training mesh (Styner et al. 2003)."""
+    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), SPECIFICITY_MESHES)).astype(int))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = model.sample(samples, generator).cpu()
+    nearest = torch.full((samples,), torch.inf)
+    for row in rows:
+        mesh = torch.from_numpy(np.asarray(train[int(row)]))
+        nearest = torch.minimum(nearest, (drawn - mesh).norm(dim=-1).mean(-1))
+    return float(nearest.mean())
+
+
+@torch.no_grad()
+def compactness(model: MorphableModel, test: Shapes, most: int = 200, directions: int = 32) -> list[float]:
+    """Share of the test meshes' variance explained by the first k directions of the prior, k = 1, 2, ...
+
+    For PCA this is the classical compactness; for a network the directions are those of its code distribution, and the
+    codes of the meshes are projected onto the first k before they are decoded.
+    """
+    rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), most)).astype(int))
+    shapes = torch.from_numpy(test[rows]).to(model.device)
+    codes = torch.cat([model.encode(part) for part in shapes.split(16)])
+    values, axes = torch.linalg.eigh(model.prior.factor.double() @ model.prior.factor.double().T)
+    axes = axes.flip(1).to(codes)[:, : int((values > values[-1] * 1e-10).sum())]
+    total = (shapes - shapes.mean(0)).square().sum()
+    shares = []
+    for k in range(1, min(axes.shape[1], directions) + 1):
+        centred = (codes - model.prior.mean) @ axes[:, :k] @ axes[:, :k].T
+        decoded = torch.cat([model.decode(part) for part in (model.prior.mean + centred).split(16)])
+        shares.append(float(1 - (decoded - shapes).square().sum() / total))
+    return shares
+
+
+def truncated(pca: Pca, latent: int) -> Pca:
+    """The PCA model with only the first `latent` components."""
+    result = Pca(pca.template, PcaConfig(latent), {})
+    result.mean.copy_(pca.mean)
+    result.components.copy_(pca.components[:latent])
+    result.deviations.copy_(pca.deviations[:latent])
+    result.prior.factor.copy_(pca.prior.factor[:latent, :latent])
+    return result.eval()
+
+
+def _distance_to(mean: Tensor, shapes: Shapes) -> np.ndarray:
+    """(N, V) mm distances of the shapes to one mean (3V,)."""
+    centre = mean.numpy().reshape(1, -1, 3)
+    parts = [np.linalg.norm(shapes[i : i + 256] - centre, axis=-1) for i in range(0, len(shapes), 256)]
+    return np.concatenate(parts).astype(np.float32)

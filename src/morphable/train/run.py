@@ -1,0 +1,230 @@
+"""A run: one model trained on one dataset, with everything about it in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+
+import morphable
+from morphable.config import as_table, changed
+from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.errors import InputError
+from morphable.files import require_new, write_text
+from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel, blocks
+from morphable.models.families import family
+from morphable.models.io import create, save
+from morphable.models.training import TrainConfig
+from morphable.train.checkpoint import read_checkpoint
+from morphable.train.distributed import Workers
+from morphable.train.feed import Feed, TrainingData
+from morphable.train.loop import Listener, Loop
+
+MOST_PRIOR_CODES = 20_000
+"""The prior is fitted on at most this many training meshes, evenly spread."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to train: the three tables of config.toml. `train` is None for a model that is estimated."""
+
+    family: str
+    data: Path
+    split: str
+    model: Any
+    train: TrainConfig | None
+    recipe: str = "fast"
+
+    def toml(self, dataset: MeshDataset) -> str:
+        data = {"path": str(self.data), "split": self.split, "content_hash": dataset.info["content_hash"]}
+        tables: dict[str, Any] = {"data": data, "model": {"family": self.family, **as_table(self.model)}}
+        if self.train is not None:
+            tables["train"] = {"recipe": self.recipe, **as_table(self.train)}
+        return tomli_w.dumps(tables)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunConfig:
+        """The configuration of an existing run folder."""
+        tables = read_toml(folder / "config.toml")
+        try:
+            model, data = dict(tables["model"]), dict(tables["data"])
+            name, train = model.pop("family"), dict(tables.get("train", {}))
+            recipe_name = train.pop("recipe", "fast")
+            recipe = family(name).recipe(recipe_name)
+            where = str(folder / "config.toml")
+            config = changed(recipe.train, train, f"{where}: train") if recipe.train else None
+            settings = changed(recipe.model, model, f"{where}: model")
+            return cls(name, Path(data["path"]), data["split"], settings, config, recipe_name)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / 'config.toml'}: not the configuration of a run ({error})") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def run(
+    config: RunConfig, folder: Path, workers: Workers, resume: bool = False, listener: Listener | None = None
+) -> MorphableModel:
+    """Train (or estimate) and write `folder`/model. Raises InputError before any work starts where the input is wrong.
+
+    With `resume` an existing folder is continued from its last checkpoint, or from the start where there is none.
+    """
+    dataset = load_dataset(config.data)
+    data = dataset.part(config.split, "train")
+    if len(data) < 2:
+        raise InputError(f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed")
+    validation = dataset.part(config.split, "val") if config.train is not None else data
+    if not resume:
+        require_new(folder)
+        workers.barrier()
+        if workers.rank == 0:
+            write_text(folder / "config.toml", config.toml(dataset))
+        workers.barrier()
+    torch.manual_seed(config.train.seed if config.train else 0)
+    model = create(config.family, dataset.template, config.model) if config.train else None
+    if isinstance(model, TrainableModel) and config.train is not None:
+        model.to(workers.device)
+        epoch = _train(model, config.train, data, validation, folder, workers, resume, listener)
+    else:
+        kind = family(config.family).model
+        assert issubclass(kind, EstimatedModel)
+        model = _estimate(kind, config, data)
+        epoch = None
+    model.provenance = _provenance(config, dataset, data, epoch)
+    if workers.rank == 0:
+        save(model, folder / "model")
+    workers.barrier()
+    return model
+
+
+def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
+    labels = {name: data.labels.classes(name)[0] for name in ("subject", "expression") if name in data.labels}
+    model = kind.estimate(data.template, TrainingData.of(data).vertices, labels, config.model)
+    model.family = config.family
+    return model.eval()
+
+
+def _train(
+    model: TrainableModel, config: TrainConfig, data: MeshDataset, validation: MeshDataset, folder: Path,
+    workers: Workers, resume: bool, listener: Listener | None,
+) -> int:  # fmt: skip
+    """Run the loop, take the best epoch's weights, fit the prior; returns that epoch."""
+    training = TrainingData.of(data, model.labels_used)
+    feed = Feed(training, config.batch_size, config.seed, workers.device, workers.rank, workers.count)
+    if feed.steps == 0:
+        raise InputError(f"{len(data)} training meshes do not give each of {workers.count} processes one")
+    loop = Loop(model, feed, validation.vertices[:], config, folder, workers, listener)
+    if resume and (folder / "checkpoint" / "last.pt").exists():
+        loop.resume()
+    else:
+        model.observe(training.vertices)
+    if workers.rank == 0:
+        events = _event_writer(folder)
+        loop.listener = _both(listener, events) if events else listener
+    loop.run()
+    workers.barrier()
+    best = read_checkpoint(folder / "checkpoint" / "best.pt")
+    model.load_state_dict(best["model"])
+    model.eval()
+    fit_prior(model, training)
+    return int(best["epoch"])
+
+
+def fit_prior(model: TrainableModel, training: TrainingData) -> None:
+    """Fit the model's prior to the codes of the training meshes."""
+    rows = np.unique(np.linspace(0, len(training) - 1, min(len(training), MOST_PRIOR_CODES)).astype(int))
+    codes = []
+    with torch.no_grad():
+        for block in blocks(training.vertices if len(rows) == len(training) else _Rows(training, rows), 64):
+            codes.append(model.encode(torch.from_numpy(block).to(model.device)).cpu())
+    model.prior.fit(torch.cat(codes))
+
+
+class _Rows:
+    """Some of the training meshes, read when asked for."""
+
+    def __init__(self, training: TrainingData, rows: np.ndarray) -> None:
+        self.training, self.rows = training, rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.training.vertices.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.training.vertices[self.rows[index]]
+
+
+def _provenance(config: RunConfig, dataset: MeshDataset, data: MeshDataset, epoch: int | None) -> dict[str, Any]:
+    info = {key: dataset.info[key] for key in ("source", "licence", "content_hash") if key in dataset.info}
+    record: dict[str, Any] = info | {
+        "command": command_line(),
+        "data": str(config.data.resolve()),
+        "split": config.split,
+        "split_hash": dataset.split(config.split).hash,
+        "train_meshes": len(data),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+    }
+    if config.train is not None:
+        record |= {"recipe": config.recipe, "train": as_table(config.train), "best_epoch": epoch}
+    return record
+
+
+def command_line() -> str:
+    """The command that this process was started with, as a person would type it."""
+    program = Path(sys.argv[0]).name
+    words = ["morphable" if program in ("__main__.py", "main.py") else program, *sys.argv[1:]]
+    return " ".join(f"'{word}'" if " " in word else word for word in words)
+
+
+def versions() -> dict[str, str]:
+    return {
+        "morphable": morphable.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _event_writer(folder: Path) -> Listener | None:
+    """A listener that writes TensorBoard events, or None where the `tensorboard` extra is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    writer = SummaryWriter(str(folder / "events"))
+
+    def write(report: Any) -> None:
+        if report.validation_mm is not None:
+            for name, value in dataclasses.asdict(report)["terms"].items():
+                writer.add_scalar(f"train/{name}", value, report.step)
+            writer.add_scalar("validation_mm", report.validation_mm, report.step)
+            writer.flush()
+
+    return write
+
+
+def _both(first: Listener | None, second: Listener) -> Listener:
+    def listen(report: Any) -> None:
+        if first is not None:
+            first(report)
+        second(report)
+
+    return listen
