@@ -1,0 +1,113 @@
+"""Sparse linear maps between the levels of a mesh, constant (`SparseMap`) or learned (`row_map`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from morphable.errors import InputError
+from morphable.ops.gather import BagBuffers, Bags, batched_bag_sum, check_input, samples_per_pass
+
+
+class SparseMap(nn.Module):
+    """y = M x with a constant sparse matrix M, the same for every sample and channel.
+
+    matrix: (n_out, n_in) scipy sparse, for instance a `down` or `up` map of a hierarchy. It is kept in the default
+    dtype as non-persistent buffers, together with its transpose for the backward pass. Under autocast the sum stays
+    in float32, so rows that sum to one keep doing so.
+    """
+
+    def __init__(self, matrix: sp.spmatrix) -> None:
+        super().__init__()
+        matrix = sp.csr_matrix(matrix)
+        self.n_out, self.n_in = matrix.shape
+        self.rows = BagBuffers(matrix)
+        self.columns = BagBuffers(matrix.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, C) to (B, n_out, C). Raises InputError for another shape."""
+        check_input("SparseMap", x, self.n_in)
+        assert self.rows.weights is not None
+        x = x.to(torch.promote_types(x.dtype, self.rows.weights.dtype))
+        return _ConstantMap.apply(x, self.rows.bags, self.columns.bags)
+
+    def extra_repr(self) -> str:
+        return f"{self.n_in} -> {self.n_out}, {len(self.rows.entries)} entries"
+
+
+class _ConstantMap(torch.autograd.Function):
+    """Linear, so its backward is the same function with the two bags exchanged, and differentiable again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Bags, columns: Bags) -> Tensor:
+        ctx.bags = rows, columns
+        return _in_passes(x, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = ctx.bags
+        return _ConstantMap.apply(grad, columns, rows), None, None
+
+
+def row_map(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """y[b, i] = sum_j weights[i, j] x[b, index[i, j]]: a sparse map with k entries in every row, learned or not.
+
+    x: (B, n_in, C); index: (n_out, k) int64, each in 0..n_in-1; weights: (n_out, k). Returns (B, n_out, C).
+    Gradients reach x and weights. The index may change from call to call: its inverse, which only the gradient of x
+    needs, is sorted out in the backward pass. Raises InputError where the shapes do not fit.
+    """
+    if x.ndim != 3 or index.ndim != 2 or index.shape != weights.shape:
+        raise InputError(
+            "row_map: expected x (B, n_in, C), index (n_out, k) and weights (n_out, k), "
+            f"got {tuple(x.shape)}, {tuple(index.shape)} and {tuple(weights.shape)}"
+        )
+    dtype = torch.promote_types(x.dtype, weights.dtype)
+    return _LearnedMap.apply(x.to(dtype), index, weights.to(dtype))
+
+
+class _LearnedMap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, index, weights)
+        return _in_passes(x, _row_bags(index, weights))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+        x, index, weights = ctx.saved_tensors
+        grad_x = _in_passes(grad, _column_bags(index, weights, x.shape[1])) if ctx.needs_input_grad[0] else None
+        grad_weights = _entry_products(grad, x, index) if ctx.needs_input_grad[2] else None
+        return grad_x, None, grad_weights
+
+
+def _in_passes(x: Tensor, bags: Bags) -> Tensor:
+    step = samples_per_pass(x, (len(bags.entries) + len(bags.offsets)) * x.shape[2])
+    parts = [batched_bag_sum(part, bags) for part in x.split(step)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _row_bags(index: Tensor, weights: Tensor) -> Bags:
+    n_out, k = index.shape
+    return Bags(index.reshape(-1), torch.arange(n_out + 1, device=index.device) * k, weights.reshape(-1))
+
+
+def _column_bags(index: Tensor, weights: Tensor, n_in: int) -> Bags:
+    """The transpose of `_row_bags`: bag v holds the rows that read v."""
+    sources, order = index.reshape(-1).sort(stable=True)
+    offsets = torch.searchsorted(sources, torch.arange(n_in + 1, device=index.device))
+    return Bags(order // index.shape[1], offsets, weights.reshape(-1)[order])
+
+
+def _entry_products(grad: Tensor, x: Tensor, index: Tensor) -> Tensor:
+    """(n_out, k) dot products of the gradient's row i with row index[i, j] of x, summed over the batch."""
+    n_out, k = index.shape
+    total = x.new_zeros(n_out, k)
+    step = samples_per_pass(x, n_out * k * x.shape[2])
+    for x_part, grad_part in zip(x.split(step), grad.split(step), strict=True):
+        gathered = x_part.index_select(1, index.reshape(-1)).unflatten(1, (n_out, k))
+        total += (gathered @ grad_part[..., None]).squeeze(-1).sum(0)
+    return total
