@@ -1,0 +1,98 @@
+"""glTF 2.0 (.glb, .gltf), triangles only: written by hand, so that vertex order is exact, and read through trimesh."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.files import atomic_path
+from morphable.mesh.io.meshfile import MeshFile, checked_vertices, pack_faces, read_bytes
+from morphable.mesh.mesh import Mesh
+from morphable.mesh.topology import vertex_normals
+
+_FLOAT, _UINT32 = 5126, 5125  # component types, and below buffer targets, of the glTF specification
+_VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
+
+
+def read_gltf(path: Path) -> MeshFile:
+    """Read the one mesh of a glTF file, in float32 and where its node puts it; numbers as stored.
+
+    Raises InputError where the file is damaged or does not hold exactly one triangle mesh.
+    """
+    import trimesh
+
+    read_bytes(path)  # says what is wrong with a missing or empty file
+    try:
+        scene: Any = trimesh.load(path, process=False, maintain_order=True)
+        nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
+    except Exception as error:  # the parser fails in as many ways as a file can be damaged
+        raise InputError(f"{path}: not a readable glTF file ({type(error).__name__}: {error})") from error
+    if len(nodes) != 1:
+        raise InputError(f"{path}: expected one mesh, found {len(nodes)}; vertex order across meshes means nothing")
+    pose, name = nodes[0]
+    geometry = scene.geometry[name]
+    if not isinstance(geometry, trimesh.Trimesh):
+        raise InputError(f"{path}: holds no triangle mesh")
+    vertices = (geometry.vertices @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
+    sides = np.full(len(geometry.faces), 3)
+    faces = pack_faces(path, np.asarray(geometry.faces).ravel(), sides, len(vertices))
+    return MeshFile(Mesh(checked_vertices(path, vertices), faces))
+
+
+def write_gltf(path: Path, mesh: Mesh) -> None:
+    """Write float32 positions, smooth normals and triangles (quads are split); a .gltf carries its data inside.
+
+    Raises InputError where there is no triangle, which the format cannot express.
+    """
+    triangles = mesh.triangles
+    if len(triangles) == 0:
+        raise InputError(f"{path}: glTF needs at least one triangle, the mesh has none")
+    positions = mesh.vertices.astype("<f4")
+    normals = vertex_normals(np.asarray(mesh.vertices, np.float64), triangles).astype("<f4")
+    normals[~normals.any(axis=1)] = (0, 0, 1)  # the format wants unit length also where there is no face
+    blocks = [positions.tobytes(), normals.tobytes(), triangles.astype("<u4").tobytes()]
+    document = _document(positions, triangles.size, [len(block) for block in blocks])
+    data = b"".join(blocks)
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".gltf":
+            document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
+            temporary.write_text(json.dumps(document))
+        else:
+            temporary.write_bytes(_glb(json.dumps(document).encode(), data))
+
+
+def _document(positions: np.ndarray, n_corners: int, sizes: list[int]) -> dict[str, Any]:
+    starts = np.cumsum([0, *sizes]).tolist()
+    views = [
+        {"buffer": 0, "byteOffset": start, "byteLength": size, "target": target}
+        for start, size, target in zip(starts, sizes, (_VERTEX_BUFFER, _VERTEX_BUFFER, _INDEX_BUFFER), strict=False)
+    ]
+    count = len(positions)
+    box = {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
+    return {
+        "asset": {"version": "2.0", "generator": "morphable"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1}, "indices": 2}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": _FLOAT, "count": count, "type": "VEC3", **box},
+            {"bufferView": 1, "componentType": _FLOAT, "count": count, "type": "VEC3"},
+            {"bufferView": 2, "componentType": _UINT32, "count": n_corners, "type": "SCALAR"},
+        ],
+        "bufferViews": views,
+        "buffers": [{"byteLength": starts[-1]}],
+    }
+
+
+def _glb(text: bytes, data: bytes) -> bytes:
+    """The binary container: a header, the JSON chunk padded to four bytes with spaces, the data chunk."""
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(data), b"BIN\0") + data
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks

@@ -1,0 +1,117 @@
+"""Wavefront OBJ, keeping vertex order, quads and texture seams: positions and texture corners stay separate lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.files import atomic_path
+from morphable.mesh.io.meshfile import (
+    MeshFile,
+    checked_vertices,
+    pack_faces,
+    read_bytes,
+    text_rows,
+    to_numbers,
+    to_rows,
+)
+from morphable.mesh.mesh import Mesh
+
+
+@dataclass
+class _Statements:
+    """The words of an OBJ file, sorted by what they say."""
+
+    positions: list[list[bytes]] = field(default_factory=list)
+    uv: list[list[bytes]] = field(default_factory=list)
+    corners: list[bytes] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    before: list[tuple[int, int]] = field(default_factory=list)  # positions and uv above each face
+    groups: list[tuple[int, list[bytes]]] = field(default_factory=list)  # from which face on, names
+
+
+def read_obj(path: Path) -> MeshFile:
+    """Read an OBJ file. Normals, materials, lines and vertex colours are passed over; `g` and `o` become groups.
+
+    Raises InputError for polygons of more than four corners, indices out of range, or what is no OBJ file.
+    """
+    found = _Statements()
+    for words in _lines(path):
+        match words[0]:
+            case b"v":
+                found.positions.append(words[1:4])
+            case b"vt":
+                found.uv.append([*words[1:], b"0"][:2])
+            case b"f":
+                found.corners += words[1:]
+                found.counts.append(len(words) - 1)
+                found.before.append((len(found.positions), len(found.uv)))
+            case b"g":
+                found.groups.append((len(found.counts), words[1:]))
+            case b"o":
+                found.groups.append((len(found.counts), [b" ".join(words[1:])]))
+    vertices = to_rows(path, "vertex", found.positions, 3)
+    counts = np.array(found.counts, np.int64)
+    corners = [corner.split(b"/") for corner in found.corners]
+    before = np.repeat(np.array(found.before, np.int64).reshape(-1, 2), counts, axis=0)
+    indices = _zero_based(path, [corner[0] for corner in corners], before[:, 0])
+    mesh = Mesh(checked_vertices(path, vertices), pack_faces(path, indices, counts, len(vertices)))
+    groups = _groups(found.groups, len(counts))
+    if not corners or not all(len(corner) > 1 and corner[1] for corner in corners):
+        return MeshFile(mesh, groups=groups)
+    uv = to_rows(path, "texture coordinate", found.uv, 2)
+    indices = _zero_based(path, [corner[1] for corner in corners], before[:, 1])
+    return MeshFile(mesh, uv, pack_faces(path, indices, counts, len(uv), "texture coordinate"), groups)
+
+
+def read_obj_vertices(path: Path) -> np.ndarray:
+    """(V, 3) positions only; faces are neither parsed nor checked. Raises InputError as `read_obj`."""
+    positions = [words[1:4] for words in _lines(path) if words[0] == b"v"]
+    return checked_vertices(path, to_rows(path, "vertex", positions, 3))
+
+
+def write_obj(path: Path, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None) -> None:
+    """Write positions (exact in float32), faces with their quads and, where given, texture coordinates with seams."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+        file.write(text_rows("v ", mesh.vertices))
+        if uv is None or uv_faces is None:
+            corners = (mesh.faces + 1).astype(str)
+        else:
+            file.write(text_rows("vt ", uv))
+            corners = np.strings.add(np.strings.add((mesh.faces + 1).astype(str), "/"), (uv_faces + 1).astype(str))
+        count = (mesh.faces >= 0).sum(axis=1).tolist()
+        file.writelines(f"f {' '.join(row[:n])}\n" for row, n in zip(corners.tolist(), count, strict=True))
+
+
+def _lines(path: Path) -> Iterator[list[bytes]]:
+    """The words of each line that says something, with continued lines joined and comments gone."""
+    data = read_bytes(path)
+    if b"\0" in data:
+        raise InputError(f"{path}: not an OBJ file, it is binary")
+    if b"\\" in data:
+        data = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")
+    for line in data.splitlines():
+        words = line.partition(b"#")[0].split()
+        if words:
+            yield words
+
+
+def _zero_based(path: Path, words: list[bytes], before: np.ndarray) -> np.ndarray:
+    """Indices from zero; a negative one counts back from the last of the `before` elements above its face."""
+    stated = to_numbers(path, "a face corner", words, int)
+    if (stated == 0).any():
+        raise InputError(f"{path}: a face refers to index 0, OBJ counts from 1")
+    return np.where(stated > 0, stated - 1, before + stated)
+
+
+def _groups(starts: list[tuple[int, list[bytes]]], n_faces: int) -> dict[str, np.ndarray]:
+    members: dict[str, list[np.ndarray]] = {}
+    ends = [start for start, _ in starts[1:]] + [n_faces]
+    for (start, names), end in zip(starts, ends, strict=False):
+        for name in names if end > start else []:
+            members.setdefault(name.decode(errors="replace"), []).append(np.arange(start, end))
+    return {name: np.concatenate(faces) for name, faces in members.items()}

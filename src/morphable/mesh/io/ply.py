@@ -1,0 +1,267 @@
+"""PLY (Turk 1994), binary of either byte order and ascii, read by its own property list so that any layout works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.files import atomic_path
+from morphable.mesh.io.meshfile import MeshFile, checked_vertices, pack_faces, read_bytes, to_numbers
+from morphable.mesh.mesh import Mesh
+
+_KINDS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"}
+_KINDS |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
+_KINDS |= {"double": "f8", "float32": "f4", "float64": "f8"}
+_COUNTS = {name for name, kind in _KINDS.items() if kind[0] != "f"}
+_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_CORNERS = ("vertex_indices", "vertex_index")
+
+
+@dataclass(frozen=True)
+class _Property:
+    name: str
+    kind: str
+    count_kind: str = ""  # of the length that precedes a list; empty for a single value
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: tuple[_Property, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """A property over all rows: the values, and for a list property its length in each row."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+
+_Columns = Mapping[str, _Column]
+
+
+class _Body(Protocol):
+    """What follows the header. `take` reads the next element's rows and returns its columns by name."""
+
+    def take(self, element: _Element) -> _Columns: ...
+
+    def rest(self) -> int: ...
+
+
+def read_ply(path: Path) -> MeshFile:
+    """Read a PLY file; elements and properties other than positions and face corners are passed over.
+
+    Raises InputError for a file that is damaged, has other counts than its header says, or is no mesh.
+    """
+    elements, body = _open(path)
+    if any(element.name == "tristrips" for element in elements):
+        raise InputError(f"{path}: holds triangle strips, which cannot be read; save it with plain faces")
+    columns = {element.name: body.take(element) for element in elements}
+    if body.rest():
+        raise InputError(f"{path}: goes on after the last element that its header announces, the counts do not fit")
+    vertices = _positions(path, columns.get("vertex", {}))
+    face = columns.get("face", {})
+    corners = next((face[name] for name in _CORNERS if name in face), None)
+    if corners is None:
+        return MeshFile(Mesh(vertices, np.zeros((0, 3), np.int64)))
+    return MeshFile(Mesh(vertices, pack_faces(path, corners.values, corners.counts, len(vertices))))
+
+
+def read_ply_vertices(path: Path) -> np.ndarray:
+    """(V, 3) positions only; nothing after them is read or checked. Raises InputError as `read_ply`."""
+    elements, body = _open(path)
+    for element in elements:
+        columns = body.take(element)
+        if element.name == "vertex":
+            return _positions(path, columns)
+    return _positions(path, {})
+
+
+def write_ply(path: Path, mesh: Mesh) -> None:
+    """Write binary little-endian PLY: float32 positions, faces with their quads."""
+    faces = mesh.faces
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(mesh.vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.zeros(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", (faces.shape[1],))]))
+    rows["count"] = (faces >= 0).sum(axis=1)
+    rows["corners"] = faces
+    # A triangle among quads is the same row without its last four bytes.
+    written = np.arange(rows.itemsize) < 1 + 4 * rows["count"][:, None].astype(int)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(header.encode())
+        file.write(mesh.vertices.astype("<f4").tobytes())
+        file.write(rows.view(np.uint8).reshape(len(faces), rows.itemsize)[written].tobytes())
+
+
+def _positions(path: Path, columns: _Columns) -> np.ndarray:
+    missing = [name for name in "xyz" if name not in columns]
+    if missing:
+        raise InputError(f"{path}: not a mesh, its vertices have no {', '.join(missing)}")
+    return checked_vertices(path, np.stack([columns[name].values for name in "xyz"], axis=1))
+
+
+def _open(path: Path) -> tuple[list[_Element], _Body]:
+    data = read_bytes(path)
+    if not data.startswith((b"ply\n", b"ply\r")):
+        raise InputError(f"{path}: not a PLY file, it does not begin with 'ply'")
+    ending = b"\r\n" if data.startswith(b"ply\r\n") else data[3:4]
+    found = data.find(ending + b"end_header")
+    start = data.find(ending, found + 1) + len(ending)
+    if found < 0 or start < len(ending):
+        raise InputError(f"{path}: the PLY header does not end, the file may be truncated")
+    order, elements = _parse_header(path, data[:found].decode("latin-1"))
+    return elements, _Binary(path, data, start, order) if order else _Ascii(path, data[start:])
+
+
+def _parse_header(path: Path, text: str) -> tuple[str, list[_Element]]:
+    order: str | None = None
+    elements: list[_Element] = []
+    for line in text.splitlines()[1:]:
+        match line.split():
+            case [] | ["comment" | "obj_info", *_]:
+                pass
+            case ["format", name, _] if name in _FORMATS:
+                order = _FORMATS[name]
+            case ["element", name, count] if count.isdecimal():
+                elements.append(_Element(name, int(count), ()))
+            case ["property", "list", count, kind, name] if elements and count in _COUNTS and kind in _KINDS:
+                elements[-1] = _with(elements[-1], _Property(name, _KINDS[kind], _KINDS[count]))
+            case ["property", kind, name] if elements and kind in _KINDS:
+                elements[-1] = _with(elements[-1], _Property(name, _KINDS[kind]))
+            case _:
+                raise InputError(f"{path}: PLY header line {line.strip()!r} is not understood")
+    if order is None:
+        raise InputError(f"{path}: the PLY header names no format")
+    return order, elements
+
+
+def _with(element: _Element, added: _Property) -> _Element:
+    return _Element(element.name, element.count, (*element.properties, added))
+
+
+class _Binary:
+    """Rows as packed bytes. `order` is the numpy byte order mark."""
+
+    def __init__(self, path: Path, data: bytes, offset: int, order: str) -> None:
+        self.path, self.data, self.offset, self.order = path, data, offset, order
+
+    def rest(self) -> int:
+        return len(self.data[self.offset :].strip())
+
+    def take(self, element: _Element) -> _Columns:
+        shortest = sum(int((prop.count_kind or prop.kind)[1]) for prop in element.properties)
+        if self.offset + element.count * shortest > len(self.data):
+            raise _truncated(self.path, element)
+        return (self._equal_rows(element) if element.count else None) or self._ragged_rows(element)
+
+    def _equal_rows(self, element: _Element) -> _Columns | None:
+        """All rows at once if every list is as long as in the first row, as in most files; else None."""
+        start = self.offset
+        lengths = [length for _, length in self._row(element)]
+        self.offset = start
+        fields: list[tuple] = []
+        for i, (prop, length) in enumerate(zip(element.properties, lengths, strict=True)):
+            if prop.count_kind:
+                fields.append((f"count{i}", self.order + prop.count_kind))
+            fields.append((f"value{i}", self.order + prop.kind, (length,) if prop.count_kind else ()))
+        layout = np.dtype(fields)
+        if start + element.count * layout.itemsize > len(self.data):
+            return None
+        rows = np.frombuffer(self.data, layout, element.count, start)
+        columns = {}
+        for i, (prop, length) in enumerate(zip(element.properties, lengths, strict=True)):
+            if prop.count_kind and (rows[f"count{i}"] != length).any():
+                return None
+            columns[prop.name] = _Column(rows[f"value{i}"].reshape(-1), np.broadcast_to(length, element.count))
+        self.offset = start + rows.nbytes
+        return columns
+
+    def _ragged_rows(self, element: _Element) -> _Columns:
+        rows = [self._row(element) for _ in range(element.count)]
+        columns = {}
+        for i, prop in enumerate(element.properties):
+            values = np.frombuffer(b"".join(row[i][0] for row in rows), self.order + prop.kind)
+            columns[prop.name] = _Column(values, np.array([row[i][1] for row in rows], np.int64))
+        return columns
+
+    def _row(self, element: _Element) -> list[tuple[bytes, int]]:
+        """The bytes and the length of each property in the row at the offset, which moves on."""
+        row = []
+        for prop in element.properties:
+            length = 1
+            if prop.count_kind:
+                mark = self._bytes(element, int(prop.count_kind[1]))
+                length = int.from_bytes(
+                    mark, "little" if self.order == "<" else "big", signed=prop.count_kind[0] == "i"
+                )
+            row.append((self._bytes(element, int(prop.kind[1]) * max(length, 0)), length))
+        return row
+
+    def _bytes(self, element: _Element, size: int) -> bytes:
+        taken = self.data[self.offset : self.offset + size]
+        if len(taken) < size:
+            raise _truncated(self.path, element)
+        self.offset += size
+        return taken
+
+
+class _Ascii:
+    """Rows as words."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.words, self.position = path, data.split(), 0
+
+    def rest(self) -> int:
+        return len(self.words) - self.position
+
+    def take(self, element: _Element) -> _Columns:
+        width = len(element.properties)
+        if element.count * width > self.rest():
+            raise _truncated(self.path, element)
+        if any(prop.count_kind for prop in element.properties):
+            return self._ragged_rows(element)
+        block = self.words[self.position : self.position + element.count * width]
+        self.position += len(block)
+        one = np.ones(element.count, np.int64)
+        return {
+            prop.name: _Column(self._numbers(prop, block[i::width]), one) for i, prop in enumerate(element.properties)
+        }
+
+    def _ragged_rows(self, element: _Element) -> _Columns:
+        values: list[list[bytes]] = [[] for _ in element.properties]
+        counts: list[list[int]] = [[] for _ in element.properties]
+        for _ in range(element.count):
+            for i, prop in enumerate(element.properties):
+                length = 1
+                if prop.count_kind:
+                    length = int(to_numbers(self.path, f"the length of {prop.name}", self._words(element, 1), int)[0])
+                values[i] += self._words(element, length)
+                counts[i].append(length)
+        return {
+            prop.name: _Column(self._numbers(prop, values[i]), np.array(counts[i], np.int64))
+            for i, prop in enumerate(element.properties)
+        }
+
+    def _words(self, element: _Element, length: int) -> list[bytes]:
+        taken = self.words[self.position : self.position + max(length, 0)]
+        if len(taken) < length:
+            raise _truncated(self.path, element)
+        self.position += len(taken)
+        return taken
+
+    def _numbers(self, prop: _Property, words: list[bytes]) -> np.ndarray:
+        return to_numbers(self.path, f"property {prop.name}", words, float if prop.kind[0] == "f" else int)
+
+
+def _truncated(path: Path, element: _Element) -> InputError:
+    return InputError(f"{path}: ends before its {element.count} rows of {element.name!r} do, the file may be truncated")

@@ -1,0 +1,40 @@
+"""A stack of registered shapes in one NumPy file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.files import read_npz
+
+
+def read_stack(path: Path) -> np.ndarray:
+    """(N, V, 3) floats from an .npy file (memory-mapped, read-only) or the array `vertices` of an .npz file.
+
+    Raises InputError for another suffix, a damaged file, another shape, or numbers that are not floats. Positions
+    are not looked at: a stack may be larger than memory, so whoever reads its blocks checks that they are finite.
+    """
+    match path.suffix.lower():
+        case ".npy":
+            stack = _map(path)
+        case ".npz":
+            arrays = read_npz(path)
+            if "vertices" not in arrays:
+                raise InputError(f"{path}: expected an array 'vertices', it holds {', '.join(arrays) or 'nothing'}")
+            stack = arrays["vertices"]
+        case suffix:
+            raise InputError(f"{path}: expected a stack of shapes in .npy or .npz, got {suffix or 'no suffix'}")
+    if stack.ndim != 3 or stack.shape[2] != 3 or 0 in stack.shape or not np.issubdtype(stack.dtype, np.floating):
+        raise InputError(f"{path}: expected floats of shape (N, V, 3), got {stack.dtype} {stack.shape}")
+    return stack
+
+
+def _map(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error
