@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
-from morphable.ops.gather import BagBuffers, Bags, bag_sum, check_input, samples_per_pass
+from morphable.ops.gather import BagBuffers, Bags, bag_sum, check_input, samples_per_pass, vertex_rows
 
 
 def rescaled_laplacian(adjacency: sp.spmatrix) -> sp.csr_matrix:
@@ -108,7 +108,7 @@ class _Chebyshev(torch.autograd.Function):
 def _accumulate(x: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
     batch, vertices, c_in = x.shape
     y = x.new_zeros(vertices * batch, weight.shape[2])
-    for term, w in zip(_terms(_to_rows(x), laplacian, len(weight)), weight, strict=True):
+    for term, w in zip(_terms(vertex_rows(x), laplacian, len(weight)), weight, strict=True):
         y.addmm_(term.view(-1, c_in), w)
     return _from_rows(y, batch, vertices)
 
@@ -134,8 +134,8 @@ def _both_gradients(x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags) ->
     terms, c_in, c_out = weight.shape
     grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight)
     for part, grad_part, out in _zip_passes(x, grad, grad_x, width=c_out):
-        rows = _to_rows(part).view(-1, c_in)
-        side = _terms(_to_rows(grad_part), laplacian, terms)
+        rows = vertex_rows(part).view(-1, c_in)
+        side = _terms(vertex_rows(grad_part), laplacian, terms)
         if c_out < c_in:  # narrow terms: one product over all of them beats K thin ones
             wide = torch.cat([term.view(-1, c_out) for term in side], 1)
             grad_weight += (rows.T @ wide).view(c_in, terms, c_out).transpose(0, 1)
@@ -154,7 +154,7 @@ def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags) -
     terms, c_in, c_out = weight.shape
     result = torch.zeros_like(weight)
     for part, grad_part in _zip_passes(x, grad, width=min(c_in, c_out)):
-        rows, grad_rows = _to_rows(part), _to_rows(grad_part)
+        rows, grad_rows = vertex_rows(part), vertex_rows(grad_part)
         for term, grad_w in zip(_terms(rows if c_in <= c_out else grad_rows, laplacian, terms), result, strict=True):
             left, right = (term, grad_rows) if c_in <= c_out else (rows, term)
             grad_w.addmm_(left.view(-1, c_in).T, right.view(-1, c_out))
@@ -177,11 +177,6 @@ def _terms(rows: Tensor, laplacian: Bags, terms: int) -> Iterator[Tensor]:
     for _ in range(terms - 2):
         before, current = current, bag_sum(current, doubled).sub_(before)
         yield current
-
-
-def _to_rows(x: Tensor) -> Tensor:
-    """(b, V, C) to (V, b * C): one long row per vertex makes a bag sum fast; free for a single sample."""
-    return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
 
 
 def _from_rows(rows: Tensor, batch: int, vertices: int) -> Tensor:

@@ -84,6 +84,11 @@ def shifted(index: Tensor, batch: int, step: int) -> Tensor:
     return (index + torch.arange(batch, device=index.device)[:, None] * step).reshape(-1)
 
 
+def vertex_rows(x: Tensor) -> Tensor:
+    """(b, V, C) to (V, b * C): one long row per vertex makes a bag sum fast; free for a single sample."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
+
+
 def samples_per_pass(x: Tensor, numbers: int) -> int:
     """How many samples of x (B, ...) to process together when each needs a table of `numbers` numbers."""
     budget = CACHE_BYTES if x.device.type == "cpu" else DEVICE_BYTES

@@ -6,11 +6,12 @@ from typing import Any
 
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
-from morphable.ops.gather import BagBuffers, Bags, batched_bag_sum, check_input, samples_per_pass
+from morphable.ops.gather import BagBuffers, Bags, batched_bag_sum, check_input, samples_per_pass, vertex_rows
 
 
 class SparseMap(nn.Module):
@@ -80,7 +81,7 @@ class _LearnedMap(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         x, index, weights = ctx.saved_tensors
         grad_x = _in_passes(grad, _column_bags(index, weights, x.shape[1])) if ctx.needs_input_grad[0] else None
-        grad_weights = _entry_products(grad, x, index) if ctx.needs_input_grad[2] else None
+        grad_weights = _entry_products(grad, x, index, weights) if ctx.needs_input_grad[2] else None
         return grad_x, None, grad_weights
 
 
@@ -102,12 +103,13 @@ def _column_bags(index: Tensor, weights: Tensor, n_in: int) -> Bags:
     return Bags(order // index.shape[1], offsets, weights.reshape(-1)[order])
 
 
-def _entry_products(grad: Tensor, x: Tensor, index: Tensor) -> Tensor:
-    """(n_out, k) dot products of the gradient's row i with row index[i, j] of x, summed over the batch."""
-    n_out, k = index.shape
-    total = x.new_zeros(n_out, k)
-    step = samples_per_pass(x, n_out * k * x.shape[2])
-    for x_part, grad_part in zip(x.split(step), grad.split(step), strict=True):
-        gathered = x_part.index_select(1, index.reshape(-1)).unflatten(1, (n_out, k))
-        total += (gathered @ grad_part[..., None]).squeeze(-1).sum(0)
-    return total
+def _entry_products(grad: Tensor, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """(n_out, k) dot products of the gradient's row i with row index[i, j] of x, over batch and channels.
+
+    They are what `embedding_bag` knows as the gradient of its weights, several times faster than gathering x. Its
+    gradient of x is not used: it scatters, which at 72k vertices costs three times the transposed bag sum.
+    """
+    with torch.enable_grad():
+        leaf = weights.detach().requires_grad_()
+        rows = F.embedding_bag(index, vertex_rows(x), per_sample_weights=leaf, mode="sum")
+    return torch.autograd.grad(rows, leaf, vertex_rows(grad))[0]
