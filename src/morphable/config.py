@@ -77,7 +77,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 def as_table(config: Any) -> dict[str, Any]:
     """The fields as a TOML- and JSON-ready table; fields that are None are left out."""
     table = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items() if value is not None}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in table.items() if value is not None
+    }
 
 
 def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, str]]:

@@ -191,7 +191,9 @@ def _write_vertices(source: MeshSource, folder: Path, on_block: Any) -> tuple[li
     for block in source.blocks():
         block = np.ascontiguousarray(block, np.float32)
         if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
-            raise InputError(f"the source gave meshes of shape {block.shape} where ({n_vertices}, 3) x {count} were due")
+            raise InputError(
+                f"the source gave meshes of shape {block.shape} where ({n_vertices}, 3) x {count} were due"
+            )
         bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
         if len(bad):
             raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")

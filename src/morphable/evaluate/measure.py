@@ -25,9 +25,7 @@ SPECIFICITY_MESHES = 2000
 CURVE_LATENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def evaluate(
-    model: MorphableModel, train: Shapes, test: Shapes, subjects: np.ndarray, seed: int = 0
-) -> dict[str, Any]:
+def evaluate(model: MorphableModel, train: Shapes, test: Shapes, subjects: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """`{"model": R, "baselines": {"mean_shape": R, "pca": R}, "pca_curve": {latents: mean mm}}`.
 
     train, test: (N, V, 3) mm; subjects: (N_test,) subject number of each test mesh, for the intervals.

@@ -55,9 +55,7 @@ COMA_TRAINING = TrainConfig(
     epochs=300, batch_size=16, optimiser="sgd", learning_rate=8e-3, momentum=0.9, weight_decay=5e-4,
     schedule="exponential", decay=0.99, warmup=0, seed=2,
 )  # fmt: skip
-SPIRALNET_TRAINING = dataclasses.replace(
-    COMA_TRAINING, optimiser="adam", learning_rate=1e-3, weight_decay=5e-5
-)
+SPIRALNET_TRAINING = dataclasses.replace(COMA_TRAINING, optimiser="adam", learning_rate=1e-3, weight_decay=5e-5)
 SPIRALNET_PLUS_TRAINING = dataclasses.replace(
     COMA_TRAINING, optimiser="adam", learning_rate=1e-3, weight_decay=0.0, batch_size=32, seed=1
 )

@@ -103,7 +103,9 @@ def load(path: Path | str) -> MorphableModel:
     name = description.get("family")
     if description.get("format_version") != FORMAT_VERSION or name not in MODELS:
         found = f"version {description.get('format_version')}, family {name!r}"
-        raise InputError(f"{label('model.json')}: expected format version {FORMAT_VERSION} and a known family, got {found}")
+        raise InputError(
+            f"{label('model.json')}: expected format version {FORMAT_VERSION} and a known family, got {found}"
+        )
     arrays = read_npz(io.BytesIO(read("template.npz")), label("template.npz"))
     template = Template.from_arrays(arrays, label("template.npz"))
     if template.fingerprint != description.get("template_fingerprint"):
@@ -116,7 +118,9 @@ def load(path: Path | str) -> MorphableModel:
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{label('weights.safetensors')}: does not hold this model, it may be cut short ({reason})") from error
+        raise InputError(
+            f"{label('weights.safetensors')}: does not hold this model, it may be cut short ({reason})"
+        ) from error
     model.provenance = description.get("provenance", {})
     return model.eval()
 

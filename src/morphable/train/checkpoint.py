@@ -45,3 +45,13 @@ def cut_metrics(path: Path, epochs: int) -> None:
         kept.append(line + "\n")
     with atomic_path(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, one for each epoch; none where the model was estimated."""
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON lines, the file may be truncated ({error})") from error

@@ -177,7 +177,9 @@ class Loop:
         path = self.folder / "checkpoint" / "last.pt"
         state = read_checkpoint(path)
         if state["world"] != self.workers.count:
-            raise InputError(f"{path}: was written by {state['world']} processes, cannot go on with {self.workers.count}")
+            raise InputError(
+                f"{path}: was written by {state['world']} processes, cannot go on with {self.workers.count}"
+            )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generators"][self.workers.rank])

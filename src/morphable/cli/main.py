@@ -1,0 +1,53 @@
+"""`morphable`: the command line's entry, its exit codes, and the table of commands."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+import morphable
+from morphable.cli import data, edit, models, shapes
+from morphable.errors import InputError
+
+HELP = """Deep 3D morphable models: from registered meshes to a model you can measure, edit and ship.
+
+A first tour: `morphable data make hands --out data/hands`, then
+`morphable train spiralnet++ --data data/hands --out runs/a`, `morphable evaluate runs/a`, `morphable report runs/a`.
+"""
+
+app = App(
+    name="morphable", help=HELP, version=morphable.__version__, help_format="markdown", result_action="return_value"
+)
+app.command(data.app)
+app.command(models.train)
+app.command(models.evaluate)
+app.command(models.report)
+app.command(shapes.reconstruct)
+app.command(shapes.sample)
+app.command(edit.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit code 0, 2 for bad input with one clear sentence, 130 for Ctrl-C, 1 for a bug."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    warnings.showwarning = lambda message, *_: console.print(f"note: {message}", markup=False)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, console=Console())
+    except CycloptsError as error:
+        console.print(f"morphable: {str(error).strip()}", markup=False)
+        sys.exit(2)
+    except InputError as error:
+        console.print(f"morphable: {error}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("morphable: stopped", markup=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""`morphable reconstruct` and `sample`: mesh files in, mesh files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from morphable.cli.models import Model
+from morphable.errors import InputError
+
+
+def reconstruct(
+    model: Model,
+    meshes: Annotated[
+        list[Path], Parameter(help="mesh files in correspondence with the model's template", negative="")
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
+    unit: Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the files; results are in mm")] = "mm",
+) -> None:
+    """Encode and decode meshes: what the model makes of each, under the same file name, with the error in mm."""
+    import torch
+
+    from morphable.cli.output import print_table
+    from morphable.data.registered import read_registered, write_shape
+    from morphable.files import atomic_folder
+    from morphable.models.io import load
+
+    names = [path.name for path in meshes]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"{sorted(twice)[0]}: two inputs have this name and would overwrite each other")
+    loaded = load(model)
+    shapes = [read_registered(path, loaded.template, unit) for path in meshes]
+    rows = []
+    with atomic_folder(out) as folder, torch.no_grad():
+        for name, shape in zip(names, shapes, strict=True):
+            target = torch.from_numpy(shape)[None]
+            result = loaded(target)
+            write_shape(folder / name, result[0].numpy(), loaded.template)
+            distance = (result - target).norm(dim=-1)
+            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}"])
+    print_table(str(out), ["mesh", "mean error, mm", "max, mm"], rows)
+
+
+def sample(
+    model: Model,
+    /,
+    *,
+    number: Annotated[int, Parameter(name=["--number", "-n"], help="how many shapes")],
+    out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
+    seed: Annotated[int, Parameter(help="seed of the draws")] = 0,
+    part: Annotated[str | None, Parameter(help="vary this part of the code alone, the others at their mean")] = None,
+    given: Annotated[list[str] | None, Parameter(help="condition on a part, PART=V[,V...]")] = None,
+    scale: Annotated[float, Parameter(help="multiplies the standard deviation of the draws")] = 1.0,
+    suffix: Annotated[Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")] = "ply",
+) -> None:
+    """Draw new shapes from the model's prior."""
+    import torch
+
+    from morphable.data.registered import write_shape
+    from morphable.edit.code import draw, parse_given
+    from morphable.files import atomic_folder
+    from morphable.models.io import load
+
+    if number < 1:
+        raise InputError(f"-n {number}: expected at least 1")
+    if scale <= 0:
+        raise InputError(f"--scale {scale}: expected a positive number")
+    loaded = load(model)
+    known = parse_given(loaded, given or [])
+    codes = draw(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)
+    with atomic_folder(out) as folder, torch.no_grad():
+        for index, code in enumerate(codes):
+            vertices = loaded.decode(code[None])[0].numpy()
+            write_shape(folder / f"sample-{index:04d}.{suffix}", vertices, loaded.template)
+    print(f"{out}: {number} shapes")

@@ -1,0 +1,88 @@
+"""Audit: what a dataset holds, and what about it is unusual enough that a person should look."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from morphable.data.dataset import MeshDataset
+from morphable.mesh.topology import boundary_edges, components, nonmanifold_edges
+
+OUTLIER_DEVIATIONS = 6.0
+"""A mesh this many robust deviations further from the mean shape than the median mesh is an outlier."""
+
+
+def describe(dataset: MeshDataset) -> dict[str, Any]:
+    """Counts, template, labels, splits and origin, ready to print."""
+    template, labels = dataset.template, dataset.labels
+    faces = template.mesh.faces
+    quads = int((faces[:, 3] >= 0).sum()) if faces.shape[1] == 4 else 0
+    size = np.ptp(template.mesh.vertices, axis=0)
+    facts: dict[str, Any] = {
+        "meshes": len(dataset),
+        "vertices": template.n_vertices,
+        "faces": f"{len(faces)} ({quads} quads)",
+        "size_mm": " x ".join(f"{extent:.0f}" for extent in size),
+        "components": int(components(faces, template.n_vertices).max()) + 1,
+        "boundary_edges": len(boundary_edges(faces)),
+        "template": f"{template.name} {template.fingerprint}",
+        "regions": ", ".join(template.region_names) or "none",
+        "uv": "yes" if template.uv is not None else "no",
+    }
+    for name in ("subject", "expression", "sequence"):
+        if name in labels:
+            names = labels.classes(name)[1]
+            facts[f"{name}s"] = len(names)
+    facts["labels"] = ", ".join(list(labels.columns)[:12]) + (", ..." if len(labels.columns) > 12 else "")
+    for name in dataset.split_names:
+        split = dataset.split(name)
+        facts[f"split {name}"] = f"{len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
+    for name in ("source", "licence", "unit", "content_hash"):
+        facts[name] = dataset.info.get(name, "unknown")
+    return facts
+
+
+def audit_dataset(dataset: MeshDataset) -> list[str]:
+    """Sentences about repeated meshes, outliers, frozen vertices, split leaks and a template with faults."""
+    template = dataset.template
+    findings = []
+    if len(nonmanifold_edges(template.mesh.faces)):
+        findings.append(f"the template has {len(nonmanifold_edges(template.mesh.faces))} non-manifold edges")
+    unused = template.n_vertices - len(np.unique(template.mesh.faces[template.mesh.faces >= 0]))
+    if unused:
+        findings.append(f"{unused} vertices of the template belong to no face")
+    mean = sum(block.sum(0, dtype=np.float64) for block in dataset.vertices.blocks()) / len(dataset)
+    distance, digests = [], []
+    variance = np.zeros(template.n_vertices)
+    for block in dataset.vertices.blocks():
+        offset = np.linalg.norm(block - mean, axis=-1)
+        distance.append(offset.mean(1))
+        variance += np.square(offset).sum(0)
+        digests += [hashlib.sha256(np.ascontiguousarray(mesh).tobytes()).digest() for mesh in block]
+    if int((variance == 0).sum()) and len(dataset) > 1:
+        findings.append(f"{int((variance == 0).sum())} vertices never move")
+    far = np.concatenate(distance)
+    spread = 1.4826 * np.median(np.abs(far - np.median(far)))
+    outliers = np.flatnonzero(far > np.median(far) + OUTLIER_DEVIATIONS * max(spread, 1e-9))
+    if len(outliers):
+        worst = outliers[np.argmax(far[outliers])]
+        findings.append(
+            f"{len(outliers)} meshes lie unusually far from the mean, row {worst} the furthest ({far[worst]:.1f} mm)"
+        )
+    return findings + _repeats(dataset, digests)
+
+
+def _repeats(dataset: MeshDataset, digests: list[bytes]) -> list[str]:
+    """Meshes that occur twice, and those of them that a split has both in training and outside."""
+    unique, inverse = np.unique(np.array([d.hex() for d in digests]), return_inverse=True)
+    if len(unique) == len(digests):
+        return []
+    findings = [f"{len(digests) - len(unique)} meshes repeat an earlier one exactly"]
+    for name in dataset.split_names:
+        split = dataset.split(name)
+        leaked = np.isin(inverse[np.concatenate([split.val, split.test])], inverse[split.train]).sum()
+        if leaked:
+            findings.append(f"split {name}: {leaked} validation or test meshes also occur in training")
+    return findings

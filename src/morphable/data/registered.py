@@ -1,0 +1,68 @@
+"""Registered meshes as files: reading one that must fit a template, and writing shapes back with its faces and uv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from morphable.errors import InputError
+from morphable.mesh.io import read_mesh, write_mesh
+from morphable.mesh.template import Template
+
+UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
+"""Millimetres in one unit."""
+PLAUSIBLE_RATIO = 8.0
+"""A mesh this many times larger or smaller than the template came in another unit."""
+
+
+def millimetres(unit: str) -> float:
+    if unit not in UNITS:
+        raise InputError(f"--unit {unit}: expected one of {', '.join(UNITS)}")
+    return UNITS[unit]
+
+
+def read_registered(path: Path, template: Template, unit: str = "mm", y_up: bool = True) -> np.ndarray:
+    """(V, 3) float32 mm of a mesh file in correspondence with the template.
+
+    Raises InputError, naming the file, where the vertex count or the faces differ, where a coordinate is not finite,
+    or where the size tells that the unit is another one.
+    """
+    mesh = read_mesh(path).mesh
+    if len(mesh.vertices) != template.n_vertices:
+        expected, found = template.n_vertices, len(mesh.vertices)
+        raise InputError(f"{path}: expected {expected} vertices as in the template, got {found}")
+    if len(mesh.faces) and not same_faces(mesh.faces, template):
+        raise InputError(f"{path}: its faces are not the template's; vertices were reordered, merged or re-exported")
+    vertices = np.asarray(mesh.vertices, np.float64) * millimetres(unit)
+    if not y_up:
+        vertices = z_up_to_y_up(vertices)
+    check_scale(vertices, template, str(path), unit)
+    return vertices.astype(np.float32)
+
+
+def same_faces(faces: np.ndarray, template: Template) -> bool:
+    """Whether faces are the template's, or their triangulation (formats such as GLB hold triangles only)."""
+    own = template.mesh.faces
+    if faces.shape == own.shape and np.array_equal(faces, own):
+        return True
+    return np.array_equal(faces, template.mesh.triangles)
+
+
+def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) -> None:
+    size = np.linalg.norm(np.ptp(vertices, axis=0))
+    expected = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
+    if not expected / PLAUSIBLE_RATIO < size < expected * PLAUSIBLE_RATIO:
+        raise InputError(
+            f"{name}: is {size:.3g} mm across when read in {unit}, the template is {expected:.3g} mm; is the unit right?"
+        )
+
+
+def z_up_to_y_up(vertices: np.ndarray) -> np.ndarray:
+    """(..., 3) right-handed, z up -> right-handed, y up."""
+    return np.stack([vertices[..., 0], vertices[..., 2], -vertices[..., 1]], -1)
+
+
+def write_shape(path: Path, vertices: np.ndarray, template: Template) -> None:
+    """Write one shape (V, 3) mm in the format of the suffix, with the template's faces, and its uv where they fit."""
+    write_mesh(path, template.mesh.moved(np.asarray(vertices)), template.uv, template.uv_faces)

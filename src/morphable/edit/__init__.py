@@ -1,0 +1,1 @@
+"""Editing: arithmetic on codes with named parts, the same for every family."""
