@@ -40,7 +40,9 @@ def cache_folder() -> Path | None:
     """$MORPHABLE_CACHE, or `morphable` in the user's cache folder on this platform; None where there is no home."""
     if chosen := os.environ.get("MORPHABLE_CACHE"):
         return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME") or (sys.platform == "win32" and os.environ.get("LOCALAPPDATA")):
+    if base := os.environ.get("XDG_CACHE_HOME") or (
+        os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None
+    ):
         return Path(base) / "morphable"
     try:
         home = Path.home()

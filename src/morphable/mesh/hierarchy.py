@@ -6,6 +6,7 @@ template's vertices in their order, at the template's positions.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ class Hierarchy:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "", name: str = "hierarchy") -> Hierarchy:
-        """The inverse of `to_arrays`; other keys are left alone. InputError, naming `name`, where something is missing."""
+        """The inverse of `to_arrays`; other keys are left alone. InputError, naming `name`, where something lacks."""
         try:
             vertices = np.asarray(arrays[f"{prefix}vertices"], np.float64)
             levels = [_level(vertices, arrays, f"{prefix}0/")]
@@ -113,7 +114,9 @@ def _check_factors(count: int, factors: Sequence[float]) -> None:
             raise InputError(f"factors: each must be above 1, got {factor}")
         sizes.append(math.ceil(sizes[-1] / factor))
     if sizes[-1] < 3:
-        raise InputError(f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, expected at least 3 in each")
+        raise InputError(
+            f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, expected at least 3 in each"
+        )
 
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:
@@ -123,7 +126,7 @@ def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarch
 
 
 def _steps(levels: Sequence[Level]) -> Iterator[tuple[Level, Level]]:
-    return zip(levels[:-1], levels[1:], strict=True)
+    return itertools.pairwise(levels)
 
 
 def _selection(rows: np.ndarray, count: int) -> sp.csr_matrix:

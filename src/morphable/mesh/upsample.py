@@ -32,7 +32,9 @@ def up_map(
     columns = np.asarray(coarse_triangles, np.int64)[nearest.face]
     if kept is not None:
         if kept.shape != (len(coarse_vertices),) or kept.min() < 0 or kept.max() >= len(points):
-            raise InputError(f"kept: expected one index below {len(points)} for each of {len(coarse_vertices)} vertices")
+            raise InputError(
+                f"kept: expected one index below {len(points)} for each of {len(coarse_vertices)} vertices"
+            )
         columns[kept, 0] = np.arange(len(kept))
         weights[kept] = (1, 0, 0)
     rows = np.repeat(np.arange(len(points)), 3)
