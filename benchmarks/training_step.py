@@ -1,0 +1,202 @@
+"""A training step (forward, backward, optimiser) of CoMA and SpiralNet++ against the same networks written plainly.
+
+Plainly means: Chebyshev terms and level maps by gather, multiply, scatter-add, as message passing libraries do, and
+spirals by index_select and a linear layer. The two networks share their weights, and their outputs are compared first.
+
+    python benchmarks/training_step.py [--vertices 5023] [--batch 16] [--threads 1] [--rounds 9]
+    python benchmarks/training_step.py --memory          # peak memory of CoMA's step, 71,926 vertices, batch 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import resource
+import statistics
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from _common import Machine, in_turns, median_ratio, synthetic_template
+from morphable.mesh.template import Template
+from morphable.models.autoencoder import HierarchicalAutoencoder
+from morphable.models.families import COMA, SPIRALNET_PLUS
+from morphable.ops.allocator import keep_freed_memory
+from morphable.ops.chebyshev import ChebyshevConv
+from morphable.ops.gather import Bags
+from morphable.ops.sparse import SparseMap
+from morphable.ops.spiral import SpiralConv
+
+NETWORKS = {"CoMA": COMA, "SpiralNet++": SPIRALNET_PLUS}
+TARGETS = {"CoMA": 5.0, "SpiralNet++": 1.2}
+LARGE, LARGE_BATCH, LARGE_LIMIT = 71_926, 8, 8.0
+
+
+class Messages(nn.Module):
+    """A sparse matrix product as message passing: gather a source per edge, weigh it, scatter-add it to its target."""
+
+    def __init__(self, bags: Bags) -> None:
+        super().__init__()
+        assert bags.weights is not None
+        self.sources, self.weights, self.count = bags.entries, bags.weights[:, None], len(bags.offsets) - 1
+        self.targets = torch.arange(self.count).repeat_interleave(bags.offsets.diff())
+
+    def forward(self, x: Tensor) -> Tensor:
+        messages = x.index_select(1, self.sources) * self.weights
+        out = x.new_zeros(len(x), self.count, x.shape[2])
+        return out.scatter_add(1, self.targets[None, :, None].expand_as(messages), messages)
+
+
+class MessageChebyshev(nn.Module):
+    def __init__(self, conv: ChebyshevConv) -> None:
+        super().__init__()
+        self.weight, self.bias, self.laplacian = conv.weight, conv.bias, Messages(conv.laplacian.bags)
+
+    def forward(self, x: Tensor) -> Tensor:
+        terms = [x, self.laplacian(x)]
+        while len(terms) < len(self.weight):
+            terms.append(2 * self.laplacian(terms[-1]) - terms[-2])
+        y = sum(term @ weight for term, weight in zip(terms, self.weight, strict=True))
+        return y if self.bias is None else y + self.bias
+
+
+class IndexedSpiral(nn.Module):
+    def __init__(self, conv: SpiralConv) -> None:
+        super().__init__()
+        assert not len(conv.geometry.padded)
+        self.weight, self.bias, self.spirals = conv.weight, conv.bias, conv.geometry.clamped
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.index_select(1, self.spirals).view(*x.shape[:2], -1), self.weight, self.bias)
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """The module with every operator of ours, at any depth, replaced by its plain formulation over the same weights."""
+    if isinstance(module, ChebyshevConv):
+        return MessageChebyshev(module)
+    if isinstance(module, SpiralConv):
+        return IndexedSpiral(module)
+    if isinstance(module, SparseMap):
+        return Messages(module.rows.bags)
+    for name, child in module.named_children():
+        setattr(module, name, plain(child))
+    return module
+
+
+def training_step(model: nn.Module, vertices: Tensor) -> Callable[[], object]:
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)  # lr 0: every step does the same work
+
+    def step() -> None:
+        optimiser.zero_grad()
+        (model(vertices) - vertices).abs().mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def floor_ms(model: nn.Module, vertices: Tensor, machine: Machine) -> float:
+    """The step's floor: for each layer its least arithmetic or its least memory traffic, whichever takes longer.
+
+    Least arithmetic: the products with the weights, once forward and for each gradient, and a recurrence on the
+    narrower side. Least traffic: read the input and write the output forward; read both and write a gradient backward.
+    """
+    total = 0.0
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+        nonlocal total
+        x = inputs[0]
+        passes = 2 + x.requires_grad
+        flops = 0
+        if isinstance(module, (ChebyshevConv, SpiralConv, nn.Linear)):
+            flops = passes * 2 * len(x) * (x.shape[1] if x.ndim == 3 else 1) * module.weight.numel()
+        if isinstance(module, ChebyshevConv):
+            narrow = min(x.shape[2], y.shape[2])
+            flops += 2 * 2 * (module.terms - 1) * len(module.laplacian.entries) * len(x) * narrow
+        if isinstance(module, SparseMap):
+            flops = 2 * 2 * len(module.rows.entries) * len(x) * x.shape[2]
+        total += machine.floor_ms(flops, 4 * (passes * x.numel() + 2 * y.numel()))
+
+    layers = [
+        m for m in model.modules() if isinstance(m, (ChebyshevConv, SpiralConv, SparseMap, nn.Linear, nn.ReLU, nn.ELU))
+    ]
+    handles = [layer.register_forward_hook(add) for layer in layers]
+    model(vertices)
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+def build(template: Template, name: str, batch: int) -> tuple[HierarchicalAutoencoder, Tensor]:
+    torch.manual_seed(0)
+    config = NETWORKS[name]
+    model = HierarchicalAutoencoder(template, config, HierarchicalAutoencoder.geometry(template, config))
+    shape = torch.tensor(template.mesh.vertices, dtype=torch.float32) / 100
+    return model, shape + 0.05 * torch.randn(batch, *shape.shape)
+
+
+def compare(template: Template, batch: int, rounds: int) -> None:
+    pairs = {}
+    for name in NETWORKS:
+        ours, vertices = build(template, name, batch)
+        theirs = plain(copy.deepcopy(ours))
+        torch.testing.assert_close(ours(vertices), theirs(vertices), rtol=1e-3, atol=1e-4)
+        pairs[name] = ours, theirs, vertices
+    before = {
+        name: in_turns([training_step(ours, vertices), training_step(theirs, vertices)], rounds)
+        for name, (ours, theirs, vertices) in pairs.items()
+    }
+    kept = keep_freed_memory()
+    machine = Machine.measure()
+    print(f"machine: {machine.gflops:.0f} GFLOP/s float32, {machine.gbytes:.1f} GB/s; allocator kept: {kept}")
+    print("network        ours ms  plain ms   ratio  target  floor ms  ours/floor | allocator's gain: ours  plain")
+    for name, (ours, theirs, vertices) in pairs.items():
+        fast, slow = in_turns([training_step(ours, vertices), training_step(theirs, vertices)], rounds)
+        floor, middle = floor_ms(ours, vertices, machine), statistics.median(fast)
+        gain, plain_gain = (
+            statistics.median(old) / statistics.median(new) for old, new in zip(before[name], (fast, slow), strict=True)
+        )
+        print(
+            f"{name:12} {middle:9.1f} {statistics.median(slow):9.1f} {median_ratio(slow, fast):7.2f}"
+            f" {TARGETS[name]:7.1f} {floor:9.1f} {middle / floor:11.1f} | {gain:22.2f} {plain_gain:6.2f}"
+        )
+
+
+def memory(vertices: int, batch: int) -> None:
+    keep_freed_memory()
+    model, shapes = build(synthetic_template(vertices), "CoMA", batch)
+    before = _peak_gib()
+    step = training_step(model, shapes)
+    for _ in range(2):
+        step()
+    verdict = f"peak {_peak_gib():.2f} GiB, limit {LARGE_LIMIT:.0f} ({before:.2f} before the first step)"
+    print(f"CoMA, {vertices} vertices, batch {batch}: {verdict}")
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vertices", type=int, help=f"5023; with --memory {LARGE}")
+    parser.add_argument("--batch", type=int, help=f"16; with --memory {LARGE_BATCH}")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--memory", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.memory:
+        memory(args.vertices or LARGE, args.batch or LARGE_BATCH)
+        return
+    vertices, batch = args.vertices or 5023, args.batch or 16
+    clock = "CPU time" if args.threads == 1 else "wall time"
+    print(
+        f"{vertices} vertices, batch {batch}, {args.threads} thread(s), median {clock} of {args.rounds} rounds in turns"
+    )
+    compare(synthetic_template(vertices), batch, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
