@@ -1,1 +1,40 @@
-"""Sources: where registered meshes come from, made or imported. Each gives a `MeshSource`."""
+"""Sources: where registered meshes come from. `make_source` makes a set by name; importers read what others made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from morphable.data.source import MeshSource
+from morphable.data.sources.bodies import bodies
+from morphable.data.sources.faces import face_population, faces
+from morphable.data.sources.hands import hands
+from morphable.errors import InputError
+
+SOURCES: dict[str, Callable[..., MeshSource]] = {
+    "hands": hands,
+    "faces": faces,
+    "face-population": face_population,
+    "bodies": bodies,
+}
+"""What `data make NAME` can make; keyword arguments carry the names of the command's flags."""
+
+
+def make_source(name: str, **options: Any) -> MeshSource:
+    """The named set. Options that are None are left to the source's defaults.
+
+    Raises InputError for a name that does not exist and for an option that does not apply to the set.
+    """
+    if name not in SOURCES:
+        raise InputError(f"data set {name!r}: expected one of {', '.join(SOURCES)}")
+    given = {option: value for option, value in options.items() if value is not None}
+    known = inspect.signature(SOURCES[name]).parameters
+    foreign = [_flag(option) for option in given if option not in known]
+    if foreign:
+        raise InputError(f"{', '.join(foreign)}: not an option of {name}, which takes {', '.join(map(_flag, known))}")
+    return SOURCES[name](**given)
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
