@@ -81,8 +81,10 @@ class LabelTable:
 def typed(name: str, values: Sequence[str]) -> np.ndarray:
     """Texts as int64 where all are whole numbers, float64 where all are numbers (empty = nan), else text.
 
-    >>> typed("frame", ["1", "2"]).dtype.kind, typed("level", ["0.5", ""]).dtype.kind, typed("subject", ["007"]).dtype.kind
-    ('i', 'f', 'U')
+    >>> typed("frame", ["1", "2"]).dtype.kind, typed("level", ["0.5", ""]).dtype.kind
+    ('i', 'f')
+    >>> typed("subject", ["007"]).tolist()
+    ['007']
     """
     if name not in TEXT_COLUMNS and values:
         try:

@@ -54,7 +54,8 @@ def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) 
     expected = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
     if not expected / PLAUSIBLE_RATIO < size < expected * PLAUSIBLE_RATIO:
         raise InputError(
-            f"{name}: is {size:.3g} mm across when read in {unit}, the template is {expected:.3g} mm; is the unit right?"
+            f"{name}: is {size:.3g} mm across when read in {unit}, the template is {expected:.3g} mm across; "
+            "is the unit right?"
         )
 
 

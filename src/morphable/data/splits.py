@@ -121,7 +121,7 @@ def subject_split(labels: LabelTable, seed: int = 0) -> Split:
 
 
 def expression_split(labels: LabelTable, expression: str, seed: int = 0) -> Split:
-    """COMA's extrapolation split: one expression tests, of the others' (subject, expression) groups a tenth validates."""
+    """COMA's extrapolation split: one expression tests; a tenth of the other (subject, expression) groups validates."""
     test = np.flatnonzero(labels["expression"].astype(str) == expression)
     others = np.flatnonzero((labels["expression"].astype(str) != expression) & ~_neutral_rows(labels))
     subject = labels["subject"].astype(str) if "subject" in labels else np.full(labels.count, "")

@@ -50,7 +50,7 @@ def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) 
     subjects = measured.labels.classes("subject")[0] if "subject" in measured.labels else measured.rows
     result = evaluate(model, train.vertices, measured.vertices, subjects)
     result["provenance"] = {
-        "model": {key: value for key, value in model.provenance.items()},
+        "model": dict(model.provenance),
         "data": str(dataset.path.resolve()),
         "content_hash": dataset.info["content_hash"],
         "split": name,

@@ -105,7 +105,7 @@ class HierarchicalAutoencoder(TrainableModel):
         if config.convolution == "spiral":
             spirals = reference_spirals(hierarchy)
         elif config.convolution == "spiral++":
-            spirals = ring_spirals(hierarchy, length=config.spiral_length)
+            spirals = ring_spirals(hierarchy, seq_length=config.spiral_length)
         else:
             return arrays
         return arrays | {f"spirals/{level}": array.astype(np.int32) for level, array in enumerate(spirals)}
@@ -134,11 +134,8 @@ class HierarchicalAutoencoder(TrainableModel):
         x = x[:, : self.coarse_shape[0] - self.dummy]
         for i, (convolution, up) in enumerate(zip(self.decoder, reversed(self.up), strict=True)):
             x = up(x)
-            if self.dummy and i == 0:
-                # The dummy vertex comes out of the linear layer with a value, and the first convolution reads it.
-                x = convolution(torch.cat([x, dummy], 1))[:, :-1]
-            else:
-                x = convolution(x)
+            # The dummy vertex comes out of the linear layer with a value, and the first convolution reads it.
+            x = convolution(torch.cat([x, dummy], 1))[:, :-1] if self.dummy and i == 0 else convolution(x)
             x = self.activation(x)
         out: Tensor = self.final(x)
         return out
@@ -163,7 +160,7 @@ def _with_dummy(spirals: np.ndarray) -> np.ndarray:
 
 
 def _initialise(model: HierarchicalAutoencoder, scheme: str) -> None:
-    """`normal`: N(0, 0.1) and linear biases 0.1, as Deep3DMM's CoMA; `xavier`: zero biases; `default`: as torch does."""
+    """`normal`: N(0, 0.1) and linear biases 0.1, as Deep3DMM's CoMA; `xavier`: zero biases; `default`: torch's own."""
     layers = [*model.encoder, *model.decoder, model.final, model.to_code, model.from_code]
     for layer in layers:
         weight, bias, fully = layer.weight, layer.bias, isinstance(layer, nn.Linear)

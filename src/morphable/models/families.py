@@ -76,7 +76,7 @@ _PCA_MLP = Recipe(PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimis
 
 MODELS: dict[str, Family] = {
     "pca": Family("principal components, the linear model", Pca, _PCA, _PCA),
-    "pca-mlp": Family("small MLP autoencoder on PCA coefficients, the cheap strong baseline", PcaMlp, _PCA_MLP, _PCA_MLP),
+    "pca-mlp": Family("MLP autoencoder on PCA coefficients, the cheap strong baseline", PcaMlp, _PCA_MLP, _PCA_MLP),
     "coma": Family(
         "CoMA: Chebyshev graph convolutions on a mesh hierarchy", HierarchicalAutoencoder,
         Recipe(_fast(COMA), FAST_TRAINING), Recipe(COMA, COMA_TRAINING),

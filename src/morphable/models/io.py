@@ -85,7 +85,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"- made by: `{provenance.get('command', 'python')}` with morphable {description['morphable_version']}",
         "",
         "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimetres.",
-        "A model reproduces the shapes it was trained on: do not expect it to represent people or poses that were not there.",
+        "A model knows the shapes it was trained on: it does not represent people or poses that were not there.",
     ]
     return "\n".join(lines) + "\n"
 

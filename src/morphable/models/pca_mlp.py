@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,9 +34,9 @@ class PcaMlpConfig:
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip beside it rules at first."""
+    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip beside it leads."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
     last = layers[-2]
     assert isinstance(last, nn.Linear)
@@ -45,7 +46,7 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 class PcaMlp(TrainableModel):
-    """z = A c + f(c), c' = B z + g(z), with c the whitened PCA coefficients; starts as PCA and learns the vertex error."""
+    """z = A c + f(c), c' = B z + g(z), c the whitened PCA coefficients; starts as PCA, learns the vertex error."""
 
     def __init__(self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]) -> None:
         super().__init__(template, Parts.of(shape=config.latent), config)
@@ -72,7 +73,7 @@ class PcaMlp(TrainableModel):
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
-        # A direction of vanishing variance would whiten to noise: it is scaled as if it had a thousandth of the largest.
+        # A direction of vanishing variance would whiten to noise: it counts as a thousandth of the largest.
         scale = self.deviations.clamp(min=1e-3 * float(self.deviations[0]) + 1e-30)
         coefficients = ((vertices.flatten(1) - self.mean) @ self.components.T) / scale
         code: Tensor = self.encoder_skip(coefficients) + self.encoder(coefficients)

@@ -30,7 +30,7 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Tensor) -> None:
-        """Set mean and covariance to those of `codes` (N, L); one code gives a point mass. Pinned parts stay constant."""
+        """Set mean and covariance to those of `codes` (N, L); one code is a point mass. Pinned parts stay constant."""
         codes = codes.double()
         free = torch.from_numpy(self.parts.free)
         mean = codes.mean(0)

@@ -56,7 +56,7 @@ class _Objective(nn.Module):
 
     def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.model.loss(batch, progress)
-        total = torch.stack([term for term in terms.values()]).sum()
+        total = torch.stack(list(terms.values())).sum()
         return total, {name: term.detach() for name, term in terms.items()}
 
 

@@ -1,0 +1,63 @@
+"""Shared fixtures: small real data, made once per session. One thread, so that two test workers do not wait for each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.mesh.mesh import Mesh
+from morphable.mesh.template import Template
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither read nor fill the user's geometry cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MORPHABLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def hands(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
+    """300 posed hands of 30 subjects, 1,609 vertices."""
+    from morphable.data.sources.hands import hands as make
+
+    return write_dataset(make(count=300, seed=3), tmp_path_factory.mktemp("data") / "hands", 3)
+
+
+@pytest.fixture(scope="session")
+def ball() -> Template:
+    """A closed surface of 320 vertices with no symmetry, about 100 mm across."""
+    return ball_template(320)
+
+
+def ball_template(n_vertices: int) -> Template:
+    """A bumpy closed surface with exactly this many vertices, in random order."""
+    from scipy.spatial import ConvexHull
+
+    random = np.random.default_rng(n_vertices)
+    directions = random.standard_normal((n_vertices, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    triangles = ConvexHull(directions).simplices.astype(np.int64)
+    corners = directions[triangles]
+    outward = np.einsum(
+        "ij,ij->i", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]
+    )
+    triangles[outward < 0] = triangles[outward < 0][:, ::-1]
+    radius = 50 * (1 + 0.15 * np.sin(3 * directions[:, 0]) + 0.1 * np.cos(4 * directions[:, 1]))
+    return Template(Mesh(directions * radius[:, None], triangles), "ball")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).parents[1]

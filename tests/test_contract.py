@@ -1,0 +1,167 @@
+"""The contract that every model family keeps, whatever it is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
+from morphable.models.families import MODELS, with_latent
+from morphable.models.io import create, load, save
+from morphable.models.training import Batch, Progress
+from morphable.train.feed import TrainingData
+from morphable.train.run import fit_prior
+
+COUNT = 24
+STEPS = 30
+
+
+def training(dataset: MeshDataset) -> TrainingData:
+    return TrainingData.of(dataset.select(np.arange(0, 10 * COUNT, 10)), ("subject", "expression"))
+
+
+def progress(step: int) -> Progress:
+    return Progress(step // 5, STEPS // 5, step, 5, COUNT, torch.Generator().manual_seed(step))
+
+
+def batch(data: TrainingData) -> Batch:
+    vertices = torch.from_numpy(np.asarray(data.vertices[:]))
+    labels = {name: torch.from_numpy(column) for name, column in data.labels.items()}
+    return Batch(vertices, vertices[np.zeros(COUNT, int)], labels)
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request: pytest.FixtureRequest, hands: MeshDataset) -> MorphableModel:
+    """A model of each family that has taken a few steps on two dozen hands, with its prior fitted."""
+    torch.manual_seed(0)
+    row = MODELS[request.param]
+    data = training(hands)
+    if issubclass(row.model, EstimatedModel):
+        estimated = row.model.estimate(hands.template, data.vertices, data.labels, row.fast.model)
+        estimated.family = request.param
+        return estimated.eval()
+    made = create(request.param, hands.template, row.fast.model)
+    assert isinstance(made, TrainableModel)
+    made.observe(data.vertices)
+    optimiser = torch.optim.Adam(made.parameters(), 1e-3)
+    for step in range(STEPS):
+        loss = sum(made.loss(batch(data), progress(step)).values())
+        optimiser.zero_grad()
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
+        optimiser.step()
+    made.eval()
+    fit_prior(made, data)
+    return made
+
+
+@pytest.fixture(scope="module")
+def shapes(hands: MeshDataset) -> torch.Tensor:
+    return torch.from_numpy(hands.vertices[np.arange(5, 65, 10)])
+
+
+def test_shapes_of_codes_and_meshes(model: MorphableModel, shapes: torch.Tensor) -> None:
+    code = model.encode(shapes)
+    assert code.shape == (len(shapes), model.parts.size)
+    assert model.decode(code).shape == shapes.shape
+    assert torch.equal(model(shapes), model.decode(code))
+    assert torch.isfinite(model(shapes)).all()
+
+
+def test_encoding_is_deterministic(model: MorphableModel, shapes: torch.Tensor) -> None:
+    assert torch.equal(model.encode(shapes), model.encode(shapes))
+
+
+def test_a_batch_equals_its_meshes_one_by_one(model: MorphableModel, shapes: torch.Tensor) -> None:
+    together = model(shapes)
+    alone = torch.cat([model(shape[None]) for shape in shapes])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=2e-3)
+
+
+def test_reconstruction_is_in_millimetres_and_near(model: MorphableModel, shapes: torch.Tensor) -> None:
+    """After a few steps every family does better than a mesh of the wrong scale or place would."""
+    error = (model(shapes) - shapes).norm(dim=-1).mean()
+    assert error < 40
+
+
+def test_decode_is_differentiable_in_the_code(model: MorphableModel) -> None:
+    code = model.prior.sample(2, torch.Generator().manual_seed(0)).requires_grad_()
+    model.decode(code).square().mean().backward()
+    assert code.grad is not None
+    free = torch.from_numpy(model.parts.free)
+    assert torch.isfinite(code.grad).all()
+    assert (code.grad[:, free] != 0).any(0).sum() >= 1
+
+
+def test_every_parameter_gets_a_gradient(model: MorphableModel, hands: MeshDataset) -> None:
+    if not isinstance(model, TrainableModel):
+        assert not list(model.parameters()), "an estimated model has buffers, not parameters"
+        return
+    model.train()
+    model.zero_grad()
+    total = sum(model.loss(batch(training(hands)), progress(STEPS - 1)).values())
+    assert isinstance(total, torch.Tensor)
+    total.backward()
+    model.eval()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without
+
+
+def test_samples_repeat_with_the_seed_and_differ_without(model: MorphableModel) -> None:
+    first, again, other = (model.sample(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+@torch.no_grad()
+def test_the_prior_has_the_moments_of_the_codes(model: MorphableModel, hands: MeshDataset) -> None:
+    codes = model.encode(torch.from_numpy(np.asarray(training(hands).vertices[:])))
+    torch.testing.assert_close(model.prior.mean, codes.mean(0), rtol=1e-3, atol=1e-3)
+    covariance = model.prior.factor @ model.prior.factor.T
+    expected = torch.cov(codes.T).reshape(covariance.shape)
+    torch.testing.assert_close(covariance, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+
+
+def test_a_known_part_stays_as_given(model: MorphableModel) -> None:
+    name = next(iter(model.parts))
+    where = model.parts[name]
+    value = torch.full((where.stop - where.start,), 0.25)
+    drawn = model.prior.given({name: value}).sample(4, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn[:, where], value.expand(4, -1))
+
+
+@pytest.mark.parametrize("name", ["folder", "model.zip"])
+def test_saved_and_loaded_it_is_the_same(
+    model: MorphableModel, shapes: torch.Tensor, tmp_path: Path, name: str
+) -> None:
+    save(model, tmp_path / name)
+    back = load(tmp_path / name)
+    assert back.family == model.family
+    assert back.config == model.config
+    assert torch.equal(back.encode(shapes), model.encode(shapes))
+    assert torch.equal(back(shapes), model(shapes))
+    generator = torch.Generator().manual_seed(5)
+    assert torch.equal(back.sample(2, generator), model.sample(2, torch.Generator().manual_seed(5)))
+
+
+def test_another_vertex_count_is_refused(model: MorphableModel) -> None:
+    with pytest.raises(InputError, match=r"expected \(B, 1609, 3\), got \(1, 7, 3\)"):
+        model.encode(torch.zeros(1, 7, 3))
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+def test_latent_size_is_the_free_total(name: str, recipe: str, hands: MeshDataset) -> None:
+    config = with_latent(MODELS[name].recipe(recipe).model, "6")
+    assert create(name, hands.template, config).parts.free_size == 6
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "x", "2.5", "shape=0"])
+def test_impossible_latent_sizes(text: str) -> None:
+    with pytest.raises(InputError, match="whole number of at least 1"):
+        with_latent(MODELS["coma"].fast.model, text)
