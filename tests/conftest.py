@@ -1,4 +1,4 @@
-"""Shared fixtures: small real data, made once per session. One thread, so that two test workers do not wait for each other."""
+"""Shared fixtures: small real data, made once per session; one thread, so that test workers do not wait."""
 
 from __future__ import annotations
 

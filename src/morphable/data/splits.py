@@ -46,7 +46,8 @@ class Split:
             raise InputError(f"{path.parent.parent}: there is no split {path.stem!r}; the splits are {known}")
         value = read_json(path)
         try:
-            split = cls(*(np.array(sorted(value[name]), np.int64) for name in PARTS), seed=int(value["seed"]))
+            train, val, test = (np.array(sorted(value[name]), np.int64) for name in PARTS)
+            split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a split file ({error})") from error

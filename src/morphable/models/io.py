@@ -131,7 +131,7 @@ def create(
     """A fresh model of family `name`; its geometry is computed from the template where it is not given."""
     kind = MODELS[name].model
     geometry = kind.geometry(template, config) if geometry is None else geometry
-    model = kind(template, config, geometry)  # type: ignore[call-arg]
+    model = kind(template, config, geometry)
     model.family = name
     model.saved_geometry = dict(geometry)
     return model
