@@ -110,6 +110,18 @@ def test_ascii_ply_with_faces_first(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_vertices(tmp_path / "a.ply"), mesh.vertices)
 
 
+def test_ascii_ply_with_odd_but_harmless_content(tmp_path: Path) -> None:
+    text = (
+        "ply\rformat ascii 1.0\rcomment caf\x85\xe9\r"
+        "element nothing 7\relement vertex 3\rproperty int x\rproperty int y\r"
+        "property int z\rproperty uchar red\relement face 1\rproperty list uchar int vertex_index\rend_header\r"
+        "0 0 0 255.0\r1 0 0 ?\r0 1 0 0\r3 0 1 2\r"
+    )
+    mesh = read_mesh(write(tmp_path / "a.ply", text.encode("latin-1"))).mesh
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]] and mesh.faces.tolist() == [[0, 1, 2]]
+    assert np.issubdtype(read_vertices(tmp_path / "a.ply").dtype, np.floating)
+
+
 def test_a_ply_without_faces_is_a_point_set(tmp_path: Path) -> None:
     write_mesh(tmp_path / "a.ply", Mesh(VERTICES, np.zeros((0, 3), int)))
     assert read_mesh(tmp_path / "a.ply").mesh.faces.shape == (0, 3)
@@ -153,11 +165,16 @@ FACE = "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 
         ("ply\nformat ascii 1.0\nelement vertex 3\n", "header does not end"),
         ("ply\nelement vertex 0\nend_header\n", "names no format"),
         ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "'element vertex many' is not understood"),
-        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0", "vertices have no y, z"),
-        ("ply\nformat ascii 1.0\nelement face 0\nend_header\n", "vertices have no x, y, z"),
+        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0", "do not have one x, y and z each"),
+        ("ply\nformat ascii 1.0\nelement face 0\nend_header\n", "do not have one x, y and z each"),
+        (
+            PLY.replace("property float y", "property list uchar float y") + "end_header\n" + "0 0 0\n" * 3,
+            "one x, y and z each",
+        ),
         (PLY.replace("3", "0") + "end_header\n", "holds no vertices"),
         (PLY + FACE + "3 0 1 3\n", "face 0 refers to a vertex that does not exist, the file holds 3"),
         (PLY + FACE + "3 0 1 -1\n", "face 0 refers to a vertex that does not exist"),
+        (PLY + FACE.replace("int v", "float v") + "3 0 1 2\n", "expected whole numbers"),
         (PLY + FACE + "5 0 1 2 1 2\n", "face 0 has 5 corners"),
         (PLY + FACE + "3 0 1\n", "ends before its 1 rows of 'face'"),
         (PLY + FACE + "3 0 1 2\n3 0 1 2", "goes on after the last element"),

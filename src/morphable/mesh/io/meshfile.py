@@ -73,6 +73,8 @@ def pack_faces(path: Path, corners: np.ndarray, counts: np.ndarray, n_points: in
 
     A triangle among quads ends in -1. Raises InputError for other polygons and for indices outside 0..n_points-1.
     """
+    if corners.dtype.kind == "f":
+        raise InputError(f"{path}: the corners of its faces are fractions, expected whole numbers")
     counts, corners = counts.astype(np.int64), corners.astype(np.int64)
     other = np.flatnonzero((counts < 3) | (counts > 4))
     if len(other):

@@ -20,6 +20,7 @@ _KINDS |= {"double": "f8", "float32": "f4", "float64": "f8"}
 _COUNTS = {name for name, kind in _KINDS.items() if kind[0] != "f"}
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _CORNERS = ("vertex_indices", "vertex_index")
+_WANTED = {"x", "y", "z", *_CORNERS}  # words of other properties are passed over unread
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ def write_ply(path: Path, mesh: Mesh) -> None:
 
 
 def _positions(path: Path, columns: _Columns) -> np.ndarray:
-    missing = [name for name in "xyz" if name not in columns]
-    if missing:
-        raise InputError(f"{path}: not a mesh, its vertices have no {', '.join(missing)}")
-    return checked_vertices(path, np.stack([columns[name].values for name in "xyz"], axis=1))
+    found = [columns[name].values for name in "xyz" if name in columns]
+    if len(found) < 3 or len({len(values) for values in found}) > 1:
+        raise InputError(f"{path}: not a mesh, its vertices do not have one x, y and z each")
+    vertices = np.stack(found, axis=1)
+    return checked_vertices(path, vertices if vertices.dtype.kind == "f" else vertices.astype(np.float64))
 
 
 def _open(path: Path) -> tuple[list[_Element], _Body]:
@@ -119,20 +121,20 @@ def _open(path: Path) -> tuple[list[_Element], _Body]:
     start = data.find(ending, found + 1) + len(ending)
     if found < 0 or start < len(ending):
         raise InputError(f"{path}: the PLY header does not end, the file may be truncated")
-    order, elements = _parse_header(path, data[:found].decode("latin-1"))
+    order, elements = _parse_header(path, data[:found].decode("latin-1").split(ending.decode()))
     return elements, _Binary(path, data, start, order) if order else _Ascii(path, data[start:])
 
 
-def _parse_header(path: Path, text: str) -> tuple[str, list[_Element]]:
+def _parse_header(path: Path, lines: list[str]) -> tuple[str, list[_Element]]:
     order: str | None = None
     elements: list[_Element] = []
-    for line in text.splitlines()[1:]:
+    for line in lines[1:]:
         match line.split():
             case [] | ["comment" | "obj_info", *_]:
                 pass
             case ["format", name, _] if name in _FORMATS:
                 order = _FORMATS[name]
-            case ["element", name, count] if count.isdecimal():
+            case ["element", name, count] if count.isdecimal() and count.isascii():
                 elements.append(_Element(name, int(count), ()))
             case ["property", "list", count, kind, name] if elements and count in _COUNTS and kind in _KINDS:
                 elements[-1] = _with(elements[-1], _Property(name, _KINDS[kind], _KINDS[count]))
@@ -142,7 +144,7 @@ def _parse_header(path: Path, text: str) -> tuple[str, list[_Element]]:
                 raise InputError(f"{path}: PLY header line {line.strip()!r} is not understood")
     if order is None:
         raise InputError(f"{path}: the PLY header names no format")
-    return order, elements
+    return order, [element for element in elements if element.properties]
 
 
 def _with(element: _Element, added: _Property) -> _Element:
@@ -201,9 +203,7 @@ class _Binary:
             length = 1
             if prop.count_kind:
                 mark = self._bytes(element, int(prop.count_kind[1]))
-                length = int.from_bytes(
-                    mark, "little" if self.order == "<" else "big", signed=prop.count_kind[0] == "i"
-                )
+                length = int(np.frombuffer(mark, self.order + prop.count_kind)[0])
             row.append((self._bytes(element, int(prop.kind[1]) * max(length, 0)), length))
         return row
 
@@ -233,9 +233,8 @@ class _Ascii:
         block = self.words[self.position : self.position + element.count * width]
         self.position += len(block)
         one = np.ones(element.count, np.int64)
-        return {
-            prop.name: _Column(self._numbers(prop, block[i::width]), one) for i, prop in enumerate(element.properties)
-        }
+        wanted = [(i, prop) for i, prop in enumerate(element.properties) if prop.name in _WANTED]
+        return {prop.name: _Column(self._numbers(prop, block[i::width]), one) for i, prop in wanted}
 
     def _ragged_rows(self, element: _Element) -> _Columns:
         values: list[list[bytes]] = [[] for _ in element.properties]
@@ -247,10 +246,8 @@ class _Ascii:
                     length = int(to_numbers(self.path, f"the length of {prop.name}", self._words(element, 1), int)[0])
                 values[i] += self._words(element, length)
                 counts[i].append(length)
-        return {
-            prop.name: _Column(self._numbers(prop, values[i]), np.array(counts[i], np.int64))
-            for i, prop in enumerate(element.properties)
-        }
+        wanted = [(i, prop) for i, prop in enumerate(element.properties) if prop.name in _WANTED]
+        return {prop.name: _Column(self._numbers(prop, values[i]), np.array(counts[i], np.int64)) for i, prop in wanted}
 
     def _words(self, element: _Element, length: int) -> list[bytes]:
         taken = self.words[self.position : self.position + max(length, 0)]
