@@ -1,6 +1,7 @@
 import struct
 from pathlib import Path
 
+import igl
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -37,6 +38,15 @@ def test_round_trip_keeps_every_vertex_in_its_place(tmp_path: Path, suffix: str,
     expected = mesh.triangles if suffix in (".glb", ".gltf") else faces
     np.testing.assert_array_equal(read_mesh(path).mesh.faces, expected)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".off"])
+def test_libigl_reads_what_we_write(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_mesh(path, Mesh(VERTICES, TRIANGLES), np.zeros((1, 2)), np.zeros_like(TRIANGLES))
+    vertices, faces = igl.read_triangle_mesh(str(path))
+    np.testing.assert_array_equal(vertices.astype(np.float32), VERTICES)
+    np.testing.assert_array_equal(faces, TRIANGLES)
 
 
 def test_precision_is_that_of_the_file(tmp_path: Path) -> None:
