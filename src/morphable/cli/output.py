@@ -22,7 +22,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(name, justify="right" if number and any(header) else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A pipe has no width: numbers must not be folded there.
+    console = Console()
+    Console(width=None if console.is_terminal else 140).print(table)
 
 
 @contextlib.contextmanager
