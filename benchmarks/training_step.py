@@ -1,7 +1,8 @@
 """A training step (forward, backward, optimiser) of CoMA and SpiralNet++ against the same networks written plainly.
 
-Plainly means: Chebyshev terms and level maps by gather, multiply, scatter-add, as message passing libraries do, and
-spirals by index_select and a linear layer. The two networks share their weights, and their outputs are compared first.
+Plainly means: Chebyshev terms and level maps by message passing (gather, multiply, `index_add`, which is faster than
+the `scatter_add` of message passing libraries), and spirals by `index_select` and a linear layer; autograd does the
+rest. The two networks have the same weights, and their outputs are compared first.
 
     python benchmarks/training_step.py [--vertices 5023] [--batch 16] [--threads 1] [--rounds 9]
     python benchmarks/training_step.py --memory          # peak memory of CoMA's step, 71,926 vertices, batch 8
@@ -16,7 +17,6 @@ import statistics
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from _common import Machine, in_turns, median_ratio, synthetic_template
@@ -24,62 +24,38 @@ from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.families import COMA, SPIRALNET_PLUS
 from morphable.ops.allocator import keep_freed_memory
-from morphable.ops.chebyshev import ChebyshevConv
-from morphable.ops.gather import Bags
+from morphable.ops.chebyshev import ChebyshevConv, plain_chebyshev
+from morphable.ops.gather import plain_bag_sum
 from morphable.ops.sparse import SparseMap
-from morphable.ops.spiral import SpiralConv
+from morphable.ops.spiral import SpiralConv, plain_spiral
 
 NETWORKS = {"CoMA": COMA, "SpiralNet++": SPIRALNET_PLUS}
 TARGETS = {"CoMA": 5.0, "SpiralNet++": 1.2}
 LARGE, LARGE_BATCH, LARGE_LIMIT = 71_926, 8, 8.0
 
 
-class Messages(nn.Module):
-    """A sparse matrix product as message passing: gather a source per edge, weigh it, scatter-add it to its target."""
+class Plain(nn.Module):
+    """One of our operators computed plainly, with its own weights."""
 
-    def __init__(self, bags: Bags) -> None:
+    def __init__(self, operator: nn.Module) -> None:
         super().__init__()
-        assert bags.weights is not None
-        self.sources, self.weights, self.count = bags.entries, bags.weights[:, None], len(bags.offsets) - 1
-        self.targets = torch.arange(self.count).repeat_interleave(bags.offsets.diff())
+        self.operator = operator
 
     def forward(self, x: Tensor) -> Tensor:
-        messages = x.index_select(1, self.sources) * self.weights
-        out = x.new_zeros(len(x), self.count, x.shape[2])
-        return out.scatter_add(1, self.targets[None, :, None].expand_as(messages), messages)
-
-
-class MessageChebyshev(nn.Module):
-    def __init__(self, conv: ChebyshevConv) -> None:
-        super().__init__()
-        self.weight, self.bias, self.laplacian = conv.weight, conv.bias, Messages(conv.laplacian.bags)
-
-    def forward(self, x: Tensor) -> Tensor:
-        terms = [x, self.laplacian(x)]
-        while len(terms) < len(self.weight):
-            terms.append(2 * self.laplacian(terms[-1]) - terms[-2])
-        y = sum(term @ weight for term, weight in zip(terms, self.weight, strict=True))
-        return y if self.bias is None else y + self.bias
-
-
-class IndexedSpiral(nn.Module):
-    def __init__(self, conv: SpiralConv) -> None:
-        super().__init__()
-        assert not len(conv.geometry.padded)
-        self.weight, self.bias, self.spirals = conv.weight, conv.bias, conv.geometry.clamped
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.index_select(1, self.spirals).view(*x.shape[:2], -1), self.weight, self.bias)
+        match self.operator:
+            case ChebyshevConv() as conv:
+                return plain_chebyshev(x, conv.weight, conv.bias, conv.laplacian)
+            case SpiralConv() as conv:
+                return plain_spiral(x, conv.weight, conv.bias, conv.geometry)
+            case SparseMap() as mapping:
+                return plain_bag_sum(x, mapping.rows)
+        raise TypeError(type(self.operator))
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """The module with every operator of ours, at any depth, replaced by its plain formulation over the same weights."""
-    if isinstance(module, ChebyshevConv):
-        return MessageChebyshev(module)
-    if isinstance(module, SpiralConv):
-        return IndexedSpiral(module)
-    if isinstance(module, SparseMap):
-        return Messages(module.rows.bags)
+    """The module with every operator of ours, at any depth, computed plainly."""
+    if isinstance(module, (ChebyshevConv, SpiralConv, SparseMap)):
+        return Plain(module)
     for name, child in module.named_children():
         setattr(module, name, plain(child))
     return module

@@ -1,5 +1,7 @@
 """Sparse maps against scipy, a dense product, and their laws; and the allocator setting."""
 
+import platform
+import subprocess
 import sys
 
 import numpy as np
@@ -10,7 +12,9 @@ import torch
 from morphable.errors import InputError
 from morphable.ops import gather
 from morphable.ops.allocator import keep_freed_memory
+from morphable.ops.chebyshev import ChebyshevConv
 from morphable.ops.sparse import SparseMap, row_map
+from morphable.ops.spiral import SpiralConv
 
 torch.set_num_threads(1)
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -119,6 +123,41 @@ def test_bad_shapes_are_named():
         row_map(signal(9), index, weights[:, :2])
 
 
-def test_the_allocator_setting_answers_whether_it_was_made(monkeypatch):
+class EveryOperator(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        ring = sp.csr_matrix(np.roll(np.eye(9), 1, 1) + np.roll(np.eye(9), -1, 1))
+        spirals = np.random.default_rng(0).integers(-1, 9, (9, 4))
+        self.chain = torch.nn.Sequential(
+            ChebyshevConv(3, 4, ring), SpiralConv(4, 2, spirals), SparseMap(random_matrix(9, 9))
+        )
+        self.index, self.weights = random_rows()
+
+    def forward(self, x):
+        return row_map(self.chain(x), self.index, self.weights)
+
+
+def test_operators_export_with_a_free_batch_size():
+    model, batch = EveryOperator(), torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(model, (signal(9, batch=3),), dynamic_shapes=({0: batch},)).module()
+    for count in (1, 5):
+        x = signal(9, batch=count)
+        torch.testing.assert_close(exported(x), model(x), **EXACT)
+
+
+def test_an_empty_batch_stays_empty():
+    x = signal(9, batch=0).requires_grad_()
+    y = EveryOperator()(x)
+    y.sum().backward()
+    assert y.shape == (0, 5, 2) and x.grad.shape == x.shape
+
+
+def test_the_allocator_setting_is_made_where_malloc_is_glibcs():
+    code = "from morphable.ops.allocator import keep_freed_memory as keep; print(keep())"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert answer.strip() == str(sys.platform == "linux" and platform.libc_ver()[0] == "glibc")
+
+
+def test_the_allocator_setting_is_refused_elsewhere(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False

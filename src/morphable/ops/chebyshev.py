@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
-from morphable.ops.gather import BagBuffers, Bags, bag_sum, check_input, samples_per_pass, vertex_rows
+from morphable.ops.gather import (
+    BagBuffers,
+    Bags,
+    bag_sum,
+    check_input,
+    plain_bag_sum,
+    samples_per_pass,
+    vertex_rows,
+    wants_plain,
+)
 
 
 def rescaled_laplacian(adjacency: sp.spmatrix) -> sp.csr_matrix:
@@ -66,8 +75,11 @@ class ChebyshevConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, V, C_in) to (B, V, C_out). Raises InputError for another shape."""
         check_input("ChebyshevConv", x, len(self.laplacian.offsets) - 1, self.in_channels)
-        y = chebyshev(x.to(self.weight.dtype), self.weight, self.laplacian.bags)
-        return y if self.bias is None else y + self.bias
+        x = x.to(self.weight.dtype)
+        if wants_plain(x):
+            return plain_chebyshev(x, self.weight, self.bias, self.laplacian)
+        y = chebyshev(x, self.weight, self.laplacian.bags)
+        return y if self.bias is None else y.add_(self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, terms={self.terms}, bias={self.bias is not None}"
@@ -80,6 +92,16 @@ def chebyshev(x: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         return _Chebyshev.apply(x, weight, laplacian)
+
+
+def plain_chebyshev(x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: BagBuffers) -> Tensor:
+    """The same with its bias, by its definition in differentiable basic operations (see `plain_bag_sum`)."""
+    before, current, y = x, x, x @ weight[0]
+    for k in range(1, len(weight)):
+        following = plain_bag_sum(current, laplacian)
+        before, current = current, following if k == 1 else 2 * following - before
+        y = y + current @ weight[k]
+    return y if bias is None else y + bias
 
 
 class _Chebyshev(torch.autograd.Function):

@@ -41,6 +41,7 @@ class BagBuffers(nn.Module):
     entries: Tensor
     offsets: Tensor
     weights: Tensor | None
+    targets: Tensor  # (nnz,) int64, the bag that each entry is in
 
     def __init__(self, matrix: sp.csr_matrix, *, unit: bool = False) -> None:
         super().__init__()
@@ -49,6 +50,8 @@ class BagBuffers(nn.Module):
         self.register_buffer("entries", torch.as_tensor(matrix.indices.astype(np.int64)), persistent=False)
         self.register_buffer("offsets", torch.as_tensor(matrix.indptr.astype(np.int64)), persistent=False)
         self.register_buffer("weights", weights, persistent=False)
+        targets = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        self.register_buffer("targets", torch.from_numpy(targets), persistent=False)
 
     @property
     def bags(self) -> Bags:
@@ -61,10 +64,28 @@ def bag_sum(table: Tensor, bags: Bags) -> Tensor:
     return torch.embedding_bag(table, bags.entries, bags.offsets, False, 0, False, weights, True)[0]
 
 
+def wants_plain(x: Tensor) -> bool:
+    """Whether to compute x (B, ...) in basic operations: inside `torch.export`, and for an empty batch."""
+    return torch.compiler.is_exporting() or x.shape[0] == 0
+
+
+def plain_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
+    """(B, N, C) to (B, n_out, C) bag sums in differentiable basic operations.
+
+    Several times slower, but free of passes over the batch and of custom gradients: what `torch.export` (and so ONNX)
+    is given, and an independent route for the tests.
+    """
+    messages = x.index_select(1, table.entries)
+    if table.weights is not None:
+        messages = messages * table.weights[:, None]
+    return x.new_zeros(x.shape[0], len(table.offsets) - 1, x.shape[2]).index_add(1, table.targets, messages)
+
+
 def batched_bag_sum(tables: Tensor, bags: Bags) -> Tensor:
     """(B, N, D) tables to (B, n_out, D) bag sums; the samples are stacked into one table, never transposed."""
     batch, rows, width = tables.shape
-    return bag_sum(tables.reshape(-1, width), repeat_bags(bags, batch, rows)).view(batch, -1, width)
+    sums = bag_sum(tables.reshape(-1, width), repeat_bags(bags, batch, rows))
+    return sums.view(batch, len(bags.offsets) - 1, width)
 
 
 def repeat_bags(bags: Bags, batch: int, rows: int) -> Bags:

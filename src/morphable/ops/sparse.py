@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
-from morphable.ops.gather import BagBuffers, Bags, batched_bag_sum, check_input, samples_per_pass, vertex_rows
+from morphable.ops.gather import (
+    BagBuffers,
+    Bags,
+    batched_bag_sum,
+    check_input,
+    plain_bag_sum,
+    samples_per_pass,
+    vertex_rows,
+    wants_plain,
+)
 
 
 class SparseMap(nn.Module):
@@ -34,6 +43,8 @@ class SparseMap(nn.Module):
         check_input("SparseMap", x, self.n_in)
         assert self.rows.weights is not None
         x = x.to(torch.promote_types(x.dtype, self.rows.weights.dtype))
+        if wants_plain(x):
+            return plain_bag_sum(x, self.rows)
         return _ConstantMap.apply(x, self.rows.bags, self.columns.bags)
 
     def extra_repr(self) -> str:
@@ -67,7 +78,11 @@ def row_map(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
             f"got {tuple(x.shape)}, {tuple(index.shape)} and {tuple(weights.shape)}"
         )
     dtype = torch.promote_types(x.dtype, weights.dtype)
-    return _LearnedMap.apply(x.to(dtype), index, weights.to(dtype))
+    x, weights = x.to(dtype), weights.to(dtype)
+    if wants_plain(x):
+        gathered = x.index_select(1, index.reshape(-1)).unflatten(1, index.shape)
+        return (gathered * weights[..., None]).sum(2)
+    return _LearnedMap.apply(x, index, weights)
 
 
 class _LearnedMap(torch.autograd.Function):

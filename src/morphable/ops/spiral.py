@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
-from morphable.ops.gather import BagBuffers, batched_bag_sum, check_input, samples_per_pass, shifted
+from morphable.ops.gather import BagBuffers, batched_bag_sum, check_input, samples_per_pass, shifted, wants_plain
 
 
 class SpiralConv(nn.Module):
@@ -44,9 +45,12 @@ class SpiralConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, V, C_in) to (B, V, C_out). Raises InputError for another shape."""
         check_input("SpiralConv", x, self.geometry.vertices, self.in_channels)
+        x = x.to(self.weight.dtype)
+        if wants_plain(x):
+            return plain_spiral(x, self.weight, self.bias, self.geometry)
         with torch.autocast(x.device.type, enabled=False):
-            y = spiral(x.to(self.weight.dtype), self.weight, self.geometry)
-            return y if self.bias is None else y.add_(self.bias)
+            y = spiral(x, self.weight, self.geometry)
+        return y if self.bias is None else y.add_(self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, length={self.geometry.length}, bias={self.bias is not None}"
@@ -103,6 +107,14 @@ def spiral(x: Tensor, weight: Tensor, geometry: SpiralGeometry) -> Tensor:
     """
     form = _TransformFirst if weight.shape[0] <= x.shape[2] else _GatherFirst
     return form.apply(x, weight, geometry)
+
+
+def plain_spiral(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: SpiralGeometry) -> Tensor:
+    """The same with its bias, by its definition in differentiable basic operations (see `plain_bag_sum`)."""
+    neighbours = x.index_select(1, geometry.clamped)
+    if len(geometry.padded):
+        neighbours = neighbours.index_fill(1, geometry.padded, 0)
+    return F.linear(neighbours.reshape(x.shape[0], geometry.vertices, weight.shape[1]), weight, bias)
 
 
 class _GatherFirst(torch.autograd.Function):
