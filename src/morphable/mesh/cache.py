@@ -28,8 +28,8 @@ def cached(name: str, key: str, build: Callable[[], dict[str, np.ndarray]]) -> d
     if folder is None:
         return build()
     path = folder / f"{name}-{content_hash(key, str(VERSION))[:32]}.npz"
-    with contextlib.suppress(InputError, OSError, zlib.error):
-        return read_npz(path)
+    with contextlib.suppress(InputError, OSError, zlib.error), path.open("rb") as file:
+        return read_npz(file, str(path))
     arrays = build()
     with contextlib.suppress(InputError, OSError):
         write_npz(path, arrays)

@@ -7,6 +7,7 @@ collapses that would fold the surface over or make it non-manifold wait until th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
@@ -17,14 +18,19 @@ import scipy.sparse as sp
 from morphable.errors import InputError
 
 LEAST_COSINE = 0.2
-"""A face counts as flipped when a collapse turns its normal further than this cosine (about 78 degrees)."""
+"""A face counts as flipped when collapses turn its normal further than this cosine (about 78 degrees)."""
+
+CROWDED = 30
+"""With more faces than this around a vertex, its neighbours' faulty collapses are not looked at again: too many."""
 
 STABILISER = 1e-9
 """Weight of the squared distance to a vertex itself beside that to its planes. On flat ground, where the planes say
 nothing, it spreads the collapses evenly; without it rounding decides, and single vertices gather whole regions."""
 
-# What is wrong with a collapse, worst last. A collapse is made when its fault is at most the current tolerance.
-SOUND, FLIPPED, NONMANIFOLD, ORPHANING, OVERSHOOTING, EMPTYING = range(6)
+# What is wrong with a collapse, worst last; one with a fault is made only where none with a lesser fault is left.
+# Flipped: a face turns over. Orphaning: a separate triangle vanishes with all its vertices. Nonmanifold: the result is.
+# Overshooting: orphaning that leaves fewer vertices than asked for. Emptying: nothing would be left; never made.
+SOUND, FLIPPED, ORPHANING, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +69,21 @@ def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int) -> Decima
     return surface.result()
 
 
-def vertex_quadrics(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(10, n) upper triangles, row by row, of 4x4 quadrics: the sum of p p^T over the unit planes p = (a, b, c, d)
-    around each vertex, and its stabiliser. A face without area has no plane and adds nothing.
-    """
+def face_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(F, 3) unit normals; zero where a face has no area."""
     a, b, c = (points[triangles[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     longest = np.maximum(((b - a) ** 2).sum(1), ((c - a) ** 2).sum(1))[:, None]
-    normal = np.where(length > 1e-14 * longest, normal / np.where(length > 0, length, 1), 0)
-    plane = np.concatenate([normal, -(normal * a).sum(1, keepdims=True)], axis=1)
+    return np.where(length > 1e-14 * longest, normal / np.where(length > 0, length, 1), 0)
+
+
+def vertex_quadrics(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(10, n) upper triangles, row by row, of 4x4 quadrics: the sum of p p^T over the unit planes p = (a, b, c, d)
+    around each vertex, and its stabiliser. A face without area has no plane and adds nothing.
+    """
+    normal = face_normals(points, triangles)
+    plane = np.concatenate([normal, -(normal * points[triangles[:, 0]]).sum(1, keepdims=True)], axis=1)
     rows, cols = np.triu_indices(4)
     ones = np.ones(triangles.size)
     incidence = sp.csr_matrix(
@@ -108,6 +119,7 @@ class _Surface:
         self.point: list[tuple[float, ...]] = list(map(tuple, points.tolist()))
         self.quadric: list[tuple[float, ...]] = list(zip(*quadrics.tolist(), strict=True))
         self.corners: list[list[int]] = triangles.tolist()
+        self.normal: list[list[float]] = face_normals(points, triangles).tolist()
         self.faces: list[set[int]] = [set() for _ in points]
         for face, corners in enumerate(self.corners):
             for vertex in corners:
@@ -115,39 +127,33 @@ class _Surface:
         self.used = sum(map(bool, self.faces))
         self.heir = list(range(len(points)))  # whom a destroyed vertex collapsed onto
         self.heap = _queue(points, quadrics, triangles)
-        self.parked: dict[
-            int, list[tuple[float, int, int]]
-        ] = {}  # collapses that had a fault, by the vertex to destroy
-        self.tolerance = SOUND
+        self.parked: dict[int, dict[tuple[int, int], float]] = {}  # faulty collapses, by the vertex to destroy
 
     def reduce(self, target: int) -> None:
-        """Collapse cheapest edges first until `target` vertices are in use, tolerating worse faults only when stuck."""
-        while self.used > target:
-            if not self.heap:
-                if self.tolerance == OVERSHOOTING or not self.parked:
-                    return
-                self.tolerance += 1
-                self._unpark(list(self.parked))
-                continue
-            cost, a, b = heappop(self.heap)
+        """Collapse the least edge, by fault and then by cost, until `target` vertices are in use or none can go."""
+        heap, quadrics, point = self.heap, self.quadric, self.point
+        while self.used > target and heap:
+            fault, cost, a, b = heappop(heap)
             a, b = self._living(a), self._living(b)
             if a == b:
                 continue
-            quadric = tuple([p + q for p, q in zip(self.quadric[a], self.quadric[b], strict=True)])
-            keep_a, keep_b = _error(quadric, self.point[a]), _error(quadric, self.point[b])
+            quadric = tuple([p + q for p, q in zip(quadrics[a], quadrics[b], strict=True)])
+            keep_a, keep_b = _error(quadric, point[a]), _error(quadric, point[b])
             now = min(keep_a, keep_b)
             if now > cost:
-                heappush(self.heap, (now, a, b))
+                heappush(heap, (fault, now, a, b))
                 continue
             gone, kept = (b, a) if keep_a < keep_b else (a, b)
             shared = [face for face in self.faces[gone] if kept in self.corners[face]]
             if not shared:  # no longer an edge
                 continue
-            if self._fault(gone, kept, shared, target) <= self.tolerance:
-                self._collapse(gone, kept, shared)
-                self.quadric[kept] = quadric
-            else:
-                self.parked.setdefault(gone, []).append((now, a, b))
+            actual = self._fault(gone, kept, shared, target)
+            if actual <= fault:
+                self._collapse(gone, kept, shared, actual)
+                quadrics[kept] = quadric
+            elif actual < EMPTYING:
+                heappush(heap, (actual, now, a, b))
+                self.parked.setdefault(gone, {})[a, b] = now
 
     def result(self) -> Decimation:
         alive = sorted(set().union(*self.faces))
@@ -162,9 +168,10 @@ class _Surface:
         return vertex
 
     def _unpark(self, vertices: list[int]) -> None:
+        """Look again at collapses that had a fault, now that something near them has changed."""
         for vertex in vertices:
-            for entry in self.parked.pop(vertex, ()):
-                heappush(self.heap, entry)
+            for (a, b), cost in self.parked.pop(vertex, {}).items():
+                heappush(self.heap, (SOUND, cost, a, b))
 
     def _fault(self, gone: int, kept: int, shared: list[int], target: int) -> int:
         left = self.used - self._lost(gone, kept, shared)
@@ -207,30 +214,28 @@ class _Surface:
         return degrees
 
     def _flips(self, gone: int, kept: int, shared: list[int]) -> bool:
+        """Whether a face would turn too far from the direction it had before all collapses, or lose its area."""
         point = self.point
         target = point[kept]
         for face in self.faces[gone]:
-            if face in shared:
+            if face in shared or not any(self.normal[face]):
                 continue
             a, b, c = self.corners[face]
             while a != gone:
                 a, b, c = b, c, a
-            ux, uy, uz = _normal(point[a], point[b], point[c])
+            ux, uy, uz = self.normal[face]
             vx, vy, vz = _normal(target, point[b], point[c])
-            before = ux * ux + uy * uy + uz * uz
-            after = vx * vx + vy * vy + vz * vz
-            dot = ux * vx + uy * vy + uz * vz
-            if before > 0 and (dot <= 0 or dot * dot < LEAST_COSINE**2 * before * after):
+            if ux * vx + uy * vy + uz * vz <= LEAST_COSINE * math.sqrt(vx * vx + vy * vy + vz * vz):
                 return True
         return False
 
-    def _collapse(self, gone: int, kept: int, shared: list[int]) -> None:
+    def _collapse(self, gone: int, kept: int, shared: list[int], fault: int) -> None:
         self.used -= self._lost(gone, kept, shared)
         for face in shared:
             self._remove(face)
         for face in list(self.faces[gone]):
             corners = [kept if vertex == gone else vertex for vertex in self.corners[face]]
-            if self.tolerance >= NONMANIFOLD and self._exists(corners):
+            if fault == NONMANIFOLD and self._exists(corners):
                 self._remove(face)
             else:
                 self.corners[face] = corners
@@ -238,7 +243,8 @@ class _Surface:
         self.faces[gone] = set()
         self.heir[gone] = kept
         if self.parked:
-            self._unpark([gone, kept, *self._degrees(kept)])
+            around = self._degrees(kept) if len(self.faces[kept]) <= CROWDED else ()
+            self._unpark([gone, kept, *around])
 
     def _remove(self, face: int) -> None:
         for vertex in self.corners[face]:
@@ -249,11 +255,12 @@ class _Surface:
         return bool(self.faces[a] & self.faces[b] & self.faces[c])
 
 
-def _queue(points: np.ndarray, quadrics: np.ndarray, triangles: np.ndarray) -> list[tuple[float, int, int]]:
-    """All edges as (cost, smaller end, larger end), sorted, which is a heap."""
+def _queue(points: np.ndarray, quadrics: np.ndarray, triangles: np.ndarray) -> list[tuple[int, float, int, int]]:
+    """All edges as (no fault known, cost, smaller end, larger end), sorted, which is a heap."""
     pairs = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     first, second = np.unique(np.sort(pairs, axis=1), axis=0).T
     joint = quadrics[:, first] + quadrics[:, second]
     cost = np.minimum(_error(joint, points[first].T), _error(joint, points[second].T))
     order = np.lexsort((second, first, cost))
-    return list(zip(cost[order].tolist(), first[order].tolist(), second[order].tolist(), strict=True))
+    ends = (end[order].tolist() for end in (first, second))
+    return [(SOUND, *entry) for entry in zip(cost[order].tolist(), *ends, strict=True)]
