@@ -1,0 +1,1 @@
+"""Models: the interface, its named parts and prior, and one file for each mechanism."""
