@@ -18,6 +18,7 @@ from morphable.data.sources.body_pose import GRASPS, TURNS, joint_rotations, sam
 from morphable.data.sources.regions import control_points, largest_along, mirror_map, skin_regions
 from morphable.data.sources.rig import ASSETS, Rig, load_rig
 from morphable.data.sources.sampling import (
+    LABEL_DECIMALS,
     centred,
     check_count,
     in_blocks,
@@ -187,7 +188,8 @@ def _perform(seed: int, motion: int, person: int, time: np.ndarray) -> tuple[np.
     start = np.minimum(place.astype(np.int64), keys - 2)
     way = smoothstep(place - start)
     between = grasps[start] + way[:, None] * (grasps[start + 1] - grasps[start])
-    return slerp(turns[start], turns[start + 1], way), between
+    turned = slerp(turns[start], turns[start + 1], way)
+    return turned.round(LABEL_DECIMALS), between.round(LABEL_DECIMALS)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, way: np.ndarray) -> np.ndarray:

@@ -102,7 +102,10 @@ def _controls(vertices: np.ndarray, regions: np.ndarray, known: np.ndarray) -> t
 
 @cache
 def _decimated(base: Template) -> FaceTopology:
-    """5,023 of the base's vertices, so that meshes are a selection of the larger ones."""
+    """5,023 of the base's vertices, so that meshes are a selection of the larger ones.
+
+    Texture coordinates and the mirror map do not survive: coarse faces straddle the seams and the middle line.
+    """
     triangles = base.mesh.triangles
     coarse = decimate(base.mesh.vertices, triangles, SMALL)
     kept = coarse.kept
@@ -116,7 +119,6 @@ def _decimated(base: Template) -> FaceTopology:
     template = Template(
         mesh=Mesh(vertices, coarse.triangles),
         name=base.name,
-        **_coarse_uv(base, kept[coarse.triangles]),
         regions=regions,
         region_names=base.region_names,
         control_vertices=tuple(
@@ -130,22 +132,6 @@ def _decimated(base: Template) -> FaceTopology:
     ones = np.ones(len(kept), np.float32)
     select = sp.csr_matrix((ones, (np.arange(len(kept)), kept)), shape=(len(kept), base.n_vertices))
     return FaceTopology(template, base.n_vertices, select)
-
-
-def _coarse_uv(base: Template, triangles: np.ndarray) -> dict[str, np.ndarray]:
-    """`uv` and `uv_faces` for triangles (T, 3) between old vertices: at a seam, the side that the triangle lies on."""
-    assert base.uv is not None and base.uv_faces is not None
-    corner, texel = base.mesh.faces.ravel(), base.uv_faces.ravel()
-    pairs = np.unique(np.stack([corner, texel], 1)[corner >= 0], axis=0)
-    first = np.searchsorted(pairs[:, 0], np.arange(base.n_vertices))
-    choices = np.bincount(pairs[:, 0], minlength=base.n_vertices)
-    uv_faces = pairs[first, 1][triangles]
-    for row in np.flatnonzero((choices[triangles] > 1).any(axis=1)):
-        options = [pairs[first[v] : first[v] + choices[v], 1] for v in triangles[row]]
-        anchor = base.uv[min(options, key=len)[0]]
-        uv_faces[row] = [o[np.linalg.norm(base.uv[o] - anchor, axis=1).argmin()] for o in options]
-    used = np.unique(uv_faces)
-    return {"uv": base.uv[used], "uv_faces": np.searchsorted(used, uv_faces)}
 
 
 @cache

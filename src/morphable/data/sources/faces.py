@@ -18,7 +18,7 @@ from morphable.data.sources.expressions import random_weights, recipe, recipes, 
 from morphable.data.sources.face_shape import FaceShapes
 from morphable.data.sources.face_template import FaceTopology, face_topology
 from morphable.data.sources.ict import IDENTITY_MODES, IctModel, find_ict, load_ict
-from morphable.data.sources.sampling import check_count, in_blocks, spread_evenly, subject_names
+from morphable.data.sources.sampling import LABEL_DECIMALS, check_count, in_blocks, spread_evenly, subject_names
 from morphable.errors import InputError
 
 SEQUENCE_SUBJECTS = 12
@@ -30,8 +30,6 @@ LARGE_SUBJECTS = 300
 LARGE_PER_SUBJECT = 6
 """At 70k vertices: fewer meshes, the neutral and five of the named expressions."""
 PREFIX = "face"
-DIGITS = 6
-"""Weights are rounded to this many decimals before use, so that labels.csv gives back the same mesh."""
 FLOATS_PER_BLOCK = 4_000_000
 
 
@@ -105,7 +103,7 @@ def faces(
         "subject": subject_names(PREFIX, subjects),
         "expression": named,
         "sequence": np.where(expression < 0, "", named),
-        "level": np.round(level, DIGITS),
+        "level": np.round(level, LABEL_DECIMALS),
         "frame": frames,
         "neutral": neutral,
     }
@@ -155,7 +153,9 @@ def face_population(
     columns = {
         "subject": subject_names(PREFIX, subject),
         "expression": named,
-        "level": np.where(frames == 0, 0.0, np.where(frames <= len(GRID), 1.0, weights.max(axis=1).round(DIGITS))),
+        "level": np.where(
+            frames == 0, 0.0, np.where(frames <= len(GRID), 1.0, weights.max(axis=1).round(LABEL_DECIMALS))
+        ),
         "frame": frames,
         "neutral": neutral,
     }
@@ -184,7 +184,7 @@ def _hidden(names: np.ndarray, keep: int, random: np.random.Generator) -> np.nda
 def _source(
     maker: FaceMaker, subjects: np.ndarray, weights: np.ndarray, columns: dict[str, np.ndarray], name: str
 ) -> MeshSource:
-    weights = np.round(weights, DIGITS)
+    weights = np.round(weights, LABEL_DECIMALS)
     columns |= {f"w/{shape}": weights[:, number] for number, shape in enumerate(maker.names)}
     template = maker.topology.template
     size = max(1, FLOATS_PER_BLOCK // (3 * template.n_vertices))

@@ -15,7 +15,14 @@ from morphable.data.source import MeshSource
 from morphable.data.sources.fingers import FINGERS, apply_grasp, finger_joint, hand_axes, sample_grasps
 from morphable.data.sources.regions import control_points, largest_along, skin_regions
 from morphable.data.sources.rig import ASSETS, Rig, load_rig
-from morphable.data.sources.sampling import centred, check_count, in_blocks, spread_evenly, subject_names
+from morphable.data.sources.sampling import (
+    LABEL_DECIMALS,
+    centred,
+    check_count,
+    in_blocks,
+    spread_evenly,
+    subject_names,
+)
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 
@@ -142,4 +149,4 @@ def _random_poses(random: np.random.Generator, count: int) -> tuple[np.ndarray, 
     grasp = sample_grasps(random, count)
     rotations = np.zeros((count, len(rig.joints), 3))
     apply_grasp(rig, hand_axes(rig), grasp, rotations)
-    return rotations[:, 1:], grasp.closed.mean(axis=1)
+    return rotations[:, 1:].round(LABEL_DECIMALS), grasp.closed.mean(axis=1).round(LABEL_DECIMALS)

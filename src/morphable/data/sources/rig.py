@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
+from morphable.data.sources.sampling import LABEL_DECIMALS
 from morphable.errors import InputError
 from morphable.files import read_npz
 
@@ -150,8 +151,14 @@ def load_rig(path: Path) -> Rig:
     joints = tuple(str(name) for name in arrays["bone_names"])
     weights = np.zeros((rest.shape[1], len(joints)), np.float32)
     np.add.at(weights, (np.arange(len(weights))[:, None], arrays["skin_indices"]), arrays["skin_weights"])
-    known = dict(zip(arrays["phenotype_names"].tolist(), arrays["phenotypes"].T.astype(np.float64), strict=True))
-    known["age"] = arrays["age_years"].astype(np.float64)
+    known = dict(
+        zip(
+            arrays["phenotype_names"].tolist(),
+            arrays["phenotypes"].T.astype(np.float64).round(LABEL_DECIMALS),
+            strict=True,
+        )
+    )
+    known["age"] = arrays["age_years"].astype(np.float64).round(2)
     rig = Rig(
         rest=rest * np.float32(1000),
         heads=poses[..., :3, 3] * 1000,

@@ -8,6 +8,9 @@ import numpy as np
 
 from morphable.errors import InputError
 
+LABEL_DECIMALS = 6
+"""Parameters are rounded to this many decimals before use: labels.csv stays small and gives back the very same mesh."""
+
 
 def check_count(count: int, seed: int) -> None:
     """Raise InputError unless a source can make `count` meshes from `seed`."""
