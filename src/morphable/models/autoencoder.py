@@ -1,6 +1,7 @@
 """HierarchicalAutoencoder(convolution, aggregation): CoMA, SpiralNet and SpiralNet++ as settings of one network.
 
 CoMA: Ranjan et al. 2018. SpiralNet (Neural3DMM): Bouritsas et al. 2019. SpiralNet++: Gong et al. 2019.
+Deep3DMM, with learned maps between the levels: Chen and Kim 2021.
 Four times convolution, activation, coarser level; a linear bottleneck; and back.
 """
 
@@ -19,12 +20,13 @@ from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
 from morphable.mesh.spirals import reference_spirals, ring_spirals
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
+from morphable.models.aggregations import Aggregation, Maps, build_maps, fold_maps
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.normalise import Normalisation
 from morphable.models.parts import Parts
 from morphable.models.training import Batch, Progress
+from morphable.ops.aggregation import AttentionMap
 from morphable.ops.chebyshev import ChebyshevConv
-from morphable.ops.sparse import SparseMap
 from morphable.ops.spiral import SpiralConv
 
 FILTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -43,6 +45,9 @@ class AutoencoderConfig:
     or `spiral++` (SpiralNet++: whole rings). bottleneck_activation: activate the code and what follows it, as CoMA
     does, which makes codes non-negative. normalisation: `vertex` = z-score of every coordinate, `global` = one scale.
     loss: `l1` = mean absolute normalised coordinate error, `distance` = mean vertex distance.
+    aggregation: how features change level (`qem` = the precomputed maps); learned: on which side it replaces them.
+    neighbours: entries in a row of the attention maps, `paper` 2 down and 32 up, `code` 8 and 32. Attention maps of
+    more than `refresh_above` scores select their entries anew only every `refresh_every` steps.
     """
 
     latent: int = 8
@@ -56,9 +61,14 @@ class AutoencoderConfig:
     loss: Literal["l1", "distance"] = "l1"
     terms: int = 6
     spiral_length: int = 9
+    aggregation: Aggregation = "qem"
+    learned: Literal["both", "encoder", "decoder"] = "both"
+    neighbours: Literal["paper", "code"] = "paper"
+    refresh_above: int = 1 << 24
+    refresh_every: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("latent", "terms", "spiral_length"):
+        for name in ("latent", "terms", "spiral_length", "refresh_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
 
@@ -77,8 +87,11 @@ class HierarchicalAutoencoder(TrainableModel):
         self.normalisation = Normalisation(template.n_vertices, config.normalisation == "vertex")
         self.activation = nn.ReLU() if config.activation == "relu" else nn.ELU()
         self.bottleneck_activation = self.activation if config.bottleneck_activation else nn.Identity()
-        self.down = nn.ModuleList(SparseMap(matrix) for matrix in hierarchy.down)
-        self.up = nn.ModuleList(SparseMap(matrix) for matrix in hierarchy.up)
+        maps = build_maps(
+            hierarchy, geometry, config.aggregation, config.learned, config.neighbours,
+            (config.refresh_above, config.refresh_every), encoder, decoder[self.levels - 1 :: -1],
+        )  # fmt: skip
+        self.down, self.up = maps.down, maps.up
 
         def convolution(level: int, fan_in: int, fan_out: int, bias: bool = True, dummy: bool = False) -> nn.Module:
             if config.convolution == "chebyshev":
@@ -112,6 +125,28 @@ class HierarchicalAutoencoder(TrainableModel):
 
     def observe(self, shapes: Shapes) -> None:
         self.normalisation.observe(shapes)
+
+    def finished(self) -> HierarchicalAutoencoder:
+        """The same model with its learned maps folded into constant sparse ones: no keys, no queries, CoMA's speed."""
+        folded = fold_maps(Maps(self.down, self.up))
+        if not folded:
+            return self
+        geometry = dict(self.saved_geometry) | folded
+        model = HierarchicalAutoencoder(self.template, self.config, geometry).to(self.device)
+        kept = model.state_dict().keys()
+        model.load_state_dict({name: tensor for name, tensor in self.state_dict().items() if name in kept})
+        model.family, model.provenance, model.saved_geometry = self.family, self.provenance, geometry
+        return model.eval()
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The finest learned up map as it is now: `index` and `weights` (V, k), the `share` of the learned part."""
+        finest = self.up[0]
+        if not isinstance(finest, AttentionMap):
+            return {}
+        with torch.no_grad():
+            index, weights = finest.rows()
+            share = finest.attention_share()
+        return {"index": index.cpu().numpy(), "weights": weights.cpu().numpy(), "share": share.cpu().numpy()}
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)

@@ -118,6 +118,14 @@ class TrainableModel(MorphableModel):
     def observe(self, shapes: Shapes) -> None:
         """Set the statistics (mean, scale, basis) from the training meshes, before the first step."""
 
+    def finished(self) -> TrainableModel:
+        """What is kept of the trained model, with all that only training needs left out; itself by default."""
+        return self
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Arrays worth keeping from a few epochs of training, for the report; none by default."""
+        return {}
+
     @abstractmethod
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The weighted terms of the objective, which is their sum."""

@@ -51,6 +51,9 @@ SPIRALNET_PLUS = AutoencoderConfig(
     initialisation="xavier",
 )  # fmt: skip
 
+DEEP3DMM = dataclasses.replace(COMA, aggregation="attention")
+DEEP3DMM_SPIRAL = dataclasses.replace(SPIRALNET, aggregation="attention")
+
 COMA_TRAINING = TrainConfig(
     epochs=300, batch_size=16, optimiser="sgd", learning_rate=8e-3, momentum=0.9, weight_decay=5e-4,
     schedule="exponential", decay=0.99, warmup=0, seed=2,
@@ -88,6 +91,14 @@ MODELS: dict[str, Family] = {
     "spiralnet++": Family(
         "SpiralNet++: spiral convolutions over whole rings", HierarchicalAutoencoder,
         Recipe(_fast(SPIRALNET_PLUS), FAST_TRAINING), Recipe(SPIRALNET_PLUS, SPIRALNET_PLUS_TRAINING),
+    ),
+    "deep3dmm": Family(
+        "Deep3DMM: CoMA with learned maps between the levels", HierarchicalAutoencoder,
+        Recipe(_fast(DEEP3DMM), FAST_TRAINING), Recipe(DEEP3DMM, COMA_TRAINING),
+    ),
+    "deep3dmm-spiral": Family(
+        "Deep3DMM on SpiralNet: spiral convolutions with learned maps between the levels", HierarchicalAutoencoder,
+        Recipe(_fast(DEEP3DMM_SPIRAL), FAST_TRAINING), Recipe(DEEP3DMM_SPIRAL, SPIRALNET_TRAINING),
     ),
 }  # fmt: skip
 

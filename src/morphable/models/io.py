@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -100,18 +101,19 @@ def load(path: Path | str) -> MorphableModel:
         path = path / "model"
     read, label = _reader(path)
     description = _parse_json(read("model.json"), label("model.json"))
-    name = description.get("family")
+    name = str(description.get("family"))
     if description.get("format_version") != FORMAT_VERSION or name not in MODELS:
         found = f"version {description.get('format_version')}, family {name!r}"
         raise InputError(
             f"{label('model.json')}: expected format version {FORMAT_VERSION} and a known family, got {found}"
         )
+    settings, provenance = (_table(description, key, label("model.json")) for key in ("config", "provenance"))
     arrays = read_npz(io.BytesIO(read("template.npz")), label("template.npz"))
     template = Template.from_arrays(arrays, label("template.npz"))
     if template.fingerprint != description.get("template_fingerprint"):
         raise InputError(f"{label('template.npz')}: is not the template that model.json names")
     geometry = {key.removeprefix(GEOMETRY): value for key, value in arrays.items() if key.startswith(GEOMETRY)}
-    config = changed(MODELS[name].fast.model, description["config"], label("model.json"))
+    config = changed(MODELS[name].fast.model, settings, label("model.json"))
     try:
         tensors = load_tensors(read("weights.safetensors"))
         model = create(name, template, config, geometry)
@@ -121,8 +123,15 @@ def load(path: Path | str) -> MorphableModel:
         raise InputError(
             f"{label('weights.safetensors')}: does not hold this model, it may be cut short ({reason})"
         ) from error
-    model.provenance = description.get("provenance", {})
+    model.provenance = provenance
     return model.eval()
+
+
+def _table(description: Mapping[str, Any], key: str, label: str) -> dict[str, Any]:
+    value = description.get(key)
+    if not isinstance(value, dict):
+        raise InputError(f"{label}: {key}: expected an object, got {value!r}")
+    return value
 
 
 def create(
@@ -162,7 +171,7 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
     try:
         archive = zipfile.ZipFile(path)
         damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise InputError(f"{path}: not a model folder or a readable zip, it may be cut short ({error})") from error
     if damaged:
         raise InputError(f"{path}: the member {damaged} is damaged")

@@ -14,6 +14,7 @@ from morphable.errors import InputError
 from morphable.ops.gather import (
     BagBuffers,
     Bags,
+    bag_sum,
     batched_bag_sum,
     check_input,
     plain_bag_sum,
@@ -98,6 +99,31 @@ class _LearnedMap(torch.autograd.Function):
         grad_x = _in_passes(grad, _column_bags(index, weights, x.shape[1])) if ctx.needs_input_grad[0] else None
         grad_weights = _entry_products(grad, x, index, weights) if ctx.needs_input_grad[2] else None
         return grad_x, None, grad_weights
+
+
+def entry_products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
+    """(n_out, k) inner products of rows (n_out, C) with the rows of table (n_in, C) that index (n_out, k) names.
+
+    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table.
+    """
+    if torch.compiler.is_exporting():
+        return (rows[:, None] * F.embedding(index, table)).sum(-1)
+    return _EntryProducts.apply(rows, table, index)
+
+
+class _EntryProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, table, index)
+        return _entry_products(rows[None], table[None], index, rows.new_ones(index.shape))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, table, index = ctx.saved_tensors
+        grad_rows = bag_sum(table, _row_bags(index, grad)) if ctx.needs_input_grad[0] else None
+        grad_table = bag_sum(rows, _column_bags(index, grad, len(table))) if ctx.needs_input_grad[1] else None
+        return grad_rows, grad_table, None
 
 
 def _in_passes(x: Tensor, bags: Bags) -> Tensor:

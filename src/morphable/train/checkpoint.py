@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -14,9 +15,11 @@ from morphable.files import atomic_path
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors, numbers, texts, lists and dictionaries only."""
+    """Tensors, numbers, texts, lists and dictionaries only. Raises InputError where the disk is full."""
+    content = io.BytesIO()
+    torch.save(state, content)  # in memory, since on a full disk torch.save fails with an unrelated message
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -30,6 +33,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
     return state
+
+
+def append_metrics(path: Path, row: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl; InputError where the disk is full."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def cut_metrics(path: Path, epochs: int) -> None:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from morphable.errors import InputError
 from morphable.evaluate.errors import mean_vertex_error
+from morphable.files import write_npz
 from morphable.models.base import Shapes, TrainableModel
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.checkpoint import cut_metrics, read_checkpoint, write_checkpoint
@@ -143,6 +144,9 @@ class Loop:
             if best:
                 state = {"model": self.model.state_dict(), "epoch": epoch + 1, "validation_mm": error}
                 write_checkpoint(self.folder / "checkpoint" / "best.pt", state)
+            snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.config.epochs) else {}
+            if snapshot:
+                write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         self.write()
@@ -188,6 +192,11 @@ class Loop:
         self.sums, self.seconds = state["sums"], state["seconds"]
         if self.workers.rank == 0:
             cut_metrics(self.folder / "metrics.jsonl", self.step // self.feed.steps)
+
+
+def snapshot_epochs(epochs: int) -> set[int]:
+    """The first epoch and the end of every sixth of the run, counted from 0."""
+    return {0} | {round(epochs * part / 6) - 1 for part in range(1, 7) if round(epochs * part / 6) >= 1}
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def run(
     model = create(config.family, dataset.template, config.model) if config.train else None
     if isinstance(model, TrainableModel) and config.train is not None:
         model.to(workers.device)
-        epoch = _train(model, config.train, data, validation, folder, workers, resume, listener)
+        model, epoch = _train(model, config.train, data, validation, folder, workers, resume, listener)
     else:
         kind = family(config.family).model
         assert issubclass(kind, EstimatedModel)
@@ -121,8 +121,8 @@ def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) 
 def _train(
     model: TrainableModel, config: TrainConfig, data: MeshDataset, validation: MeshDataset, folder: Path,
     workers: Workers, resume: bool, listener: Listener | None,
-) -> int:  # fmt: skip
-    """Run the loop, take the best epoch's weights, fit the prior; returns that epoch."""
+) -> tuple[TrainableModel, int]:  # fmt: skip
+    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and that epoch."""
     training = TrainingData.of(data, model.labels_used)
     feed = Feed(training, config.batch_size, config.seed, workers.device, workers.rank, workers.count)
     if feed.steps == 0:
@@ -139,9 +139,9 @@ def _train(
     workers.barrier()
     best = read_checkpoint(folder / "checkpoint" / "best.pt")
     model.load_state_dict(best["model"])
-    model.eval()
-    fit_prior(model, training)
-    return int(best["epoch"])
+    finished = model.eval().finished()
+    fit_prior(finished, training)
+    return finished, int(best["epoch"])
 
 
 def fit_prior(model: TrainableModel, training: TrainingData) -> None:
