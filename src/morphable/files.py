@@ -20,42 +20,51 @@ from morphable.errors import InputError
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    """Yield a temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not.
+
+    Raises InputError where the place cannot be written or is full.
+    """
+    with _named(path), contextlib.ExitStack() as undo:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        undo.callback(temporary.unlink, missing_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
 
-    Raises InputError where `path` already exists and is not an empty folder.
+    Raises InputError where `path` already exists and is not an empty folder, or cannot be written.
     """
     require_new(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
+    with _named(path), contextlib.ExitStack() as undo:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        undo.callback(shutil.rmtree, temporary, ignore_errors=True)
+        try:
+            yield temporary
+        except InputError as error:  # a file in the folder: the user knows it under its final name
+            raise InputError(str(error).replace(str(temporary), str(path))) from error
         temporary.chmod(0o755)
         if path.exists():
             path.rmdir()
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Failures of the file system, a full disk say, as InputError about `path`."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_new(path: Path) -> None:

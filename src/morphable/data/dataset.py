@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -127,18 +127,41 @@ def load_dataset(path: Path) -> MeshDataset:
         raise InputError(f"{path}: no such dataset folder")
     if not (path / "dataset.json").exists():
         raise InputError(f"{path}: not a dataset folder, it has no dataset.json (make one with `morphable data make`)")
-    info = read_json(path / "dataset.json")
-    if info.get("format_version") != FORMAT_VERSION:
-        found = info.get("format_version")
-        raise InputError(f"{path / 'dataset.json'}: expected format version {FORMAT_VERSION}, got {found}")
+    info = _read_info(path / "dataset.json")
     template = Template.load(path / "template.npz")
-    shards = [_map_vertices(path / name, template) for name in info["vertex_files"]]
-    vertices = MeshStack(shards)
+    if template.fingerprint != info["template"]:
+        expected, found = info["template"], template.fingerprint
+        raise InputError(f"{path / 'template.npz'}: is not the template of this dataset ({found}, not {expected})")
+    vertices = MeshStack([_map_vertices(path / name, template) for name in info["vertex_files"]])
     labels = LabelTable.read(path / "labels.csv")
     if not len(vertices) == labels.count == info["meshes"]:
         counts = f"{info['meshes']} meshes in dataset.json, {len(vertices)} in the vertex file, {labels.count} labels"
         raise InputError(f"{path}: the counts differ ({counts})")
+    if "neutral" in labels:
+        _check_neutral(labels, path / "labels.csv")
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)))
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """The header of a dataset folder, with the fields that reading it needs."""
+    info = read_json(path)
+    if not isinstance(info, dict):
+        raise InputError(f"{path}: not the header of a dataset")
+    if info.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {info.get('format_version')}")
+    missing = {"template", "meshes", "vertex_files", "content_hash"} - info.keys()
+    if missing:
+        raise InputError(f"{path}: has no {sorted(missing)[0]!r}, it may have been changed by hand")
+    names = info["vertex_files"]
+    if not (isinstance(names, list) and names and all(isinstance(n, str) and n == Path(n).name for n in names)):
+        raise InputError(f"{path}: vertex_files: expected names of files in the folder, got {names!r}")
+    return info
+
+
+def _check_neutral(labels: LabelTable, path: Path) -> None:
+    rows = labels["neutral"]
+    if rows.dtype.kind != "i" or rows.min() < -1 or rows.max() >= labels.count:
+        raise InputError(f"{path}: neutral: expected row numbers from -1 to {labels.count - 1}")
 
 
 def _map_vertices(path: Path, template: Template) -> np.ndarray:
@@ -184,27 +207,38 @@ def _write_vertices(source: MeshSource, folder: Path, on_block: Any) -> tuple[li
     sizes = [min(per_shard, count - start) for start in range(0, count, per_shard)]
     names = ["vertices.npy"] if len(sizes) == 1 else [f"vertices-{i:05d}.npy" for i in range(len(sizes))]
     digest, done = hashlib.sha256(), 0
-    shards = [
-        np.lib.format.open_memmap(folder / name, "w+", np.float32, (size, n_vertices, 3))
-        for name, size in zip(names, sizes, strict=True)
-    ]
-    for block in source.blocks():
-        block = np.ascontiguousarray(block, np.float32)
-        if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
-            raise InputError(
-                f"the source gave meshes of shape {block.shape} where ({n_vertices}, 3) x {count} were due"
-            )
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
-        if len(bad):
-            raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")
+    for block in _checked(source):
         digest.update(block.tobytes())
-        for mesh in block:
-            shards[done // per_shard][done % per_shard] = mesh
-            done += 1
+        while len(block):
+            shard, within = divmod(done, per_shard)
+            meshes, block = block[: per_shard - within], block[per_shard - within :]
+            # Written, not memory-mapped: on a full disk a write fails, a mapped page kills the process.
+            with (folder / names[shard]).open("ab") as file:
+                if within == 0:
+                    _write_header(file, (sizes[shard], n_vertices, 3))
+                file.write(meshes.data)
+            done += len(meshes)
         if on_block is not None:
             on_block(done)
     if done != count:
         raise InputError(f"the source gave {done} meshes for {count} labels")
-    for shard in shards:
-        shard.flush()
     return names, digest
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, int, int]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _checked(source: MeshSource) -> Iterator[np.ndarray]:
+    """The source's blocks as (n, V, 3) little-endian float32; InputError where one is not what it should be."""
+    count, n_vertices, done = source.labels.count, source.template.n_vertices, 0
+    for meshes in source.blocks():
+        block = np.ascontiguousarray(meshes, "<f4")
+        if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
+            expected = f"({n_vertices}, 3) x {count}"
+            raise InputError(f"the source gave meshes of shape {block.shape} where {expected} were due")
+        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
+        if len(bad):
+            raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")
+        done += len(block)
+        yield block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from morphable.files import atomic_path
 
 TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
 """Columns that stay text even where every value looks like a number: "007" is a name."""
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+"""What becomes int64: not `2020_01`, which Python would read as a number, and nothing too long to fit."""
+NUMBER = re.compile(r"|[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +67,22 @@ class LabelTable:
         """Read a CSV with a header line; a leading `row` column is a convenience for people and is not kept."""
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
+                lines = csv.reader(file)
+                header, *rows = [(lines.line_num, row) for row in lines if row] or [(1, [])]
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-        if not header:
+        names = header[1]
+        if not names:
             raise InputError(f"{path}: is empty, expected a header line")
-        for number, row in enumerate(rows, start=2):
-            if len(row) != len(header):
-                raise InputError(f"{path}, line {number}: expected {len(header)} values, got {len(row)}")
-        table = {name: typed(name, [row[i] for row in rows]) for i, name in enumerate(header)}
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise InputError(f"{path}: two columns are called {sorted(twice)[0]!r}")
+        for line, row in rows:
+            if len(row) != len(names):
+                raise InputError(f"{path}, line {line}: expected {len(names)} values, got {len(row)}")
+        table = {name: typed(name, [row[i] for _, row in rows]) for i, name in enumerate(names)}
         table.pop("row", None)
         return cls(table, len(rows))
 
@@ -87,12 +96,8 @@ def typed(name: str, values: Sequence[str]) -> np.ndarray:
     ['007']
     """
     if name not in TEXT_COLUMNS and values:
-        try:
+        if all(map(WHOLE_NUMBER.fullmatch, values)):
             return np.array([int(value) for value in values], np.int64)
-        except ValueError:
-            pass
-        try:
+        if any(values) and all(map(NUMBER.fullmatch, values)):
             return np.array([float(value) if value else np.nan for value in values], np.float64)
-        except ValueError:
-            pass
     return np.array(list(values), dtype=str) if values else np.zeros(0, "U1")

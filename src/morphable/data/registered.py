@@ -31,7 +31,7 @@ def read_registered(path: Path, template: Template, unit: str = "mm", y_up: bool
     mesh = read_mesh(path).mesh
     if len(mesh.vertices) != template.n_vertices:
         expected, found = template.n_vertices, len(mesh.vertices)
-        raise InputError(f"{path}: expected {expected} vertices as in the template, got {found}")
+        raise InputError(f"{path}: expected {expected} vertices as in the template {template.name!r}, got {found}")
     if len(mesh.faces) and not same_faces(mesh.faces, template):
         raise InputError(f"{path}: its faces are not the template's; vertices were reordered, merged or re-exported")
     vertices = np.asarray(mesh.vertices, np.float64) * millimetres(unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,7 @@ class Split:
             train, val, test = (np.array(sorted(value[name]), np.int64) for name in PARTS)
             split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: not a split file ({error})") from error
         rows = np.concatenate([split.train, split.val, split.test])
         if len(rows) and (rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)):
@@ -69,14 +71,21 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
     if "subject" in labels and len(labels.classes("subject")[1]) >= 3:
         splits["subject"] = subject_split(labels, seed)
     if "expression" in labels:
-        names = [name for name in labels.classes("expression")[1] if name != "neutral"]
+        names = [name for name in labels.classes("expression")[1] if name.lower() != "neutral"]
         if len(names) >= 2:
-            splits |= {f"expression-{_file_name(name)}": expression_split(labels, name, seed) for name in names}
+            for name in names:
+                splits[_unused(f"expression-{_file_name(name)}", splits)] = expression_split(labels, name, seed)
     return splits
 
 
 def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)[:100]
+
+
+def _unused(name: str, taken: Container[str]) -> str:
+    """`name`, with a number where another label gave the same file name ("a b" and "a/b")."""
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def sorted_rows(labels: LabelTable) -> np.ndarray:

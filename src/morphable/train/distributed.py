@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,13 +22,13 @@ class Workers:
     count: int
     device: torch.device
 
-    def any(self, flag: bool) -> bool:
-        """True on every process where it is true on one, so that all stop at the same step."""
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """Each number averaged over the processes: all see the same, so all decide alike."""
         if self.count == 1:
-            return flag
-        value = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
-        return bool(value)
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return (total / self.count).tolist()
 
     def gather(self, value: Tensor) -> list[Tensor]:
         """A CPU tensor of every process, by rank."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import signal
 import time
@@ -22,7 +21,7 @@ from morphable.evaluate.errors import mean_vertex_error
 from morphable.files import write_npz
 from morphable.models.base import Shapes, TrainableModel
 from morphable.models.training import Batch, Progress, TrainConfig
-from morphable.train.checkpoint import cut_metrics, read_checkpoint, write_checkpoint
+from morphable.train.checkpoint import append_metrics, cut_metrics, read_checkpoint, write_checkpoint
 from morphable.train.distributed import Workers
 from morphable.train.feed import Feed
 from morphable.train.optimise import make_optimiser, rate_at
@@ -90,9 +89,9 @@ class Loop:
                 started = time.monotonic()
                 self.model.train()
                 for batch in self.feed.batches(epoch, skip=done):
-                    self._step(objective, batch, epoch)
-                    stop = self.workers.any(bool(stopping))
-                    due = time.monotonic() - last_write > self.config.checkpoint_seconds
+                    terms = self._step(objective, batch, epoch)
+                    late = time.monotonic() - last_write > self.config.checkpoint_seconds
+                    stop, due = self._agree(epoch, terms, bool(stopping), late)
                     last_of_epoch = self.step % self.feed.steps == 0
                     if (stop or due) and not last_of_epoch:
                         self.seconds += time.monotonic() - started
@@ -103,10 +102,11 @@ class Loop:
                 self.seconds += time.monotonic() - started
                 self._finish_epoch(epoch)
                 last_write = time.monotonic()
-                if stopping and self.step < total:
+                if stop and self.step < total:
                     raise Interrupted
 
-    def _step(self, objective: nn.Module, batch: Batch, epoch: int) -> None:
+    def _step(self, objective: nn.Module, batch: Batch, epoch: int) -> dict[str, float]:
+        """One step of the optimiser; returns the loss terms of this process."""
         config = self.config
         rate = rate_at(self.step, self.feed.steps, config)
         for group in self.optimiser.param_groups:
@@ -120,15 +120,24 @@ class Loop:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         self.optimiser.step()
         self.step += 1
-        values = {name: float(value) for name, value in terms.items()}
+        return {name: float(value) for name, value in terms.items()}
+
+    def _agree(self, epoch: int, terms: dict[str, float], stop: bool, due: bool) -> tuple[bool, bool]:
+        """Tell all processes of a step's terms; whether any was asked to stop, or finds a checkpoint due.
+
+        Processes must decide alike: one that stops or writes alone leaves the others waiting for it for ever.
+        """
+        *means, stops, dues = self.workers.mean([*terms.values(), stop, due])
+        values = dict(zip(terms, means, strict=True))
         if not all(map(math.isfinite, values.values())):
             raise InputError(
                 f"training diverged at step {self.step}: {values}; the last checkpoint is untouched, "
-                f"try a smaller train.learning_rate (now {rate:g})"
+                f"try a smaller train.learning_rate (now {self.optimiser.param_groups[0]['lr']:g})"
             )
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self._tell(epoch, values, None)
+        return stops > 0, dues > 0
 
     def _finish_epoch(self, epoch: int) -> None:
         self.model.eval()
@@ -147,8 +156,7 @@ class Loop:
             snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.config.epochs) else {}
             if snapshot:
                 write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
         self._tell(epoch, terms, error)
 
@@ -177,21 +185,30 @@ class Loop:
         write_checkpoint(self.folder / "checkpoint" / "last.pt", state)
 
     def resume(self) -> None:
-        """Go back to the last checkpoint. Raises InputError where it is missing or of another number of processes."""
+        """Go back to the last checkpoint, or to the start where there is none.
+
+        Raises InputError where the checkpoint is damaged, of another model or of another number of processes.
+        """
         path = self.folder / "checkpoint" / "last.pt"
-        state = read_checkpoint(path)
-        if state["world"] != self.workers.count:
-            raise InputError(
-                f"{path}: was written by {state['world']} processes, cannot go on with {self.workers.count}"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generators"][self.workers.rank])
-        torch.set_rng_state(state["torch_random"])
-        self.step, self.best_mm = state["step"], state["best_mm"]
-        self.sums, self.seconds = state["sums"], state["seconds"]
+        if path.exists():
+            self._restore(path, read_checkpoint(path))
         if self.workers.rank == 0:
             cut_metrics(self.folder / "metrics.jsonl", self.step // self.feed.steps)
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:
+        world = state.get("world")
+        if world != self.workers.count:
+            raise InputError(f"{path}: was written by {world} processes, cannot go on with {self.workers.count}")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.generator.set_state(state["generators"][self.workers.rank])
+            torch.set_rng_state(state["torch_random"])
+            self.step, self.best_mm = state["step"], state["best_mm"]
+            self.sums, self.seconds = state["sums"], state["seconds"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: does not fit the model of config.toml ({reason})") from error
 
 
 def snapshot_epochs(epochs: int) -> set[int]:

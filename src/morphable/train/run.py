@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shlex
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class RunConfig:
     @classmethod
     def read(cls, folder: Path) -> RunConfig:
         """The configuration of an existing run folder."""
+        if not (folder / "config.toml").exists():
+            raise InputError(f"{folder}: no run to go on with, it was not started or did not get to its first step")
         tables = read_toml(folder / "config.toml")
         try:
             model, data = dict(tables["model"]), dict(tables["data"])
@@ -62,8 +65,10 @@ class RunConfig:
             where = str(folder / "config.toml")
             config = changed(recipe.train, train, f"{where}: train") if recipe.train else None
             settings = changed(recipe.model, model, f"{where}: model")
-            return cls(name, Path(data["path"]), data["split"], settings, config, recipe_name)
-        except (KeyError, TypeError) as error:
+            return cls(name, Path(data["path"]), str(data["split"]), settings, config, recipe_name)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / 'config.toml'}: not the configuration of a run ({error})") from error
 
 
@@ -87,23 +92,17 @@ def run(
     data = dataset.part(config.split, "train")
     if len(data) < 2:
         raise InputError(f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed")
-    validation = dataset.part(config.split, "val") if config.train is not None else data
     if not resume:
         require_new(folder)
-        workers.barrier()
-        if workers.rank == 0:
-            write_text(folder / "config.toml", config.toml(dataset))
-        workers.barrier()
-    torch.manual_seed(config.train.seed if config.train else 0)
-    model = create(config.family, dataset.template, config.model) if config.train else None
-    if isinstance(model, TrainableModel) and config.train is not None:
-        model.to(workers.device)
-        model, epoch = _train(model, config.train, data, validation, folder, workers, resume, listener)
+    kind = family(config.family).model
+    model: MorphableModel
+    if issubclass(kind, EstimatedModel):
+        model, epoch = _estimate(kind, config, data), None
+        _write_config(config, dataset, folder, workers, resume)
     else:
-        kind = family(config.family).model
-        assert issubclass(kind, EstimatedModel)
-        model = _estimate(kind, config, data)
-        epoch = None
+        loop = _loop(config, dataset, folder, workers, listener)
+        _write_config(config, dataset, folder, workers, resume)
+        model, epoch = _train(loop, resume)
     model.provenance = _provenance(config, dataset, data, epoch)
     if workers.rank == 0:
         save(model, folder / "model")
@@ -118,26 +117,41 @@ def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) 
     return model.eval()
 
 
-def _train(
-    model: TrainableModel, config: TrainConfig, data: MeshDataset, validation: MeshDataset, folder: Path,
-    workers: Workers, resume: bool, listener: Listener | None,
-) -> tuple[TrainableModel, int]:  # fmt: skip
-    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and that epoch."""
-    training = TrainingData.of(data, model.labels_used)
-    feed = Feed(training, config.batch_size, config.seed, workers.device, workers.rank, workers.count)
+def _loop(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, listener: Listener | None) -> Loop:
+    """A fresh model with everything it needs to be trained; nothing is written yet."""
+    assert config.train is not None
+    validation = dataset.part(config.split, "val")
+    torch.manual_seed(config.train.seed)
+    model = create(config.family, dataset.template, config.model)
+    assert isinstance(model, TrainableModel)
+    model.to(workers.device)
+    training = TrainingData.of(dataset.part(config.split, "train"), model.labels_used)
+    feed = Feed(training, config.train.batch_size, config.train.seed, workers.device, workers.rank, workers.count)
     if feed.steps == 0:
-        raise InputError(f"{len(data)} training meshes do not give each of {workers.count} processes one")
-    loop = Loop(model, feed, validation.vertices[:], config, folder, workers, listener)
-    if resume and (folder / "checkpoint" / "last.pt").exists():
-        loop.resume()
-    else:
-        model.observe(training.vertices)
-    if workers.rank == 0:
-        events = _event_writer(folder)
-        loop.listener = _both(listener, events) if events else listener
-    loop.run()
+        raise InputError(f"{len(training)} training meshes do not give each of {workers.count} processes one")
+    return Loop(model, feed, validation.vertices[:], config.train, folder, workers, listener)
+
+
+def _write_config(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, resume: bool) -> None:
+    """Make the run folder: only now, when nothing about the input can be wrong any more."""
+    workers.barrier()  # every process has seen that the folder is new
+    if workers.rank == 0 and not resume:
+        write_text(folder / "config.toml", config.toml(dataset))
     workers.barrier()
-    best = read_checkpoint(folder / "checkpoint" / "best.pt")
+
+
+def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
+    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and that epoch."""
+    model, training = loop.model, loop.feed.data
+    model.observe(training.vertices)
+    if resume:
+        loop.resume()
+    if loop.workers.rank == 0:
+        events = _event_writer(loop.folder)
+        loop.listener = _both(loop.listener, events) if events else loop.listener
+    loop.run()
+    loop.workers.barrier()
+    best = read_checkpoint(loop.folder / "checkpoint" / "best.pt")
     model.load_state_dict(best["model"])
     finished = model.eval().finished()
     fit_prior(finished, training)
@@ -191,7 +205,7 @@ def command_line() -> str:
     """The command that this process was started with, as a person would type it."""
     program = Path(sys.argv[0]).name
     words = ["morphable" if program in ("__main__.py", "main.py") else program, *sys.argv[1:]]
-    return " ".join(f"'{word}'" if " " in word else word for word in words)
+    return shlex.join(words)
 
 
 def versions() -> dict[str, str]:

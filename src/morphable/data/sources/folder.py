@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from morphable.data.labels import LabelTable, typed
-from morphable.data.registered import millimetres, read_registered, z_up_to_y_up
+from morphable.data.registered import check_scale, millimetres, read_registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import generalized_procrustes, procrustes
@@ -20,6 +21,8 @@ from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 
 BLOCK = 64
+SMALLEST_MM, LARGEST_MM = 5.0, 10_000.0
+"""A template outside these sizes is likely read in the wrong unit: a tooth is larger, a person smaller."""
 Blocks = Callable[[], Iterator[np.ndarray]]
 
 
@@ -41,10 +44,17 @@ def folder(
         raise InputError("--labels and --pattern: give one of the two")
     scale = millimetres(unit)
     if raw.is_file():
+        if pattern is not None or skip_bad:
+            raise InputError(f"{raw}: --pattern and --skip-bad are for a folder of files, not for one stack")
         return _stack_source(raw, scale, up, template, labels, align, unit)
-    files = _mesh_files(raw)
-    reference = _template(template or files[0], scale, up)
-    files, bad = _usable(files, reference, unit, up, skip_bad)
+    found = _mesh_files(raw)
+    reference = _template(template or (_first_readable(found) if skip_bad else found[0]), scale, up)
+    files, bad = _usable(found, reference, unit, up, skip_bad)
+    if template is None and len(bad) > len(found) / 2:
+        raise InputError(
+            f"{raw}: {len(bad)} of {len(found)} files do not fit the first, {reference.name}; "
+            f"name the right one with --template (the first that does not fit: {bad[0]})"
+        )
     table = _labels(files, raw, labels, pattern)
     info = {"source": f"meshes of the folder {raw.name}", "licence": "unknown", "unit": unit, "skipped": bad}
 
@@ -59,6 +69,9 @@ def folder(
 
 
 def _finish(template: Template, table: LabelTable, blocks: Blocks, info: dict[str, Any], align: bool) -> MeshSource:
+    size = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
+    if not SMALLEST_MM < size < LARGEST_MM:
+        warnings.warn(f"read in {info['unit']}, the template is {size:.3g} mm across; is --unit right?", stacklevel=3)
     if not align:
         return MeshSource(template, table, blocks, info | {"aligned": False})
     sample = np.concatenate([block for _, block in zip(range(8), blocks(), strict=False)])
@@ -73,17 +86,28 @@ def _finish(template: Template, table: LabelTable, blocks: Blocks, info: dict[st
 
 
 def _mesh_files(raw: Path) -> list[Path]:
+    """The mesh files in and under a folder, in natural order; hidden ones (macOS leaves `._a.ply`) do not count."""
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder of meshes")
-    files = sorted((path for path in raw.rglob("*") if path.suffix.lower() in MESH_SUFFIXES), key=_natural)
+    found = (path for path in raw.rglob("*") if path.suffix.lower() in MESH_SUFFIXES and path.is_file())
+    files = sorted((path for path in found if not path.name.startswith(".")), key=_natural)
     if not files:
         raise InputError(f"{raw}: holds no mesh file ({', '.join(sorted(MESH_SUFFIXES))})")
     return files
 
 
-def _natural(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key under which frame 10 comes after frame 9."""
-    return [(0, int(t)) if t.isdigit() else (1, t) for t in re.split(r"(\d+)", path.as_posix()) if t]
+def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Sort key under which frame 10 comes after frame 9; `a01` and `a1` keep one order on every machine."""
+    text = path.as_posix()
+    return [(0, int(t)) if t.isdecimal() else (1, t) for t in re.split(r"(\d+)", text) if t], text
+
+
+def _first_readable(files: list[Path]) -> Path:
+    for path in files:
+        with contextlib.suppress(InputError):
+            read_mesh(path)
+            return path
+    raise InputError(f"{files[0].parent}: none of the {len(files)} mesh files can be read")
 
 
 def _template(path: Path, scale: float, up: str) -> Template:
@@ -128,7 +152,11 @@ def _labels(files: list[Path], raw: Path, labels: Path | None, pattern: str | No
 def _from_csv(table: LabelTable, path: Path, names: list[str]) -> dict[str, np.ndarray]:
     if "file" not in table:
         raise InputError(f"{path}: has no `file` column that names the meshes")
-    position = {name: row for row, name in enumerate(table["file"].tolist())}
+    listed = [Path(name.replace("\\", "/")).as_posix() for name in table["file"].tolist()]
+    position = {name: row for row, name in enumerate(listed)}
+    if len(position) < len(listed):
+        twice = next(name for row, name in enumerate(listed) if position[name] != row)
+        raise InputError(f"{path}: has two lines for {twice}")
     missing = [name for name in names if name not in position]
     if missing:
         raise InputError(f"{path}: has no line for {missing[0]} ({len(missing)} of {len(names)} meshes are missing)")
@@ -181,6 +209,10 @@ def _stack_source(
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, len(stack), 256):
             block = np.asarray(stack[start : start + 256], np.float64) * scale
+            for row, mesh in enumerate(block, start):
+                if not np.isfinite(mesh).all():
+                    raise InputError(f"{raw}: mesh {row} has a coordinate that is not finite")
+                check_scale(mesh, reference, f"{raw}: mesh {row}", unit)
             yield (z_up_to_y_up(block) if up == "z" else block).astype(np.float32)
 
     info = {"source": f"the stack {raw.name}", "licence": "unknown", "unit": unit}
