@@ -173,7 +173,7 @@ def test_options_that_do_not_apply_are_refused() -> None:
         make_source("hands", linear=True, neutral_only=True)
     with pytest.raises(InputError, match="data set 'feet': expected one of hands, faces"):
         make_source("feet")
-    assert make_source("hands", count=3, seed=None, source=None).labels.count == 3
+    assert make_source("hands", count=3, seed=None, source=None, linear=False).labels.count == 3
     with pytest.raises(InputError, match="labelled: expected a share between 0 and 1, got 7"):
         make_source("face-population", count=3, labelled=7)
 

@@ -22,13 +22,13 @@ SOURCES: dict[str, Callable[..., MeshSource]] = {
 
 
 def make_source(name: str, **options: Any) -> MeshSource:
-    """The named set. Options that are None are left to the source's defaults.
+    """The named set. Options that are None, and flags that are False, count as not given.
 
     Raises InputError for a name that does not exist and for an option that does not apply to the set.
     """
     if name not in SOURCES:
         raise InputError(f"data set {name!r}: expected one of {', '.join(SOURCES)}")
-    given = {option: value for option, value in options.items() if value is not None}
+    given = {option: value for option, value in options.items() if value is not None and value is not False}
     known = inspect.signature(SOURCES[name]).parameters
     foreign = [_flag(option) for option in given if option not in known]
     if foreign:
