@@ -1,0 +1,1 @@
+"""Report: a trained model and its measures as one self-contained page of pictures, charts and tables."""

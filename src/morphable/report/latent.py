@@ -1,0 +1,70 @@
+"""What a model's code does: walks along the principal directions of its prior, and draws from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from morphable.models.base import MorphableModel
+
+STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Standard deviations along a direction of the prior."""
+MOST_PER_PART, MOST_WALKS = 8, 16
+CANDIDATES = 32
+"""Directions of a part, by code variance, among which those that move the shape most are shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Shapes (5, V, 3) mm at STEPS standard deviations along one direction; movement: (V,) mm from first to last."""
+
+    title: str
+    shapes: np.ndarray
+    movement: np.ndarray
+
+
+def all_walks(model: MorphableModel) -> list[Walk]:
+    """Walks in every free part, up to eight in a part and sixteen in all."""
+    parts = [part.name for part in model.parts.items_ if not part.pinned][:MOST_WALKS]
+    each = min(MOST_PER_PART, max(1, MOST_WALKS // max(1, len(parts))))
+    return [walk for part in parts for walk in prior_walks(model, part, each)]
+
+
+def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
+    """Walks along the principal directions of the prior within a part, those that move the shape most first.
+
+    All other parts stay at the prior's mean. Directions without variance are left out.
+    """
+    where, mean = model.parts[part], model.prior.mean.detach().cpu().double().numpy()
+    factor = model.prior.factor.detach().cpu().double().numpy()[where]
+    values, axes = np.linalg.eigh(factor @ factor.T)
+    # Rounded, so that equal variances (PCA's are all one) keep the order of the code.
+    order = np.argsort(-np.round(values / max(values.max(), 1e-300), 9), kind="stable")[:CANDIDATES]
+    order = order[values[order] > 1e-10 * values.max()]
+    if not len(order):
+        return []
+    steps = axes[:, order].T * np.sqrt(values[order])[:, None]
+    ends = np.tile(mean, (2, len(order), 1))
+    ends[0, :, where] += STEPS[0] * steps
+    ends[1, :, where] += STEPS[-1] * steps
+    movement = np.linalg.norm(decode(model, ends[1]) - decode(model, ends[0]), axis=-1)
+    largest = np.argsort(-movement.mean(axis=1), kind="stable")[:most]
+    codes = np.tile(mean, (len(largest), len(STEPS), 1))
+    codes[..., where] += np.array(STEPS)[:, None] * steps[largest][:, None]
+    shapes = decode(model, codes.reshape(-1, len(mean))).reshape(len(largest), len(STEPS), -1, 3)
+    return [Walk(f"{part} {i + 1}", shapes[i], movement[k]) for i, k in enumerate(largest)]
+
+
+def decode(model: MorphableModel, codes: np.ndarray) -> np.ndarray:
+    """(n, L) codes -> (n, V, 3) float32 mm."""
+    with torch.no_grad():
+        code = torch.from_numpy(np.asarray(codes, np.float32)).to(model.device)
+        return np.concatenate([model.decode(part).cpu().numpy() for part in code.split(16)])
+
+
+def draw(model: MorphableModel, count: int, seed: int = 0) -> np.ndarray:
+    """(count, V, 3) float32 mm shapes from the prior."""
+    with torch.no_grad():
+        return np.asarray(model.sample(count, torch.Generator().manual_seed(seed)).cpu().numpy())
