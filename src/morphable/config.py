@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -30,15 +31,20 @@ def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
     replaced = {}
     for key, value in values.items():
         if key not in known:
-            raise InputError(f"{where}.{key}: {_unknown(key, known)}")
+            raise InputError(f"{where}.{key}: there is no such setting; {suggestion(key, known)}")
         replaced[key] = convert(value, hints[key], f"{where}.{key}")
     return dataclasses.replace(config, **replaced)  # type: ignore[type-var]
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-    return f"there is no such setting; {hint}"
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """What to say to someone who asked for a `name` that does not exist: the nearest known one, or all of them.
+
+    >>> suggestion("epoch", ["epochs", "seed"])
+    "did you mean 'epochs'?"
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
@@ -65,13 +71,21 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         raise InputError(f"{where}: expected true or false, got {value!r}")
     if hint in (int, float, str):
         try:
-            if isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer()):
-                raise ValueError
-            return hint(value)
-        except (TypeError, ValueError):
+            return _plain(value, hint)
+        except (TypeError, ValueError, OverflowError):
             kind = {int: "a whole number", float: "a number", str: "a text"}[hint]
             raise InputError(f"{where}: expected {kind}, got {value!r}") from None
     raise TypeError(f"{where}: a configuration field cannot be of type {hint}")
+
+
+def _plain(value: Any, hint: type) -> Any:
+    """`value` as int, float or str without loss; ValueError for nan, inf, 1.5 as int, or a number as text."""
+    if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
+        raise ValueError
+    result = hint(value)
+    if (isinstance(value, float) and result != value) or (hint is float and not math.isfinite(result)):
+        raise ValueError
+    return result
 
 
 def as_table(config: Any) -> dict[str, Any]:

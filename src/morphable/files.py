@@ -73,6 +73,15 @@ def require_new(path: Path) -> None:
         raise InputError(f"{path}: already exists; choose another name or remove it first")
 
 
+def require_writable(path: Path) -> None:
+    """Raise InputError where the file cannot be written, before the work whose result it is to hold."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected the name of a file")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written, {parent} is not a folder that you may write to")
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

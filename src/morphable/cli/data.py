@@ -35,15 +35,14 @@ def make(
     labelled: Annotated[float | None, Parameter(help="face-population: share of meshes that keep their labels")] = None,
 ) -> None:
     """Make an open dataset: posed hands or bodies from the embedded CC0 rigs, or faces from ICT-FaceKit."""
-    from morphable.data.sources import SOURCES
+    from morphable.data.sources import make_source
 
     given: dict[str, Any] = {"count": count, "seed": seed, "source": source, "size": size, "part": part}
     given |= {"labelled": labelled, "linear": linear or None, "neutral_only": neutral_only or None}
     if count is not None and count < 1:
         raise InputError(f"--count {count}: expected at least 1")
     _require_free(out)
-    chosen = {name: value for name, value in given.items() if value is not None}
-    _write(SOURCES[kind](**chosen), out, seed or 0)
+    _write(make_source(kind, **given), out, seed or 0)
 
 
 imports = App(name="import", help="Import registered meshes that you have.")
@@ -70,6 +69,8 @@ def import_folder(
     """Import any folder of meshes with one topology: vertex i of every file is the same point."""
     from morphable.data.sources.folder import folder
 
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
     _require_free(out)
     source = folder(
         raw, unit=unit, template=template, labels=labels, pattern=pattern, up=up, align=align, skip_bad=skip_bad

@@ -40,11 +40,12 @@ def _line(
 
     from morphable.data.registered import write_shape
     from morphable.edit.code import line
-    from morphable.files import atomic_folder
+    from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
     if steps < 2:
         raise InputError(f"--steps {steps}: expected at least 2")
+    require_new(out)
     loaded = load(model)
     first, second = (_code(loaded, path, unit) for path in (a, b))
     codes = line(loaded.parts, first, second, torch.linspace(*ends, steps), part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -31,7 +32,10 @@ app.command(edit.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit code 0, 2 for bad input with one clear sentence, 130 for Ctrl-C, 1 for a bug."""
+    """Run a command; exit code 0, 2 for bad input with one clear sentence, 130 for Ctrl-C, 1 for a bug.
+
+    A reader that closed our output (`| head`) is no error.
+    """
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,9 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         console.print(f"morphable: {error}", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("morphable: stopped", markup=False)
+    except KeyboardInterrupt as stop:
+        console.print(f"morphable: {str(stop) or 'stopped'}", markup=False)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
+        sys.exit(0)
 
 
 if __name__ == "__main__":

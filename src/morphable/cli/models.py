@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,7 +33,8 @@ def train(
     seed: Annotated[int | None, Parameter(help="seed of every random draw")] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
     set_: Annotated[
-        list[str] | None, Parameter(name="--set", help="a setting, model.KEY=VALUE or train.KEY=VALUE")
+        list[str] | None,
+        Parameter(name="--set", help="a setting, model.KEY=VALUE or train.KEY=VALUE; may be repeated", negative=""),
     ] = None,
     config: Annotated[Path | None, Parameter(help="TOML file with [model] and [train] tables")] = None,
     resume: Annotated[bool, Parameter(help="go on with the run in --out", negative="")] = False,
@@ -58,10 +61,8 @@ def train(
         try:
             model = run(chosen, out, here, resume, listener)
         except Interrupted:
-            raise InputError(
-                f"{out}: stopped, everything is saved; go on with "
-                f"`morphable train {family} --data {data} --out {out} --resume`"
-            ) from None
+            command = shlex.join(["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"])
+            raise KeyboardInterrupt(f"{out}: stopped, everything is saved; go on with `{command}`") from None
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
             print(f"{out}: {family}, code of {model.parts.size}, {parameters:,} trained parameters")
@@ -69,14 +70,16 @@ def train(
 
 
 def _resumed(family: str, data: Path, out: Path) -> RunConfig:
-    from morphable.train.run import RunConfig
+    """The run's own configuration; the dataset may have moved since, but not changed."""
+    from morphable.data.dataset import load_dataset
+    from morphable.train.run import RunConfig, read_toml
 
     recorded = RunConfig.read(out)
     if recorded.family != family:
         raise InputError(f"{out}: was started as {recorded.family}, not {family}")
-    if recorded.data.resolve() != data.resolve():
-        raise InputError(f"{out}: was started on {recorded.data}, not {data}")
-    return recorded
+    if load_dataset(data).info["content_hash"] != read_toml(out / "config.toml")["data"].get("content_hash"):
+        raise InputError(f"{out}: was started on {recorded.data} as it was then; {data} holds other meshes or labels")
+    return dataclasses.replace(recorded, data=data)
 
 
 def _chosen(
@@ -88,20 +91,15 @@ def _chosen(
     from morphable.data.dataset import load_dataset
     from morphable.models.families import family as find
     from morphable.models.families import with_latent
-    from morphable.train.run import RunConfig, read_toml
+    from morphable.train.run import RunConfig
 
     row = find(family).recipe(recipe)
     dataset = load_dataset(data)
-    tables = read_toml(config) if config else {}
-    unknown = set(tables) - {"model", "train", "data"}
-    if unknown:
-        raise InputError(f"{config}: unknown table [{sorted(unknown)[0]}], expected [model] and [train]")
+    tables = _config_tables(config, family) if config else {"data": {}, "model": {}, "train": {}}
     overrides = parse_settings(settings)
-    skip = ("family", "recipe")
-    model_table, train_table = (
-        {key: value for key, value in tables.get(name, {}).items() if key not in skip} for name in ("model", "train")
-    )
-    model = changed(row.model, model_table, f"{config}: model")
+    train_table = tables["train"]
+    split = split or tables["data"].get("split") or dataset.default_split()
+    model = changed(row.model, tables["model"], f"{config}: model")
     model = with_latent(model, latent) if latent is not None else model
     model = changed(model, overrides.get("model", {}), "--set model")
     flags = {"epochs": epochs, "seed": seed}
@@ -110,11 +108,25 @@ def _chosen(
         refused = [f"--{key}" for key in flags] + [f"train.{key}" for key in (train_table | overrides.get("train", {}))]
         if refused:
             raise InputError(f"{refused[0]}: {family} is estimated in closed form and takes no training setting")
-        return RunConfig(family, data, split or dataset.default_split(), model, None, recipe)
+        return RunConfig(family, data, split, model, None, recipe)
     training = changed(row.train, train_table, f"{config}: train")
     training = changed(training, flags, "train")
     training = changed(training, overrides.get("train", {}), "--set train")
-    return RunConfig(family, data, split or dataset.default_split(), model, training, recipe)
+    return RunConfig(family, data, split, model, training, recipe)
+
+
+def _config_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
+    """The tables of a --config file, which may be the config.toml of another run: its split counts, its data do not."""
+    from morphable.train.run import read_toml
+
+    tables: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "train": {}}
+    for name, table in read_toml(path).items():
+        if name not in tables or not isinstance(table, dict):
+            raise InputError(f"{path}: expected the tables [data], [model] and [train], got {name!r}")
+        tables[name] = {key: value for key, value in table.items() if key not in ("family", "recipe")}
+        if table.get("family", family) != family:
+            raise InputError(f"{path}: is for the family {table['family']}, not {family}")
+    return tables
 
 
 @contextlib.contextmanager
@@ -158,15 +170,20 @@ def evaluate(
     split: Annotated[str | None, Parameter(help="[NAME:]train|val|test; else the run's own split and test")] = None,
     json: Annotated[Path | None, Parameter(help="also write the measures to this file")] = None,
 ) -> None:
-    """Measure a model on held-out meshes, beside the mean shape and PCA at equal size. Writes evaluation.json."""
+    """Measure a model on held-out meshes, beside the mean shape and PCA at equal size.
+
+    On a run's own split it writes evaluation.json into the run folder; otherwise only --json does.
+    """
     from morphable.cli.output import print_table
     from morphable.evaluate.protocol import evaluate_on, open_dataset
-    from morphable.files import write_json
+    from morphable.files import require_writable, write_json
     from morphable.models.io import load
 
+    if json is not None:
+        require_writable(json)
     loaded = load(model)
     result = evaluate_on(loaded, open_dataset(loaded, data), split)
-    if (model / "config.toml").exists():
+    if (model / "config.toml").exists() and split is None and data is None:
         write_json(model / "evaluation.json", result)
     if json is not None:
         write_json(json, result)

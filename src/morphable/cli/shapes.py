@@ -26,9 +26,10 @@ def reconstruct(
 
     from morphable.cli.output import print_table
     from morphable.data.registered import read_registered, write_shape
-    from morphable.files import atomic_folder
+    from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
+    require_new(out)
     names = [path.name for path in meshes]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -54,7 +55,7 @@ def sample(
     out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
     seed: Annotated[int, Parameter(help="seed of the draws")] = 0,
     part: Annotated[str | None, Parameter(help="vary this part of the code alone, the others at their mean")] = None,
-    given: Annotated[list[str] | None, Parameter(help="condition on a part, PART=V[,V...]")] = None,
+    given: Annotated[list[str] | None, Parameter(help="condition on a part, PART=V[,V...]", negative="")] = None,
     scale: Annotated[float, Parameter(help="multiplies the standard deviation of the draws")] = 1.0,
     suffix: Annotated[Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")] = "ply",
 ) -> None:
@@ -63,13 +64,16 @@ def sample(
 
     from morphable.data.registered import write_shape
     from morphable.edit.code import draw, parse_given
-    from morphable.files import atomic_folder
+    from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
     if number < 1:
         raise InputError(f"-n {number}: expected at least 1")
-    if scale <= 0:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed}: expected a whole number from 0 to below 2^32")
+    if not 0 < scale < float("inf"):
         raise InputError(f"--scale {scale}: expected a positive number")
+    require_new(out)
     loaded = load(model)
     known = parse_given(loaded, given or [])
     codes = draw(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)

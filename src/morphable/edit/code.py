@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -48,7 +49,7 @@ def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor
             numbers = [float(value) for value in values.split(",")]
         except ValueError:
             numbers = []
-        if not equals or len(numbers) != size:
+        if not equals or len(numbers) != size or not all(map(math.isfinite, numbers)):
             raise InputError(f"--given {text}: expected {name}= and {size} numbers separated by commas")
         known[name] = torch.tensor(numbers)
     return known

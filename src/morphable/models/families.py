@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphable.config import changed
+from morphable.config import changed, suggestion
 from morphable.errors import InputError
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
 from morphable.models.base import MorphableModel
@@ -105,7 +105,7 @@ MODELS: dict[str, Family] = {
 
 def family(name: str) -> Family:
     if name not in MODELS:
-        raise InputError(f"family {name!r}: expected one of {' '.join(MODELS)}")
+        raise InputError(f"family {name!r}: there is no such family; {suggestion(name, MODELS)}")
     return MODELS[name]
 
 

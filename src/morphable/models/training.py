@@ -59,5 +59,10 @@ class TrainConfig:
         for name in ("learning_rate", "decay"):
             if not getattr(self, name) > 0:
                 raise InputError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
+        for name in ("weight_decay", "momentum", "gradient_clip", "seed", "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"train.{name}: expected a number of at least 0, got {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise InputError(f"train.seed: expected less than 2^32, got {self.seed}")
         if not 0 <= self.warmup < 1:
             raise InputError(f"train.warmup: expected a share of the run from 0 to below 1, got {self.warmup}")
