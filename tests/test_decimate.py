@@ -154,17 +154,27 @@ def test_flat_ground_is_thinned_evenly_and_never_folded() -> None:
     assert blocks.min() >= 10 and blocks.max() <= 40
 
 
-def test_small_components_survive_as_long_as_there_is_room() -> None:
+def test_small_parts_go_by_cost_and_leave_their_vertices_to_large_ones() -> None:
     vertices, faces = sphere(600)
     eye = sphere(50, 1)
     vertices = np.concatenate([vertices, 0.1 * eye[0] + [30, 20, 90], 0.1 * eye[0] + [-30, 20, 90]])
     faces = np.concatenate([faces, eye[1] + 600, eye[1] + 650])
-    result = decimate(vertices, faces, 20)
-    assert len(result.kept) == 20
-    assert [np.sum((result.kept >= low) & (result.kept < low + 50)) >= 4 for low in (600, 650)] == [True, True]
-    assert len(nonmanifold_edges(result.triangles)) == 0
-    for fewer in (11, 9, 8, 7):  # below four each they give up being closed, then vanish
-        assert len(decimate(vertices, faces, fewer).kept) == fewer
+    many, few = decimate(vertices, faces, 175), decimate(vertices, faces, 20)
+    assert [np.sum((many.kept >= low) & (many.kept < low + 50)) >= 4 for low in (600, 650)] == [True, True]
+    assert len(few.kept) == 20 and few.kept.max() < 600
+    assert len(nonmanifold_edges(few.triangles)) == len(boundary_edges(few.triangles)) == 0
+
+
+def test_equal_parts_share_a_level_and_few_vertices_still_make_whole_triangles() -> None:
+    one, faces = sphere(40)
+    parts = np.concatenate([one + np.array(shift) for shift in ([0, 0, 0], [500, 0, 0], [0, 500, 0])])
+    faces = np.concatenate([faces, faces + 40, faces + 80])
+    assert np.bincount(decimate(parts, faces, 30).kept // 40).tolist() == [10, 10, 10]
+    for target in range(3, 16):
+        result = decimate(parts, faces, target)
+        three_triangles = target if target > 8 else target // 3 * 3  # what is left of three parts goes by threes
+        assert len(result.kept) == three_triangles
+        assert len(nonmanifold_edges(result.triangles)) == 0
 
 
 def test_dirty_meshes_hit_their_counts() -> None:

@@ -28,9 +28,9 @@ STABILISER = 1e-9
 nothing, it spreads the collapses evenly; without it rounding decides, and single vertices gather whole regions."""
 
 # What is wrong with a collapse, worst last; one with a fault is made only where none with a lesser fault is left.
-# Flipped: a face turns over. Orphaning: a separate triangle vanishes with all its vertices. Nonmanifold: the result is.
-# Overshooting: orphaning that leaves fewer vertices than asked for. Emptying: nothing would be left; never made.
-SOUND, FLIPPED, ORPHANING, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(6)
+# Flipped: a face turns over. Nonmanifold: the result is. Overshooting: a whole triangle vanishes and leaves fewer
+# vertices than asked for. Emptying: nothing would be left; never made.
+SOUND, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int) -> Decima
 
     vertices: (n, 3), any unit. triangles: (F, 3); repeated and degenerate faces and unreferenced vertices are fine.
     target: how many vertices to keep, at least 3. The result has exactly that many, except that a mesh with fewer
-    referenced vertices keeps those, and one that falls apart into separate triangles may have to keep fewer.
+    referenced vertices keeps those, and where only separate triangles are left one or two fewer may remain.
 
     The cost of an edge is the error x^T (Q_a + Q_b) x at the better of its two ends, where Q_v sums the squared
     distance to the planes of the faces around v, without area weights, and very lightly that to v itself.
@@ -147,12 +147,12 @@ class _Surface:
             shared = [face for face in self.faces[gone] if kept in self.corners[face]]
             if not shared:  # no longer an edge
                 continue
-            actual = self._fault(gone, kept, shared, target)
-            if actual <= fault:
-                self._collapse(gone, kept, shared, actual)
+            found = self._fault(gone, kept, shared, target)
+            if found <= fault:
+                self._collapse(gone, kept, shared)
                 quadrics[kept] = quadric
-            elif actual < EMPTYING:
-                heappush(heap, (actual, now, a, b))
+            elif found < EMPTYING:
+                heappush(heap, (found, now, a, b))
                 self.parked.setdefault(gone, {})[a, b] = now
 
     def result(self) -> Decimation:
@@ -175,8 +175,10 @@ class _Surface:
 
     def _fault(self, gone: int, kept: int, shared: list[int], target: int) -> int:
         left = self.used - self._lost(gone, kept, shared)
-        if left < self.used - 1:
-            return ORPHANING if left >= target else OVERSHOOTING if left else EMPTYING
+        if left < target:
+            return OVERSHOOTING if left else EMPTYING
+        if left < self.used - 1 or self._is_tetrahedron(gone):
+            return SOUND  # small parts shrink to a triangle, then to nothing, by their cost alone
         if self._makes_nonmanifold(gone, kept, shared):
             return NONMANIFOLD
         return FLIPPED if self._flips(gone, kept, shared) else SOUND
@@ -189,6 +191,13 @@ class _Surface:
             lost += 1
         apexes = [vertex for face in shared for vertex in self.corners[face] if vertex != gone and vertex != kept]
         return lost + sum(len(faces[apex]) == apexes.count(apex) for apex in set(apexes))
+
+    def _is_tetrahedron(self, vertex: int) -> bool:
+        """Whether the vertex and its faces belong to a separate tetrahedron, which becomes a triangle."""
+        if len(self.faces[vertex]) != 3:
+            return False
+        corners = {corner for face in self.faces[vertex] for corner in self.corners[face]}
+        return len(corners) == 4 and len(set().union(*(self.faces[corner] for corner in corners))) == 4
 
     def _makes_nonmanifold(self, gone: int, kept: int, shared: list[int]) -> bool:
         """The link condition of Dey et al. (1999): the ends of the edge have in common only what its faces show."""
@@ -229,13 +238,13 @@ class _Surface:
                 return True
         return False
 
-    def _collapse(self, gone: int, kept: int, shared: list[int], fault: int) -> None:
+    def _collapse(self, gone: int, kept: int, shared: list[int]) -> None:
         self.used -= self._lost(gone, kept, shared)
         for face in shared:
             self._remove(face)
         for face in list(self.faces[gone]):
             corners = [kept if vertex == gone else vertex for vertex in self.corners[face]]
-            if fault == NONMANIFOLD and self._exists(corners):
+            if self._exists(corners):
                 self._remove(face)
             else:
                 self.corners[face] = corners
