@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -103,6 +106,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON, the file may be truncated ({error})") from error
 
 
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, RuntimeError, ValueError, OSError, EOFError,
+    LookupError, AttributeError, TypeError, SyntaxError, OverflowError, MemoryError,
+)  # fmt: skip
+"""What NumPy raises on damaged .npy and .npz files, found by damaging some at every byte."""
+
+
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
@@ -112,12 +122,25 @@ def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.nd
     """All arrays of an .npz file. Nothing pickled is ever loaded; InputError where the file is missing or damaged."""
     label = name or str(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with contextlib.ExitStack() as files:
+            stream = files.enter_context(path.open("rb")) if isinstance(path, Path) else path
+            archive = files.enter_context(np.load(stream, allow_pickle=False))
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{label}: no such file") from None
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError) as error:
+    except _DAMAGE as error:
         raise InputError(f"{label}: not a readable .npz file, it may be truncated ({error})") from error
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file, memory-mapped and read-only; InputError where the file is missing or damaged."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except _DAMAGE as error:
+        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error
 
 
 def content_hash(*parts: np.ndarray | str | bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import morphable
-from morphable.cli import data, edit, models, shapes
+from morphable.cli import bench, data, edit, models, shapes
 from morphable.errors import InputError
 
 HELP = """Deep 3D morphable models: from registered meshes to a model you can measure, edit and ship.
@@ -29,6 +29,7 @@ app.command(models.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
+app.command(bench.bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

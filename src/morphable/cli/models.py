@@ -145,7 +145,8 @@ def _training_bar(show: bool) -> Iterator[Listener | None]:
         "{task.percentage:>3.0f} %",
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+    quiet = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=quiet) as bars:
         task = bars.add_task("", total=None, epoch="0", note="")
         note = ""
 
@@ -154,7 +155,7 @@ def _training_bar(show: bool) -> Iterator[Listener | None]:
             terms = "  ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
             if report.validation_mm is not None:
                 note = f"validation {report.validation_mm:.3f} mm (best {report.best_mm:.3f})"
-                if not console.is_terminal:
+                if quiet:
                     print(f"epoch {report.epoch + 1}/{report.epochs}  {terms}  {note}", flush=True)
             epoch = f"{report.epoch + 1}/{report.epochs}"
             bars.update(task, total=report.total_steps, completed=report.step, epoch=epoch, note=f"{terms}  {note}")

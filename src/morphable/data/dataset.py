@@ -15,7 +15,7 @@ from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split, make_splits
 from morphable.errors import InputError
-from morphable.files import atomic_folder, read_json, write_json
+from morphable.files import atomic_folder, map_npy, read_json, write_json
 from morphable.mesh.template import Template
 
 FORMAT_VERSION = 1
@@ -165,12 +165,7 @@ def _check_neutral(labels: LabelTable, path: Path) -> None:
 
 
 def _map_vertices(path: Path, template: Template) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error
+    array = map_npy(path)
     if array.ndim != 3 or array.shape[1:] != (template.n_vertices, 3) or array.dtype != np.float32:
         expected = f"(N, {template.n_vertices}, 3) float32"
         raise InputError(f"{path}: expected {expected} to fit template.npz, got {array.shape} {array.dtype}")

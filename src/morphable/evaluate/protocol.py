@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.data.splits import PARTS
 from morphable.errors import InputError
 from morphable.evaluate.measure import evaluate
 from morphable.models.base import MorphableModel
@@ -54,6 +55,8 @@ def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) 
     The baselines are fitted on the split's training meshes.
     """
     name, _, part = (split or "test").rpartition(":")
+    if part not in PARTS:
+        raise InputError(f"--split {split}: expected train, val or test, or a split and a part as in subject:test")
     name = name or str(model.provenance.get("split") or dataset.default_split())
     measured = dataset.part(name, part)
     train = dataset.part(name, "train")

@@ -109,6 +109,10 @@ def family(name: str) -> Family:
     return MODELS[name]
 
 
+LARGEST_LATENT = 10_000
+"""A code's prior holds the square of its length; a longer code is a slip of the hand."""
+
+
 def with_latent(config: Any, latent: str) -> Any:
     """`config` with its code length: "8" is the total of the free parts, "identity=4,expression=4" sets each.
 
@@ -121,8 +125,8 @@ def with_latent(config: Any, latent: str) -> Any:
     else:
         sizes = {"latent": latent}
     for name, size in sizes.items():
-        if not re.fullmatch(r"\s*\d+\s*", size) or int(size) < 1:
-            raise InputError(f"--latent {latent}: expected a whole number of at least 1, got {size!r}")
+        if not re.fullmatch(r"\s*\d+\s*", size) or not 1 <= int(size) <= LARGEST_LATENT:
+            raise InputError(f"--latent {latent}: expected a whole number from 1 to {LARGEST_LATENT:,}, got {size!r}")
         if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
             sizes = {"latent": size}
     return changed(config, sizes, "--latent")

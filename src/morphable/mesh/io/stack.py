@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.files import read_npz
+from morphable.files import map_npy, read_npz
 
 
 def read_stack(path: Path) -> np.ndarray:
@@ -18,7 +18,7 @@ def read_stack(path: Path) -> np.ndarray:
     """
     match path.suffix.lower():
         case ".npy":
-            stack = _map(path)
+            stack = map_npy(path)
         case ".npz":
             arrays = read_npz(path)
             if "vertices" not in arrays:
@@ -29,12 +29,3 @@ def read_stack(path: Path) -> np.ndarray:
     if stack.ndim != 3 or stack.shape[2] != 3 or 0 in stack.shape or not np.issubdtype(stack.dtype, np.floating):
         raise InputError(f"{path}: expected floats of shape (N, V, 3), got {stack.dtype} {stack.shape}")
     return stack
-
-
-def _map(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error

@@ -1,0 +1,115 @@
+"""What several test files share: small sets of shapes on any template, and the command line in and out of process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from morphable.cli.main import main
+from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.data.labels import LabelTable
+from morphable.data.source import MeshSource
+from morphable.mesh.template import Template
+
+EXPRESSIONS = ("neutral", "open", "smile")
+
+
+def shapes(template: Template, count: int, seed: int = 0) -> np.ndarray:
+    """(N, V, 3) float32 mm: the template bent smoothly in six independent ways, with a little curvature."""
+    random = np.random.default_rng(seed)
+    base = np.asarray(template.mesh.vertices, np.float64)
+    unit = base / np.abs(base).max()
+    ways = [unit * [1, 0, 0], unit * [0, 1, 0], unit * [0, 0, 1], np.sin(3 * unit), unit[:, [1, 2, 0]] ** 2]
+    amount = random.standard_normal((count, len(ways))) * [4, 4, 4, 2, 2]
+    amount = np.concatenate([amount, amount[:, :1] ** 2 / 8], 1)
+    modes = np.stack([*ways, np.cos(2 * unit)])
+    return (base + np.einsum("nk,kvi->nvi", amount, modes)).astype(np.float32)
+
+
+def labels(count: int, subjects: int = 10) -> LabelTable:
+    """Subjects by turns; every subject's first mesh is the neutral one of all its meshes."""
+    subject, turn = np.arange(count) % subjects, np.arange(count) // subjects
+    columns = {
+        "subject": np.array([f"s{number:02d}" for number in subject]),
+        "expression": np.array([EXPRESSIONS[number % 3] for number in turn]),
+        "frame": turn,
+        "neutral": subject,
+    }
+    return LabelTable(columns, count)
+
+
+def source(template: Template, count: int = 60, subjects: int = 10, seed: int = 0) -> MeshSource:
+    meshes = shapes(template, count, seed)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, count, 7):
+            yield meshes[start : start + 7]
+
+    info = {"source": "bent test shapes", "licence": "CC0-1.0", "unit": "mm"}
+    return MeshSource(template, labels(count, subjects), blocks, info)
+
+
+def dataset(template: Template, path: Path, count: int = 60, subjects: int = 10, seed: int = 0) -> MeshDataset:
+    return write_dataset(source(template, count, subjects, seed), path, seed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+    def refuses(self, *words: str) -> None:
+        """Assert that it is one clear sentence about bad input which holds these words, exit code 2, no traceback."""
+        assert self.code == 2, (self.code, self.out, self.err)
+        assert self.err.startswith("morphable: "), self.err
+        assert len(self.err.strip().splitlines()) == 1, self.err
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in self.err, (word, self.err)
+
+
+def in_process(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
+    """Run a command in this process: fast, and what it writes is the same."""
+    capsys.readouterr()
+    code = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    captured = capsys.readouterr()
+    return Outcome(code, captured.out, captured.err)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", **extra}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "morphable", *map(str, arguments)]
+
+
+def real(*arguments: object, cwd: Path | None = None) -> Outcome:
+    """Run a command as a user does, in a process of its own."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), cwd=cwd, timeout=240)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder with its content, and every folder: what must not change when a command fails."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"/"
+        for path in sorted(folder.rglob("*"))
+    }
