@@ -1,0 +1,218 @@
+"""Point cloud transformer: farthest-point sampling, neighbour embedding and offset attention, in any point order.
+
+Guo et al., "PCT: Point cloud transformer", 2021; the encoder of Sun, Pears and Gu, WACV 2022. Letters: B batch,
+P points, S samples, K neighbours, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from morphable.errors import InputError
+
+FEWEST_POINTS = 64
+DISTANCES_PER_PASS = 1 << 21
+"""Neighbours are searched for a few clouds at a time, so that the distances (B, S, P) stay small."""
+
+
+class Stage(NamedTuple):
+    """Which points are samples, (B, S) int64, and each sample's nearest points, (B, S, K), itself first."""
+
+    centres: Tensor
+    neighbours: Tensor
+
+
+class Sampling(NamedTuple):
+    """What the network reads of a cloud: two stages, the second among the first's samples.
+
+    used: (U,) the points that matter, to which the first stage then counts; all where None. With B = 1 the indices
+    serve every cloud of a batch.
+    """
+
+    first: Stage
+    second: Stage
+    used: Tensor | None = None
+
+    def to_arrays(self) -> dict[str, Tensor]:
+        named = {f"{name}/{key}": getattr(getattr(self, name), key) for name, key in _STAGE_FIELDS}
+        return named | ({} if self.used is None else {"used": self.used})
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Self:
+        stages = {name: Stage(arrays[f"{name}/centres"], arrays[f"{name}/neighbours"]) for name in ("first", "second")}
+        return cls(**stages, used=arrays.get("used"))
+
+
+_STAGE_FIELDS = [(name, key) for name in ("first", "second") for key in ("centres", "neighbours")]
+
+
+def point_order(points: Tensor) -> Tensor:
+    """(B, P) indices that sort each cloud (B, P, 3) by x, then y, then z: one order whatever order they came in.
+
+    Every tie and every rounding further on then falls the same way, so what follows is exactly order independent.
+    """
+    order = torch.arange(points.shape[1], device=points.device).expand(len(points), -1)
+    for axis in (2, 1, 0):
+        order = order.gather(1, points[..., axis].gather(1, order).argsort(dim=1, stable=True))
+    return order
+
+
+def farthest_points(points: Tensor, count: int) -> Tensor:
+    """(B, count) indices: the point farthest from the centroid, then always the one farthest from all taken so far.
+
+    points: (B, P, 3) with P >= count. Of equally far points the first is taken.
+    """
+    x, y, z = (points[..., axis].contiguous() for axis in range(3))
+    rows = torch.arange(len(points), device=points.device)
+    chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
+    chosen[:, 0] = (points - points.mean(1, keepdim=True)).square().sum(-1).argmax(1)
+    nearest = torch.full_like(x, torch.inf)
+    for number in range(1, count):
+        last = chosen[:, number - 1]
+        # Differences, not |a|^2 + |b|^2 - 2ab, which loses the small distances of a shape far from the origin.
+        distance = (x - x[rows, last, None]).square_()
+        for axis in (y, z):
+            offset = axis - axis[rows, last, None]
+            distance.addcmul_(offset, offset)
+        torch.minimum(nearest, distance, out=nearest)
+        chosen[:, number] = nearest.argmax(1)
+    return chosen
+
+
+def nearest_points(points: Tensor, centres: Tensor, count: int) -> Tensor:
+    """(B, S, count) indices of the points (B, P, 3) nearest to each centre (B, S, 3), nearest first."""
+    clouds = max(1, DISTANCES_PER_PASS // (points.shape[1] * centres.shape[1]))
+    found = []
+    for some_points, some_centres in zip(points.split(clouds), centres.split(clouds), strict=True):
+        distance = torch.cdist(some_centres, some_points, compute_mode="donot_use_mm_for_euclid_dist")
+        found.append(distance.topk(count, dim=-1, largest=False).indices)
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def sample_points(points: Tensor, sizes: tuple[int, int], neighbours: int) -> Sampling:
+    """Two stages of farthest points with their neighbours, in a cloud of any size: min(size, P), min(neighbours, P)."""
+    stages = []
+    for size in sizes:
+        centres = farthest_points(points, min(size, points.shape[1]))
+        sampled = _take(points, centres)
+        stages.append(Stage(centres, nearest_points(points, sampled, min(neighbours, points.shape[1]))))
+        points = sampled
+    return Sampling(stages[0], stages[1])
+
+
+def shared_sampling(points: Tensor, sizes: tuple[int, int], neighbours: int) -> Sampling:
+    """The sampling of one cloud (P, 3), to be shared by all clouds registered to it; points never read drop out."""
+    order = point_order(points[None])
+    first, second, _ = sample_points(points[order], sizes, neighbours)
+    read = order[0, torch.cat([first.centres.ravel(), first.neighbours.ravel()])]
+    used, position = read.unique(return_inverse=True)
+    centres, near = position.split([first.centres.numel(), first.neighbours.numel()])
+    return Sampling(Stage(centres.view_as(first.centres), near.view_as(first.neighbours)), second, used)
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """rows (B, P, C) at index (B or 1, ...) -> (B, ..., C)."""
+    batch, points, width = rows.shape
+    if len(index) == 1:
+        return rows.index_select(1, index.ravel()).view(batch, *index.shape[1:], width)
+    start = torch.arange(batch, device=index.device).mul(points).view(-1, *[1] * (index.ndim - 1))
+    return rows.reshape(-1, width).index_select(0, (index + start).ravel()).view(*index.shape, width)
+
+
+class PointLayer(nn.Module):
+    """Linear without bias, batch normalisation over all points of all clouds, and ReLU (or another activation)."""
+
+    def __init__(self, fan_in: int, fan_out: int, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(fan_in, fan_out, bias=False)
+        self.norm = nn.BatchNorm1d(fan_out)
+        self.activation = nn.ReLU() if activation is None else activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.finish(self.linear(x))
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What follows the linear map."""
+        out: Tensor = self.activation(self.norm(x.flatten(0, -2)).view_as(x))
+        return out
+
+
+class NeighbourEmbedding(nn.Module):
+    """For each sample: [neighbour - centre, centre] of 2C channels through two layers, and the largest over neighbours.
+
+    The first layer is linear in features that all neighbourhoods share, so it maps each point once, before points are
+    gathered: W [n - c, c] = W_1 n + (W_2 - W_1) c.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = PointLayer(2 * channels, 2 * channels), PointLayer(2 * channels, 2 * channels)
+
+    def forward(self, x: Tensor, stage: Stage) -> Tensor:
+        """(B, P, C) -> (B, S, 2C)"""
+        near, centre = self.first.linear.weight.chunk(2, dim=1)
+        around = _take(x @ near.T, stage.neighbours)
+        mapped = around + (_take(x, stage.centres) @ (centre - near).T)[:, :, None]
+        out: Tensor = self.second(self.first.finish(mapped)).amax(2)
+        return out
+
+
+class OffsetAttention(nn.Module):
+    """x + ReLU(BN(L(x - A v))): queries are the keys, and A is a softmax over keys, then divided by column sums."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(channels, channels // 4, bias=False)
+        self.value = nn.Linear(channels, channels)
+        self.out = nn.Linear(channels, channels)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, S, C)"""
+        key = self.key(x)
+        weights = torch.softmax(key @ key.transpose(1, 2), dim=-1)
+        weights = weights / (1e-9 + weights.sum(1, keepdim=True))
+        offset = self.out(x - weights.transpose(1, 2) @ self.value(x))
+        return x + torch.relu(self.norm(offset.flatten(0, 1)).view_as(offset))
+
+
+class PointTransformer(nn.Module):
+    """(B, P, 3) points to (B, 1024) features of the cloud; no point's place in the list matters.
+
+    `sizes` and `neighbours` are those of `sample_points`.
+    """
+
+    features = 1024
+
+    def __init__(self, sizes: tuple[int, int] = (512, 256), neighbours: int = 32) -> None:
+        super().__init__()
+        self.sizes, self.neighbours = sizes, neighbours
+        self.lift = nn.Sequential(PointLayer(3, 64), PointLayer(64, 64))
+        self.embed = nn.ModuleList([NeighbourEmbedding(64), NeighbourEmbedding(128)])
+        self.mix = nn.Sequential(PointLayer(256, 256), PointLayer(256, 256))
+        self.attention = nn.ModuleList(OffsetAttention(256) for _ in range(4))
+        self.fuse = PointLayer(1280, self.features, nn.LeakyReLU(0.2))
+
+    def forward(self, points: Tensor, sampling: Sampling | None = None) -> Tensor:
+        """sampling: known in advance for registered clouds; else it is computed for each cloud.
+
+        Raises InputError where a cloud is not (P, 3) with at least 64 points.
+        """
+        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < FEWEST_POINTS:
+            raise InputError(f"points: expected (B, P, 3) with P >= {FEWEST_POINTS}, got {tuple(points.shape)}")
+        if sampling is None:
+            points = _take(points, point_order(points))
+            sampling = sample_points(points, self.sizes, self.neighbours)
+        x = self.lift(points if sampling.used is None else points.index_select(1, sampling.used))
+        for embed, stage in zip(self.embed, (sampling.first, sampling.second), strict=True):
+            x = embed(x, stage)
+        mixed = [self.mix(x)]
+        for layer in self.attention:
+            mixed.append(layer(mixed[-1]))
+        out: Tensor = self.fuse(torch.cat([*mixed[1:], x], -1)).amax(1)
+        return out

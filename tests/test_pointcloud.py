@@ -1,0 +1,169 @@
+"""Point clouds: sampling and neighbours against brute force, layers against their formulas, exact invariance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+from morphable.errors import InputError
+from morphable.ops.pointcloud import (
+    NeighbourEmbedding,
+    OffsetAttention,
+    PointTransformer,
+    Sampling,
+    Stage,
+    farthest_points,
+    nearest_points,
+    point_order,
+    sample_points,
+    shared_sampling,
+)
+
+SMALL = ((40, 20), 8)
+
+
+def clouds(count: int, points: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, points, 3, generator=torch.Generator().manual_seed(seed)) * 50
+
+
+def transformer() -> PointTransformer:
+    """A small transformer with batch statistics that are not those of a fresh one."""
+    torch.manual_seed(0)
+    made = PointTransformer(*SMALL)
+    made.train()(clouds(6, 200, seed=9) / 50)
+    return made.eval()
+
+
+def test_farthest_points_by_hand() -> None:
+    line = torch.tensor([0.0, 1.0, 4.0, 5.0, 11.0])
+    cloud = torch.stack([line, torch.zeros(5), torch.zeros(5)], -1)[None]
+    # The centroid is at 4.2: 11 is farthest, then 0, then 5 (6 from 11) before 4 (4 from 0), then the nearer ones.
+    assert farthest_points(cloud, 5).tolist() == [[4, 0, 3, 1, 2]]
+
+
+def test_farthest_points_are_greedy() -> None:
+    for cloud in clouds(3, 150):
+        chosen = farthest_points(cloud[None], 30)[0].tolist()
+        points = cloud.double().numpy()
+        assert chosen[0] == np.linalg.norm(points - points.mean(0), axis=1).argmax()
+        for number in range(1, 30):
+            distance = np.linalg.norm(points[:, None] - points[chosen[:number]], axis=-1).min(1)
+            assert distance[chosen[number]] == pytest.approx(distance.max())
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e3])
+def test_no_point_is_skipped_for_lying_near_the_origin(scale: float) -> None:
+    """The published kernels pass over points with |p|^2 <= 1e-3, which in metres is most of a hand."""
+    cloud = clouds(2, 100, seed=1)
+    assert torch.equal(farthest_points(cloud * scale, 100), farthest_points(cloud, 100))
+    assert (farthest_points(cloud * scale, 100).sort(1).values == torch.arange(100)).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1500.0])
+def test_neighbours_equal_those_of_a_tree(offset: float) -> None:
+    """Also far from the origin, as a head on a standing body, where |a|^2 + |b|^2 - 2ab is too coarse."""
+    cloud = clouds(3, 300, seed=2) / 10 + offset
+    centres = cloud[:, :50]
+    found = nearest_points(cloud, centres, 12)
+    for i in range(3):
+        expected = cKDTree(cloud[i].double().numpy()).query(centres[i].double().numpy(), 12)[1]
+        assert np.array_equal(np.sort(found[i], axis=1), np.sort(expected, axis=1))
+    assert torch.equal(found[..., 0], torch.arange(50).expand(3, -1)), "itself comes first"
+
+
+def test_small_clouds_have_smaller_stages() -> None:
+    found = sample_points(clouds(2, 70), (512, 256), 32)
+    assert found.first.neighbours.shape == (2, 70, 32)
+    assert found.second.neighbours.shape == (2, 70, 32)
+
+
+def test_embedding_equals_its_formula() -> None:
+    layer = NeighbourEmbedding(5).eval()
+    for part in (layer.first, layer.second):
+        torch.nn.init.normal_(part.norm.weight)
+        torch.nn.init.normal_(part.norm.running_mean)
+    x = torch.randn(2, 30, 5)
+    centres, neighbours = torch.randint(30, (2, 7)), torch.randint(30, (2, 7, 4))
+    expected = torch.empty(2, 7, 10)
+    for b in range(2):
+        for s in range(7):
+            centre = x[b, centres[b, s]]
+            rows = torch.stack([torch.cat([x[b, n] - centre, centre]) for n in neighbours[b, s]])
+            for part in (layer.first, layer.second):
+                rows = torch.relu(part.norm(rows @ part.linear.weight.T))
+            expected[b, s] = rows.max(0).values
+    torch.testing.assert_close(layer(x, Stage(centres, neighbours)), expected)
+
+
+def test_offset_attention_equals_its_formula() -> None:
+    layer = OffsetAttention(8).eval()
+    x = torch.randn(1, 6, 8)
+    layer.requires_grad_(False)
+    key, value = layer.key(x)[0], layer.value(x)[0]
+    energy = torch.tensor([[float(torch.dot(a, b)) for b in key] for a in key])
+    attention = energy.exp() / energy.exp().sum(1, keepdim=True)
+    attention = attention / (1e-9 + attention.sum(0, keepdim=True))
+    gathered = torch.stack([sum(attention[i, j] * value[i] for i in range(6)) for j in range(6)])
+    expected = x[0] + torch.relu(layer.norm(layer.out(x[0] - gathered)))
+    torch.testing.assert_close(layer(x)[0], expected)
+    assert torch.allclose(attention.sum(0), torch.ones(6)), "each point gathers with weights that sum to one"
+
+
+def test_parameter_count_of_the_published_trunk() -> None:
+    assert sum(p.numel() for p in PointTransformer().parameters()) == 2_208_704
+
+
+@torch.no_grad()
+def test_the_order_of_points_does_not_matter() -> None:
+    """Bit for bit in the indices, even where mirror symmetry makes all distances tie."""
+    model, cloud = transformer(), clouds(3, 200)
+    cloud = torch.cat([cloud, cloud * torch.tensor([-1.0, 1.0, 1.0])], 1)
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(5))
+    for one, shuffled in zip(cloud, cloud[:, order], strict=True):
+        assert torch.equal(one[point_order(one[None])[0]], shuffled[point_order(shuffled[None])[0]])
+    assert torch.equal(model(cloud / 50), model(cloud[:, order] / 50))
+
+
+@torch.no_grad()
+def test_clouds_one_by_one_equal_the_batch() -> None:
+    model, cloud = transformer(), clouds(4, 90) / 50
+    torch.testing.assert_close(torch.cat([model(one[None]) for one in cloud]), model(cloud))
+
+
+@torch.no_grad()
+def test_shared_sampling_gives_the_same_features_where_indices_agree() -> None:
+    model, cloud = transformer(), clouds(1, 500) / 50
+    shared = shared_sampling(cloud[0], *SMALL)
+    assert shared.used is not None
+    assert len(shared.used) < 500
+    torch.testing.assert_close(model(cloud, shared), model(cloud), rtol=0, atol=1e-5)
+    # A shape that has moved as a whole keeps its distances, so the indices still agree for a batch of them.
+    moved = torch.cat([cloud, cloud + 0.25, cloud - 0.5])
+    torch.testing.assert_close(model(moved, shared), model(moved), rtol=0, atol=1e-5)
+
+
+def test_a_sampling_survives_as_arrays() -> None:
+    shared = shared_sampling(clouds(1, 100)[0], *SMALL)
+    back = Sampling.from_arrays(shared.to_arrays())
+    assert all(torch.equal(a, b) for a, b in zip(back.first + back.second, shared.first + shared.second, strict=True))
+
+
+def test_gradients_reach_every_parameter() -> None:
+    model = transformer().train()
+    model(clouds(2, 100)).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 63, 3), (1, 100, 2), (100, 3)])
+def test_impossible_clouds(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="P >= 64"):
+        transformer()(torch.zeros(shape))
+
+
+@torch.no_grad()
+def test_the_smallest_cloud_and_repeated_points() -> None:
+    model = transformer()
+    assert torch.isfinite(model(clouds(1, 64))).all()
+    assert torch.isfinite(model(torch.zeros(1, 64, 3))).all()
