@@ -28,7 +28,7 @@ def shapes(template: Template, count: int, seed: int = 0) -> np.ndarray:
     base = np.asarray(template.mesh.vertices, np.float64)
     unit = base / np.abs(base).max()
     ways = [unit * [1, 0, 0], unit * [0, 1, 0], unit * [0, 0, 1], np.sin(3 * unit), unit[:, [1, 2, 0]] ** 2]
-    amount = random.standard_normal((count, len(ways))) * [4, 4, 4, 2, 2]
+    amount = random.uniform(-1.7, 1.7, (count, len(ways))) * [4, 4, 4, 2, 2]
     amount = np.concatenate([amount, amount[:, :1] ** 2 / 8], 1)
     modes = np.stack([*ways, np.cos(2 * unit)])
     return (base + np.einsum("nk,kvi->nvi", amount, modes)).astype(np.float32)

@@ -17,7 +17,7 @@ TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
 """Columns that stay text even where every value looks like a number: "007" is a name."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 """What becomes int64: not `2020_01`, which Python would read as a number, and nothing too long to fit."""
-NUMBER = re.compile(r"|[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+NUMBER = re.compile(r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class LabelTable:
             writer = csv.writer(file)
             writer.writerow(["row", *self.columns])
             columns = [column.tolist() for column in self.columns.values()]
-            writer.writerows([row, *values] for row, values in enumerate(zip(*columns, strict=True)))
+            writer.writerows([row, *(column[row] for column in columns)] for row in range(self.count))
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
