@@ -276,8 +276,8 @@ def audited(template: Template, tmp_path: Path, meshes: np.ndarray) -> list[str]
 
 def test_an_audit_finds_what_was_planted(template: Template, tmp_path: Path) -> None:
     meshes = shapes(template, 60)
-    meshes[:, 7] = [1, 2, 3]
     meshes[20] += 400
+    meshes[:, 7] = [1, 2, 3]
     meshes[31] = meshes[0]
     findings = " | ".join(audited(template, tmp_path, meshes))
     assert "1 vertices never move" in findings

@@ -45,9 +45,11 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
 
 
 def audit_dataset(dataset: MeshDataset) -> list[str]:
-    """Sentences about repeated meshes, outliers, frozen vertices, split leaks and a template with faults."""
+    """Sentences about changed, repeated and outlying meshes, frozen vertices, split leaks and faults of the template."""
     template = dataset.template
-    findings = []
+    findings, usable = _content_faults(dataset)
+    if not usable:
+        return findings
     if len(nonmanifold_edges(template.mesh.faces)):
         findings.append(f"the template has {len(nonmanifold_edges(template.mesh.faces))} non-manifold edges")
     unused = template.n_vertices - len(np.unique(template.mesh.faces[template.mesh.faces >= 0]))
@@ -72,6 +74,23 @@ def audit_dataset(dataset: MeshDataset) -> list[str]:
             f"{len(outliers)} meshes lie unusually far from the mean, row {worst} the furthest ({far[worst]:.1f} mm)"
         )
     return findings + _repeats(dataset, digests)
+
+
+def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
+    """What is wrong with the numbers themselves, and whether they can be measured at all."""
+    digest, bad, start = hashlib.sha256(), [], 0
+    for block in dataset.vertices.blocks():
+        digest.update(block.tobytes())
+        bad += (start + np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))).tolist()
+        start += len(block)
+    digest.update((dataset.path / "labels.csv").read_bytes())
+    digest.update(dataset.template.fingerprint.encode())
+    findings = []
+    if len(dataset) == dataset.info["meshes"] and digest.hexdigest() != dataset.info["content_hash"]:
+        findings.append("the meshes or labels are not those that were written: the content hash differs")
+    if bad:
+        findings.append(f"{len(bad)} meshes hold coordinates that are not finite, row {bad[0]} is the first")
+    return findings, not bad
 
 
 def _repeats(dataset: MeshDataset, digests: list[bytes]) -> list[str]:
