@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -59,9 +59,15 @@ class MorphableModel(nn.Module, ABC):
         """Everything that the network needs to know of the template, as plain arrays; nothing by default."""
         return {}
 
+    @classmethod
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
+        """`config` with what it must know of the training data: the class names of each label, as numbered there."""
+        return config
+
     @abstractmethod
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`, zero where it does not name them."""
+        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; what it does not name is zero, or
+        inferred by a model that says so."""
 
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
@@ -75,6 +81,18 @@ class MorphableModel(nn.Module, ABC):
         """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`."""
         prior = self.prior.given(given) if given else self.prior
         return self.decode(prior.sample(n, generator, scale))
+
+    def neutral(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, V, 3) mm: the person of each code without expression.
+
+        Zero is the neutral value of every other part, unless a model has a decoder of its own for neutral shapes.
+        Raises InputError where the code has no identity part.
+        """
+        if "identity" not in self.parts:
+            raise InputError(f"{self.family or type(self).__name__}: has no part 'identity', so no neutral shape")
+        person = torch.zeros_like(code)
+        person[:, self.parts["identity"]] = code[:, self.parts["identity"]]
+        return self.decode(person)
 
     def assemble(self, free: Tensor, given: Given | None = None) -> Tensor:
         """(B, L_free) numbers of the free parts and the pinned values as one code (B, L)."""
@@ -105,7 +123,11 @@ class EstimatedModel(MorphableModel):
     @classmethod
     @abstractmethod
     def estimate(cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: Any) -> Self:
-        """The model of these shapes (N, V, 3) mm with labels by name, (N,) classes."""
+        """The model of these shapes (N, V, 3) mm.
+
+        labels: `subject` and `expression`, (N,) class numbers with -1 = missing; `neutral`, (N,) the row of each mesh's
+        neutral mesh, -1 = none; `level`, (N,) 0..1. Only those that the data has.
+        """
 
 
 class TrainableModel(MorphableModel):
@@ -113,6 +135,8 @@ class TrainableModel(MorphableModel):
 
     labels_used: ClassVar[tuple[str, ...]] = ()
     """Label columns that `loss` reads."""
+    needs_neutral: ClassVar[bool] = False
+    """Whether `loss` reads `batch.neutral`."""
 
     @abstractmethod
     def observe(self, shapes: Shapes) -> None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from morphable.data.dataset import MeshDataset
+from morphable.data.labels import LabelTable
+from morphable.data.neutral import neutral_targets
 from morphable.models.base import Shapes
 from morphable.models.training import Batch
 
@@ -20,22 +22,32 @@ RESIDENT_BYTES = 3 * 1024**3
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What training reads: `vertices` (N, V, 3) mm, `neutral` (N,) rows into it (-1 = none), `labels` (N,) classes."""
+    """What training reads: `vertices` (N, V, 3) mm, `neutral` (N,) rows of their neutral meshes (-1 = none), `labels`
+    (N,) classes, or float32 where the column is one of numbers.
+
+    Neutral meshes are training meshes, unless they were computed: then they are `neutral_shapes` (M, V, 3) mm.
+    """
 
     vertices: Shapes
     neutral: np.ndarray
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    neutral_shapes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.vertices)
 
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
-        classes = {name: dataset.labels.classes(name)[0] for name in labels if name in dataset.labels}
+        columns = {name: _column(dataset.labels, name) for name in labels if name in dataset.labels}
         vertices: Shapes = dataset.vertices
         if dataset.vertices.nbytes <= RESIDENT_BYTES:
             vertices = dataset.vertices[:]
-        return cls(vertices, dataset.neutral_rows(), classes)
+        targets = neutral_targets(dataset)
+        return cls(vertices, targets.rows, columns, targets.computed)
+
+
+def _column(labels: LabelTable, name: str) -> np.ndarray:
+    return labels[name].astype(np.float32) if labels[name].dtype.kind == "f" else labels.classes(name)[0]
 
 
 class Feed:
@@ -77,9 +89,14 @@ class Feed:
 
     def batch(self, rows: np.ndarray) -> Batch:
         neutral_rows = self.data.neutral[rows]
-        neutral = self._meshes(neutral_rows) if (neutral_rows >= 0).all() else None
+        neutral = self._neutral(neutral_rows) if (neutral_rows >= 0).all() else None
         labels = {name: torch.from_numpy(column[rows]).to(self.device) for name, column in self.data.labels.items()}
         return Batch(self._meshes(rows), neutral, labels)
+
+    def _neutral(self, rows: np.ndarray) -> Tensor:
+        if self.data.neutral_shapes is None:
+            return self._meshes(rows)
+        return torch.from_numpy(self.data.neutral_shapes[rows]).to(self.device)
 
     def _meshes(self, rows: np.ndarray) -> Tensor:
         if self._resident is not None:

@@ -18,6 +18,7 @@ import torch
 import morphable
 from morphable.config import as_table, changed
 from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
 from morphable.files import require_new, write_text
 from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel, blocks
@@ -29,6 +30,7 @@ from morphable.train.distributed import Workers
 from morphable.train.feed import Feed, TrainingData
 from morphable.train.loop import Listener, Loop
 
+CLASS_LABELS = ("subject", "expression")
 MOST_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
 
@@ -95,6 +97,8 @@ def run(
     if not resume:
         require_new(folder)
     kind = family(config.family).model
+    classes = {name: data.labels.classes(name)[1] for name in CLASS_LABELS if name in data.labels}
+    config = dataclasses.replace(config, model=kind.config_for(config.model, classes))
     model: MorphableModel
     if issubclass(kind, EstimatedModel):
         model, epoch = _estimate(kind, config, data), None
@@ -111,8 +115,11 @@ def run(
 
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
-    labels = {name: data.labels.classes(name)[0] for name in ("subject", "expression") if name in data.labels}
-    model = kind.estimate(data.template, TrainingData.of(data).vertices, labels, config.model)
+    training = TrainingData.of(data, (*CLASS_LABELS, "level"))
+    labels = dict(training.labels)
+    if training.neutral_shapes is None:
+        labels["neutral"] = training.neutral
+    model = kind.estimate(data.template, training.vertices, labels, config.model)
     model.family = config.family
     return model.eval()
 
@@ -126,6 +133,8 @@ def _loop(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Worker
     assert isinstance(model, TrainableModel)
     model.to(workers.device)
     training = TrainingData.of(dataset.part(config.split, "train"), model.labels_used)
+    if model.needs_neutral:
+        require_neutral(config.data, training.neutral)
     feed = Feed(training, config.train.batch_size, config.train.seed, workers.device, workers.rank, workers.count)
     if feed.steps == 0:
         raise InputError(f"{len(training)} training meshes do not give each of {workers.count} processes one")
