@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.errors import summary, vertex_errors
 from morphable.mesh.distance import surface_distance
 from morphable.mesh.intersections import self_intersecting_faces
@@ -96,7 +97,7 @@ def specificity(model: MorphableModel, train: Shapes, seed: int = 0, samples: in
 
 @torch.no_grad()
 def compactness(model: MorphableModel, test: Shapes, most: int = 200, directions: int = 32) -> list[float]:
-    """Share of the test meshes' variance explained by the first k directions of the prior, k = 1, 2, ...
+    """Share of the test meshes' variance explained by the first k principal directions of the prior, k = 1, 2, ...
 
     For PCA this is the classical compactness; for a network the directions are those of its code distribution, and the
     codes of the meshes are projected onto the first k before they are decoded.
@@ -104,11 +105,10 @@ def compactness(model: MorphableModel, test: Shapes, most: int = 200, directions
     rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), most)).astype(int))
     shapes = torch.from_numpy(test[rows]).to(model.device)
     codes = torch.cat([model.encode(part) for part in shapes.split(16)])
-    values, axes = torch.linalg.eigh(model.prior.factor.double() @ model.prior.factor.double().T)
-    axes = axes.flip(1).to(codes)[:, : int((values > values[-1] * 1e-10).sum())]
+    axes = torch.nn.functional.normalize(principal_directions(model, most=directions)).T
     total = (shapes - shapes.mean(0)).square().sum()
     shares = []
-    for k in range(1, min(axes.shape[1], directions) + 1):
+    for k in range(1, axes.shape[1] + 1):
         centred = (codes - model.prior.mean) @ axes[:, :k] @ axes[:, :k].T
         decoded = torch.cat([model.decode(part) for part in (model.prior.mean + centred).split(16)])
         shares.append(float(1 - (decoded - shapes).square().sum() / total))

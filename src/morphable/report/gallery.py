@@ -19,6 +19,8 @@ from morphable.report.section import Section, colour_bar, image, paragraph, tabl
 
 HEIGHT = 300
 """Pixels of one picture in a table; it is shown at about half of that, so that it is crisp on dense screens."""
+LARGE = 420
+"""Pixels of one picture at the head and of the template."""
 EXTREMES = 3
 
 
@@ -49,6 +51,8 @@ def _compared(context: ReportContext, rows: np.ndarray, names: Sequence[str] = (
     errors = {name: context.comparison.errors[name][rows] for _, name, _ in methods}
     limit = context.error_limit
     captions = [context.caption(row) for row in rows]
+    heads = [f"{names[i]}<br>{escape(c)}" if names else escape(c) for i, c in enumerate(captions)]
+    captions = [f"{names[i]}, {c}" if names else c for i, c in enumerate(captions)]
     lines = [_picture_row(context, "Input", inputs, captions)]
     for title, name, model in methods:
         results = context.reconstruct(inputs, model)
@@ -56,7 +60,6 @@ def _compared(context: ReportContext, rows: np.ndarray, names: Sequence[str] = (
         heat = [heat_colours(error, limit) for error in errors[name]]
         numbers = [millimetres(float(error.mean())) for error in errors[name]]
         lines.append(_picture_row(context, f"Error of {title}", results, captions, heat, numbers))
-    heads = [f"{names[i]}<br>{escape(c)}" if names else escape(c) for i, c in enumerate(captions)]
     return table(["", *heads], lines, "pictures") + colour_bar(limit, "distance to the true vertex")
 
 
@@ -82,16 +85,17 @@ def walks(context: ReportContext) -> Section | None:
         texts = [f"{walk.title} at {step:+g} standard deviations" for step in STEPS]
         cells = [escape(walk.title)]
         cells += [image(context.picture(s, HEIGHT), text) for s, text in zip(walk.shapes, texts, strict=True)]
-        mean = millimetres(float(walk.movement.mean()))
+        typical = millimetres(float(np.sqrt(np.square(walk.movement).mean())))
         picture = context.picture(walk.shapes[len(STEPS) // 2], HEIGHT, heat_colours(walk.movement, limit))
         cells.append(
-            image(picture, f"{walk.title}: where it moves, mean {mean}") + f'<span class="number">{mean}</span>'
+            image(picture, f"{walk.title}: where it moves, root mean square {typical}")
+            + f'<span class="number">{typical}</span>'
         )
         lines.append(cells)
     lead = (
         "Each row follows one principal direction of the prior within a part of the code, all else at the prior's "
         "mean; directions are ordered by how far they move the surface. Last column: how far each vertex moves from "
-        f"{_sd(STEPS[0])} to {_sd(STEPS[-1])}."
+        f"{_sd(STEPS[0])} to {_sd(STEPS[-1])}, and the root mean square of that."
     )
     header = ["", *(_sd(step) if step else "mean code" for step in STEPS), "movement"]
     bar = colour_bar(limit, "movement between both ends")
@@ -156,7 +160,7 @@ def _region_table(context: ReportContext) -> str:
 def _both_sides(context: ReportContext, colours: np.ndarray, text: str) -> str:
     """The template in colours (V, 3), from the front and the back."""
     template = context.model.template.mesh.vertices
-    views = [(side, context.picture(template, 420, colours, yaw)) for side, yaw in (("front", 0), ("back", 180))]
+    views = [(side, context.picture(template, LARGE, colours, yaw)) for side, yaw in (("front", 0), ("back", 180))]
     figures = [f"<figure>{image(picture, f'{text}, {side}')}</figure>" for side, picture in views]
     return f'<div class="pair">{"".join(figures)}</div>'
 
@@ -181,6 +185,6 @@ def hero(context: ReportContext) -> str:
         shapes, text = context.samples[:4], "Four random samples"
     except InputError:
         shapes, text = context.test.vertices[middles(len(context.test), 4)], "Meshes of the test set"
-    pictures = [context.picture(shape, 420) for shape in shapes]
+    pictures = [context.picture(shape, LARGE) for shape in shapes]
     figure = image(np.concatenate(pictures, axis=1), text)
     return f"<figure>{figure}<figcaption>{text}</figcaption></figure>"

@@ -11,6 +11,9 @@ from morphable.evaluate.errors import bootstrap_interval
 from morphable.report.context import MODEL, PCA, ReportContext
 from morphable.report.numbers import interval, millimetres, number, percent, signed
 
+NEGLIGIBLE = 5e-4
+"""A relative difference below this is none."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -45,7 +48,7 @@ def verdict(context: ReportContext) -> Verdict:
         mean_shape = _mean(context, "mean_shape")
         if own is None or not mean_shape:
             return Verdict("", "", None)
-        return Verdict(f"than the mean shape {setting(context)}", _change(own, mean_shape), own < mean_shape)
+        return Verdict(f"than the mean shape {setting(context)}.", _change(own, mean_shape), own < mean_shape)
     where = f"than PCA with the same {context.latent} latents {setting(context)}"
     difference = context.comparison.per_mesh(MODEL) - context.comparison.per_mesh(PCA)
     if len(set(context.subjects.tolist())) < 2:
@@ -56,7 +59,7 @@ def verdict(context: ReportContext) -> Verdict:
     )
     if len(context.test) < len(context.measured):
         paired += f", over {len(context.test)} of the {len(context.measured)} meshes"
-    if low <= 0 <= high:
+    if low <= 0 <= high or abs(own / other - 1) < NEGLIGIBLE:
         return Verdict(f"{where}. {paired}: these meshes do not tell which is better.", _change(own, other), None)
     return Verdict(f"{where}. {paired}.", _change(own, other), own < other)
 
@@ -70,7 +73,7 @@ def _mean(context: ReportContext, name: str) -> float | None:
 
 def _change(own: float, other: float) -> str:
     change = own / other - 1
-    if abs(change) < 5e-4:
+    if abs(change) < NEGLIGIBLE:
         return "0 % different"
     return f"{percent(abs(change))} {'lower' if change < 0 else 'higher'}"
 

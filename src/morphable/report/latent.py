@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations along a direction of the prior."""
 MOST_PER_PART, MOST_WALKS = 8, 16
-CANDIDATES = 32
-"""Directions of a part, by code variance, among which those that move the shape most are shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,28 +32,16 @@ def all_walks(model: MorphableModel) -> list[Walk]:
 
 
 def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
-    """Walks along the principal directions of the prior within a part, those that move the shape most first.
-
-    All other parts stay at the prior's mean. Directions without variance are left out.
-    """
-    where, mean = model.parts[part], model.prior.mean.detach().cpu().double().numpy()
-    factor = model.prior.factor.detach().cpu().double().numpy()[where]
-    values, axes = np.linalg.eigh(factor @ factor.T)
-    # Rounded, so that equal variances (PCA's are all one) keep the order of the code.
-    order = np.argsort(-np.round(values / max(values.max(), 1e-300), 9), kind="stable")[:CANDIDATES]
-    order = order[values[order] > 1e-10 * values.max()]
-    if not len(order):
+    """Walks along the principal directions of the prior within a part, those that move the surface most first."""
+    steps = principal_directions(model, part, most).cpu().numpy()
+    mean = model.prior.mean.detach().cpu().numpy()
+    if not len(steps):
         return []
-    steps = axes[:, order].T * np.sqrt(values[order])[:, None]
-    ends = np.tile(mean, (2, len(order), 1))
-    ends[0, :, where] += STEPS[0] * steps
-    ends[1, :, where] += STEPS[-1] * steps
-    movement = np.linalg.norm(decode(model, ends[1]) - decode(model, ends[0]), axis=-1)
-    largest = np.argsort(-movement.mean(axis=1), kind="stable")[:most]
-    codes = np.tile(mean, (len(largest), len(STEPS), 1))
-    codes[..., where] += np.array(STEPS)[:, None] * steps[largest][:, None]
-    shapes = decode(model, codes.reshape(-1, len(mean))).reshape(len(largest), len(STEPS), -1, 3)
-    return [Walk(f"{part} {i + 1}", shapes[i], movement[k]) for i, k in enumerate(largest)]
+    codes = mean + np.array(STEPS, np.float32)[:, None] * steps[:, None]
+    shapes = decode(model, codes.reshape(-1, len(mean))).reshape(len(steps), len(STEPS), -1, 3)
+    movement = np.linalg.norm(shapes[:, -1] - shapes[:, 0], axis=-1)
+    order = np.argsort(-np.square(movement).mean(axis=1), kind="stable")
+    return [Walk(f"{part} {i + 1}", shapes[k], movement[k]) for i, k in enumerate(order)]
 
 
 def decode(model: MorphableModel, codes: np.ndarray) -> np.ndarray:

@@ -92,8 +92,10 @@ def _wrapped(cosine: np.ndarray) -> np.ndarray:
 
 
 def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(V, C) vertex values at P pixels, (P, C)."""
-    return sum((weights[:, i : i + 1] * values[corners[:, i]] for i in range(3)), np.zeros((1, values.shape[1])))
+    """(V, C) vertex values at P pixels, (P, C) float32."""
+    values, weights = values.astype(np.float32), weights.astype(np.float32)
+    first, second, third = (weights[:, i : i + 1] * values[corners[:, i]] for i in range(3))
+    return first + second + third
 
 
 def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -103,33 +105,34 @@ def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def _creases(seen: Visible, width: int, height: int) -> np.ndarray:
-    """(P,) 0.45..1: how much light reaches a pixel that lies deeper than its surroundings."""
-    reach = CREASE_RADIUS * min(width, height)
-    mask = np.zeros(width * height, np.float32)
-    depth = np.zeros(width * height, np.float32)
-    mask[seen.pixel] = 1
-    depth[seen.pixel] = seen.depth - seen.depth.mean() if len(seen.depth) else 0
+    """(P,) 0.45..1: how much light reaches a pixel that lies deeper than its surroundings (at half resolution)."""
+    half = (height // 2, width // 2)
+    where = np.minimum(seen.pixel // width // 2, half[0] - 1) * half[1] + seen.pixel % width // 2
+    reach = CREASE_RADIUS * min(half)
+    offset = seen.depth.mean() if len(seen.depth) else 0.0
 
-    def blurred(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values.reshape(height, width), reach, truncate=2.5).ravel()[seen.pixel]
+    def blurred(values: np.ndarray | None) -> np.ndarray:
+        total = np.bincount(where, values, half[0] * half[1]).reshape(half).astype(np.float32)
+        return gaussian_filter(total, reach, truncate=2.5).ravel()[where]
 
-    surroundings = blurred(depth) / np.maximum(blurred(mask), 1e-3)
-    buried = np.clip(surroundings - depth[seen.pixel], 0, None) / min(width, height)
+    depth = seen.depth - offset
+    surroundings = blurred(depth) / np.maximum(blurred(None), 1e-3)
+    buried = np.clip(surroundings - depth, 0, None) / min(width, height)
     return 1 - 0.55 * (1 - np.exp(-CREASE_STRENGTH * buried))
 
 
 def _finished(picture: np.ndarray) -> np.ndarray:
     """Average the rays of each pixel in linear light, then to uint8 sRGB with straight alpha."""
     n = OVERSAMPLING
-    height, width = picture.shape[0] // n, picture.shape[1] // n
-    mean = picture.reshape(height, n, width, n, 4).mean(axis=(1, 3))
+    rays = [picture[i::n, j::n] for i in range(n) for j in range(n)]
+    mean = sum(rays, np.zeros((1, 1, 4), np.float32)) / len(rays)
     alpha = mean[..., 3:]
     colour = np.clip(mean[..., :3] / np.maximum(alpha, 1e-6), 0, 1) ** (1 / GAMMA)
     return np.round(255 * np.concatenate([colour * (alpha > 0), alpha], axis=-1)).astype(np.uint8)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    return np.asarray(vector) / np.linalg.norm(vector)
+    return (np.asarray(vector) / np.linalg.norm(vector)).astype(np.float32)
 
 
 def heat_colours(errors: np.ndarray, limit_mm: float) -> np.ndarray:
