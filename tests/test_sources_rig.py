@@ -10,11 +10,12 @@ from scipy.spatial.transform import Rotation
 
 from morphable.data.sources.bodies import body_rig
 from morphable.data.sources.hands import hand_rig
-from morphable.data.sources.regions import connected_regions, farthest_points, grow_regions, mirror_map, skin_regions
+from morphable.data.sources.regions import grow_regions, mirror_map, skin_regions
 from morphable.data.sources.rig import ASSETS, Rig, load_rig
 from morphable.data.sources.sampling import centred, spread_evenly, subject_names, subject_numbers
 from morphable.errors import InputError
 from morphable.files import read_npz
+from morphable.mesh.regions import connected_regions, farthest_points
 
 STRIP = np.array([[i, i + 1, i + 2] for i in range(6)])
 """Triangles of a strip of eight vertices."""

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from morphable.cli.regions import regions
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
     from morphable.data.source import MeshSource
 
 app = App(name="data", help="Make, import and look at datasets of registered meshes.")
+
+app.command(regions)
 
 Out = Annotated[Path, Parameter(help="the folder to write; must not exist yet")]
 

@@ -9,13 +9,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from morphable.data.sources.ict import CLOSED_HEAD, FACE, HEAD, IctModel
-from morphable.data.sources.regions import connected_regions, farthest_points, grow_regions, mirror_map
+from morphable.data.sources.regions import grow_regions, mirror_map
 from morphable.data.sources.rig import ASSETS
 from morphable.data.sources.subdivide import Subdivision, subdivide
 from morphable.errors import InputError
 from morphable.files import read_npz
 from morphable.mesh.decimate import decimate
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.regions import connected_regions, farthest_points
 from morphable.mesh.template import Template
 
 SIZES = ("5k", "12k", "70k")
