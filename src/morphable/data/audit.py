@@ -45,7 +45,7 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
 
 
 def audit_dataset(dataset: MeshDataset) -> list[str]:
-    """Sentences about changed, repeated and outlying meshes, frozen vertices, split leaks and faults of the template."""
+    """Sentences about changed, repeated or outlying meshes, frozen vertices, split leaks, faults of the template."""
     template = dataset.template
     findings, usable = _content_faults(dataset)
     if not usable:

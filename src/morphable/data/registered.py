@@ -9,6 +9,7 @@ import numpy as np
 from morphable.errors import InputError
 from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.template import Template
+from morphable.mesh.topology import triangulate
 
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 """Millimetres in one unit."""
@@ -42,11 +43,24 @@ def read_registered(path: Path, template: Template, unit: str = "mm", y_up: bool
 
 
 def same_faces(faces: np.ndarray, template: Template) -> bool:
-    """Whether faces are the template's, or their triangulation (formats such as GLB hold triangles only)."""
+    """Whether faces are the template's, or its quads split along either diagonal (GLB holds triangles only)."""
     own = template.mesh.faces
-    if faces.shape == own.shape and np.array_equal(faces, own):
+    if np.array_equal(faces, own):
         return True
-    return np.array_equal(faces, template.mesh.triangles)
+    if own.shape[1] == 3 or faces.shape[1] != 3 or len(faces) != (own[:, 3] >= 0).sum() + len(own):
+        return False
+    turned = np.where(own[:, 3:] >= 0, np.roll(own, 1, axis=1), own)
+    owner = np.repeat(np.arange(len(own)), 1 + (own[:, 3] >= 0))
+    found = _sorted_triangles(faces, owner)
+    fits = [(found == _sorted_triangles(triangulate(quads), owner)).all(1) for quads in (own, turned)]
+    whole = [np.bincount(owner, ~fit, len(own)) == 0 for fit in fits]
+    return bool((whole[0] | whole[1]).all())
+
+
+def _sorted_triangles(triangles: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """(T, 3) triangles with their corners sorted, and those of one face sorted among each other."""
+    rows = np.sort(triangles, axis=1)
+    return rows[np.lexsort((*rows.T[::-1], owner))]
 
 
 def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) -> None:
