@@ -1,0 +1,250 @@
+"""What a bench writes: every number as JSON, and the tables for people as Markdown and as one HTML page."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
+from morphable.bench.runner import Options, Outcome, Task
+from morphable.bench.table import Column, Row, Table, with_baselines
+from morphable.files import write_json, write_text
+from morphable.train.run import command_line, versions
+
+NOT_PUBLISHED = "not published"
+NOTHING = "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table ready to be written: one dataset. `best` marks cells (row, column) to be set in bold."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    best: set[tuple[int, int]]
+
+
+def write_results(
+    table: Table, options: Options, planned: Sequence[Task], outcomes: Sequence[Outcome], skipped: Mapping[str, str]
+) -> None:
+    """Write results.json, table.md and table.html into the bench's folder; cells of runs still to come are empty."""
+    grids = [grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)]
+    facts = _facts(table, options, planned, outcomes, skipped)
+    write_json(options.out / "results.json", record(table, options, outcomes, skipped))
+    write_text(options.out / "table.md", markdown(table, grids, facts))
+    write_text(options.out / "table.html", html(table, grids, facts))
+
+
+def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
+    """The rows of one dataset: measures, the change against the reference, and the paper's numbers."""
+    rows = with_baselines(table).rows
+    compared = any(row.against for row in rows)
+    papers = table.paper_columns
+    header = ["model", "code", *(column.title for column in table.columns)]
+    header += ["change of the error"] if compared else []
+    header += [f"paper: {title}" for title in papers]
+    lines, cells = [], []
+    for row in rows:
+        own = of_row(outcomes, row, data)
+        found = [cell(own, column) for column in table.columns]
+        cells.append(found)
+        failure = next((f"failed: {o.failure}" for o in own if o.failure), None)
+        texts = [_text(c, column) for c, column in zip(found, table.columns, strict=True)]
+        if failure and found[0] is None:
+            texts[0] = failure
+        line = [row.name, str(row.size), *texts]
+        if compared:
+            line.append(_change_text(change(own, reference_of(outcomes, row, data)), row))
+        line += [_paper_text(row, title, table.columns) for title in papers]
+        lines.append(line)
+    best = _best(rows, cells, table.columns)
+    for size, line in _mean_shape(table, outcomes, data, len(header)):
+        lines.append([line[0], size, *line[1:]])
+    return Grid(f"{data}, {_meshes(outcomes, data)}", header, lines, best)
+
+
+def _mean_shape(table: Table, outcomes: Sequence[Outcome], data: str, width: int) -> list[tuple[str, list[str]]]:
+    """The mean shape's line, from the baselines of any finished run on the dataset."""
+    measures = next((o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines), None)
+    if measures is None:
+        return []
+    values = [number_of(measures, column) for column in table.columns]
+    texts = [
+        NOTHING if value is None else f"{value:,.{column.digits}f}"
+        for value, column in zip(values, table.columns, strict=True)
+    ]
+    return [("0", ["mean shape", *texts, *[NOTHING] * (width - 2 - len(texts))])]
+
+
+def _best(
+    rows: Sequence[Row], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
+) -> set[tuple[int, int]]:
+    """The best mean of each error column among rows with equal code size."""
+    best = set()
+    for place, column in enumerate(columns):
+        if column.measure in ("parameters", "training_parameters", "seconds_per_epoch"):
+            continue
+        for size in {row.size for row in rows}:
+            known = [(c.mean, i) for i, row in enumerate(rows) if row.size == size and (c := cells[i][place])]
+            if known:
+                best.add(((min if column.lower_is_better else max)(known)[1], place + 2))
+    return best
+
+
+def _text(found: Cell | None, column: Column) -> str:
+    if found is None:
+        return NOTHING
+    text = f"{found.mean:,.{column.digits}f}"
+    return f"{text} ± {found.spread:.{column.digits}f}" if found.spread else text
+
+
+def _change_text(found: Change | None, row: Row) -> str:
+    if found is None:
+        return NOTHING
+    return f"{100 * found.mean:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def _paper_text(row: Row, title: str, columns: Sequence[Column]) -> str:
+    if row.baseline or title not in row.paper:
+        return NOTHING
+    value, digits = row.paper[title], next(column.digits for column in columns if column.title == title)
+    return NOT_PUBLISHED if value is None else f"{value:,.{digits}f}"
+
+
+def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
+    found = next((o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None)
+    if found is None:
+        return "nothing measured yet"
+    return (
+        f"split `{found['split']}`: {found['train_meshes']:,} training meshes, {found['meshes']:,} test meshes of "
+        f"{found['subjects']:,} subjects"
+    )
+
+
+def _facts(
+    table: Table, options: Options, planned: Sequence[Task], outcomes: Sequence[Outcome], skipped: Mapping[str, str]
+) -> list[str]:
+    """Sentences under the tables: how to read and how to repeat them."""
+    seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
+    facts = [f"Seeds: {seeds}. Cells are means over seeds ± standard deviation, the least error of each size in bold."]
+    if any(row.against for row in table.rows):
+        facts.append(
+            "Change of the error: against the precomputed maps of the same network, 95 % interval by bootstrap over "
+            "test subjects and seeds, paired."
+        )
+    networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
+    facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
+    facts += [table.note] if table.note else []
+    facts += [f"Paper: {table.paper_source}."] if table.paper_source else []
+    facts += [f"{name}: {reason}." for name, reason in skipped.items()]
+    if len(outcomes) < len(planned):
+        facts.append(f"Unfinished: {len(outcomes)} of {len(planned)} runs.")
+    return [*facts, f"Command: `{command_line()}`, {torch.get_num_threads()} thread(s)."]
+
+
+def _trained(outcome: Outcome) -> bool:
+    return "train" in outcome.provenance.get("model", {})
+
+
+def _training(outcome: Outcome) -> str:
+    record = outcome.provenance["model"]
+    return f"networks by the {record['recipe']} recipe, {record['train']['epochs']} epoch(s)"
+
+
+def record(table: Table, options: Options, outcomes: Sequence[Outcome], skipped: Mapping[str, str]) -> dict[str, Any]:
+    """The content of results.json."""
+    return {
+        "table": table.name,
+        "command": command_line(),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "skipped": dict(skipped),
+        "runs": [
+            {
+                "dataset": o.task.data.name,
+                "row": o.task.row.name,
+                "family": o.task.row.family,
+                "latent": o.task.row.size,
+                "seed": o.task.seed,
+                "folder": str(o.task.folder.relative_to(options.out)),
+                "failure": o.failure,
+                "measures": o.measures,
+                "mean_shape": o.baselines.get("mean_shape"),
+                "provenance": o.provenance,
+                "paper": dict(o.task.row.paper),
+            }
+            for o in outcomes
+        ],
+        "changes": _changes(outcomes),
+    }
+
+
+def _changes(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    found = []
+    for own in (o for o in outcomes if o.task.seed == 0):
+        row, data = own.task.row, own.task.data.name
+        if result := change(of_row(outcomes, row, data), reference_of(outcomes, row, data)):
+            place = {"dataset": data, "row": row.name, "latent": row.size, "against": row.against}
+            found.append(place | dataclasses.asdict(result))
+    return found
+
+
+def markdown(table: Table, grids: Sequence[Grid], facts: Sequence[str]) -> str:
+    lines = [f"# {table.title}", ""]
+    for part in grids:
+        lines += [f"## {part.title}", "", _line(part.header), _line(["---", *["---:"] * (len(part.header) - 1)])]
+        for i, row in enumerate(part.rows):
+            lines.append(_line([f"**{t}**" if (i, j) in part.best else t for j, t in enumerate(row)]))
+        lines.append("")
+    return "\n".join([*lines, *(f"- {fact}" for fact in facts), ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1c1c1e;"
+    "background:#fff}h2{font-size:1.1rem;font-weight:600}.scroll{overflow-x:auto}table{border-collapse:collapse;"
+    "font-variant-numeric:tabular-nums}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #ddd;"
+    "vertical-align:top}th:first-child{text-align:left}thead th{border-bottom:2px solid #888}code{font-size:.9em}"
+)
+
+
+def html(table: Table, grids: Sequence[Grid], facts: Sequence[str]) -> str:
+    body = "".join(f"<h2>{_inline(part.title)}</h2>{_html_table(part)}" for part in grids)
+    notes = "".join(f"<li>{_inline(fact)}</li>" for fact in facts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(table.title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        f"<body><h1>{escape(table.title)}</h1>{body}<ul>{notes}</ul></body></html>\n"
+    )
+
+
+def _html_table(part: Grid) -> str:
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in part.header)
+    rows = ""
+    for i, row in enumerate(part.rows):
+        cells = [f"<b>{escape(t)}</b>" if (i, j) in part.best else escape(t) for j, t in enumerate(row)]
+        rows += f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td>{c}</td>" for c in cells[1:]) + "</tr>"
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _inline(text: str) -> str:
+    """Escaped text in which `code` is code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+
+
+def read_table_name(out: Path) -> str | None:
+    """Which table a folder holds the results of."""
+    from morphable.files import read_json
+
+    path = out / "results.json"
+    return str(read_json(path).get("table")) if path.exists() else None

@@ -1,0 +1,94 @@
+"""Table: which models stand in it, on which data, what is measured of each, and what the paper printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset by name: what `data make` makes with `options`. `split`: else the dataset's default.
+
+    epochs: how long every network trains on it, so that a table's rows are trained alike.
+    """
+
+    name: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    split: str | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a table: a family with overrides of its recipe's configurations.
+
+    latent: as `--latent` takes it. paper: the paper's own numbers by column title; None where it prints none.
+    against: the row of the same size with which this one is compared, mesh by mesh, on the first column.
+    baseline: trained as long as its own recipe says, whatever the others do.
+    """
+
+    name: str
+    family: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    latent: str = "8"
+    paper: Mapping[str, float | None] = field(default_factory=dict)
+    recipe: str = "fast"
+    against: str | None = None
+    baseline: bool = False
+
+    @property
+    def size(self) -> int:
+        """Numbers in the code, over all parts."""
+        return sum(int(item.rpartition("=")[2]) for item in self.latent.split(","))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure of evaluation.json (`statistic` of it, where it has several) or of the run itself.
+
+    Of the run: `parameters` (of the saved model), `training_parameters`, `seconds_per_epoch`.
+    """
+
+    title: str
+    measure: str
+    statistic: str = "mean"
+    lower_is_better: bool = True
+    digits: int = 3
+
+
+ERROR = Column("mean, mm", "vertex_error_mm")
+MEDIAN = Column("median, mm", "vertex_error_mm", "median")
+PARAMETERS = Column("parameters", "parameters", digits=0)
+SECONDS = Column("s / epoch", "seconds_per_epoch", digits=1)
+
+
+@dataclass(frozen=True)
+class Table:
+    """note: what a reader must know before comparing. paper_source: where in the paper its numbers stand."""
+
+    name: str
+    title: str
+    datasets: Sequence[Data]
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+    note: str = ""
+    paper_source: str = ""
+
+    @property
+    def paper_columns(self) -> list[str]:
+        """Titles of the columns of which the paper prints something, or would."""
+        return [column.title for column in self.columns if any(column.title in row.paper for row in self.rows)]
+
+
+def with_baselines(table: Table) -> Table:
+    """The table with PCA and `pca-mlp` at every code size that occurs in it, unless they stand there already."""
+    rows = list(table.rows)
+    for size in dict.fromkeys(row.size for row in table.rows):
+        for name, family in (("PCA", "pca"), ("pca-mlp", "pca-mlp")):
+            if not any(row.family == family and row.size == size for row in rows):
+                rows.append(Row(name, family, latent=str(size), baseline=True))
+    return replace(table, rows=rows)

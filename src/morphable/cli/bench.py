@@ -1,0 +1,109 @@
+"""`morphable bench`: make a paper's table again on open data."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from morphable.errors import InputError
+
+if TYPE_CHECKING:
+    from morphable.bench.runner import Options, Outcome, Task
+    from morphable.bench.table import Table
+    from morphable.train.loop import Listener
+
+
+def bench(
+    table: Annotated[str, Parameter(help="which table; an unknown name lists them")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="folder for data, runs and tables; the same command goes on with it")],
+    data: Annotated[
+        list[Path] | None, Parameter(help="dataset folders to use instead of the table's own", negative="")
+    ] = None,
+    source: Annotated[
+        Path | None, Parameter(help="ICT-FaceKit for face sets (else the variable MORPHABLE_ICT)")
+    ] = None,
+    only: Annotated[list[str] | None, Parameter(help="only these of the table's datasets", negative="")] = None,
+    quick: Annotated[bool, Parameter(help="the small size, minutes on a CPU (the default)", negative="")] = False,
+    full: Annotated[bool, Parameter(help="the whole table, hours on a GPU", negative="")] = False,
+    seeds: Annotated[int, Parameter(help="how many seeds each network is trained with")] = 1,
+    epochs: Annotated[int | None, Parameter(help="train every network this long; else as the table says")] = None,
+    recipe: Annotated[Literal["fast", "paper"] | None, Parameter(help="train all rows by this recipe")] = None,
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
+) -> None:
+    """Train and measure every model of a published table, with PCA, pca-mlp and the mean shape always beside."""
+    from morphable.bench import find_table
+    from morphable.bench.runner import Options
+
+    if quick and full:
+        raise InputError("--quick and --full: choose one")
+    options = Options(out, seeds, source, data or (), only or (), epochs, recipe)
+    _run(find_table(table, not full), options, device)
+
+
+def _run(table: Table, options: Options, device: str) -> None:
+    from morphable.bench.document import read_table_name, write_results
+    from morphable.bench.runner import NO_ICT, perform, prepare, tasks
+    from morphable.ops.allocator import keep_freed_memory
+    from morphable.train.distributed import workers
+    from morphable.train.loop import Interrupted
+
+    other = read_table_name(options.out)
+    if other not in (None, table.name):
+        raise InputError(f"{options.out}: holds the table {other}; choose another --out")
+    planned = tasks(table, options)
+    outcomes: list[Outcome] = []
+    skipped: dict[str, str] = {}
+    keep_freed_memory()
+    with workers(device) as here, _bar(len(planned)) as listen:
+        datasets = {}
+        for number, task in enumerate(planned):
+            name = task.data.name
+            if name not in datasets:
+                datasets[name] = prepare(task.data, options)
+                if datasets[name] is None:
+                    skipped[name] = NO_ICT
+                    print(f"{name}: {NO_ICT}", flush=True)
+            dataset = datasets[name]
+            if dataset is None:
+                continue
+            try:
+                outcomes.append(perform(task, dataset, options, here, listen(number, task)))
+            except Interrupted:
+                raise KeyboardInterrupt("stopped, everything is saved; the same command goes on") from None
+            print(f"[{number + 1}/{len(planned)}] {task.title}: {_told(outcomes[-1])}", flush=True)
+            write_results(table, options, planned, outcomes, skipped)
+    if not outcomes:
+        raise InputError(f"{table.name}: none of its datasets could be made; give --source or --data")
+    print((options.out / "table.md").read_text(encoding="utf-8"))
+
+
+def _told(outcome: Outcome) -> str:
+    if outcome.measures is None:
+        return f"failed: {outcome.failure}"
+    return f"{outcome.measures['vertex_error_mm']['mean']:.3f} mm"
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
+    """A progress bar over all runs, with the error of the one at work and the time left."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=total)
+
+        def listener(number: int, task: Task) -> Listener:
+            def listen(report: Any) -> None:
+                best = "" if report.best_mm is None else f", {report.best_mm:.3f} mm"
+                text = f"{task.title}: epoch {report.epoch + 1}/{report.epochs}{best}"
+                bars.update(bar, description=text, completed=number + report.step / report.total_steps)
+
+            return listen
+
+        yield listener

@@ -1,0 +1,248 @@
+"""Benches: the tables as published, means and paired changes, runs that are done once, and what is told of failures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from morphable.bench import TABLES, find_table
+from morphable.bench.document import grid
+from morphable.bench.results import cell, change
+from morphable.bench.runner import Options, Outcome, Task, configuration, tasks
+from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
+from morphable.cli.main import main
+from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+
+SMALL = {"width": 8, "rank": 16}
+TINY = Table(
+    "tiny", "Tiny", [Data("hands", "hands", {"count": 60}, epochs=1)],
+    [
+        Row("plain", "pca-mlp", SMALL, latent="4", paper={ERROR.title: 1.5}),
+        Row("deeper", "pca-mlp", SMALL | {"depth": 3}, latent="4", paper={ERROR.title: None}, against="plain"),
+    ],
+    [ERROR, PARAMETERS],
+)  # fmt: skip
+
+
+def outcome(row: Row, seed: int, errors: np.ndarray, subjects: np.ndarray | None = None) -> Outcome:
+    """A finished run with these (N,) mesh errors, one subject a mesh unless told."""
+    task = Task(TINY.datasets[0], row, seed, Path(f"{row.name}-{seed}"))
+    measures = {"vertex_error_mm": {"mean": float(errors.mean())}, "parameters": 10}
+    where = {"split": "subject", "train_meshes": 5, "meshes": len(errors), "subjects": len(errors), "model": {}}
+    subjects = np.arange(len(errors)) if subjects is None else subjects
+    return Outcome(task, measures, {"mean_shape": {"vertex_error_mm": {"mean": 9.0}}}, where, errors, subjects)
+
+
+def printed(result: list[list[str]], name: str) -> list[str]:
+    return next(row for row in result if row[0] == name)
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDataset) -> None:
+    table = with_baselines(find_table(name, quick))
+    assert len({(row.name, row.size) for row in table.rows}) == len(table.rows)
+    for row in table.rows:
+        config = configuration(Task(table.datasets[0], row, 1, Path("x")), hands, Options(Path("x")))
+        assert config.model.latent == row.size
+        assert row.against is None or (row.against, row.size) in {(r.name, r.size) for r in table.rows}
+    titles = {column.title for column in table.columns}
+    assert all(set(row.paper) <= titles for row in table.rows)
+
+
+def test_the_papers_numbers() -> None:
+    """Tables 1 to 3 of Deep3DMM: their order, and what learned maps gain in them."""
+    rows = {
+        name: {row.name: row.paper[ERROR.title] for row in find_table(name, True).rows}
+        for name in TABLES
+        if "-" in name
+    }
+    one, two, three = (rows[f"deep3dmm-{name}"] for name in ("aggregation", "filters", "ablation"))
+    assert sorted(one, key=lambda name: -(one[name] or 0)) == [
+        "full mapping", "DiffPool", "average", "precomputed (QEM)", "variant weights", "learned attention",
+    ]  # fmt: skip
+    assert round(100 * (1 - two["simple, learned maps"] / two["simple, precomputed maps"])) == 45
+    assert round(100 * (1 - two["wider, learned maps"] / two["wider, precomputed maps"])) == 35
+    assert three["neither"] > three["encoder alone"] > three["decoder alone"] > three["encoder and decoder"]
+
+
+def test_pca_and_pca_mlp_stand_in_every_table_at_every_size() -> None:
+    for name in TABLES:
+        table = with_baselines(find_table(name, False))
+        for size in {row.size for row in table.rows}:
+            families = {row.family for row in table.rows if row.size == size}
+            assert {"pca", "pca-mlp"} <= families
+    assert with_baselines(with_baselines(TINY)) == with_baselines(TINY)
+
+
+def test_a_cell_by_hand() -> None:
+    found = cell([outcome(TINY.rows[0], seed, np.full(4, mm)) for seed, mm in enumerate((1.0, 2.0, 3.0))], ERROR)
+    assert found is not None
+    assert (found.mean, found.spread, found.count) == (2.0, 1.0, 3)
+    assert cell([], ERROR) is None
+
+
+def test_a_change_that_is_the_same_for_every_mesh_is_certain(rng: np.random.Generator) -> None:
+    """Paired: however much meshes and seeds differ, a tenth less on each is a tenth less."""
+    errors = rng.uniform(1, 5, 40)
+    subjects = np.repeat(np.arange(8), 5)
+    reference = [outcome(TINY.rows[0], 0, errors, subjects)]
+    own = [outcome(TINY.rows[1], 0, 0.9 * errors, subjects)]
+    found = change(own, reference)
+    assert found is not None
+    np.testing.assert_allclose([found.mean, found.low, found.high], -0.1, rtol=1e-12)
+
+
+def test_changes_redraw_subjects_and_seeds(rng: np.random.Generator) -> None:
+    """The interval is that of a plain bootstrap of the ratio, and wider where whole subjects agree."""
+    errors, other = rng.uniform(1, 5, 200), rng.uniform(1, 5, 200)
+    alone = change([outcome(TINY.rows[1], 0, errors)], [outcome(TINY.rows[0], 0, other)])
+    assert alone is not None
+    rows = rng.integers(200, size=(4000, 200))
+    expected = np.percentile(errors[rows].mean(1) / other[rows].mean(1) - 1, [2.5, 97.5])
+    np.testing.assert_allclose([alone.low, alone.high], expected, atol=0.015)
+    assert alone.low < alone.mean < alone.high
+
+    few = np.repeat(np.arange(4), 50)
+    by_subject = [outcome(row, 0, e[few], few) for row, e in zip(TINY.rows, (errors[:4], other[:4]), strict=True)]
+    wide, narrow = (
+        change(by_subject[:1], by_subject[1:]),
+        change([replace(by_subject[0], subjects=np.arange(200))], by_subject[1:]),
+    )
+    assert wide is not None
+    assert narrow is not None
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_change_does_not_depend_on_the_order_of_meshes(rng: np.random.Generator) -> None:
+    errors, order = rng.uniform(1, 5, (2, 30)), rng.permutation(30)
+    subjects = np.repeat(np.arange(6), 5)
+    one, two = (
+        change(
+            [outcome(TINY.rows[1], 0, errors[0][o], subjects[o])], [outcome(TINY.rows[0], 0, errors[1][o], subjects[o])]
+        )
+        for o in (np.arange(30), order)
+    )
+    assert one is not None
+    assert two is not None
+    np.testing.assert_allclose([one.mean, one.low, one.high], [two.mean, two.low, two.high])
+
+
+def test_the_printed_grid() -> None:
+    done = [outcome(TINY.rows[0], s, np.full(4, 2.0 + s)) for s in (0, 1)] + [outcome(TINY.rows[1], 0, np.full(4, 2.0))]
+    found = grid(TINY, done, "hands")
+    assert found.header[-2:] == ["change of the error", "paper: mean, mm"]
+    plain = ["plain", "4", "2.500 ± 0.707", "10", "–", "1.500"]
+    assert printed(found.rows, "plain") == plain
+    assert printed(found.rows, "deeper")[2] == "2.000"
+    assert printed(found.rows, "deeper")[4].startswith("-20.0 % [")
+    assert printed(found.rows, "deeper")[5] == "not published"
+    assert printed(found.rows, "mean shape")[2] == "9.000"
+    assert printed(found.rows, "PCA")[2:] == ["–"] * 4
+    assert found.best == {(1, 2)}
+
+
+def test_the_plan_trains_what_has_chance_with_every_seed() -> None:
+    planned = tasks(TINY, Options(Path("out"), seeds=3))
+    assert [(t.row.name, t.seed) for t in planned] == [
+        ("plain", 0), ("plain", 1), ("plain", 2), ("deeper", 0), ("deeper", 1), ("deeper", 2), ("PCA", 0),
+    ]  # fmt: skip
+    assert len({t.folder for t in planned}) == len(planned)
+
+
+def run(arguments: list[str]) -> int:
+    """Exit code of the command."""
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of two tiny models; measures that cost seconds are left out, and tested elsewhere."""
+    monkeypatch.setitem(TABLES, "tiny", lambda quick: TINY)
+    monkeypatch.setattr("morphable.evaluate.measure.shape_measures", lambda *_: {})
+
+
+def test_a_bench_from_the_command_line_is_done_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "tiny", "--out", str(tmp_path / "b"), "--seeds", "2"]
+    assert run(command) == 0
+    text = capsys.readouterr().out
+    assert "[5/5] hands, PCA" in text
+    result = json.loads((tmp_path / "b" / "results.json").read_text())
+    runs = {(r["row"], r["seed"]): r for r in result["runs"]}
+    assert len(runs) == 5
+    assert runs["plain", 0]["measures"]["vertex_error_mm"] != runs["plain", 1]["measures"]["vertex_error_mm"]
+    assert runs["plain", 1]["provenance"]["model"]["train"]["seed"] == 1
+    assert [c["row"] for c in result["changes"]] == ["deeper"]
+    written = (tmp_path / "b" / "table.md").read_text()
+    assert "| plain | 4 |" in written
+    assert "bench" in written
+    assert "<b>" in (tmp_path / "b" / "table.html").read_text()
+
+    folder = tmp_path / "b" / runs["deeper", 0]["folder"]
+    weights = tmp_path / "b" / runs["plain", 0]["folder"] / "model" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    for path in [*(folder / "model").iterdir(), folder / "evaluation.json", folder / "mesh_errors.npz"]:
+        path.unlink()
+    (folder / "model").rmdir()
+    assert run(command) == 0
+    assert weights.stat().st_mtime_ns == before
+    again = {(r["row"], r["seed"]): r for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
+    assert again["deeper", 0]["measures"] == runs["deeper", 0]["measures"]
+
+    capsys.readouterr()
+    assert run([*command, "--epochs", "2"]) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+    assert run(["bench", "main", "--out", str(tmp_path / "b")]) == 2
+    assert "holds the table tiny" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_trained_is_a_cell_that_says_so(
+    tmp_path: Path, hands: MeshDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = Row("wild", "pca-mlp", SMALL, {"learning_rate": 1e30, "epochs": 2, "optimiser": "sgd"}, latent="4")
+    monkeypatch.setitem(TABLES, "tiny", lambda quick: replace(TINY, rows=[TINY.rows[0], wild]))
+    assert run(["bench", "tiny", "--out", str(tmp_path / "b"), "--data", str(hands.path)]) == 0
+    assert "failed: training diverged at step" in capsys.readouterr().out
+    assert "failed: training diverged" in (tmp_path / "b" / "table.md").read_text()
+
+
+def test_face_sets_are_left_out_without_the_ict_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MORPHABLE_ICT", raising=False)
+    sets = [Data("faces", "faces", {"count": 200}), TINY.datasets[0]]
+    monkeypatch.setitem(TABLES, "tiny", lambda quick: replace(TINY, datasets=sets, rows=TINY.rows[:1]))
+    assert run(["bench", "tiny", "--out", str(tmp_path / "b")]) == 0
+    assert "faces: not run: no ICT data" in capsys.readouterr().out
+    assert "faces: not run: no ICT data" in (tmp_path / "b" / "table.md").read_text()
+    assert run(["bench", "tiny", "--out", str(tmp_path / "c"), "--only", "faces"]) == 2
+    assert "none of its datasets could be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "deep3dmm-aggregaton"], "did you mean 'deep3dmm-aggregation'?"),
+        (["bench", "main", "--quick", "--full"], "--quick and --full: choose one"),
+        (["bench", "main", "--seeds", "0"], "--seeds 0: expected at least 1"),
+        (["bench", "main", "--only", "feet"], "the table has no such dataset, it has hands"),
+    ],
+)
+def test_wrong_words(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*arguments, "--out", str(tmp_path / "b")]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "b").exists()
+
+
+def test_unknown_table_is_named() -> None:
+    with pytest.raises(InputError, match="there is no such table"):
+        find_table("nothing", True)
