@@ -131,11 +131,47 @@ def test_a_chain_hits_its_counts_and_stays_a_surface_with_its_border() -> None:
         assert (np.einsum("fx,fx->f", normals(vertices, faces), vertices[faces].mean(axis=1)) > 0).all()
 
 
+def test_ties_destroy_the_first_end() -> None:
+    corners = np.concatenate([np.eye(3), -np.eye(3)])
+    faces = np.array([[0, 1, 2], [0, 5, 1], [0, 4, 5], [0, 2, 4], [3, 2, 1], [3, 1, 5], [3, 5, 4], [3, 4, 2]])
+    assert decimate(corners, faces, 5).kept.tolist() == [1, 2, 3, 4, 5]
+
+
+def torus() -> tuple[np.ndarray, np.ndarray]:
+    along, around = np.meshgrid(np.arange(60), np.arange(8), indexing="ij")
+    turn, tilt = along.ravel() * np.pi / 30, around.ravel() * np.pi / 4
+    radius = 100 + 9 * np.cos(tilt)
+    vertices = np.stack([radius * np.cos(turn), radius * np.sin(turn), 9 * np.sin(tilt)], axis=1)
+    index = np.arange(480).reshape(60, 8)
+    a, b, c, d = index, np.roll(index, -1, 0), np.roll(index, (-1, -1), (0, 1)), np.roll(index, -1, 1)
+    return vertices, np.concatenate([np.stack(f, axis=-1).reshape(-1, 3) for f in ((a, b, c), (a, c, d))])
+
+
+@pytest.mark.parametrize("target", [120, 30, 12])
+def test_a_thin_ring_stays_a_ring(target: int) -> None:
+    result = decimate(*torus(), target)
+    assert len(nonmanifold_edges(result.triangles)) == len(boundary_edges(result.triangles)) == 0
+    assert len(result.triangles) == 2 * target  # with 3/2 as many edges as faces: Euler's number of a torus, 0
+
+
+@pytest.mark.parametrize(("rows", "target"), [(2, 10), (3, 12), (20, 8)])
+def test_a_strip_is_neither_torn_nor_pinched_nor_folded(rows: int, target: int) -> None:
+    vertices, faces = grid(20)
+    faces = faces[vertices[faces][:, :, 1].max(axis=1) < rows]
+    result = decimate(vertices, faces, target)
+    border = boundary_edges(result.triangles)
+    assert len(result.kept) == target and len(nonmanifold_edges(result.triangles)) == 0
+    assert (np.unique(border, return_counts=True)[1] == 2).all(), "borders touch in a vertex"
+    assert components(result.triangles, target).max() == 0
+    assert (normals(vertices[result.kept], result.triangles)[:, 2] > 0).all()
+
+
 def test_neither_motion_nor_scale_nor_order_changes_the_choice() -> None:
     vertices, faces = sphere(400)
     kept = decimate(vertices, faces, 100).kept
     np.testing.assert_array_equal(decimate(turned(vertices), faces, 100).kept, kept)
     np.testing.assert_array_equal(decimate(vertices * 1e-3, faces, 100).kept, kept)
+    np.testing.assert_array_equal(decimate(vertices + 1e8, faces, 100).kept, kept)
     rng = np.random.default_rng(1)
     np.testing.assert_array_equal(decimate(vertices, faces[rng.permutation(len(faces))], 100).kept, kept)
     order = rng.permutation(len(vertices))
@@ -174,6 +210,7 @@ def test_equal_parts_share_a_level_and_few_vertices_still_make_whole_triangles()
         result = decimate(parts, faces, target)
         three_triangles = target if target > 8 else target // 3 * 3  # what is left of three parts goes by threes
         assert len(result.kept) == three_triangles
+        assert len(np.unique(np.sort(result.triangles, axis=1), axis=0)) == len(result.triangles)
         assert len(nonmanifold_edges(result.triangles)) == 0
 
 
@@ -189,6 +226,7 @@ def test_dirty_meshes_hit_their_counts() -> None:
         assert len(result.kept) == expected
         assert np.array_equal(np.unique(result.triangles), np.arange(expected))
         assert (np.sort(result.triangles, axis=1)[:, :2] != np.sort(result.triangles, axis=1)[:, 1:]).all()
+        assert len(np.unique(np.sort(result.triangles, axis=1), axis=0)) == len(result.triangles)
         assert 500 not in result.kept
         vertices, faces = vertices[result.kept], result.triangles
 

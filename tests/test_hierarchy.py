@@ -77,13 +77,12 @@ def _surface(levels: Hierarchy, level: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_up_map_of_one_triangle_by_hand() -> None:
     triangle = np.array([[0.0, 0, 0], [4, 0, 0], [0, 4, 0]])
-    points = np.array(
-        [[1.0, 1, 5], [2, -3, 0], [9, -1, 0], [4, 0, 0]]
-    )  # above the inside, beyond a side, a corner, on it
-    expected = [[0.5, 0.25, 0.25], [0.5, 0.5, 0], [0, 1, 0], [0, 1, 0]]
+    # above the inside, beyond a side, beyond a corner, on it, and inside by no more than rounding
+    points = np.array([[1.0, 1, 5], [2, -3, 0], [9, -1, 0], [4, 0, 0], [2, 1e-15, 0]])
+    expected = [[0.5, 0.25, 0.25], [0.5, 0.5, 0], [0, 1, 0], [0, 1, 0], [0.5, 0.5, 0]]
     weights = up_map(points, triangle, np.array([[0, 1, 2]]))
     np.testing.assert_allclose(weights.toarray(), expected, rtol=0, atol=1e-12)
-    assert weights.nnz == 3 + 2 + 1 + 1
+    assert weights.nnz == 3 + 2 + 1 + 1 + 2
 
 
 def test_kept_vertices_find_themselves_among_coincident_ones() -> None:

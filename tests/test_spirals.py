@@ -195,11 +195,20 @@ def test_every_level_starts_with_itself_and_repeats_nothing() -> None:
         assert all(len(set(spiral)) == min(9, count) for spiral in ring.tolist())
 
 
-def test_length_is_mean_and_two_deviations() -> None:
-    spirals = flat_spirals(grid(5))
-    # 9 inner vertices: 1 + 6; with one gap each 12 at the sides: 1 + 4 + 1, two corners: 1 + 3 + 1, two: 1 + 2 + 1
-    sizes = np.array([7] * 9 + [6] * 12 + [5] * 2 + [4] * 2)
-    assert spirals.shape[1] == int(sizes.mean() + 2 * sizes.std())
+def test_length_is_mean_and_two_deviations_and_cuts_the_rest() -> None:
+    turn = np.arange(20) * np.pi / 10
+    vertices = np.concatenate([[[0.0, 0, 0]], np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)])
+    wheel = Mesh(vertices, np.array([[0, 1 + i, 1 + (i + 1) % 20] for i in range(20)]))
+    sizes = np.array([1 + 20] + [1 + 3 + 1] * 20)  # the rim has three neighbours and a gap
+    spirals = flat_spirals(wheel)
+    assert spirals.shape == (21, int(sizes.mean() + 2 * sizes.std())) == (21, 12)
+    assert spirals[0].tolist() == list(range(12))
+    assert spirals[2].tolist() == [2, 0, 1, -1, 3] + [-1] * 7
+
+
+def test_the_default_reference_is_the_lowest_of_the_nearest_to_the_centroid() -> None:
+    spirals = flat_spirals(grid(4))  # 5, 6, 9 and 10 surround the middle
+    assert spirals[5, 1] == 1 and spirals[10, 1] == 5
 
 
 def test_dirty_levels_have_spirals() -> None:

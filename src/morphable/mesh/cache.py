@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +27,8 @@ def cached(name: str, key: str, build: Callable[[], dict[str, np.ndarray]]) -> d
     if folder is None:
         return build()
     path = folder / f"{name}-{content_hash(key, str(VERSION))[:32]}.npz"
-    with contextlib.suppress(InputError, OSError, zlib.error), path.open("rb") as file:
-        return read_npz(file, str(path))
+    with contextlib.suppress(InputError, OSError):
+        return read_npz(path)
     arrays = build()
     with contextlib.suppress(InputError, OSError):
         write_npz(path, arrays)

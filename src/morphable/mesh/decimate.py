@@ -20,17 +20,14 @@ from morphable.errors import InputError
 LEAST_COSINE = 0.2
 """A face counts as flipped when collapses turn its normal further than this cosine (about 78 degrees)."""
 
-CROWDED = 30
-"""With more faces than this around a vertex, its neighbours' faulty collapses are not looked at again: too many."""
-
 STABILISER = 1e-9
 """Weight of the squared distance to a vertex itself beside that to its planes. On flat ground, where the planes say
 nothing, it spreads the collapses evenly; without it rounding decides, and single vertices gather whole regions."""
 
 # What is wrong with a collapse, worst last; one with a fault is made only where none with a lesser fault is left.
-# Flipped: a face turns over. Nonmanifold: the result is. Overshooting: a whole triangle vanishes and leaves fewer
-# vertices than asked for. Emptying: nothing would be left; never made.
-SOUND, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(5)
+# Reversed: sound only onto the dearer end. Flipped: a face turns over. Nonmanifold: the result is. Overshooting: faces
+# vanish and leave fewer vertices than asked for. Emptying: nothing would be left; never made.
+SOUND, REVERSED, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +124,6 @@ class _Surface:
         self.used = sum(map(bool, self.faces))
         self.heir = list(range(len(points)))  # whom a destroyed vertex collapsed onto
         self.heap = _queue(points, quadrics, triangles)
-        self.parked: dict[int, dict[tuple[int, int], float]] = {}  # faulty collapses, by the vertex to destroy
 
     def reduce(self, target: int) -> None:
         """Collapse the least edge, by fault and then by cost, until `target` vertices are in use or none can go."""
@@ -148,12 +144,13 @@ class _Surface:
             if not shared:  # no longer an edge
                 continue
             found = self._fault(gone, kept, shared, target)
+            if found > SOUND and self._fault(kept, gone, shared, target) == SOUND:
+                found, gone, kept = REVERSED, kept, gone
             if found <= fault:
                 self._collapse(gone, kept, shared)
                 quadrics[kept] = quadric
             elif found < EMPTYING:
                 heappush(heap, (found, now, a, b))
-                self.parked.setdefault(gone, {})[a, b] = now
 
     def result(self) -> Decimation:
         alive = sorted(set().union(*self.faces))
@@ -167,18 +164,12 @@ class _Surface:
             heir[vertex] = vertex = heir[heir[vertex]]
         return vertex
 
-    def _unpark(self, vertices: list[int]) -> None:
-        """Look again at collapses that had a fault, now that something near them has changed."""
-        for vertex in vertices:
-            for (a, b), cost in self.parked.pop(vertex, {}).items():
-                heappush(self.heap, (SOUND, cost, a, b))
-
     def _fault(self, gone: int, kept: int, shared: list[int], target: int) -> int:
-        left = self.used - self._lost(gone, kept, shared)
-        if left < target:
-            return OVERSHOOTING if left else EMPTYING
-        if left < self.used - 1 or self._is_tetrahedron(gone):
-            return SOUND  # small parts shrink to a triangle, then to nothing, by their cost alone
+        lost = self._lost(gone, kept, shared)
+        if self.used - lost < target:
+            return OVERSHOOTING if lost < self.used else EMPTYING
+        if lost == 3 and len(shared) == 1:
+            return SOUND  # a separate triangle: small parts vanish by their cost alone
         if self._makes_nonmanifold(gone, kept, shared):
             return NONMANIFOLD
         return FLIPPED if self._flips(gone, kept, shared) else SOUND
@@ -192,26 +183,12 @@ class _Surface:
         apexes = [vertex for face in shared for vertex in self.corners[face] if vertex != gone and vertex != kept]
         return lost + sum(len(faces[apex]) == apexes.count(apex) for apex in set(apexes))
 
-    def _is_tetrahedron(self, vertex: int) -> bool:
-        """Whether the vertex and its faces belong to a separate tetrahedron, which becomes a triangle."""
-        if len(self.faces[vertex]) != 3:
-            return False
-        corners = {corner for face in self.faces[vertex] for corner in self.corners[face]}
-        return len(corners) == 4 and len(set().union(*(self.faces[corner] for corner in corners))) == 4
-
     def _makes_nonmanifold(self, gone: int, kept: int, shared: list[int]) -> bool:
         """The link condition of Dey et al. (1999): the ends of the edge have in common only what its faces show."""
         around_gone, around_kept = self._degrees(gone), self._degrees(kept)
         apexes = {vertex for face in shared for vertex in self.corners[face]} - {gone, kept}
-        if len(around_gone.keys() & around_kept.keys()) != len(apexes):
-            return True
-        if len(shared) > 1 and 1 in around_gone.values() and 1 in around_kept.values():
-            return True  # two borders would touch
-        return len(apexes) > 1 and self._between(gone, apexes) and self._between(kept, apexes)
-
-    def _between(self, vertex: int, others: set[int]) -> bool:
-        """Whether a face joins the vertex to two of the others."""
-        return any(len(others.intersection(self.corners[face])) == 2 for face in self.faces[vertex])
+        borders_touch = len(shared) > 1 and 1 in around_gone.values() and 1 in around_kept.values()
+        return borders_touch or len(around_gone.keys() & around_kept.keys()) != len(apexes)
 
     def _degrees(self, vertex: int) -> dict[int, int]:
         """Each neighbour of a vertex with the number of faces at the edge between them."""
@@ -251,9 +228,6 @@ class _Surface:
                 self.faces[kept].add(face)
         self.faces[gone] = set()
         self.heir[gone] = kept
-        if self.parked:
-            around = self._degrees(kept) if len(self.faces[kept]) <= CROWDED else ()
-            self._unpark([gone, kept, *around])
 
     def _remove(self, face: int) -> None:
         for vertex in self.corners[face]:
