@@ -33,7 +33,10 @@ def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
         if key not in known:
             raise InputError(f"{where}.{key}: there is no such setting; {suggestion(key, known)}")
         replaced[key] = convert(value, hints[key], f"{where}.{key}")
-    return dataclasses.replace(config, **replaced)  # type: ignore[type-var]
+    try:
+        return dataclasses.replace(config, **replaced)  # type: ignore[type-var]
+    except InputError as error:  # from the class's own check, which does not know where the value came from
+        raise InputError(f"{where}.{str(error).removeprefix('train.').removeprefix('model.')}") from None
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:

@@ -106,11 +106,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON, the file may be truncated ({error})") from error
 
 
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, RuntimeError, ValueError, OSError, EOFError,
     LookupError, AttributeError, TypeError, SyntaxError, OverflowError, MemoryError,
 )  # fmt: skip
-"""What NumPy raises on damaged .npy and .npz files, found by damaging some at every byte."""
+"""What NumPy and torch raise on damaged files, found by damaging some at every byte."""
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -128,7 +128,7 @@ def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.nd
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{label}: no such file") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{label}: not a readable .npz file, it may be truncated ({error})") from error
 
 
@@ -139,7 +139,7 @@ def map_npy(path: Path) -> np.ndarray:
         return array
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error
 
 

@@ -20,7 +20,12 @@ A first tour: `morphable data make hands --out data/hands`, then
 """
 
 app = App(
-    name="morphable", help=HELP, version=morphable.__version__, help_format="markdown", result_action="return_value"
+    name="morphable",
+    help=HELP,
+    version=morphable.__version__,
+    help_format="markdown",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 app.command(data.app)
 app.command(models.train)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from morphable.errors import InputError
-from morphable.files import atomic_path
+from morphable.files import DAMAGE, atomic_path
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -28,8 +28,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; the run ended before the first one was written") from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    except (*DAMAGE, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: not a readable checkpoint, it may be cut short ({reason})") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
     return state

@@ -34,7 +34,8 @@ def folder(
 
     unit: mm, cm or m, what the files hold. up: y or z. template: a mesh file; else the first mesh in sorted order.
     labels: a CSV with a `file` column of paths relative to `raw`; pattern: e.g. `{subject}/{expression}/{frame}`,
-    matched from the end of the path without its suffix, each name as short as it can be. align: rigid Procrustes alignment to the mean.
+    matched from the end of the path without its suffix, each name as short as it can be.
+    align: rigid Procrustes alignment to the mean.
     Every file is checked before anything is written; the first bad one raises InputError, or is left out with a
     warning where `skip_bad`.
     """
