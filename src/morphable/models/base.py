@@ -102,6 +102,10 @@ class MorphableModel(nn.Module, ABC):
             code[:, self.parts[name]] = value.to(code)
         return code
 
+    def names_of(self, part: str) -> tuple[str, ...]:
+        """What each number of a part is called, where its numbers have names; none by default."""
+        return ()
+
     @property
     def units(self) -> str:
         return "mm"
@@ -135,6 +139,8 @@ class TrainableModel(MorphableModel):
 
     labels_used: ClassVar[tuple[str, ...]] = ()
     """Label columns that `loss` reads."""
+    stages: ClassVar[tuple[str, ...]] = ()
+    """What training may go through, in this order; none where it is all one."""
     needs_neutral: ClassVar[bool] = False
     """Whether `loss` reads `batch.neutral`."""
 
@@ -149,6 +155,11 @@ class TrainableModel(MorphableModel):
     def snapshot(self) -> dict[str, np.ndarray]:
         """Arrays worth keeping from a few epochs of training, for the report; none by default."""
         return {}
+
+    def validate(self, vertices: Tensor, stage: str) -> Tensor:
+        """(B, V, 3) mm -> errors in mm of any shape, whose mean over the validation meshes says which epoch is best."""
+        errors: Tensor = (self(vertices) - vertices).norm(dim=-1)
+        return errors
 
     @abstractmethod
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:

@@ -12,6 +12,9 @@ from morphable.config import changed, suggestion
 from morphable.errors import InputError
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
 from morphable.models.base import MorphableModel
+from morphable.models.cvae import Cvae, CvaeConfig
+from morphable.models.ib_vae import IbVae, IbVaeConfig
+from morphable.models.lamm import Lamm, LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
 from morphable.models.training import TrainConfig
@@ -74,6 +77,27 @@ def _fast(model: AutoencoderConfig) -> AutoencoderConfig:
 
 FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimiser="adam", learning_rate=3e-3)
 
+IB_VAE_TRAINING = TrainConfig(
+    epochs=300, batch_size=32, optimiser="adam", learning_rate=5e-5, weight_decay=1e-4, schedule="exponential",
+    decay=0.7, decay_every=50, warmup=0,
+)  # fmt: skip
+IB_VAE_FAST: dict[str, Any] = {"samples": (64, 32), "neighbours": 16, "scan_share": 0.2}
+"""Ours: a sixteenth of the published sampling's work, and a share of steps on unordered points."""
+IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3)
+
+LAMM = LammConfig()
+LAMM_MIXER = LammConfig(backbone="mixer")
+LAMM_TRAINING = TrainConfig(epochs=1500, batch_size=32, optimiser="adamw", learning_rate=1e-4, warmup=1 / 1500, seed=42)
+LAMM_FAST: dict[str, Any] = {
+    "width": 256,
+    "heads": 4,
+    "encoder_depth": 2,
+    "decoder_depth": 2,
+    "normalisation": "global",
+}
+"""Ours: half as wide and half as deep, one scale for all coordinates."""
+LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimiser="adamw", learning_rate=1e-3)
+
 _PCA = Recipe(PcaConfig())
 _PCA_MLP = Recipe(PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimiser="adamw", learning_rate=2e-3))
 
@@ -92,9 +116,27 @@ MODELS: dict[str, Family] = {
         "SpiralNet++: spiral convolutions over whole rings", HierarchicalAutoencoder,
         Recipe(_fast(SPIRALNET_PLUS), FAST_TRAINING), Recipe(SPIRALNET_PLUS, SPIRALNET_PLUS_TRAINING),
     ),
+    "lamm": Family(
+        "LAMM: a token for each region through a transformer; handles edit regions", Lamm,
+        Recipe(dataclasses.replace(LAMM, **LAMM_FAST), LAMM_FAST_TRAINING), Recipe(LAMM, LAMM_TRAINING),
+    ),
+    "lamm-mixer": Family(
+        "LAMM with an MLP-mixer in place of the transformer", Lamm,
+        Recipe(dataclasses.replace(LAMM_MIXER, **LAMM_FAST), LAMM_FAST_TRAINING), Recipe(
+            LAMM_MIXER, dataclasses.replace(LAMM_TRAINING, learning_rate=1e-3)
+        ),
+    ),
     "deep3dmm": Family(
         "Deep3DMM: CoMA with learned maps between the levels", HierarchicalAutoencoder,
         Recipe(_fast(DEEP3DMM), FAST_TRAINING), Recipe(DEEP3DMM, COMA_TRAINING),
+    ),
+    "ib-vae": Family(
+        "information-bottlenecked VAE: identity and expression apart, from points in any order", IbVae,
+        Recipe(IbVaeConfig(**IB_VAE_FAST), IB_VAE_FAST_TRAINING), Recipe(IbVaeConfig(), IB_VAE_TRAINING),
+    ),
+    "cvae": Family(
+        "conditional IB-VAE: named expressions at any level on any identity", Cvae,
+        Recipe(CvaeConfig(**IB_VAE_FAST), IB_VAE_FAST_TRAINING), Recipe(CvaeConfig(), IB_VAE_TRAINING),
     ),
     "deep3dmm-spiral": Family(
         "Deep3DMM on SpiralNet: spiral convolutions with learned maps between the levels", HierarchicalAutoencoder,
@@ -116,6 +158,8 @@ LARGEST_LATENT = 10_000
 def with_latent(config: Any, latent: str) -> Any:
     """`config` with its code length: "8" is the total of the free parts, "identity=4,expression=4" sets each.
 
+    A configuration of several free parts says in `proportions` how they share a total.
+
     Raises InputError where a size is not a whole number of at least 1 or a part is unknown.
     """
     sizes: Mapping[str, str]
@@ -124,9 +168,31 @@ def with_latent(config: Any, latent: str) -> Any:
         sizes = {name.strip(): size for name, _, size in pairs}
     else:
         sizes = {"latent": latent}
+    total = sizes.get("latent", "")
+    proportions: Mapping[str, int] = getattr(config, "proportions", {})
+    if proportions and total.strip().isdigit():
+        sizes = divided(int(total), proportions)
     for name, size in sizes.items():
         if not re.fullmatch(r"\s*\d+\s*", size) or not 1 <= int(size) <= LARGEST_LATENT:
             raise InputError(f"--latent {latent}: expected a whole number from 1 to {LARGEST_LATENT:,}, got {size!r}")
         if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
             sizes = {"latent": size}
     return changed(config, sizes, "--latent")
+
+
+def divided(total: int, proportions: Mapping[str, int]) -> dict[str, str]:
+    """A total of numbers shared out in proportion, as texts; what rounding leaves over goes to the first parts.
+
+    >>> divided(9, {"identity": 1, "expression": 1})
+    {'identity': '5', 'expression': '4'}
+    """
+    if total < len(proportions):
+        raise InputError(f"--latent {total}: expected at least {len(proportions)}, one for each of {list(proportions)}")
+    weight = sum(proportions.values())
+    sizes = {name: max(1, total * share // weight) for name, share in proportions.items()}
+    for name in [*proportions] * len(proportions):
+        if sum(sizes.values()) < total:
+            sizes[name] += 1
+        elif sum(sizes.values()) > total and sizes[name] > 1:
+            sizes[name] -= 1
+    return {name: str(size) for name, size in sizes.items()}

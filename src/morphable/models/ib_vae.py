@@ -1,0 +1,263 @@
+"""Information-bottlenecked VAE: one point-cloud encoder, two decoders, and little room for expression in identity.
+
+Sun, Pears and Gu, "Information bottlenecked variational autoencoder for disentangled 3D facial expression modelling",
+WACV 2022. The identity decoder makes the neutral face from the identity code alone; the full decoder makes the input
+from both codes, but its gradient does not reach the identity code; and the mutual information between the input and
+the identity code is held down. The conditional form is given the expression's name and level.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.normalise import Normalisation
+from morphable.models.parts import Parts
+from morphable.models.training import Batch, Progress
+from morphable.ops.pointcloud import PointTransformer, Sampling, shared_sampling
+
+HEAD = (256, 64)
+FINAL_REGULARISATION = 1 / 7
+"""Share of the KL and information weights that is left in the last epoch: (350 - 300) / 350, as published."""
+SCAN_NOISE_MM = 1.0
+SPACE = "points/"
+
+
+@dataclass(frozen=True)
+class IbVaeConfig:
+    """The defaults are the paper's for COMA. Its "no bottleneck" is identity_weight = 1 and information_weight = 0.
+
+    hidden: units of each decoder. samples, neighbours: of the two stages of the point cloud transformer.
+    Objective, errors in mm^2 per coordinate: reconstruction_weight (full + identity_weight neutral)
+    + regularisation_weight (KL + information_weight information). kl_mean: average the KL over the dimensions of each
+    code instead of summing. information_above: only meshes whose level is above this count in the information.
+    scan_share: share of the steps that encode a random subset of points with 1 mm of noise, in no order, so that scans
+    without topology can be encoded.
+    """
+
+    identity: int = 4
+    expression: int = 4
+    hidden: int = 256
+    samples: tuple[int, ...] = (512, 256)
+    neighbours: int = 32
+    reconstruction_weight: float = 6.6e-2
+    regularisation_weight: float = 3e-3
+    identity_weight: float = 10.0
+    information_weight: float = 50.0
+    kl_mean: bool = False
+    information_above: float | None = None
+    scan_share: float = 0.0
+
+    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
+
+    def __post_init__(self) -> None:
+        for name in ("identity", "expression", "hidden", "neighbours"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+        if len(self.samples) != 2 or min(self.samples) < 1:
+            raise InputError(f"model.samples: expected two counts of at least 1, got {self.samples}")
+        if not 0 <= self.scan_share <= 1:
+            raise InputError(f"model.scan_share: expected a share from 0 to 1, got {self.scan_share}")
+
+
+class Posterior(NamedTuple):
+    """A Gaussian over free codes with independent numbers: mean and log variance (B, L_free)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device).to(self.mean)
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+    def part(self, where: slice) -> Posterior:
+        return Posterior(self.mean[:, where], self.log_variance[:, where])
+
+
+class IbVae(TrainableModel):
+    """(B, V, 3) mm, or points in any order -> identity and expression codes -> neutral and full shape in mm."""
+
+    labels_used: ClassVar[tuple[str, ...]] = ("level",)
+    needs_neutral = True
+
+    def __init__(self, template: Template, config: IbVaeConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        free = Parts.of(identity=config.identity, expression=config.expression)
+        pinned = self.pinned_sizes(config)
+        super().__init__(template, free.with_pinned(**pinned), config)
+        given, outputs = sum(pinned.values()), 3 * template.n_vertices
+        self.normalisation = Normalisation(template.n_vertices, per_vertex=False)
+        self.register_buffer("centre", torch.zeros(3))
+        self.register_buffer("radius", torch.ones(()))
+        self.centre: Tensor
+        self.radius: Tensor
+        arrays = {
+            name.removeprefix(SPACE): torch.from_numpy(array.astype(np.int64)) for name, array in geometry.items()
+        }
+        for name, array in arrays.items():
+            self.register_buffer(_buffer(name), array, persistent=False)
+        self.sampled = list(arrays)
+        sizes = (config.samples[0], config.samples[1])
+        self.trunk = PointTransformer(sizes, config.neighbours)
+        widths = (self.trunk.features, *HEAD)
+        layers = [(nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in itertools.pairwise(widths)]
+        self.head = nn.Sequential(*(piece for layer in layers for piece in layer))
+        self.to_code = nn.Linear(HEAD[-1] + given, 2 * free.size)
+        self.identity_decoder = _decoder(config.identity, config.hidden, outputs)
+        self.full_decoder = _decoder(self.parts.size, config.hidden, outputs)
+
+    @classmethod
+    def pinned_sizes(cls, config: Any) -> dict[str, int]:
+        return {}
+
+    @classmethod
+    def geometry(cls, template: Template, config: IbVaeConfig) -> dict[str, np.ndarray]:
+        points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
+        found = shared_sampling(points, (config.samples[0], config.samples[1]), config.neighbours)
+        return {SPACE + name: array.numpy().astype(np.int32) for name, array in found.to_arrays().items()}
+
+    def observe(self, shapes: Shapes) -> None:
+        self.normalisation.observe(shapes)
+        mean = self.normalisation.mean
+        self.centre.copy_(mean.mean(0))
+        self.radius.copy_((mean - self.centre).norm(dim=-1).max())
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return self.code_of(self.features(vertices, registered=True), given)
+
+    def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
+        """(B, P, 3) mm -> (B, L): clouds without topology, in any order, of at least 64 points, placed as the template.
+
+        Raises InputError for fewer points.
+        """
+        return self.code_of(self.features(points, registered=False), given)
+
+    def code_of(self, features: Tensor, given: Given | None) -> Tensor:
+        """(B, 64) features of the head -> (B, L), the posterior mean beside what is given."""
+        empty = self.assemble(features.new_zeros(len(features), self.parts.free_size), given)
+        return self.assemble(self.posterior(features, self.conditions(empty)).mean, given)
+
+    def features(self, points: Tensor, registered: bool) -> Tensor:
+        """(B, P, 3) mm -> (B, 64), by the template's own sampling where the points are registered to it."""
+        local = (points - self.centre) / self.radius
+        sampling = Sampling.from_arrays({name: self.get_buffer(_buffer(name)) for name in self.sampled})
+        out: Tensor = self.head(self.trunk(local, sampling if registered else None))
+        return out
+
+    def posterior(self, features: Tensor, conditions: Tensor) -> Posterior:
+        """(B, 64) features, (B, L_pinned) pinned values -> the distribution of the free parts."""
+        sizes = [2 * self.config.identity, 2 * self.config.expression]
+        moments = [part.chunk(2, -1) for part in self.to_code(torch.cat([features, conditions], -1)).split(sizes, -1)]
+        return Posterior(*(torch.cat(parts, -1) for parts in zip(*moments, strict=True)))
+
+    def conditions(self, code: Tensor) -> Tensor:
+        """The pinned numbers of a code (B, L)."""
+        return code[:, self.parts.free_size :]
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self._shape(self.full_decoder(code))
+
+    def neutral(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, V, 3) mm by the identity decoder."""
+        return self._shape(self.identity_decoder(code[:, self.parts["identity"]]))
+
+    def _shape(self, offsets: Tensor) -> Tensor:
+        shape: Tensor = self.normalisation.inverse(offsets.unflatten(1, (-1, 3)))
+        return shape
+
+    def given_by(self, batch: Batch) -> Given:
+        """The pinned values that a batch's labels give."""
+        return {}
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        assert batch.neutral is not None
+        config = self.config
+        # A single mesh has no batch statistics behind the pooling over its points.
+        self.head.train(self.training and len(batch.vertices) > 1)
+        features = self._training_features(batch.vertices, progress.generator)
+        given = self.given_by(batch)
+        conditions = self.conditions(self.assemble(features.new_zeros(len(features), self.parts.free_size), given))
+        posterior = self.posterior(features, conditions)
+        code = self.assemble(posterior.draw(progress.generator), given)
+        neutral = self.neutral(code)
+        full = self.decode(self.without_identity_gradient(code))
+        identity = posterior.part(self.parts["identity"])
+        drawn, counted = code[:, self.parts["identity"]], self._counted(batch)
+        weight = config.regularisation_weight * regularisation_left(progress)
+        return {
+            "reconstruction": config.reconstruction_weight * (full - batch.vertices).square().mean(),
+            "identity": config.reconstruction_weight
+            * config.identity_weight
+            * (neutral - batch.neutral).square().mean(),
+            "kl": weight * self._kl(posterior),
+            "information": weight * config.information_weight * mutual_information(drawn, identity, counted),
+        }
+
+    def without_identity_gradient(self, code: Tensor) -> Tensor:
+        """The code as the full decoder sees it in training: what it wants of the identity code goes unheard."""
+        where = self.parts["identity"]
+        return torch.cat([code[:, : where.start], code[:, where].detach(), code[:, where.stop :]], -1)
+
+    def _training_features(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
+        if float(torch.rand((), generator=generator, device=generator.device)) >= self.config.scan_share:
+            return self.features(vertices, registered=True)
+        return self.features(scan_like(vertices, generator), registered=False)
+
+    def _counted(self, batch: Batch) -> Tensor | None:
+        if self.config.information_above is None or "level" not in batch.labels:
+            return None
+        return (batch.labels["level"] > self.config.information_above).to(batch.vertices)
+
+    def _kl(self, posterior: Posterior) -> Tensor:
+        """Mean over the batch of the divergence from N(0, I), summed over the code."""
+        mean, log_variance = posterior
+        each = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+        if self.config.kl_mean:
+            each = each / torch.cat([each.new_full((n,), n) for n in (self.config.identity, self.config.expression)])
+        return each.sum(-1).mean()
+
+
+def mutual_information(drawn: Tensor, posterior: Posterior, counted: Tensor | None = None) -> Tensor:
+    """How much the codes tell which mesh they came from, in nats, by minibatch weighted sampling; at most log B.
+
+    mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B for drawn codes z (B, L). The published estimate
+    adds the constant log N of N training meshes, without which equal posteriors give the true value, 0.
+    counted: (B,) weights of the meshes in the mean, all one where None.
+    """
+    mean, log_variance = posterior
+    squares = (drawn[:, None] - mean).square() / log_variance.exp()
+    density = -0.5 * (squares + log_variance + np.log(2 * np.pi)).sum(-1)
+    each = density.diagonal() - density.logsumexp(1) + np.log(len(drawn))
+    return each.mean() if counted is None else (each * counted).sum() / counted.sum().clamp(min=1)
+
+
+def regularisation_left(progress: Progress) -> float:
+    """Share of the KL and information weights in this epoch: falls in a line to a seventh in the last."""
+    return 1 - (1 - FINAL_REGULARISATION) * (progress.epoch + 1) / progress.epochs
+
+
+def scan_like(vertices: Tensor, generator: torch.Generator) -> Tensor:
+    """A random quarter or more of the vertices (B, V, 3) mm with noise, as a scan of the shape might give them."""
+    count = vertices.shape[1]
+    where = generator.device
+    kept = int(torch.randint(max(min(64, count), count // 4), count + 1, (), generator=generator, device=where))
+    order = torch.randperm(count, generator=generator, device=where)[:kept].to(vertices.device)
+    noise = torch.randn(len(vertices), kept, 3, generator=generator, device=where).to(vertices)
+    return vertices[:, order] + SCAN_NOISE_MM * noise
+
+
+def _decoder(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(fan_in, hidden), nn.ReLU(), nn.Linear(hidden, fan_out))
+
+
+def _buffer(name: str) -> str:
+    return "sampling_" + name.replace("/", "_")
