@@ -30,6 +30,9 @@ def train(
     split: Annotated[str | None, Parameter(help="split to train on; else subject, or frames under 20 subjects")] = None,
     epochs: Annotated[int | None, Parameter(help="passes over the training meshes")] = None,
     recipe: Annotated[Literal["fast", "paper"], Parameter(help="ours, or the paper's to the letter")] = "fast",
+    stages: Annotated[
+        str | None, Parameter(help="what to learn in turn, --epochs each; lamm: autoencode or autoencode,manipulate")
+    ] = None,
     seed: Annotated[int | None, Parameter(help="seed of every random draw")] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
     set_: Annotated[
@@ -46,6 +49,7 @@ def train(
     from morphable.train.run import run
 
     choices = {"latent": latent, "split": split, "epochs": epochs, "seed": seed, "set": set_, "config": config}
+    choices["stages"] = stages
     given = [f"--{name}" for name, value in choices.items() if value is not None]
     if resume:
         if given or recipe != "fast":
@@ -55,7 +59,7 @@ def train(
             return
         chosen = _resumed(family, data, out)
     else:
-        chosen = _chosen(family, data, recipe, latent, split, epochs, seed, set_ or [], config)
+        chosen = _chosen(family, data, recipe, latent, split, epochs, stages, seed, set_ or [], config)
     keep_freed_memory()
     with workers(device) as here, _training_bar(here.rank == 0) as listener:
         try:
@@ -83,8 +87,8 @@ def _resumed(family: str, data: Path, out: Path) -> RunConfig:
 
 
 def _chosen(
-    family: str, data: Path, recipe: str, latent: str | None, split: str | None, epochs: int | None, seed: int | None,
-    settings: list[str], config: Path | None,
+    family: str, data: Path, recipe: str, latent: str | None, split: str | None, epochs: int | None,
+    stages: str | None, seed: int | None, settings: list[str], config: Path | None,
 ) -> RunConfig:  # fmt: skip
     """The recipe, changed by the config file, then by the flags, then by --set."""
     from morphable.config import changed, parse_settings
@@ -102,7 +106,7 @@ def _chosen(
     model = changed(row.model, tables["model"], f"{config}: model")
     model = with_latent(model, latent) if latent is not None else model
     model = changed(model, overrides.get("model", {}), "--set model")
-    flags = {"epochs": epochs, "seed": seed}
+    flags: dict[str, Any] = {"epochs": epochs, "stages": stages, "seed": seed}
     flags = {key: value for key, value in flags.items() if value is not None}
     if row.train is None:
         refused = [f"--{key}" for key in flags] + [f"train.{key}" for key in (train_table | overrides.get("train", {}))]

@@ -72,6 +72,27 @@ class CodePrior(nn.Module):
         return result
 
 
+class NoPrior(CodePrior):
+    """The place of a prior in a model that has none to sample from: asking for one raises InputError with `reason`."""
+
+    def __init__(self, parts: Parts, reason: str) -> None:
+        super().__init__(parts)
+        self.reason = reason
+        self.factor = torch.zeros(parts.size, 0)
+
+    def fit(self, codes: Tensor) -> None:
+        self.mean.copy_(codes.mean(0) * torch.from_numpy(self.parts.free).to(codes))
+
+    def sample(self, n: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
+        raise InputError(self.reason)
+
+    def energy(self, code: Tensor) -> Tensor:
+        raise InputError(self.reason)
+
+    def given(self, known: Mapping[str, Tensor]) -> CodePrior:
+        raise InputError(self.reason)
+
+
 def _root(covariance: Tensor) -> Tensor:
     """(L, L) symmetric square root; eigenvalues under the relative floor become exactly zero."""
     values, vectors = torch.linalg.eigh(covariance)

@@ -24,7 +24,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """Where training stands: `epoch` from 0, `step` within the whole run, and the generator that all draws use."""
+    """Where training stands: `epoch` and `step` from 0 within the `stage`, and the generator that all draws use."""
 
     epoch: int
     epochs: int
@@ -32,11 +32,16 @@ class Progress:
     steps_per_epoch: int
     count: int
     generator: torch.Generator
+    stage: str = ""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a recipe optimises a model. `decay` multiplies the rate every `decay_every` epochs (exponential schedule)."""
+    """How a recipe optimises a model. `decay` multiplies the rate every `decay_every` epochs (exponential schedule).
+
+    stages: of those that the model has, the first ones to run, `epochs` each, every one from the best of the one
+    before; none = the first alone.
+    """
 
     epochs: int = 100
     batch_size: int = 32
@@ -52,6 +57,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     checkpoint_seconds: float = 60.0
+    stages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "decay_every"):

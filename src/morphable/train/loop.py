@@ -12,12 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from morphable.errors import InputError
-from morphable.evaluate.errors import mean_vertex_error
 from morphable.files import write_npz
 from morphable.models.base import Shapes, TrainableModel
 from morphable.models.training import Batch, Progress, TrainConfig
@@ -70,6 +70,7 @@ class Loop:
         self.model, self.feed, self.validation, self.config, self.folder = model, feed, validation, config, folder
         self.workers, self.listener = workers, listener
         self.optimiser = make_optimiser(model.parameters(), config)
+        self.stages = config.stages or model.stages[:1] or ("",)
         self.generator = torch.Generator(device="cpu").manual_seed(config.seed * 1_000_003 + workers.rank)
         self.step = 0
         self.best_mm = math.inf
@@ -81,10 +82,12 @@ class Loop:
         objective: nn.Module = _Objective(self.model)
         if self.workers.count > 1:
             objective = DistributedDataParallel(objective)
-        total = self.config.epochs * self.feed.steps
+        total = self.stage_steps * len(self.stages)
         with _stop_signals() as stopping:
             last_write = time.monotonic()
             while self.step < total:
+                if self.step and self.step % self.stage_steps == 0:
+                    self._next_stage()
                 epoch, done = divmod(self.step, self.feed.steps)
                 started = time.monotonic()
                 self.model.train()
@@ -105,13 +108,37 @@ class Loop:
                 if stop and self.step < total:
                     raise Interrupted
 
+    @property
+    def stage_steps(self) -> int:
+        """Steps of one stage."""
+        return self.config.epochs * self.feed.steps
+
+    @property
+    def stage(self) -> str:
+        """The stage that the next step belongs to."""
+        return self.stages[min(self.step // self.stage_steps, len(self.stages) - 1)]
+
+    def best_path(self, stage: str) -> Path:
+        """Where a stage's best weights are kept; the last stage's are those of the run."""
+        return self.folder / "checkpoint" / ("best.pt" if stage == self.stages[-1] else f"best-{stage}.pt")
+
+    def _next_stage(self) -> None:
+        """Start the stage at this step: from the best weights of the one before, with a fresh optimiser."""
+        before = self.stages[self.step // self.stage_steps - 1]
+        self.model.load_state_dict(read_checkpoint(self.best_path(before))["model"])
+        self.optimiser = make_optimiser(self.model.parameters(), self.config)
+        self.best_mm = math.inf
+
     def _step(self, objective: nn.Module, batch: Batch, epoch: int) -> dict[str, float]:
         """One step of the optimiser; returns the loss terms of this process."""
         config = self.config
-        rate = rate_at(self.step, self.feed.steps, config)
+        step = self.step % self.stage_steps
+        rate = rate_at(step, self.feed.steps, config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        progress = Progress(epoch, config.epochs, self.step, self.feed.steps, len(self.feed.data), self.generator)
+        progress = Progress(
+            epoch % config.epochs, config.epochs, step, self.feed.steps, len(self.feed.data), self.generator, self.stage
+        )
         with torch.autocast(self.feed.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             loss, terms = objective(batch, progress)
         self.optimiser.zero_grad(set_to_none=True)
@@ -140,31 +167,52 @@ class Loop:
         return stops > 0, dues > 0
 
     def _finish_epoch(self, epoch: int) -> None:
-        self.model.eval()
-        error = mean_vertex_error(self.model, self.validation, self.feed.batch_size)
+        stage = self.stages[epoch // self.config.epochs]
+        error = self._validation_error(stage)
         best = error < self.best_mm
         self.best_mm = min(error, self.best_mm)
         terms = {name: value / self.feed.steps for name, value in self.sums.items()}
         self.sums = {}
-        row = {"epoch": epoch + 1, "step": self.step, **{f"train/{name}": value for name, value in terms.items()}}
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "step": self.step,
+            **{f"train/{name}": value for name, value in terms.items()},
+        }
         row |= {"validation_mm": error, "best_mm": self.best_mm, "seconds": round(self.seconds, 3)}
         row["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        if stage:
+            row["stage"] = stage
         if self.workers.rank == 0:
             if best:
                 state = {"model": self.model.state_dict(), "epoch": epoch + 1, "validation_mm": error}
-                write_checkpoint(self.folder / "checkpoint" / "best.pt", state)
-            snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.config.epochs) else {}
+                write_checkpoint(self.best_path(stage), state)
+            snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.epochs) else {}
             if snapshot:
                 write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
         self._tell(epoch, terms, error)
 
+    @torch.no_grad()
+    def _validation_error(self, stage: str) -> float:
+        self.model.eval()
+        total, count = 0.0, 0
+        for start in range(0, len(self.validation), self.feed.batch_size):
+            vertices = torch.from_numpy(np.asarray(self.validation[start : start + self.feed.batch_size]))
+            errors = self.model.validate(vertices.to(self.feed.device), stage)
+            total, count = total + float(errors.double().sum()), count + errors.numel()
+        return total / count
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return self.config.epochs * len(self.stages)
+
     def _tell(self, epoch: int, terms: dict[str, float], validation: float | None) -> None:
         if self.listener is not None:
-            total = self.config.epochs * self.feed.steps
+            total = self.stage_steps * len(self.stages)
             best = None if math.isinf(self.best_mm) else self.best_mm
-            self.listener(Report(epoch, self.config.epochs, self.step, total, terms, validation, best))
+            self.listener(Report(epoch, self.epochs, self.step, total, terms, validation, best))
 
     def write(self) -> None:
         """Write the last checkpoint: model, optimiser, random states and position."""

@@ -133,12 +133,23 @@ def _loop(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Worker
     assert isinstance(model, TrainableModel)
     model.to(workers.device)
     training = TrainingData.of(dataset.part(config.split, "train"), model.labels_used)
+    _check_stages(config.family, config.train.stages, model.stages)
     if model.needs_neutral:
         require_neutral(config.data, training.neutral)
     feed = Feed(training, config.train.batch_size, config.train.seed, workers.device, workers.rank, workers.count)
     if feed.steps == 0:
         raise InputError(f"{len(training)} training meshes do not give each of {workers.count} processes one")
     return Loop(model, feed, validation.vertices[:], config.train, folder, workers, listener)
+
+
+def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """InputError unless the stages are the first ones of those that the model has."""
+    if chosen == known[: len(chosen)]:
+        return
+    if not known:
+        raise InputError(f"--stages {','.join(chosen)}: {name} is trained in one stage and takes no --stages")
+    options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
+    raise InputError(f"--stages {','.join(chosen)}: {name} goes through {options}")
 
 
 def _write_config(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, resume: bool) -> None:

@@ -1,0 +1,311 @@
+"""LAMM: a token for each region, mixed by a transformer or an MLP-mixer, and handles to edit it (Tarasiou et al. 2024).
+
+Every layer's tokens are turned back into vertices by the same layer: the encoder's states walk from the shape to the
+mean, the decoder's from the mean to the shape. Displacements of control vertices change the decoder's input tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.errors import InputError
+from morphable.mesh.regions import Regions, template_regions
+from morphable.mesh.template import Template
+from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.handles import Handles
+from morphable.models.normalise import Normalisation
+from morphable.models.parts import Parts
+from morphable.models.prior import NoPrior
+from morphable.models.training import Batch, Progress
+from morphable.ops.tokens import Backbone, ControlNets, InverseTokeniser, MixerLayer, Tokeniser, TransformerLayer
+
+AUTOENCODE, MANIPULATE = "autoencode", "manipulate"
+SMALLEST_SHARE = 0.25
+"""A trained edit goes at least this share of the way from one shape to another."""
+NO_SAMPLES = (
+    "a LAMM without a bottleneck has its region tokens as code, which are not drawn from; train one with --latent"
+)
+
+
+@dataclass(frozen=True)
+class LammConfig:
+    """The defaults are the transformer as published.
+
+    regions: how many automatic ones, 0 = the template's own (11 where it has none). expansion: of the transformer's
+    feed-forward, or the mixer's over tokens; channel_expansion: the mixer's over channels. bottleneck: code of `latent`
+    numbers, else the region tokens themselves. layers: which states the loss looks at: `progressive` all, from the
+    shape to the mean and back; `encoder`, `decoder` those and the output; `output` alone; `full` all, each to be the
+    whole shape. normalisation: `vertex` = z-score of every coordinate, `global` = one scale. ramp: share of the stage
+    `manipulate` after which edits go all the way. rank: of the inverse tokeniser once it is factored, 0 = not.
+    """
+
+    latent: int = 256
+    backbone: Literal["transformer", "mixer"] = "transformer"
+    width: int = 512
+    heads: int = 8
+    encoder_depth: int = 5
+    decoder_depth: int = 3
+    expansion: float = 4.0
+    channel_expansion: float = 0.5
+    bottleneck: bool = True
+    regions: int = 0
+    layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
+    normalisation: Literal["vertex", "global"] = "vertex"
+    ramp: float = 100 / 1500
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "width", "heads", "encoder_depth", "decoder_depth"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("regions", "rank"):
+            if getattr(self, name) < 0:
+                raise InputError(f"model.{name}: expected at least 0, got {getattr(self, name)}")
+        for name in ("expansion", "channel_expansion", "ramp"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
+
+
+class Lamm(TrainableModel):
+    """(B, V, 3) mm -> region tokens -> encoder -> (B, L) -> decoder -> region tokens -> (B, V, 3) mm.
+
+    Parts: `shape` (or `tokens`) free; `controls` pinned: displacements of all control vertices in mm, region by region,
+    zero = no edit.
+    """
+
+    stages: ClassVar[tuple[str, ...]] = (AUTOENCODE, MANIPULATE)
+
+    def __init__(self, template: Template, config: LammConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        regions = _regions_of(geometry)
+        sizes = np.bincount(regions.labels).tolist()
+        controls = [len(vertices) for vertices in regions.controls]
+        free = Parts.of(shape=config.latent) if config.bottleneck else Parts.of(tokens=len(sizes) * config.width)
+        super().__init__(regions.on(template), free.with_pinned(controls=3 * sum(controls)), config)
+        self.regions = regions
+        self.register_buffer("edits_trained", torch.zeros((), dtype=torch.bool))
+        self.edits_trained: Tensor
+        if not config.bottleneck:
+            self.prior = NoPrior(self.parts, NO_SAMPLES)
+        order = np.argsort(regions.labels, kind="stable")
+        for name, index in (
+            ("order", order),
+            ("place", np.argsort(order)),
+            ("controls", np.concatenate(regions.controls)),
+        ):
+            self.register_buffer(name, torch.from_numpy(index.astype(np.int64)), persistent=False)
+        self.order: Tensor
+        self.place: Tensor
+        self.controls: Tensor
+        self.normalisation = Normalisation(template.n_vertices, config.normalisation == "vertex")
+        self.handles = Handles(regions, template.mesh.faces)
+        width, count = config.width, len(sizes)
+        self.tokeniser = Tokeniser(sizes, width)
+        self.id_token = nn.Parameter(torch.randn(width))
+        self.region_embedding = nn.Parameter(torch.randn(count, width))
+        self.encoder = _backbone(config, config.encoder_depth, count + 1)
+        if config.bottleneck:
+            self.to_code = nn.Linear(width, config.latent)
+            self.from_code = nn.Linear(config.latent, width)
+        # Without a bottleneck the decoder still has its first token, which then says nothing of the shape.
+        self.learned_tokens = nn.Parameter(torch.randn(count if config.bottleneck else 1, width))
+        self.decoder = _backbone(config, config.decoder_depth, count + 1)
+        self.inverse_tokeniser = InverseTokeniser(sizes, width, config.rank)
+        self.control_nets = ControlNets(controls, width)
+
+    @classmethod
+    def geometry(cls, template: Template, config: LammConfig) -> dict[str, np.ndarray]:
+        regions = template_regions(template, config.regions)
+        arrays = {"regions": regions.labels.astype(np.int32), "region_names": np.array(regions.names)}
+        return arrays | {f"controls/{i:03d}": c.astype(np.int32) for i, c in enumerate(regions.controls)}
+
+    def observe(self, shapes: Shapes) -> None:
+        self.normalisation.observe(shapes)
+        self.handles.observe(shapes)
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return self.assemble(self._code(self._encoder_states(self._sorted(vertices))[-1]), given)
+
+    def decode(self, code: Tensor) -> Tensor:
+        last = self.decoder_states(code)[-1]
+        return self.normalisation.inverse(self._vertices(last).unflatten(-1, (-1, 3))[:, self.place])
+
+    def decode_region(self, code: Tensor, region: int) -> Tensor:
+        """(B, L) -> (B, m, 3) mm: the vertices of one region alone, in ascending order, without the others' cost."""
+        last = self.decoder_states(code)[-1]
+        members = self.order[self._rows(region)]
+        x = self.inverse_tokeniser.one(last[:, 1 + region], region).unflatten(-1, (-1, 3))
+        normal = self.normalisation
+        return x * normal.std.expand_as(normal.mean)[members] + normal.mean[members]
+
+    def decoder_states(self, code: Tensor) -> list[Tensor]:
+        """(B, L) -> the decoder's states (B, 1 + R, D), from its input tokens to its normed output."""
+        free, displacement = code[:, : self.parts.free_size], code[:, self.parts["controls"]]
+        return self._decoder_states(free, displacement)
+
+    def _decoder_states(self, free: Tensor, displacement: Tensor) -> list[Tensor]:
+        if self.config.bottleneck:
+            first = self.from_code(free)[:, None]
+            tokens = self.learned_tokens.expand(len(free), -1, -1)
+        else:
+            first = self.learned_tokens.expand(len(free), 1, -1)
+            tokens = free.unflatten(1, (-1, self.config.width))
+        scale = self.normalisation.std.expand_as(self.normalisation.mean)[self.controls].flatten()
+        tokens = tokens + self.control_nets(displacement / scale)
+        states: list[Tensor] = self.decoder(torch.cat([first, tokens], 1))
+        return states
+
+    def _encoder_states(self, x: Tensor) -> list[Tensor]:
+        """(B, 3V) normalised, sorted by region -> the encoder's states (B, 1 + R, D)."""
+        tokens = self.tokeniser(x) + self.region_embedding
+        states: list[Tensor] = self.encoder(torch.cat([self.id_token.expand(len(x), 1, -1), tokens], 1))
+        return states
+
+    def _code(self, last: Tensor) -> Tensor:
+        """(B, 1 + R, D) the encoder's output -> the free code."""
+        code: Tensor = self.to_code(last[:, 0]) if self.config.bottleneck else last[:, 1:].flatten(1)
+        return code
+
+    def _vertices(self, states: Tensor) -> Tensor:
+        """(..., 1 + R, D) states -> (..., 3V) normalised coordinates, sorted by region."""
+        x: Tensor = self.inverse_tokeniser(states[..., 1:, :])
+        return x
+
+    def _sorted(self, vertices: Tensor) -> Tensor:
+        x: Tensor = self.normalisation(vertices)[:, self.order].flatten(1)
+        return x
+
+    def _rows(self, region: int) -> slice:
+        start = int((self.regions.labels < region).sum())
+        return slice(start, start + int((self.regions.labels == region).sum()))
+
+    def outputs(self, vertices: Tensor, displacement: Tensor | None = None) -> Tensor:
+        """(B, V, 3) mm -> (S, B, V, 3) mm: what every state of encoder and decoder shows, the prediction last."""
+        states = self._states(self._sorted(vertices), displacement)
+        x = self._vertices(torch.stack(states)).unflatten(-1, (-1, 3))[:, :, self.place]
+        return self.normalisation.inverse(x)
+
+    def _states(self, x: Tensor, displacement: Tensor | None) -> list[Tensor]:
+        encoder = self._encoder_states(x)
+        if displacement is None:
+            displacement = x.new_zeros(len(x), 3 * len(self.controls))
+        return encoder + self._decoder_states(self._code(encoder[-1]), displacement)
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        source = batch.vertices
+        shape = self._sorted(source)
+        if progress.stage != MANIPULATE:
+            return self._loss(shape, shape, None, edited=0)
+        self.edits_trained.fill_(True)
+        way = source.roll(1, 0) - source
+        share = SMALLEST_SHARE + (1 - SMALLEST_SHARE) * self._reach(progress) * torch.rand(
+            len(source), generator=progress.generator
+        ).to(source)
+        way = way * share[:, None, None]
+        displacement = torch.cat([torch.zeros_like(way), way])[:, self.controls].flatten(1)
+        return self._loss(
+            shape.repeat(2, 1), torch.cat([shape, self._sorted(source + way)]), displacement, edited=len(source)
+        )
+
+    def _reach(self, progress: Progress) -> float:
+        return min(1.0, progress.epoch / max(1e-9, self.config.ramp * progress.epochs))
+
+    def _loss(self, source: Tensor, target: Tensor, displacement: Tensor | None, edited: int) -> dict[str, Tensor]:
+        """Mean absolute error of the states' shapes, as shares of the encoder and the decoder.
+
+        source, target: (B, 3V) normalised, sorted. The last `edited` rows have edited decoder tokens as their input,
+        which is no longer the mean shape: that state's shape is not judged there.
+        """
+        states, aims = self._states(source, displacement), self._aims()
+        x = self._vertices(torch.stack([states[index] for index, _ in aims]))
+        first = self.config.encoder_depth + 1
+        sums: dict[str, Tensor] = {}
+        judged = 0
+        for row, (index, share) in zip(x, aims, strict=True):
+            difference = row - share * (source if index < first else target)
+            if index == first and edited:
+                difference = difference[:-edited]
+            name = "encoder" if index < first else "decoder"
+            sums[name] = sums.get(name, torch.zeros_like(difference[0, 0])) + difference.abs().sum()
+            judged += difference.numel()
+        return {name: total / judged for name, total in sums.items()}
+
+    def _aims(self) -> list[tuple[int, float]]:
+        """The states that the loss looks at, and which share of the way from the mean to the shape each is to show."""
+        kind, (e, d) = self.config.layers, (self.config.encoder_depth, self.config.decoder_depth)
+        shares = [1 - i / e for i in range(e + 1)] + [i / d for i in range(d + 1)]
+        if kind == "full":
+            shares = [1.0] * len(shares)
+        chosen = {
+            "output": [], "encoder": range(e + 1), "decoder": range(e + 1, e + d + 1),
+        }.get(kind, range(e + d + 1))  # fmt: skip
+        return [(index, shares[index]) for index in [*chosen, e + d + 1]]
+
+    @torch.no_grad()
+    def factored(self, rank: int, shapes: Tensor) -> Lamm:
+        """The same model with its inverse tokeniser of rank `rank`, best for the tokens of `shapes` (N, V, 3) mm.
+
+        Raises InputError unless 1 <= rank < width, or where it is factored already.
+        """
+        if self.config.rank or not 1 <= rank < self.config.width:
+            raise InputError(f"rank: expected 1..{self.config.width - 1} of a model that is not factored, got {rank}")
+        config = replace(self.config, rank=rank)
+        model = Lamm(self.template, config, self.saved_geometry or self.geometry(self.template, self.config)).to(
+            self.device
+        )
+        kept = self.state_dict()
+        inner, weight, bias = _low_rank(self.inverse_tokeniser, self._last_tokens(shapes), rank)
+        kept |= {f"inverse_tokeniser.{k}": v for k, v in (("inner", inner), ("weight", weight), ("bias", bias))}
+        model.load_state_dict(kept)
+        model.family, model.provenance = self.family, self.provenance | {"rank": rank}
+        model.saved_geometry = self.saved_geometry
+        return model.eval()
+
+    def _last_tokens(self, shapes: Tensor) -> Tensor:
+        """(N, R, D) what the inverse tokeniser reads when it decodes these shapes."""
+        return torch.cat([self.decoder_states(self.encode(part))[-1][:, 1:] for part in shapes.split(16)])
+
+
+def _low_rank(layer: InverseTokeniser, tokens: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors (R, D, K), (3V, K) and the bias (3V,) that change the layer least on tokens (N, R, D), region by region.
+
+    W (t - m) is approximated where the tokens are: W C^1/2 is cut by its singular values, C their covariance.
+    """
+    inner, weights, biases = [], [], []
+    start = 0
+    for region, rows in enumerate(layer.runs):
+        own, bias = layer.weight[start : start + rows].double(), layer.bias[start : start + rows].double()
+        t = tokens[:, region].double()
+        mean = t.mean(0)
+        # A thousandth of the mean variance in every direction: edits leave the span of the autoencoder's tokens.
+        covariance = torch.cov(t.T).reshape(len(mean), len(mean))
+        covariance = covariance + torch.eye(len(mean)).to(t) * covariance.diagonal().mean() * 1e-3
+        values, axes = torch.linalg.eigh(covariance)
+        root, inverse = (axes * values.sqrt()) @ axes.T, (axes / values.sqrt()) @ axes.T
+        u, s, v = torch.linalg.svd(own @ root, full_matrices=False)
+        weight, down = u[:, :rank] * s[:rank], inverse @ v[:rank].T
+        inner.append(down)
+        weights.append(weight)
+        biases.append(bias + own @ mean - weight @ (down.T @ mean))
+        start += rows
+    return torch.stack(inner).float(), torch.cat(weights).float(), torch.cat(biases).float()
+
+
+def _regions_of(geometry: Mapping[str, np.ndarray]) -> Regions:
+    controls = tuple(geometry[key].astype(np.int64) for key in sorted(geometry) if key.startswith("controls/"))
+    names = tuple(str(name) for name in geometry["region_names"])
+    return Regions(geometry["regions"].astype(np.int64), names, controls)
+
+
+def _backbone(config: LammConfig, depth: int, tokens: int) -> Backbone:
+    if config.backbone == "mixer":
+        expansions = config.expansion, config.channel_expansion
+        return Backbone([MixerLayer(tokens, config.width, *expansions) for _ in range(depth)], config.width)
+    layers = [TransformerLayer(config.width, config.heads, config.expansion) for _ in range(depth)]
+    return Backbone(layers, config.width)

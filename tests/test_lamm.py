@@ -1,0 +1,408 @@
+"""LAMM: published counts, the laws of its states, handles that change nothing when they rest, stages that resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ball_template
+from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+from morphable.mesh.regions import Regions, automatic_regions, spread_controls
+from morphable.mesh.template import Template
+from morphable.models.families import LAMM, LAMM_FAST
+from morphable.models.handles import aligned_displacement
+from morphable.models.io import create, load, save
+from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
+from morphable.models.training import Batch, Progress, TrainConfig
+from morphable.ops.tokens import ControlNets, InverseTokeniser, Tokeniser
+from morphable.train.distributed import Workers
+from morphable.train.loop import Interrupted
+from morphable.train.run import RunConfig, run
+
+SMALL = LammConfig(latent=8, width=24, heads=1, encoder_depth=2, decoder_depth=2, normalisation="global")
+PUBLISHED_CONTROLS = (11, 11, 0, 16, 0, 0, 3, 3, 12, 8, 15)
+"""Control vertices of UHM12k's regions 0..10."""
+
+
+def numbers(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.fixture(scope="module")
+def uhm_sized() -> Template:
+    """A surface with as many vertices, regions and control vertices as the paper's heads."""
+    template = ball_template(11_916)
+    labels = automatic_regions(template.mesh, 11).labels
+    controls = spread_controls(template.mesh, labels, 16)
+    chosen = tuple(found[:count] for found, count in zip(controls, PUBLISHED_CONTROLS, strict=True))
+    return Regions(labels, tuple("abcdefghijk"), chosen).on(template)
+
+
+def made(template: Template, config: LammConfig, **changes: object) -> Lamm:
+    torch.manual_seed(0)
+    model = create("lamm", template, replace(config, **changes))  # type: ignore[arg-type]
+    assert isinstance(model, Lamm)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def small(hands: MeshDataset) -> Lamm:
+    """A model that has seen hands but learned nothing."""
+    model = made(hands.template, SMALL)
+    model.observe(hands.vertices[:])
+    return model
+
+
+@pytest.fixture(scope="module")
+def shapes(hands: MeshDataset) -> torch.Tensor:
+    return torch.from_numpy(hands.vertices[np.arange(0, 60, 10)])
+
+
+def test_published_counts(uhm_sized: Template) -> None:
+    transformer, mixer = made(uhm_sized, LAMM), made(uhm_sized, LAMM, backbone="mixer")
+    assert [numbers(m) for m in (transformer.decoder, mixer.decoder)] == [9_453_568, 799_540]
+    assert [numbers(m) for m in (transformer.encoder, mixer.encoder)] == [15_755_264, 1_331_884]
+    assert numbers(transformer.to_code) + numbers(transformer.from_code) == 262_912
+    tokens = (transformer.id_token, transformer.region_embedding, transformer.learned_tokens)
+    assert sum(token.numel() for token in tokens) == 11_776
+    assert len(transformer.controls) == 79
+    assert numbers(transformer.control_nets) == 1_194_816
+    assert numbers(transformer.inverse_tokeniser) == 3 * 11_916 * 513
+    assert numbers(transformer.tokeniser) == 3 * 11_916 * 512 + 11 * 512
+
+
+def test_there_are_ten_outputs_and_the_last_is_the_prediction(uhm_sized: Template) -> None:
+    model = made(uhm_sized, LAMM, width=8, heads=1)
+    shape = torch.tensor(uhm_sized.mesh.vertices).float()[None]
+    outputs = model.outputs(shape)
+    assert outputs.shape == (10, 1, 11_916, 3)
+    torch.testing.assert_close(outputs[-1], model(shape))
+
+
+@pytest.mark.parametrize("backbone", ["transformer", "mixer"])
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_no_displacement_is_the_autoencoder_bit_for_bit(
+    hands: MeshDataset, shapes: torch.Tensor, backbone: str, bottleneck: bool
+) -> None:
+    model = made(hands.template, SMALL, backbone=backbone, bottleneck=bottleneck)
+    code = model.encode(shapes)
+    edited = model.decode(code)
+    model.control_nets.forward = lambda displacement: torch.zeros(1)  # type: ignore[assignment, method-assign]
+    assert torch.equal(model.decode(code), edited)
+
+
+def test_changing_a_token_changes_only_its_region_at_the_decoder_input(small: Lamm, shapes: torch.Tensor) -> None:
+    before = small.outputs(shapes)
+    input_state = small.config.encoder_depth + 1
+    noisy = made(small.template, SMALL)
+    noisy.load_state_dict(small.state_dict())
+    for region in range(len(small.regions.names)):
+        with torch.no_grad():
+            noisy.learned_tokens.copy_(small.learned_tokens)
+            noisy.learned_tokens[region] += torch.randn(SMALL.width)
+        moved = (noisy.outputs(shapes)[input_state] != before[input_state]).any(-1).any(0)
+        assert np.array_equal(moved.numpy(), small.regions.labels == region)
+
+
+def test_displacing_a_region_changes_only_its_token(small: Lamm) -> None:
+    start = 0
+    for region, controls in enumerate(small.regions.controls):
+        displacement = torch.zeros(1, 3 * len(small.controls))
+        displacement[:, start : start + 3 * len(controls)] = 1.0
+        start += 3 * len(controls)
+        changed = small.control_nets(displacement)[0].abs().sum(1) > 0
+        assert changed.nonzero().ravel().tolist() == [region]
+
+
+def test_regions_reproduce_every_vertex_once(small: Lamm, shapes: torch.Tensor) -> None:
+    """With random weights: what the loop over regions says, vertex by vertex."""
+    code = small.encode(shapes)
+    last = small.decoder_states(code)[-1]
+    x = torch.full_like(shapes, torch.nan)
+    start = 0
+    for region in range(len(small.regions.names)):
+        members = np.flatnonzero(small.regions.labels == region)
+        rows = slice(start, start + 3 * len(members))
+        layer = small.inverse_tokeniser
+        x[:, members] = (last[:, 1 + region] @ layer.weight[rows].T + layer.bias[rows]).unflatten(1, (-1, 3))
+        start = rows.stop
+    expected = small.normalisation.inverse(x)
+    torch.testing.assert_close(small.decode(code), expected, rtol=1e-5, atol=1e-3)
+    for region in range(len(small.regions.names)):
+        members = small.regions.labels == region
+        torch.testing.assert_close(small.decode_region(code, region), expected[:, members], rtol=1e-5, atol=1e-3)
+
+
+def test_the_order_of_vertices_does_not_matter(hands: MeshDataset, shapes: torch.Tensor) -> None:
+    """The tokeniser on shuffled vertices with shuffled weights sees the same."""
+    layer = Tokeniser([2, 3], 4)
+    x = torch.randn(5, 15)
+    swap = torch.tensor([0, 1, 2, 3, 4, 5, 12, 13, 14, 9, 10, 11, 6, 7, 8])
+    before = layer(x)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[swap])
+    torch.testing.assert_close(layer(x[:, swap]), before)
+
+
+def test_tokens_by_hand() -> None:
+    layer = Tokeniser([1, 1], 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [1, 1], [2, 0], [0, 2], [2, 2]]))
+        layer.bias.copy_(torch.tensor([[0.0, 0], [10, 20]]))
+    tokens = layer(torch.tensor([[1.0, 2, 3, 1, 1, 1]]))
+    assert tokens.tolist() == [[[4.0, 5.0], [14.0, 24.0]]]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_inverse_tokeniser_alone_in_a_batch_and_factored(batch: int) -> None:
+    torch.manual_seed(0)
+    full, thin = InverseTokeniser([4, 2, 7], 6), InverseTokeniser([4, 2, 7], 6, 2)
+    assert thin.inner is not None
+    with torch.no_grad():
+        rows = torch.tensor([12, 6, 21])
+        owner = torch.arange(3).repeat_interleave(rows)
+        full.weight.copy_(torch.einsum("nk,ndk->nd", thin.weight, thin.inner[owner]))
+        full.bias.copy_(thin.bias)
+    tokens = torch.randn(batch, 3, 6)
+    torch.testing.assert_close(full(tokens), thin(tokens))
+    torch.testing.assert_close(full(tokens)[:, 12:18], full.one(tokens[:, 1], 1))
+    torch.testing.assert_close(thin(tokens)[:, 12:18], thin.one(tokens[:, 1], 1))
+    torch.testing.assert_close(full(torch.stack([tokens, tokens]))[1], full(tokens))
+
+
+def test_control_nets_skip_regions_without_controls() -> None:
+    net = ControlNets([2, 0, 1], 5)
+    changed = net(torch.randn(4, 9))
+    assert changed.shape == (4, 3, 5)
+    assert (changed[:, 1] == 0).all() and (changed[:, [0, 2]] != 0).all()
+
+
+def progress(epoch: int = 0, stage: str = AUTOENCODE, seed: int = 0) -> Progress:
+    return Progress(epoch, 150, 0, 1, 6, torch.Generator().manual_seed(seed), stage)
+
+
+def test_the_loss_by_its_definition(small: Lamm, shapes: torch.Tensor) -> None:
+    """Encoder states walk from the shape to the mean, decoder states from the mean to the shape."""
+    normal = small.normalisation
+    truth, outputs = normal(shapes), normal(small.outputs(shapes))
+    shares = [1, 0.5, 0, 0, 0.5, 1]
+    errors = [(x - share * truth).abs().mean() for x, share in zip(outputs, shares, strict=True)]
+    terms = small.loss(Batch(shapes), progress())
+    torch.testing.assert_close(terms["encoder"] + terms["decoder"], torch.stack(errors).mean(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(terms["encoder"] * 2, torch.stack(errors[:3]).mean(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "states"), [("output", [5]), ("encoder", [0, 1, 2, 5]), ("decoder", [3, 4, 5]), ("full", range(6))]
+)
+def test_the_losses_of_the_ablation(small: Lamm, shapes: torch.Tensor, layers: str, states: list[int]) -> None:
+    model = made(small.template, SMALL, layers=layers)
+    model.load_state_dict(small.state_dict())
+    normal = model.normalisation
+    truth, outputs = normal(shapes), normal(model.outputs(shapes))
+    shares = [1.0] * 6 if layers == "full" else [1, 0.5, 0, 0, 0.5, 1]
+    expected = torch.stack([(outputs[i] - shares[i] * truth).abs().mean() for i in states]).mean()
+    total = torch.stack(list(model.loss(Batch(shapes), progress()).values())).sum()
+    torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_manipulation_loss_by_its_definition(hands: MeshDataset, shapes: torch.Tensor) -> None:
+    """Rolled pairs, one share of the way each, all regions displaced, the decoder's edited input not judged."""
+    model = made(hands.template, SMALL)
+    model.observe(hands.vertices[:])
+    normal, count = model.normalisation, len(shapes)
+    share = 0.25 + 0.75 * 0.5 * torch.rand(count, generator=torch.Generator().manual_seed(7))
+    goal = shapes + share[:, None, None] * (shapes.roll(1, 0) - shapes)
+    controls = torch.from_numpy(np.concatenate(model.regions.controls))
+    moved = (goal - shapes)[:, controls].flatten(1)
+    still = normal(model.outputs(shapes)).detach()
+    edited = normal(model.outputs(shapes, moved)).detach()
+    total, judged = 0.0, 0
+    for index, share_of_shape in enumerate([1, 0.5, 0, 0, 0.5, 1]):
+        aim = shapes if index < 3 else goal
+        total += float((still[index] - share_of_shape * normal(shapes)).abs().sum())
+        judged += normal(shapes).numel()
+        if index != 3:
+            total += float((edited[index] - share_of_shape * normal(aim)).abs().sum())
+            judged += normal(shapes).numel()
+    # Epoch 5 of 150 at a ramp over the first fifteenth: half the way.
+    terms = model.loss(Batch(shapes), progress(5, MANIPULATE, seed=7))
+    assert float((terms["encoder"] + terms["decoder"]).detach()) == pytest.approx(total / judged, rel=1e-4)
+    assert model.edits_trained and not made(hands.template, SMALL).edits_trained
+
+
+def test_the_share_of_the_way_grows_and_stays(small: Lamm) -> None:
+    reach = [small._reach(progress(epoch)) for epoch in (0, 5, 10, 100)]
+    assert reach == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_without_a_bottleneck_the_code_is_the_tokens_and_cannot_be_sampled(
+    hands: MeshDataset, shapes: torch.Tensor, tmp_path: Path
+) -> None:
+    model = made(hands.template, SMALL, bottleneck=False)
+    assert list(model.parts) == ["tokens", "controls"]
+    assert model.parts.free_size == 6 * SMALL.width
+    with pytest.raises(InputError, match="region tokens as code"):
+        model.sample(1, torch.Generator())
+    model.prior.fit(model.encode(shapes))
+    save(model, tmp_path / "m")
+    assert torch.equal(load(tmp_path / "m")(shapes), model(shapes))
+
+
+def test_a_template_without_regions_gets_automatic_ones(tmp_path: Path) -> None:
+    model = made(ball_template(320), SMALL)
+    assert len(model.template.region_names) == 11
+    assert len(made(ball_template(320), SMALL, regions=4).template.region_names) == 4
+    save(model, tmp_path / "m")
+    assert load(tmp_path / "m").template.region_names == model.template.region_names
+
+
+def test_controls_are_millimetres_in_region_order(small: Lamm, shapes: torch.Tensor) -> None:
+    """The second region's first handle is the first number after the first region's handles."""
+    code = small.encode(shapes, {"controls": torch.zeros(small.parts["controls"].stop - small.parts["controls"].start)})
+    first = len(small.regions.controls[0])
+    code[:, small.parts["controls"].start + 3 * first] = 2.0
+    scale = float(small.normalisation.std)
+    change = small.control_nets(code[:1, small.parts["controls"]] / scale)[0]
+    unit = torch.zeros(1, 3 * len(small.controls))
+    unit[0, 3 * first] = 2.0 / scale
+    assert torch.equal(change, small.control_nets(unit)[0])
+    assert (change.abs().sum(1) > 0).nonzero().ravel().tolist() == [1]
+    assert small.controls[first] == small.regions.controls[1][0]
+
+
+def test_factoring_at_nearly_full_rank_costs_nearly_nothing(small: Lamm, shapes: torch.Tensor) -> None:
+    """Six shapes span at most six directions a region, so rank 8 holds them; the cost falls with the rank."""
+    before = small(shapes)
+    cost = [float((small.factored(rank, shapes)(shapes) - before).norm(dim=-1).mean()) for rank in (1, 3, 8, 23)]
+    assert cost[2] < 1e-2 and cost[3] < 1e-2
+    assert all(a >= b - 1e-3 for a, b in itertools.pairwise(cost))
+    thin = small.factored(8, shapes)
+    assert numbers(thin.inverse_tokeniser) < numbers(small.inverse_tokeniser)
+    with pytest.raises(InputError, match=r"rank: expected 1\.\.23"):
+        small.factored(24, shapes)
+    with pytest.raises(InputError, match="not factored"):
+        thin.factored(2, shapes)
+
+
+def test_alignment_takes_an_affine_map_away(rng: np.random.Generator) -> None:
+    """A target that is an affine image of the source needs no displacement, whatever the map."""
+    source = rng.normal(size=(1, 60, 3))
+    matrix = np.eye(3) + 0.1 * rng.normal(size=(3, 3))
+    border, points = np.arange(40), np.arange(40, 60)
+    moved, _ = aligned_displacement(source, source @ matrix + 5, border, points)
+    plain = np.abs(source @ matrix + 5 - source).mean()
+    assert np.abs(moved).mean() < 0.02 * plain
+    bump = source.copy()
+    bump[:, points[0], 0] += 1.0
+    moved, stretch = aligned_displacement(source, bump, border, points)
+    assert moved[0, 0].tolist() == pytest.approx([1, 0, 0], abs=1e-6)
+    assert stretch.ravel().tolist() == pytest.approx([1, 1, 1])
+
+
+def test_handles_follow_what_training_meshes_do(small: Lamm) -> None:
+    controls = small.regions.controls[1]
+    drawn = small.handles.sample(1, 500, torch.Generator().manual_seed(0))
+    assert drawn.shape == (500, len(controls), 3)
+    one = drawn[0, 0].numpy()
+    full = small.handles.completed(1, {int(controls[0]): one})
+    assert full[0].tolist() == pytest.approx(one.tolist(), abs=0.2)
+    assert full[1:].abs().sum() > 0
+    assert small.handles.completed(1, {}).abs().max() == 0
+
+
+def test_swapping_a_region_with_itself_moves_nothing(small: Lamm, hands: MeshDataset) -> None:
+    shape = hands.vertices[3]
+    assert small.handles.swapped(2, shape, shape).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("latent", 0), ("width", 0), ("encoder_depth", 0), ("regions", -1), ("rank", -1), ("ramp", 0)]
+)
+def test_impossible_settings(field: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"model.{field}: expected"):
+        LammConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_the_fast_recipe_is_named_in_one_place() -> None:
+    assert set(LAMM_FAST) <= set(vars(LAMM))
+
+
+ONE = Workers(0, 1, torch.device("cpu"))
+TRAINING = TrainConfig(
+    epochs=2, batch_size=64, learning_rate=1e-3, stages=(AUTOENCODE, MANIPULATE), checkpoint_seconds=1e9
+)
+
+
+def configured(dataset: MeshDataset, training: TrainConfig = TRAINING) -> RunConfig:
+    return RunConfig("lamm", dataset.path, "subject", SMALL, training)
+
+
+@pytest.fixture(scope="module")
+def staged(hands: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(configured(hands), folder, ONE)
+    return folder
+
+
+def test_stages_run_in_turn(staged: Path) -> None:
+    rows = [json.loads(line) for line in (staged / "metrics.jsonl").read_text().splitlines()]
+    assert [row["stage"] for row in rows] == [AUTOENCODE] * 2 + [MANIPULATE] * 2
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[2]["best_mm"] == rows[2]["validation_mm"], "each stage has its own best"
+    assert (staged / "checkpoint" / "best-autoencode.pt").exists()
+    model = load(staged)
+    assert isinstance(model, Lamm) and model.edits_trained
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 9, 12, 14])
+def test_a_run_stopped_in_either_stage_goes_on_bit_for_bit(
+    hands: MeshDataset, staged: Path, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps an epoch, two epochs a stage: the second stage begins at step 8."""
+    import os
+    import signal
+
+    taken = 0
+    loss = Lamm.loss
+
+    def counting(self: Lamm, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
+        nonlocal taken
+        taken += 1
+        if taken == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, batch, progress)
+
+    monkeypatch.setattr(Lamm, "loss", counting)
+    with pytest.raises(Interrupted):
+        run(configured(hands), tmp_path / "r", ONE)
+    assert taken == steps
+    run(configured(hands), tmp_path / "r", ONE, resume=True)
+    whole, resumed = load(staged).state_dict(), load(tmp_path / "r").state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("family", "stages", "message"),
+    [
+        ("lamm", (MANIPULATE,), "lamm goes through autoencode or autoencode,manipulate"),
+        ("lamm", (AUTOENCODE, "x"), "lamm goes through"),
+        ("pca-mlp", (AUTOENCODE,), "pca-mlp is trained in one stage"),
+    ],
+)
+def test_stages_that_there_are_not(
+    hands: MeshDataset, tmp_path: Path, family: str, stages: tuple[str, ...], message: str
+) -> None:
+    from morphable.models.families import MODELS
+
+    config = RunConfig(family, hands.path, "subject", MODELS[family].fast.model, replace(TRAINING, stages=stages))
+    with pytest.raises(InputError, match=message):
+        run(config, tmp_path / "r", ONE)
+    assert not (tmp_path / "r").exists()
