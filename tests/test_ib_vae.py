@@ -1,0 +1,257 @@
+"""Information-bottlenecked VAE: golden counts and values, what gradients reach, points in any order, conditions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ball_template
+from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.cvae import Cvae, CvaeConfig
+from morphable.models.families import divided
+from morphable.models.ib_vae import IbVae, IbVaeConfig, Posterior, mutual_information, regularisation_left, scan_like
+from morphable.models.training import Batch, Progress
+
+SMALL = {"samples": (32, 16), "neighbours": 8}
+EXPRESSIONS = ("eyebrow", "mouth_open", "neutral")
+
+
+def progress(epoch: int = 0, epochs: int = 300) -> Progress:
+    return Progress(epoch, epochs, epoch, 1, 18_424, torch.Generator().manual_seed(epoch))
+
+
+def shapes(template: Template, count: int, seed: int = 0) -> torch.Tensor:
+    mean = torch.from_numpy(template.mesh.vertices.astype(np.float32))
+    generator = torch.Generator().manual_seed(seed)
+    return mean * (1 + 0.2 * torch.randn(count, 1, 3, generator=generator))
+
+
+def ib_vae(template: Template, **changes: object) -> IbVae:
+    torch.manual_seed(0)
+    config = IbVaeConfig(**SMALL, **changes)  # type: ignore[arg-type]
+    model = IbVae(template, config, IbVae.geometry(template, config))
+    model.observe(shapes(template, 8).numpy())
+    return model
+
+
+def cvae(template: Template) -> Cvae:
+    torch.manual_seed(0)
+    config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
+    model = Cvae(template, config, Cvae.geometry(template, config))
+    model.observe(shapes(template, 8).numpy())
+    return model.eval()
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_published_parameter_counts() -> None:
+    template = ball_template(5023)
+    model = IbVae(template, IbVaeConfig(), IbVae.geometry(template, IbVaeConfig()))
+    assert count(model.identity_decoder) == 3_874_013
+    assert count(model.full_decoder) == 3_875_037
+    assert count(model.trunk) == 2_208_704
+    assert count(model.head) + count(model.to_code) == 280_528
+    config = CvaeConfig(expressions=tuple("abcdefghijkl"))
+    conditional = Cvae(template, config, Cvae.geometry(template, config))
+    assert count(conditional.full_decoder) == 3_878_109
+    assert conditional.to_code.weight.shape == (16, 76)
+
+
+def spread(batch: int, mean: float, deviation: float) -> tuple[torch.Tensor, Posterior]:
+    generator = torch.Generator().manual_seed(0)
+    means = mean * torch.randn(batch, 4, generator=generator, dtype=torch.float64)
+    posterior = Posterior(means, torch.full_like(means, 2 * math.log(deviation)))
+    return means + deviation * torch.randn(batch, 4, generator=generator, dtype=torch.float64), posterior
+
+
+def test_information_of_equal_and_of_separate_posteriors() -> None:
+    """Golden check 8: with its constant log N, 9.821 where posteriors are equal and 13.287 where they are far apart."""
+    drawn, posterior = spread(32, 0.0, 1.0)
+    assert float(mutual_information(drawn, posterior)) == pytest.approx(0, abs=1e-12)
+    drawn, posterior = spread(32, 1e3, 0.01)
+    found = float(mutual_information(drawn, posterior))
+    assert found == pytest.approx(math.log(32))
+    assert found + math.log(18_420) == pytest.approx(13.287, abs=1e-3)
+
+
+def test_information_of_overlapping_posteriors() -> None:
+    """Golden check 8: codes of variance 0.91 with posterior deviation 0.3 in four dimensions, B = 32."""
+    values = []
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        means = 0.91**0.5 * torch.randn(32, 4, generator=generator, dtype=torch.float64)
+        posterior = Posterior(means, torch.full_like(means, 2 * math.log(0.3)))
+        values.append(float(mutual_information(posterior.draw(generator), posterior)) + math.log(18_420))
+    assert np.mean(values) == pytest.approx(12.96, abs=0.05)
+
+
+def test_information_counts_the_meshes_it_is_told_to() -> None:
+    drawn, posterior = spread(6, 1.0, 0.5)
+    alone = [float(mutual_information(drawn, posterior, torch.eye(6)[i])) for i in range(6)]
+    assert float(mutual_information(drawn, posterior)) == pytest.approx(np.mean(alone))
+    assert float(mutual_information(drawn, posterior, torch.zeros(6))) == 0
+
+
+def test_the_full_decoder_does_not_reach_the_identity_code(ball: Template) -> None:
+    """Golden check 10: exactly zero, while the expression code is reached; and in `decode` both are, for fitting."""
+    model = ib_vae(ball)
+    code = torch.randn(3, 8, requires_grad=True)
+    model.decode(model.without_identity_gradient(code)).square().sum().backward()
+    assert code.grad is not None
+    assert (code.grad[:, :4] == 0).all()
+    assert (code.grad[:, 4:] != 0).all()
+    code.grad = None
+    model.decode(code).square().sum().backward()
+    assert (code.grad != 0).all()
+
+
+def test_the_reconstruction_term_trains_no_identity_output(ball: Template) -> None:
+    model = ib_vae(ball)
+    batch = Batch(shapes(ball, 6), shapes(ball, 6, 1))
+    model.loss(batch, progress())["reconstruction"].backward()
+    gradient = model.to_code.weight.grad
+    assert gradient is not None
+    assert (gradient[:8] == 0).all(), "mean and log variance of the identity code"
+    assert (gradient[8:] != 0).any()
+
+
+def test_terms_by_hand(ball: Template) -> None:
+    model = ib_vae(ball, information_above=0.1)
+    vertices, neutral = shapes(ball, 6), shapes(ball, 6, 1)
+    batch = Batch(vertices, neutral, {"level": torch.tensor([0.0, 0.05, 0.2, 0.6, 1.0, 0.3])})
+    torch.nn.init.zeros_(model.to_code.weight)
+    torch.nn.init.zeros_(model.to_code.bias)
+    for decoder in (model.identity_decoder, model.full_decoder):
+        torch.nn.init.zeros_(decoder[2].weight)  # type: ignore[arg-type]
+        torch.nn.init.zeros_(decoder[2].bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        terms = model.loss(batch, progress())
+    mean = model.normalisation.mean
+    assert float(terms["reconstruction"]) == pytest.approx(6.6e-2 * float((vertices - mean).square().mean()), rel=1e-5)
+    assert float(terms["identity"]) == pytest.approx(0.66 * float((neutral - mean).square().mean()), rel=1e-5)
+    assert float(terms["kl"]) == 0
+    assert float(terms["information"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_divergence_is_a_sum_over_the_code_or_a_mean_over_each_part(ball: Template) -> None:
+    posterior = Posterior(torch.full((5, 8), 2.0), torch.zeros(5, 8))
+    assert float(ib_vae(ball)._kl(posterior)) == pytest.approx(16)
+    assert float(ib_vae(ball, kl_mean=True)._kl(posterior)) == pytest.approx(4)
+
+
+def test_the_regularisation_falls_as_published() -> None:
+    """(350 - epoch) / 350 with epochs counted from 1 to 300."""
+    for epoch in (0, 100, 299):
+        assert regularisation_left(progress(epoch)) == pytest.approx((350 - epoch - 1) / 350)
+    assert regularisation_left(progress(9, epochs=10)) == pytest.approx(1 / 7)
+
+
+@torch.no_grad()
+def test_registered_meshes_and_their_points_give_the_same_code(ball: Template) -> None:
+    """Where sampled points agree: the template itself, whose sampling is the stored one, shuffled as a cloud."""
+    model = ib_vae(ball).eval()
+    vertices = torch.from_numpy(ball.mesh.vertices.astype(np.float32))[None]
+    order = torch.randperm(ball.n_vertices, generator=torch.Generator().manual_seed(1))
+    code = model.encode(vertices)
+    torch.testing.assert_close(model.encode_points(vertices[:, order]), code, rtol=0, atol=1e-5)
+    assert model.encode_points(vertices[:, order[:64]]).shape == (1, 8)
+    with pytest.raises(InputError, match="P >= 64"):
+        model.encode_points(vertices[:, order[:63]])
+
+
+@torch.no_grad()
+def test_neutral_shapes_depend_on_the_identity_alone(ball: Template) -> None:
+    model = ib_vae(ball).eval()
+    code = torch.randn(2, 8)
+    other = torch.cat([code[:, :4], torch.randn(2, 4)], 1)
+    assert torch.equal(model.neutral(code), model.neutral(other))
+    assert not torch.equal(model.decode(code), model.decode(other))
+
+
+def test_a_single_mesh_can_be_learned_from(ball: Template) -> None:
+    """A last batch of one mesh has no batch statistics after the pooling."""
+    model = ib_vae(ball).train()
+    terms = model.loss(Batch(shapes(ball, 1), shapes(ball, 1)), progress())
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_scans_are_subsets_with_noise(ball: Template) -> None:
+    vertices = shapes(ball, 2)
+    sizes = set()
+    for seed in range(20):
+        scan = scan_like(vertices, torch.Generator().manual_seed(seed))
+        sizes.add(scan.shape[1])
+        nearest = torch.cdist(scan, vertices).amin(-1)
+        assert 0.2 < float(nearest.mean()) < 2.5
+    assert min(sizes) >= 80
+    assert max(sizes) <= 320
+    assert len(sizes) > 10
+
+
+def test_conditions_are_one_hot_times_level(ball: Template) -> None:
+    model = cvae(ball)
+    assert model.names_of("condition") == ("eyebrow", "mouth_open")
+    assert model.parts.free_size == 8
+    labels = {"expression": torch.tensor([1, 0, 2, -1, 1]), "level": torch.tensor([0.5, 1.0, 0.0, 0.7, math.nan])}
+    found = model.given_by(Batch(shapes(ball, 5), None, labels))["condition"]
+    assert found.tolist() == [[0, 0.5], [1, 0], [0, 0], [0, 0], [0, 1]]
+
+
+def test_without_named_expressions_the_condition_is_the_level(ball: Template) -> None:
+    config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": ("neutral",)})  # type: ignore[arg-type]
+    model = Cvae(ball, config, Cvae.geometry(ball, config))
+    labels = {"expression": torch.tensor([0, -1]), "level": torch.tensor([0.0, 0.25])}
+    assert model.given_by(Batch(shapes(ball, 2), None, labels))["condition"].tolist() == [[0], [0.25]]
+
+
+@torch.no_grad()
+def test_a_given_condition_is_kept_and_a_missing_one_is_the_best(ball: Template) -> None:
+    model = cvae(ball)
+    vertices = shapes(ball, 4)
+    given = torch.tensor([0.0, 0.3]).expand(4, -1)
+    assert torch.equal(model.encode(vertices, {"condition": given})[:, 8:], given)
+    error = (model(vertices) - vertices).norm(dim=-1).mean(-1)
+    assert ((model.encode(vertices)[:, 8:] > 0).sum(1) <= 1).all(), "one expression at a time"
+    for row in ([0.0, 0.0], [0.5, 0.0], [1.0, 0.0], [0.0, 0.25], [0.0, 0.75]):
+        code = model.encode(vertices, {"condition": torch.tensor(row).expand(4, -1)})
+        assert (error <= (model.decode(code) - vertices).norm(dim=-1).mean(-1) + 1e-4).all()
+
+
+def test_points_need_a_condition(ball: Template) -> None:
+    with pytest.raises(InputError, match="condition"):
+        cvae(ball).encode_points(torch.zeros(1, 100, 3))
+
+
+@pytest.mark.parametrize("total", range(2, 40))
+def test_latent_sizes_in_proportion(total: int) -> None:
+    found = [int(size) for size in divided(total, {"identity": 1, "expression": 1}).values()]
+    assert sum(found) == total
+    assert found[0] - found[1] in (0, 1)
+
+
+def test_impossible_settings() -> None:
+    for changes, message in (
+        ({"samples": (64,)}, "two counts"),
+        ({"scan_share": 1.5}, "share from 0 to 1"),
+        ({"identity": 0}, "at least 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dataclasses.replace(IbVaeConfig(), **changes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="at least 2"):
+        divided(1, {"identity": 1, "expression": 1})
+
+
+def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:
+    from morphable.train.feed import TrainingData
+
+    levels = TrainingData.of(hands, Cvae.labels_used).labels["level"]
+    assert levels.dtype == np.float32
+    assert 0 <= levels.min() < levels.max() <= 1
