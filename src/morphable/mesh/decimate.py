@@ -25,9 +25,9 @@ STABILISER = 1e-9
 nothing, it spreads the collapses evenly; without it rounding decides, and single vertices gather whole regions."""
 
 # What is wrong with a collapse, worst last; one with a fault is made only where none with a lesser fault is left.
-# Reversed: sound only onto the dearer end. Flipped: a face turns over. Nonmanifold: the result is. Overshooting: faces
-# vanish and leave fewer vertices than asked for. Emptying: nothing would be left; never made.
-SOUND, REVERSED, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(6)
+# Flipped: a face turns over. Nonmanifold: the result is. Overshooting: a separate triangle vanishes, which by itself is
+# sound, and leaves fewer vertices than asked for. Emptying: nothing would be left; never made.
+SOUND, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +144,6 @@ class _Surface:
             if not shared:  # no longer an edge
                 continue
             found = self._fault(gone, kept, shared, target)
-            if found > SOUND and self._fault(kept, gone, shared, target) == SOUND:
-                found, gone, kept = REVERSED, kept, gone
             if found <= fault:
                 self._collapse(gone, kept, shared)
                 quadrics[kept] = quadric
@@ -168,8 +166,6 @@ class _Surface:
         lost = self._lost(gone, kept, shared)
         if self.used - lost < target:
             return OVERSHOOTING if lost < self.used else EMPTYING
-        if lost == 3 and len(shared) == 1:
-            return SOUND  # a separate triangle: small parts vanish by their cost alone
         if self._makes_nonmanifold(gone, kept, shared):
             return NONMANIFOLD
         return FLIPPED if self._flips(gone, kept, shared) else SOUND

@@ -23,7 +23,7 @@ from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import nonmanifold_edges
 from morphable.mesh.upsample import up_map
 
-ALGORITHM = "quadric half-edge collapse, barycentric up, 3"
+ALGORITHM = "quadric half-edge collapse, barycentric up, 4"
 """Part of the cache key: change it with anything that changes the result."""
 
 
