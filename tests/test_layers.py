@@ -1,0 +1,127 @@
+"""Imports go down only, nothing heavy is imported early, and nothing runs at import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import morphable
+from helpers import environment
+
+PACKAGE = Path(morphable.__file__).parent
+BASE = ("errors", "files", "config")
+LAYERS = (
+    BASE,
+    ("mesh",),
+    ("ops",),
+    ("models", "data"),
+    ("evaluate", "fit"),
+    ("train", "edit", "export"),
+    ("report",),
+    ("bench",),
+    ("cli", "studio", "__main__"),
+)
+"""From the bottom up. Neighbours in a layer do not import each other, but for the two of BETWEEN_NEIGHBOURS."""
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+WITHIN_BASE = {("files", "errors"), ("config", "errors"), ("cli", "studio"), ("__main__", "cli")}
+WITHOUT_TORCH = ("errors", "files", "config", "mesh", "data", "cli", "__main__")
+"""Modules of these import torch, if at all, only inside functions."""
+OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "pygltflib", "pyvista"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def unit(path: Path) -> str:
+    """The layer's name of a module: the package under `morphable`, or the module right in it."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, everywhere: bool) -> Iterator[str]:
+    """Dotted names imported in a module; with `everywhere` inside functions too. Typing-only imports do not run."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            if everywhere:
+                yield from imports(node, everywhere)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from imports(node, everywhere) if everywhere else ()
+        else:
+            yield from imports(node, everywhere)
+
+
+def used(path: Path) -> set[str]:
+    names = imports(ast.parse(path.read_text(encoding="utf-8")), everywhere=True)
+    return {name.split(".")[1] for name in names if name.startswith("morphable.") and name.split(".")[1] in LEVEL}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {unit(path) for path in modules()} - {"__init__"} <= LEVEL.keys()
+
+
+@pytest.mark.parametrize("name", [name for layer in LAYERS for name in layer])
+def test_imports_go_down_only(name: str) -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {other}"
+        for path in modules() if unit(path) == name
+        for other in used(path)
+        if other != name and LEVEL[other] >= LEVEL[name] and (name, other) not in WITHIN_BASE
+    ]  # fmt: skip
+    assert not wrong
+
+
+def test_the_rule_would_notice() -> None:
+    code = "def f():\n    from morphable.data import labels\nif TYPE_CHECKING:\n    import torch\nimport a.b\n"
+    assert set(imports(ast.parse(code), everywhere=True)) == {"morphable.data.labels", "torch", "a.b"}
+    assert set(imports(ast.parse(code), everywhere=False)) == {"a.b"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_says_its_idea_and_imports_no_luxury(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "a module opens with one sentence of what it is"
+    top = {name.split(".")[0] for name in imports(tree, everywhere=False)}
+    assert not top & OPTIONAL
+    if unit(path) in WITHOUT_TORCH:
+        assert "torch" not in top
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAVY = "[name for name in ('torch', 'scipy', 'matplotlib', 'trimesh', 'sklearn', 'igl') if name in sys.modules]"
+
+
+def test_importing_morphable_and_asking_for_help_load_nothing_heavy() -> None:
+    assert python(f"import sys, morphable; print({HEAVY})").strip() == "[]"
+    code = (
+        "import sys, contextlib, io\n"
+        "from morphable.cli.main import main\n"
+        "for words in ([], ['train'], ['data', 'make'], ['edit', 'interpolate']):\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "        main([*words, '--help'])\n"
+        "    assert 'Usage' in out.getvalue()\n"
+        f"print({HEAVY})"
+    )
+    assert python(code).strip() == "[]"
+
+
+def test_the_public_names_are_there() -> None:
+    for name in morphable.__all__:
+        assert getattr(morphable, name) is not None
+    assert "load" in dir(morphable)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        morphable.nonsense  # noqa: B018
