@@ -31,6 +31,29 @@ def hands(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
 
 
 @pytest.fixture(scope="session")
+def gestures(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
+    """A complete grid: the open hand and two named gestures of eight subjects, in this order, 24 meshes."""
+    from morphable.data.labels import LabelTable
+    from morphable.data.source import MeshSource
+    from morphable.data.sources.hands import hand_template, hands, pose_hands, rotation_columns, rotation_labels
+
+    poses = rotation_labels(hands(count=5, seed=3).labels)[:3]
+    subjects, pose = np.repeat(np.arange(8) * 20, 3), np.tile(np.arange(3), 8)
+    columns = {
+        "subject": np.char.add("hand", np.char.zfill(subjects.astype(str), 3)),
+        "expression": np.array(["neutral", "grasp", "point"])[pose],
+        "level": (pose > 0).astype(float),
+        "neutral": np.arange(24) // 3 * 3,
+        **rotation_columns(poses[pose]),
+    }
+    info = {"source": "hands: a grid", "licence": "CC0-1.0"}
+    source = MeshSource(
+        hand_template(), LabelTable(columns, 24), lambda: iter([pose_hands(subjects, poses[pose])]), info
+    )
+    return write_dataset(source, tmp_path_factory.mktemp("data") / "gestures", 3)
+
+
+@pytest.fixture(scope="session")
 def ball() -> Template:
     """A closed surface of 320 vertices with no symmetry, about 100 mm across."""
     return ball_template(320)

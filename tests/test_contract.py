@@ -27,7 +27,7 @@ LIGHTER: dict[str, dict[str, Any]] = {name: {"samples": (32, 16), "neighbours": 
 
 
 def training(dataset: MeshDataset) -> TrainingData:
-    return TrainingData.of(dataset.select(np.arange(0, 10 * COUNT, 10)), ("subject", "expression"))
+    return TrainingData.of(dataset, ("subject", "expression", "level"))
 
 
 def progress(step: int) -> Progress:
@@ -37,21 +37,23 @@ def progress(step: int) -> Progress:
 def batch(data: TrainingData) -> Batch:
     vertices = torch.from_numpy(np.asarray(data.vertices[:]))
     labels = {name: torch.from_numpy(column) for name, column in data.labels.items()}
-    return Batch(vertices, vertices[np.zeros(COUNT, int)], labels)
+    return Batch(vertices, vertices[data.neutral], labels)
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
-def model(request: pytest.FixtureRequest, hands: MeshDataset) -> MorphableModel:
+def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableModel:
     """A model of each family that has taken a few steps on two dozen hands, with its prior fitted."""
     torch.manual_seed(0)
     row = MODELS[request.param]
-    data = training(hands)
+    data = training(gestures)
     if issubclass(row.model, EstimatedModel):
-        estimated = row.model.estimate(hands.template, data.vertices, data.labels, row.fast.model)
+        labels = dict(data.labels) | {"neutral": data.neutral}
+        estimated = row.model.estimate(gestures.template, data.vertices, labels, row.fast.model)
         estimated.family = request.param
         return estimated.eval()
-    config = dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {}))
-    made = create(request.param, hands.template, config)
+    classes = {name: gestures.labels.classes(name)[1] for name in ("subject", "expression")}
+    config = row.model.config_for(dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {})), classes)
+    made = create(request.param, gestures.template, config)
     assert isinstance(made, TrainableModel)
     made.observe(data.vertices)
     optimiser = torch.optim.Adam(made.parameters(), 1e-3)
@@ -104,14 +106,14 @@ def test_decode_is_differentiable_in_the_code(model: MorphableModel) -> None:
     assert (code.grad[:, free] != 0).any(0).sum() >= 1
 
 
-def test_every_parameter_gets_a_gradient(model: MorphableModel, hands: MeshDataset) -> None:
+def test_every_parameter_gets_a_gradient(model: MorphableModel, gestures: MeshDataset) -> None:
     if not isinstance(model, TrainableModel):
         assert not list(model.parameters()), "an estimated model has buffers, not parameters"
         return
     model = copy.deepcopy(model)  # a step in training mode moves batch statistics
     model.train()
     model.zero_grad()
-    total = sum(model.loss(batch(training(hands)), progress(STEPS - 1)).values())
+    total = sum(model.loss(batch(training(gestures)), progress(STEPS - 1)).values())
     assert isinstance(total, torch.Tensor)
     total.backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
@@ -125,9 +127,9 @@ def test_samples_repeat_with_the_seed_and_differ_without(model: MorphableModel) 
 
 
 @torch.no_grad()
-def test_the_prior_has_the_moments_of_the_codes(model: MorphableModel, hands: MeshDataset) -> None:
+def test_the_prior_has_the_moments_of_the_codes(model: MorphableModel, gestures: MeshDataset) -> None:
     free = torch.from_numpy(model.parts.free)
-    codes = model.encode(torch.from_numpy(np.asarray(training(hands).vertices[:]))) * free
+    codes = model.encode(torch.from_numpy(np.asarray(training(gestures).vertices[:]))) * free
     torch.testing.assert_close(model.prior.mean, codes.mean(0), rtol=1e-3, atol=1e-3)
     covariance = model.prior.factor @ model.prior.factor.T
     expected = torch.cov(codes.T).reshape(covariance.shape)

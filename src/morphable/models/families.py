@@ -15,6 +15,8 @@ from morphable.models.base import MorphableModel
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.lamm import Lamm, LammConfig
+from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
+from morphable.models.multilinear import Multilinear, MultilinearConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
 from morphable.models.training import TrainConfig
@@ -104,6 +106,14 @@ _PCA_MLP = Recipe(PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimis
 MODELS: dict[str, Family] = {
     "pca": Family("principal components, the linear model", Pca, _PCA, _PCA),
     "pca-mlp": Family("MLP autoencoder on PCA coefficients, the cheap strong baseline", PcaMlp, _PCA_MLP, _PCA_MLP),
+    "multilinear": Family(
+        "Tucker model of a complete grid of subjects by expressions", Multilinear,
+        Recipe(MultilinearConfig()), Recipe(MultilinearConfig()),
+    ),
+    "linear-two-space": Family(
+        "linear identity space plus linear expression space, as FLAME's", LinearTwoSpace,
+        Recipe(TwoSpaceConfig()), Recipe(TwoSpaceConfig()),
+    ),
     "coma": Family(
         "CoMA: Chebyshev graph convolutions on a mesh hierarchy", HierarchicalAutoencoder,
         Recipe(_fast(COMA), FAST_TRAINING), Recipe(COMA, COMA_TRAINING),

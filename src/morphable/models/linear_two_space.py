@@ -1,0 +1,102 @@
+"""linear-two-space: principal components of neutral shapes plus principal components of what expressions add.
+
+The shape spaces of FLAME (Li et al. 2017) without its joints: x = mean + S identity + E expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import EstimatedModel, Given, Shapes, blocks
+from morphable.models.parts import Parts
+from morphable.models.pca import principal_basis
+
+
+@dataclass(frozen=True)
+class TwoSpaceConfig:
+    """Numbers of each part; 4 + 4 as the IB-VAE that it stands beside."""
+
+    identity: int = 4
+    expression: int = 4
+
+    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
+
+    def __post_init__(self) -> None:
+        for name in ("identity", "expression"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+
+
+class Offsets:
+    """What each of some meshes adds to its neutral mesh, and the opposite: (2N, V, 3) mm, so that the mean is zero.
+
+    Principal components about zero keep the neutral shape at expression zero.
+    """
+
+    def __init__(self, shapes: Shapes, rows: np.ndarray, neutral: np.ndarray) -> None:
+        self.shapes, self.rows, self.neutral = shapes, rows, neutral
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.shapes.shape[1:])
+
+    def __len__(self) -> int:
+        return 2 * len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        index = np.arange(len(self))[index]
+        rows = index % len(self.rows)
+        sign = np.where(index < len(self.rows), np.float32(1), np.float32(-1))
+        return sign[:, None, None] * (self.shapes[self.rows[rows]] - self.shapes[self.neutral[rows]])
+
+
+class LinearTwoSpace(EstimatedModel):
+    """Codes in standard deviations of each space; `encode` solves for both at once, by least squares."""
+
+    def __init__(self, template: Template, config: TwoSpaceConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        super().__init__(template, Parts.of(identity=config.identity, expression=config.expression), config)
+        width = 3 * template.n_vertices
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("basis", torch.zeros(self.parts.size, width))
+        self.register_buffer("inverse", torch.zeros(width, self.parts.size))
+        self.mean: Tensor
+        self.basis: Tensor
+        self.inverse: Tensor
+
+    @classmethod
+    def estimate(
+        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: TwoSpaceConfig
+    ) -> Self:
+        neutral = labels.get("neutral", np.full(len(vertices), -1))
+        expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(vertices))))
+        people = np.unique(neutral[neutral >= 0])
+        if len(people) < 2 or len(expressive) < 2:
+            raise InputError(
+                "linear-two-space needs the neutral meshes of at least two subjects and two meshes with an expression "
+                f"(labels.csv, column neutral), got {len(people)} and {len(expressive)}"
+            )
+        model = cls(template, config, {})
+        identity = principal_basis(vertices[people], config.identity)
+        expression = principal_basis(Offsets(vertices, expressive, neutral[expressive]), config.expression)
+        scaled = [space.components * space.deviations[:, None] for space in (identity, expression)]
+        basis = np.concatenate(scaled)
+        model.mean.copy_(torch.tensor(identity.mean))
+        model.basis.copy_(torch.tensor(basis))
+        model.inverse.copy_(torch.tensor(np.linalg.pinv(basis)))
+        model.prior.fit(torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)]))
+        return model
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return (vertices.flatten(1) - self.mean) @ self.inverse
+
+    def decode(self, code: Tensor) -> Tensor:
+        return (self.mean + code @ self.basis).unflatten(1, (-1, 3))

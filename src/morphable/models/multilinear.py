@@ -1,0 +1,177 @@
+"""multilinear: a Tucker model of a complete grid of subjects by expressions, x = mean + core(identity, expression).
+
+Vlasic et al., "Face transfer with multilinear models", SIGGRAPH 2005; truncated higher-order SVD (De Lathauwer et al.
+2000) followed by alternating rounds (higher-order orthogonal iteration). Vertices are not compressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import EstimatedModel, Given, Shapes, blocks
+from morphable.models.parts import Parts
+
+ROUNDS = 10
+"""Alternating rounds of the estimate."""
+FITTING_ROUNDS = 60
+"""Alternating rounds of fitting both codes to a mesh."""
+MOST_SUBJECTS = 200
+"""The grid is held in memory: of more subjects, this many are taken, evenly spread."""
+RIDGE = 1e-6
+"""Weight of a code's distance to the training codes' mean, as a share of what the mesh says; keeps a fit from running
+away where one code hides the other."""
+
+
+@dataclass(frozen=True)
+class MultilinearConfig:
+    """Numbers of each part: at most as many as the grid has subjects, and expressions besides the neutral."""
+
+    identity: int = 4
+    expression: int = 4
+
+    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
+
+    def __post_init__(self) -> None:
+        for name in ("identity", "expression"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+
+
+class Multilinear(EstimatedModel):
+    """x = mean + sum_ij core_ij identity'_i expression'_j, primes marking a leading one, so that each part also acts
+    alone and zero is the mean person and the neutral expression."""
+
+    def __init__(self, template: Template, config: MultilinearConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        super().__init__(template, Parts.of(identity=config.identity, expression=config.expression), config)
+        size = (1 + config.identity) * (1 + config.expression)
+        self.register_buffer("core", torch.zeros(size, 3 * template.n_vertices))
+        self.register_buffer("space", torch.zeros(size, 3 * template.n_vertices))
+        self.register_buffer("reduced", torch.zeros(size, 1 + config.identity, 1 + config.expression))
+        self.register_buffer("start", torch.zeros(self.parts.size))
+        self.core: Tensor
+        self.space: Tensor
+        self.reduced: Tensor
+        self.start: Tensor
+
+    @classmethod
+    def estimate(
+        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: MultilinearConfig
+    ) -> Self:
+        rows = complete_grid(len(vertices), labels)
+        people, expressions = rows.shape
+        grid = np.stack([vertices[row] for row in rows]).reshape(people, expressions, -1).astype(np.float64)
+        ranks = min(config.identity, people - 1), min(config.expression, expressions - 1)
+        core, identity, expression = tucker(grid, *ranks)
+        model = cls(template, config, {})
+        model._set(core, (identity.std(0), expression.std(0)), expression.mean(0))
+        model.prior.fit(torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)]))
+        return model
+
+    def _set(self, core: np.ndarray, scales: tuple[np.ndarray, np.ndarray], expression: np.ndarray) -> None:
+        """Codes in standard deviations; parts longer than the grid allows have coordinates that do nothing."""
+        config = self.config
+        padded = np.zeros((1 + config.identity, 1 + config.expression, core.shape[-1]))
+        scaled = core * np.r_[1, scales[0]][:, None, None] * np.r_[1, scales[1]][None, :, None]
+        padded[: len(scaled), : scaled.shape[1]] = scaled
+        flat = padded.reshape(-1, core.shape[-1])
+        space = np.linalg.qr(flat.T)[0].T
+        self.core.copy_(torch.tensor(flat))
+        self.space.copy_(torch.tensor(space))
+        self.reduced.copy_(torch.tensor((space @ flat.T).reshape(-1, *padded.shape[:2])))
+        start = np.zeros(self.parts.size)
+        start[config.identity : config.identity + len(expression)] = expression / np.maximum(scales[1], 1e-30)
+        self.start.copy_(torch.tensor(start))
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        """Both codes by alternating least squares, from the mean person with the mean expression."""
+        self.check_vertices(vertices)
+        y = vertices.flatten(1) @ self.space.T
+        where = self.parts["identity"], self.parts["expression"]
+        identity, expression = (self.start[part].expand(len(y), -1) for part in where)
+        for _ in range(FITTING_ROUNDS):
+            acting = torch.einsum("kij,bj->bki", self.reduced, _with_one(expression))
+            identity = _least_squares(acting, y, self.start[where[0]])
+            acting = torch.einsum("kij,bi->bkj", self.reduced, _with_one(identity))
+            expression = _least_squares(acting, y, self.start[where[1]])
+        return torch.cat([identity, expression], -1)
+
+    def decode(self, code: Tensor) -> Tensor:
+        identity, expression = (_with_one(code[:, self.parts[name]]) for name in ("identity", "expression"))
+        weights = identity[:, :, None] * expression[:, None, :]
+        return (weights.flatten(1) @ self.core).unflatten(1, (-1, 3))
+
+
+def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(subjects, expressions) rows of a complete grid, the neutral in column 0: each at its highest level.
+
+    Expressions that a subject lacks drop out, unless too few would be left; then that subject does.
+    Raises InputError where there are not two subjects with a neutral mesh and one common expression.
+    """
+    nothing = np.full(count, -1)
+    subject, expression, neutral = (labels.get(name, nothing) for name in ("subject", "expression", "neutral"))
+    level = np.nan_to_num(labels.get("level", np.ones(count)), nan=1.0)
+    cells: dict[int, dict[int, int]] = {}
+    for row in np.argsort(-level, kind="stable"):
+        if subject[row] >= 0 and expression[row] >= 0 and neutral[row] >= 0 and neutral[row] != row:
+            cells.setdefault(int(subject[row]), {}).setdefault(int(expression[row]), int(row))
+    most = max((len(found) for found in cells.values()), default=0)
+    people = [number for number, found in sorted(cells.items()) if 2 * len(found) > most]
+    common = sorted(set.intersection(*(set(cells[number]) for number in people))) if people else []
+    if len(people) < 2 or not common:
+        raise InputError(
+            "multilinear needs a complete grid: at least two subjects, each with a neutral mesh and the same named "
+            f"expressions (labels.csv: subject, expression, neutral), got {len(people)} subjects with "
+            f"{len(common)} expressions in common"
+        )
+    people = [
+        people[i] for i in np.unique(np.linspace(0, len(people) - 1, min(len(people), MOST_SUBJECTS)).astype(int))
+    ]
+    return np.array([[neutral[cells[p][common[0]]], *(cells[p][e] for e in common)] for p in people])
+
+
+def tucker(grid: np.ndarray, identity: int, expression: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decompose (P, E, D) meshes, the neutral in column 0: core (1 + I, 1 + J, D), codes (P, I), codes (E, J).
+
+    grid ~ core contracted with [1, identity code] and [1, expression code]. The mean over subjects and the neutral
+    column are the ones; what is left is compressed by orthogonal iteration from the truncated higher-order SVD.
+    """
+    relative = grid - grid[:, :1]
+    people = _leading(np.concatenate([grid[:, :1] - grid[:, :1].mean(0), relative - relative.mean(0)], 1), 0, identity)
+    faces = _leading(relative, 1, expression)
+    for _ in range(ROUNDS):
+        faces = _leading(np.einsum("ped,pi->ied", relative, np.c_[np.ones(len(people)), people]), 1, expression)
+        centred = np.concatenate([grid[:, :1] - grid[:, :1].mean(0), np.einsum("ped,ej->pjd", relative, faces)], 1)
+        people = _leading(centred - centred.mean(0), 0, identity)
+    designs = np.c_[np.ones(len(people)), people], np.c_[np.ones(len(faces)), faces - faces[0]]
+    core = np.einsum("ip,je,ped->ijd", np.linalg.pinv(designs[0]), np.linalg.pinv(designs[1]), grid, optimize=True)
+    return core, people, faces - faces[0]
+
+
+def _leading(tensor: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """(n, rank) leading left singular vectors of the unfolding of a tensor along `axis`."""
+    unfolded = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
+    vectors = np.linalg.eigh(unfolded @ unfolded.T)[1][:, ::-1][:, :rank]
+    signs = np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0))
+    return vectors * signs
+
+
+def _with_one(code: Tensor) -> Tensor:
+    return torch.cat([torch.ones_like(code[:, :1]), code], -1)
+
+
+def _least_squares(acting: Tensor, y: Tensor, centre: Tensor) -> Tensor:
+    """(B, n) codes c that bring acting [1, c] nearest to y, with a slight pull to `centre`; acting: (B, K, 1 + n)."""
+    design, target = acting[:, :, 1:].double(), (y - acting[:, :, 0]).double()
+    gram = design.transpose(1, 2) @ design
+    ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None].clamp(min=1e-12)
+    pull = ridge * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    right = (design.transpose(1, 2) @ target[..., None]) + ridge * centre.double()[:, None]
+    return torch.linalg.solve(gram + pull, right)[..., 0].to(y)
