@@ -76,7 +76,7 @@ class Feed:
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `skip` on; the next one is read while the current one is worked on."""
         rows = self.rows(epoch)[skip:]
-        if self._resident is not None:
+        if self._resident is not None or not rows:
             yield from map(self.batch, rows)
             return
         with ThreadPoolExecutor(1) as pool:
