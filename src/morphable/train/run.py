@@ -20,7 +20,7 @@ from morphable.config import as_table, changed
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
-from morphable.files import require_new, write_text
+from morphable.files import atomic_folder, require_new, write_text
 from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel, blocks
 from morphable.models.families import family
 from morphable.models.io import create, save
@@ -99,14 +99,19 @@ def run(
     kind = family(config.family).model
     classes = {name: data.labels.classes(name)[1] for name in CLASS_LABELS if name in data.labels}
     config = dataclasses.replace(config, model=kind.config_for(config.model, classes))
-    model: MorphableModel
     if issubclass(kind, EstimatedModel):
-        model, epoch = _estimate(kind, config, data), None
-        _write_config(config, dataset, folder, workers, resume)
-    else:
-        loop = _loop(config, dataset, folder, workers, listener)
-        _write_config(config, dataset, folder, workers, resume)
-        model, epoch = _train(loop, resume)
+        estimated = _estimate(kind, config, data)
+        estimated.provenance = _provenance(config, dataset, data, None)
+        workers.barrier()  # every process has seen that the folder is new
+        if workers.rank == 0:
+            with atomic_folder(folder) as new:  # at once, since there is nothing to resume
+                write_text(new / "config.toml", config.toml(dataset))
+                save(estimated, new / "model")
+        workers.barrier()
+        return estimated
+    loop = _loop(config, dataset, folder, workers, listener)
+    _write_config(config, dataset, folder, workers, resume)
+    model, epoch = _train(loop, resume)
     model.provenance = _provenance(config, dataset, data, epoch)
     if workers.rank == 0:
         save(model, folder / "model")
