@@ -16,6 +16,7 @@ from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.pca import Pca, PcaConfig
+from morphable.models.prior import NoPrior
 
 SURFACE_MESHES = 20
 """Surface distance and self-intersections are measured on this many test meshes, evenly spread."""
@@ -32,7 +33,7 @@ def evaluate(model: MorphableModel, train: Shapes, test: Shapes, subjects: np.nd
     train, test: (N, V, 3) mm; subjects: (N_test,) subject number of each test mesh, for the intervals.
     """
     template = model.template
-    free = model.parts.free_size
+    free = min(model.parts.free_size, len(train) - 1)  # PCA has no more components than that
     largest = min(max(free, 64), len(train) - 1)
     pca = Pca.estimate(template, train, {}, PcaConfig(max(free, largest)))
     errors = vertex_errors(model, test)
@@ -72,14 +73,15 @@ def shape_measures(model: MorphableModel, train: Shapes, test: Shapes, seed: int
     surface = [surface_distance(a, b, triangles) for a, b in zip(result, chosen, strict=True)]
     crossing = [len(self_intersecting_faces(a, triangles)) for a in result]
     truth = [len(self_intersecting_faces(a, triangles)) for a in chosen]
-    return {
+    measures = {
         "surface_distance_mm": float(np.mean(surface)),
         "self_intersections": float(np.mean(crossing) - np.mean(truth)),
         "self_intersections_of_truth": float(np.mean(truth)),
         "generalisation_mm": float(vertex_errors(model, test).mean()),
-        "specificity_mm": specificity(model, train, seed),
-        "compactness": compactness(model, test),
     }
+    if isinstance(model.prior, NoPrior):
+        return measures
+    return measures | {"specificity_mm": specificity(model, train, seed), "compactness": compactness(model, test)}
 
 
 @torch.no_grad()

@@ -11,8 +11,12 @@ import torch
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.splits import PARTS
 from morphable.errors import InputError
+from morphable.evaluate.editing import FamilyMeasures, editing
 from morphable.evaluate.measure import evaluate
 from morphable.models.base import MorphableModel
+
+FAMILY_MEASURES: tuple[FamilyMeasures, ...] = (editing,)
+"""What only some families are measured by; each says itself which."""
 
 
 def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
@@ -62,6 +66,10 @@ def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) 
     train = dataset.part(name, "train")
     subjects = _groups(measured)
     result = evaluate(model, train.vertices, measured.vertices, subjects)
+    for measure in FAMILY_MEASURES:
+        for row, found in measure(model, train, measured).items():
+            place = result["model"] if row == "model" else result["baselines"].setdefault(row, {})
+            place.update(found)
     result["provenance"] = {
         "model": dict(model.provenance),
         "data": str(dataset.path.resolve()),

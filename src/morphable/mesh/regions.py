@@ -5,6 +5,7 @@ Automatic ones are geodesic Voronoi cells of farthest points, centred (Lloyd), s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,18 @@ class Regions:
     def on(self, template: Template) -> Template:
         """The template with these regions in place of its own; InputError where they do not fit it."""
         return replace(template, regions=self.labels, region_names=self.names, control_vertices=self.controls)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as plain arrays, as a model's geometry keeps them."""
+        arrays = {"regions": self.labels.astype(np.int32), "region_names": np.array(self.names)}
+        return arrays | {f"controls/{number:05d}": c.astype(np.int32) for number, c in enumerate(self.controls)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Regions:
+        """The inverse of `to_arrays`."""
+        controls = tuple(arrays[key].astype(np.int64) for key in sorted(arrays) if key.startswith("controls/"))
+        names = tuple(str(name) for name in arrays["region_names"])
+        return cls(arrays["regions"].astype(np.int64), names, controls)
 
 
 def template_regions(template: Template, count: int = 0) -> Regions:

@@ -19,6 +19,7 @@ from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.multilinear import Multilinear, MultilinearConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
+from morphable.models.region_pca import RegionPca, RegionPcaConfig
 from morphable.models.training import TrainConfig
 
 
@@ -101,10 +102,12 @@ LAMM_FAST: dict[str, Any] = {
 LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimiser="adamw", learning_rate=1e-3)
 
 _PCA = Recipe(PcaConfig())
+_REGION_PCA = Recipe(RegionPcaConfig())
 _PCA_MLP = Recipe(PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimiser="adamw", learning_rate=2e-3))
 
 MODELS: dict[str, Family] = {
     "pca": Family("principal components, the linear model", Pca, _PCA, _PCA),
+    "region-pca": Family("principal components of each region on its own", RegionPca, _REGION_PCA, _REGION_PCA),
     "pca-mlp": Family("MLP autoencoder on PCA coefficients, the cheap strong baseline", PcaMlp, _PCA_MLP, _PCA_MLP),
     "multilinear": Family(
         "Tucker model of a complete grid of subjects by expressions", Multilinear,

@@ -6,6 +6,7 @@ source's; what remains at the control vertices is kept as one Gaussian for each 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.mesh.regions import Regions, border_vertices
-from morphable.models.base import Shapes
+from morphable.models.base import MorphableModel, Shapes
 from morphable.models.parts import Parts
 from morphable.models.prior import CodePrior
 
@@ -41,6 +42,25 @@ def aligned_displacement(
     matrix = np.linalg.solve(gram + ridge, x.transpose(0, 2, 1) @ y + ridge)
     moved = (target[:, points] - x_mean) @ matrix + y_mean - source[:, points]
     return moved, np.diagonal(matrix, axis1=1, axis2=2)
+
+
+class RegionEditor(MorphableModel):
+    """A model whose regions can be edited through the displacements of their control vertices."""
+
+    regions: Regions
+    handles: Handles
+
+    @abstractmethod
+    def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
+        """(B, V, 3) mm with handles displaced by (B, 3C) mm, region by region -> (B, V, 3) mm, reconstructed."""
+
+    def displacement(self, region: int, moved: Tensor) -> Tensor:
+        """(n, C_r, 3) mm of one region's handles -> (n, 3C) mm of all, the others at rest."""
+        counts = [len(controls) for controls in self.regions.controls]
+        whole = moved.new_zeros(len(moved), sum(counts), 3)
+        start = sum(counts[:region])
+        whole[:, start : start + counts[region]] = moved
+        return whole.flatten(1)
 
 
 class Handles(nn.Module):

@@ -18,7 +18,7 @@ from morphable.errors import InputError
 from morphable.mesh.regions import Regions, template_regions
 from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
-from morphable.models.handles import Handles
+from morphable.models.handles import Handles, RegionEditor
 from morphable.models.normalise import Normalisation
 from morphable.models.parts import Parts
 from morphable.models.prior import NoPrior
@@ -30,6 +30,11 @@ SMALLEST_SHARE = 0.25
 """A trained edit goes at least this share of the way from one shape to another."""
 NO_SAMPLES = (
     "a LAMM without a bottleneck has its region tokens as code, which are not drawn from; train one with --latent"
+)
+
+NOT_TRAINED = (
+    "this LAMM was trained to autoencode only, its handles move nothing sensible; "
+    "train it with --stages autoencode,manipulate"
 )
 
 
@@ -72,7 +77,7 @@ class LammConfig:
                 raise InputError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
 
 
-class Lamm(TrainableModel):
+class Lamm(TrainableModel, RegionEditor):
     """(B, V, 3) mm -> region tokens -> encoder -> (B, L) -> decoder -> region tokens -> (B, V, 3) mm.
 
     Parts: `shape` (or `tokens`) free; `controls` pinned: displacements of all control vertices in mm, region by region,
@@ -82,7 +87,7 @@ class Lamm(TrainableModel):
     stages: ClassVar[tuple[str, ...]] = (AUTOENCODE, MANIPULATE)
 
     def __init__(self, template: Template, config: LammConfig, geometry: Mapping[str, np.ndarray]) -> None:
-        regions = _regions_of(geometry)
+        regions = Regions.from_arrays(geometry)
         sizes = np.bincount(regions.labels).tolist()
         controls = [len(vertices) for vertices in regions.controls]
         free = Parts.of(shape=config.latent) if config.bottleneck else Parts.of(tokens=len(sizes) * config.width)
@@ -120,9 +125,7 @@ class Lamm(TrainableModel):
 
     @classmethod
     def geometry(cls, template: Template, config: LammConfig) -> dict[str, np.ndarray]:
-        regions = template_regions(template, config.regions)
-        arrays = {"regions": regions.labels.astype(np.int32), "region_names": np.array(regions.names)}
-        return arrays | {f"controls/{i:03d}": c.astype(np.int32) for i, c in enumerate(regions.controls)}
+        return template_regions(template, config.regions).to_arrays()
 
     def observe(self, shapes: Shapes) -> None:
         self.normalisation.observe(shapes)
@@ -143,6 +146,21 @@ class Lamm(TrainableModel):
         x = self.inverse_tokeniser.one(last[:, 1 + region], region).unflatten(-1, (-1, 3))
         normal = self.normalisation
         return x * normal.std.expand_as(normal.mean)[members] + normal.mean[members]
+
+    def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
+        """Decode with displaced handles. Raises InputError where the stage `manipulate` was not trained."""
+        if not self.edits_trained:
+            raise InputError(NOT_TRAINED)
+        return self.decode(self.encode(vertices, {"controls": displacement}))
+
+    def validate(self, vertices: Tensor, stage: str) -> Tensor:
+        """Vertex errors of the reconstruction; from `manipulate` on also of whole edits, to the next mesh."""
+        errors = (self(vertices) - vertices).norm(dim=-1)
+        if stage != MANIPULATE:
+            return errors
+        goal = vertices.roll(1, 0)
+        edited = self.edited(vertices, (goal - vertices)[:, self.controls].flatten(1))
+        return torch.cat([errors, (edited - goal).norm(dim=-1)])
 
     def decoder_states(self, code: Tensor) -> list[Tensor]:
         """(B, L) -> the decoder's states (B, 1 + R, D), from its input tokens to its normed output."""
@@ -295,12 +313,6 @@ def _low_rank(layer: InverseTokeniser, tokens: Tensor, rank: int) -> tuple[Tenso
         biases.append(bias + own @ mean - weight @ (down.T @ mean))
         start += rows
     return torch.stack(inner).float(), torch.cat(weights).float(), torch.cat(biases).float()
-
-
-def _regions_of(geometry: Mapping[str, np.ndarray]) -> Regions:
-    controls = tuple(geometry[key].astype(np.int64) for key in sorted(geometry) if key.startswith("controls/"))
-    names = tuple(str(name) for name in geometry["region_names"])
-    return Regions(geometry["regions"].astype(np.int64), names, controls)
 
 
 def _backbone(config: LammConfig, depth: int, tokens: int) -> Backbone:
