@@ -31,13 +31,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses about a bench. epochs, recipe: None = as the table says."""
+    """What a person chooses about a bench. only, rows: empty = all. epochs, recipe: None = as the table says."""
 
     out: Path
     seeds: int = 1
     source: Path | None = None
     data: Sequence[Path] = ()
     only: Sequence[str] = ()
+    rows: Sequence[str] = ()
     epochs: int | None = None
     recipe: str | None = None
 
@@ -73,7 +74,10 @@ class Outcome:
 
 
 def tasks(table: Table, options: Options) -> list[Task]:
-    """Every run of the table, dataset by dataset, with PCA and `pca-mlp` beside; models without chance once."""
+    """Every run of the table, with PCA and `pca-mlp` beside; models without chance once.
+
+    Dataset by dataset, and seed by seed within one, so that an unfinished bench has whole rows of fewer seeds.
+    """
     datasets = table.datasets
     if options.data:
         epochs = table.datasets[0].epochs
@@ -82,15 +86,21 @@ def tasks(table: Table, options: Options) -> list[Task]:
     if unknown:
         known = ", ".join(data.name for data in datasets)
         raise InputError(f"--only {sorted(unknown)[0]}: the table has no such dataset, it has {known}")
+    rows = [row for row in with_baselines(table).rows if not options.rows or row.baseline or row.name in options.rows]
+    strange = set(options.rows) - {row.name for row in rows}
+    if strange:
+        known = "; ".join(row.name for row in table.rows)
+        raise InputError(f"--rows {sorted(strange)[0]}: the table has no such row, it has {known}")
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}: expected at least 1")
     found = []
     for data in datasets:
         if options.only and data.name not in options.only:
             continue
-        for row in with_baselines(table).rows:
-            seeds = options.seeds if family(row.family).recipe(row.recipe).train else 1
-            for seed in range(seeds):
+        for seed in range(options.seeds):
+            for row in rows:
+                if seed and not family(row.family).recipe(row.recipe).train:
+                    continue
                 name = f"{_slug(row.name)}-l{row.size}-s{seed}"
                 found.append(Task(data, row, seed, options.out / "runs" / data.name / name))
     return found

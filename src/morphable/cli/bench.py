@@ -29,6 +29,7 @@ def bench(
         Path | None, Parameter(help="ICT-FaceKit for face sets (else the variable MORPHABLE_ICT)")
     ] = None,
     only: Annotated[list[str] | None, Parameter(help="only these of the table's datasets", negative="")] = None,
+    rows: Annotated[list[str] | None, Parameter(help="only these of the table's rows, by name", negative="")] = None,
     quick: Annotated[bool, Parameter(help="the small size, minutes on a CPU (the default)", negative="")] = False,
     full: Annotated[bool, Parameter(help="the whole table, hours on a GPU", negative="")] = False,
     seeds: Annotated[int, Parameter(help="how many seeds each network is trained with")] = 1,
@@ -42,7 +43,7 @@ def bench(
 
     if quick and full:
         raise InputError("--quick and --full: choose one")
-    options = Options(out, seeds, source, data or (), only or (), epochs, recipe)
+    options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe)
     _run(find_table(table, not full), options, device)
 
 
