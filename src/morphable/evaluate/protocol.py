@@ -11,11 +11,12 @@ import torch
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.splits import PARTS
 from morphable.errors import InputError
+from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.editing import FamilyMeasures, editing
 from morphable.evaluate.measure import evaluate
 from morphable.models.base import MorphableModel
 
-FAMILY_MEASURES: tuple[FamilyMeasures, ...] = (editing,)
+FAMILY_MEASURES: tuple[FamilyMeasures, ...] = (disentanglement, editing)
 """What only some families are measured by; each says itself which."""
 
 

@@ -1,0 +1,189 @@
+"""How well identity and expression are told apart, for every model with an identity part.
+
+Disentanglement error: Sun, Pears and Gu, WACV 2022, and the root mean square of Jiang et al., CVPR 2019. Leakage: what
+probes read of one factor from the other's code. Swap error: against the truth, where the source can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch import Tensor
+
+from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.data.neutral import neutral_targets
+from morphable.data.truth import true_swaps
+from morphable.evaluate.errors import BATCH, summary
+from morphable.mesh.align import procrustes
+from morphable.models.base import MorphableModel
+from morphable.models.ib_vae import IbVae
+
+MOST_MESHES = 2000
+"""Measured meshes, evenly spread."""
+MOST_SWAPS = 200
+FOLDS = 4
+MOST_CLASSES = 40
+PROBE_MESHES = 1000
+INACTIVE_VARIANCE = 0.01
+"""A code number of a VAE whose posterior mean varies by less over the meshes is collapsed (Burda et al. 2016)."""
+
+
+@torch.no_grad()
+def disentanglement(model: MorphableModel, train: MeshDataset, measured: MeshDataset) -> dict[str, dict[str, Any]]:
+    """Measures of a model with an identity part, those that the labels allow.
+
+    Neutral meshes and true swaps are looked up in the whole set, of which `measured` is a selection.
+    """
+    if "identity" not in model.parts or "subject" not in measured.labels:
+        return {}
+    seed, dataset = 0, load_dataset(measured.path)
+    chosen = measured.select(np.unique(np.linspace(0, len(measured) - 1, min(len(measured), MOST_MESHES)).astype(int)))
+    subjects = chosen.labels.classes("subject")[0]
+    codes = encoded(model, chosen)
+    result: dict[str, Any] = {}
+    predicted = _per_subject(model, codes, subjects)
+    if predicted:
+        groups = np.arange(len(predicted))
+        spreads = np.array([disentanglement_error(shapes) for shapes in predicted])
+        result["disentanglement_error_mm"] = summary(spreads, groups, seed)
+        rms = np.array([disentanglement_error_rms(shapes) for shapes in predicted])
+        result["disentanglement_error_rms_mm"] = summary(rms, groups, seed)
+    errors = neutral_errors(model, codes, dataset, chosen)
+    if np.isfinite(errors).any():
+        result["neutral_error_mm"] = summary(errors[np.isfinite(errors)], subjects[np.isfinite(errors)], seed)
+    result |= leakage(model, codes, chosen, seed)
+    swapped, groups = swap_errors(model, codes, dataset, chosen, seed)
+    if len(swapped):
+        result["swap_error_mm"] = summary(swapped, groups, seed)
+    if isinstance(model, IbVae):
+        result |= collapsed(model, codes)
+    return {"model": result}
+
+
+def encoded(model: MorphableModel, shapes: MeshDataset) -> Tensor:
+    """(N, L) codes of the meshes."""
+    parts = [model.encode(torch.from_numpy(block).to(model.device)) for block in shapes.vertices.blocks(BATCH)]
+    return torch.cat(parts)
+
+
+def _per_subject(model: MorphableModel, codes: Tensor, subjects: np.ndarray) -> list[np.ndarray]:
+    """The neutral shapes (n, V, 3) mm predicted from the meshes of each subject that has at least two."""
+    numbers, counts = np.unique(subjects[subjects >= 0], return_counts=True)
+    rows = [torch.from_numpy(np.flatnonzero(subjects == number)) for number in numbers[counts > 1]]
+    return [_neutral(model, codes[some]) for some in rows]
+
+
+def _neutral(model: MorphableModel, codes: Tensor) -> np.ndarray:
+    return np.concatenate([model.neutral(part).cpu().numpy() for part in codes.split(BATCH)])
+
+
+def disentanglement_error(shapes: np.ndarray) -> float:
+    """Eq. 14 of Sun et al.: the standard deviation of all vertex distances to the mean, pooled, in mm.
+
+    shapes: (n, V, 3) mm neutral shapes of one subject, predicted from its different expressions. It measures how uneven
+    the distances are: shapes all equally far from their mean have zero.
+    """
+    return float(np.linalg.norm(shapes - shapes.mean(0, dtype=np.float64), axis=-1).std())
+
+
+def disentanglement_error_rms(shapes: np.ndarray) -> float:
+    """Jiang et al.: mean over vertices of the root mean square distance to the mean, after rigid alignment, in mm.
+
+    shapes: (n, V, 3) mm; aligned to the first.
+    """
+    aligned = procrustes(shapes, shapes[0]).apply(np.asarray(shapes, np.float64))
+    return float(np.sqrt(aligned.var(0).sum(-1)).mean())
+
+
+def neutral_errors(model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset) -> np.ndarray:
+    """(N,) mm mean vertex distance of each predicted neutral shape to the subject's own; nan where that is unknown."""
+    targets = neutral_targets(dataset)
+    shapes = dataset.vertices if targets.computed is None else targets.computed
+    rows = targets.rows[chosen.rows]
+    errors = np.full(len(rows), np.nan)
+    for some in np.array_split(np.flatnonzero(rows >= 0), max(1, len(rows) // BATCH)):
+        if len(some):
+            found = _neutral(model, codes[torch.from_numpy(some)])
+            errors[some] = np.linalg.norm(found - shapes[rows[some]], axis=-1).mean(-1)
+    return errors
+
+
+def leakage(model: MorphableModel, codes: Tensor, chosen: MeshDataset, seed: int = 0) -> dict[str, float]:
+    """How often probes guess the subject from the rest of the code, and the expression from the identity part.
+
+    `identity_leakage` and `expression_leakage` are shares of unseen meshes right, by a linear probe; `_nonlinear` by a
+    support vector machine with a Gaussian kernel; `_chance` for always guessing the commonest class.
+    """
+    free = model.parts.free.copy()
+    free[model.parts["identity"]] = False
+    values = codes.cpu().numpy()
+    inputs = {
+        "identity": (values[:, free], "subject"),
+        "expression": (values[:, model.parts["identity"]], "expression"),
+    }
+    result: dict[str, float] = {}
+    for name, (numbers, column) in inputs.items():
+        if column in chosen.labels and numbers.shape[1]:
+            scores = probe(numbers, chosen.labels.classes(column)[0], seed)
+            result |= {f"{name}_leakage{suffix}": score for suffix, score in scores.items()}
+    return result
+
+
+def probe(numbers: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Cross-validated accuracy of guessing classes (N,) from numbers (N, n): "" linear, "_nonlinear", "_chance".
+
+    Classes below FOLDS members and meshes without a class do not count; empty where fewer than two classes are left.
+    """
+    found, counts = np.unique(classes[classes >= 0], return_counts=True)
+    found = found[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())][:MOST_CLASSES]
+    rows = np.flatnonzero(np.isin(classes, found))
+    if len(found) < 2:
+        return {}
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:PROBE_MESHES])
+    x, y = numbers[rows], classes[rows]
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    probes = {"": LogisticRegression(max_iter=2000), "_nonlinear": SVC()}
+    scores = {
+        suffix: float(cross_val_score(make_pipeline(StandardScaler(), made), x, y, cv=folds).mean())
+        for suffix, made in probes.items()
+    }
+    return scores | {"_chance": float(np.unique(y, return_counts=True)[1].max() / len(y))}
+
+
+def swap_errors(
+    model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean vertex distances in mm between swaps and their true answers, and the subject number of each, both (n,).
+
+    A swap takes the identity of one mesh and everything else of a mesh of another subject, drawn at random.
+    """
+    random = np.random.default_rng(seed)
+    subjects = chosen.labels.classes("subject")[0]
+    a, b = random.integers(len(chosen), size=(2, MOST_SWAPS))
+    a, b = a[subjects[a] != subjects[b]], b[subjects[a] != subjects[b]]
+    mixed = codes[torch.from_numpy(b)].clone()
+    where = model.parts["identity"]
+    mixed[:, where] = codes[torch.from_numpy(a)][:, where]
+    if not len(a):
+        return np.zeros(0), a
+    errors = []
+    for some in np.array_split(np.arange(len(a)), max(1, len(a) // BATCH)):
+        truth = true_swaps(dataset, chosen.rows[a[some]], chosen.rows[b[some]])
+        found = model.decode(mixed[torch.from_numpy(some)]).cpu().numpy()
+        errors.append(np.linalg.norm(found - truth, axis=-1).mean(-1))
+    known = np.concatenate(errors)
+    return known[np.isfinite(known)], subjects[a][np.isfinite(known)]
+
+
+def collapsed(model: IbVae, codes: Tensor) -> dict[str, int]:
+    """`collapsed/PART`: how many numbers of each part the encoder leaves (nearly) constant."""
+    variance = codes.double().var(0)
+    names = [part.name for part in model.parts.items_ if not part.pinned]
+    return {f"collapsed/{name}": int((variance[model.parts[name]] < INACTIVE_VARIANCE).sum()) for name in names}

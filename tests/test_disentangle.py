@@ -1,0 +1,150 @@
+"""Disentanglement measures: golden check 12, perfect and leaking models made by hand, true swaps against the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from morphable.data.dataset import MeshDataset
+from morphable.data.labels import LabelTable
+from morphable.data.truth import true_swaps
+from morphable.evaluate.disentangle import (
+    disentanglement,
+    disentanglement_error,
+    disentanglement_error_rms,
+    probe,
+    swap_errors,
+)
+from morphable.models.base import Given, MorphableModel
+from morphable.models.parts import Parts
+
+
+def test_equal_predictions_have_no_error() -> None:
+    shapes = np.random.default_rng(0).standard_normal((1, 50, 3)).repeat(4, 0)
+    assert disentanglement_error(shapes) == pytest.approx(0, abs=1e-12)
+    assert disentanglement_error_rms(shapes) == pytest.approx(0, abs=1e-6)
+
+
+def test_predictions_equally_far_from_their_mean() -> None:
+    """Golden check 12: zero under Eq. 14, but the distance r under the root mean square, so that they differ."""
+    random = np.random.default_rng(1)
+    mean = 100 * random.standard_normal((300, 3))
+    direction = random.standard_normal((300, 3))
+    offset = 0.5 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    shapes = np.stack([mean + offset, mean - offset])
+    assert disentanglement_error(shapes) == pytest.approx(0, abs=1e-9)
+    assert disentanglement_error_rms(shapes) == pytest.approx(0.5, rel=0.02)
+
+
+def test_eq_14_by_hand() -> None:
+    """Vertex 0 is 1 mm from its mean in both meshes, vertex 1 is 3 mm: the deviation of (1, 3, 1, 3) is 1."""
+    shapes = np.array([[[1.0, 0, 0], [0, 3, 0]], [[-1, 0, 0], [0, -3, 0]]])
+    assert disentanglement_error(shapes) == pytest.approx(1)
+
+
+def test_a_moved_head_is_no_difference_of_identity() -> None:
+    shape = np.random.default_rng(2).standard_normal((80, 3)) * 50
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    assert disentanglement_error_rms(np.stack([shape, shape @ turn.T + 7])) == pytest.approx(0, abs=1e-5)
+
+
+def test_probes_tell_what_is_there_from_what_is_not() -> None:
+    random = np.random.default_rng(3)
+    classes = np.repeat(np.arange(4), 40)
+    noise = random.standard_normal((160, 3))
+    blind = probe(noise, classes)
+    assert blind["_chance"] == pytest.approx(0.25)
+    assert max(blind[""], blind["_nonlinear"]) < 0.4
+    linear = probe(noise * 0.1 + np.eye(4)[classes][:, :3], classes)
+    assert min(linear[""], linear["_nonlinear"]) > 0.95
+
+
+def test_a_nonlinear_probe_sees_what_a_linear_one_cannot() -> None:
+    random = np.random.default_rng(4)
+    classes = np.repeat([0, 1], 100)
+    angle, radius = random.uniform(0, 2 * np.pi, 200), 1 + 2 * classes + 0.1 * random.standard_normal(200)
+    found = probe(np.c_[radius * np.cos(angle), radius * np.sin(angle)], classes)
+    assert found[""] < 0.7
+    assert found["_nonlinear"] > 0.95
+
+
+def test_probes_need_two_classes_of_some_size() -> None:
+    assert probe(np.zeros((6, 2)), np.array([0, 0, 0, 0, 0, 1])) == {}
+    assert probe(np.zeros((6, 2)), np.full(6, -1)) == {}
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    pass
+
+
+class Lookup(MorphableModel):
+    """A model that knows the grid of gestures by heart: identity is the subject's number, expression the gesture's.
+
+    With `leak`, the gesture moves the identity too.
+    """
+
+    def __init__(self, dataset: MeshDataset, leak: float = 0.0) -> None:
+        super().__init__(dataset.template, Parts.of(identity=1, expression=1), NoConfig())
+        self.shapes = torch.from_numpy(dataset.vertices[:])
+        self.leak = leak
+
+    def encode(self, vertices: torch.Tensor, given: Given | None = None) -> torch.Tensor:
+        row = torch.cdist(vertices.flatten(1), self.shapes.flatten(1)).argmin(1)
+        return torch.stack([row // 3 + self.leak * (row % 3), row % 3], 1).float()
+
+    def decode(self, code: torch.Tensor) -> torch.Tensor:
+        where = (3 * code[:, 0].round() + code[:, 1]).long()
+        return self.shapes[where.clamp(0, 23)]
+
+
+def test_a_model_that_knows_the_truth(gestures: MeshDataset) -> None:
+    found = disentanglement(Lookup(gestures), gestures, gestures)["model"]
+    for name in ("disentanglement_error_mm", "disentanglement_error_rms_mm", "neutral_error_mm", "swap_error_mm"):
+        assert found[name]["mean"] == pytest.approx(0, abs=1e-4), name
+    assert "identity_leakage" not in found, "three meshes of a subject are too few for four folds"
+    assert found["expression_leakage"] < 0.6
+
+
+def test_a_leaking_model_is_seen(gestures: MeshDataset) -> None:
+    found = disentanglement(Lookup(gestures, leak=0.5), gestures, gestures)["model"]
+    for name in ("disentanglement_error_mm", "neutral_error_mm", "swap_error_mm"):
+        assert found[name]["mean"] > 0.5, name
+
+
+def test_models_without_identity_are_not_measured(gestures: MeshDataset) -> None:
+    model = Lookup(gestures)
+    model.parts = Parts.of(shape=2)
+    assert disentanglement(model, gestures, gestures) == {}
+
+
+def test_true_swaps_of_hands(hands: MeshDataset) -> None:
+    rows = np.array([3, 17, 120])
+    np.testing.assert_allclose(true_swaps(hands, rows, rows), hands.vertices[rows], atol=1e-4)
+    swapped = true_swaps(hands, rows, rows[[1, 2, 0]])
+    # The same pose on another hand: joints as far bent, other sizes.
+    assert np.linalg.norm(swapped - hands.vertices[rows], axis=-1).mean() > 1
+    assert np.linalg.norm(swapped - hands.vertices[rows[[1, 2, 0]]], axis=-1).mean() > 0.5
+
+
+def test_true_swaps_that_are_looked_up(gestures: MeshDataset) -> None:
+    """Where the source cannot make meshes, a mesh of that subject with the same weights answers, else nothing."""
+    weights = np.tile([0.0, 1.0, 0.5], 8)
+    columns = {"subject": gestures.labels["subject"], "w/jawOpen": weights}
+    other = replace(gestures, labels=LabelTable(columns, 24), info=dict(gestures.info) | {"source": "scans"})
+    found = true_swaps(other, np.array([0, 4]), np.array([23, 1]))
+    np.testing.assert_array_equal(found, gestures.vertices[[2, 4]])
+    weights[5] = 0.7
+    assert np.isnan(true_swaps(other, np.array([0]), np.array([5]))).all()
+
+
+def test_swaps_are_of_different_subjects(gestures: MeshDataset) -> None:
+    model = Lookup(gestures)
+    codes = model.encode(torch.from_numpy(gestures.vertices[:]))
+    errors, groups = swap_errors(model, codes, gestures, gestures)
+    assert len(errors) == len(groups) > 100
+    one = gestures.select(np.arange(3))
+    assert len(swap_errors(model, codes[:3], gestures, one)[0]) == 0
