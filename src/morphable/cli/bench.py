@@ -23,13 +23,20 @@ def bench(
     *,
     out: Annotated[Path, Parameter(help="folder for data, runs and tables; the same command goes on with it")],
     data: Annotated[
-        list[Path] | None, Parameter(help="dataset folders to use instead of the table's own", negative="")
+        list[Path] | None,
+        Parameter(help="dataset folders to use instead of the table's own", negative="", consume_multiple=True),
     ] = None,
     source: Annotated[
         Path | None, Parameter(help="ICT-FaceKit for face sets (else the variable MORPHABLE_ICT)")
     ] = None,
-    only: Annotated[list[str] | None, Parameter(help="only these of the table's datasets", negative="")] = None,
-    rows: Annotated[list[str] | None, Parameter(help="only these of the table's rows, by name", negative="")] = None,
+    only: Annotated[
+        list[str] | None,
+        Parameter(help="only these of the table's datasets", negative="", consume_multiple=True),
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        Parameter(help="only these of the table's rows, by name", negative="", consume_multiple=True),
+    ] = None,
     quick: Annotated[bool, Parameter(help="the small size, minutes on a CPU (the default)", negative="")] = False,
     full: Annotated[bool, Parameter(help="the whole table, hours on a GPU", negative="")] = False,
     seeds: Annotated[int, Parameter(help="how many seeds each network is trained with")] = 1,
