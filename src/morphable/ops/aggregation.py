@@ -6,6 +6,8 @@ Constant ones are `SparseMap`s; a learned one that does not depend on its input 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -14,7 +16,8 @@ from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.ops.chebyshev import ChebyshevConv
-from morphable.ops.sparse import SparseMap, entry_products, row_map
+from morphable.ops.gather import check_input
+from morphable.ops.sparse import Readers, entry_products, readers, row_map
 
 LOWEST, HIGHEST = 1e-25, 1e25
 """Cosines are clamped to this range before selection, so a negative one weighs nothing and gets no gradient."""
@@ -36,12 +39,18 @@ def average_map(prior: sp.spmatrix) -> sp.csr_matrix:
 class AttentionMap(nn.Module):
     """Deep3DMM's learned map (Chen and Kim 2021): M = (w_0 M_prior + w_1 A) / (w_0 + w_1).
 
-    A holds in row i the k largest cosines between query i and the keys, divided by their sum. Only those k entries of a
-    row are ever stored or differentiated: the selection goes through blocks of rows without gradient.
+    A holds in row i the k largest cosines between query i and the keys, divided by their sum. Only the prior's entries
+    and those k of a row are ever stored or differentiated: the selection goes through blocks of rows without gradient.
 
     keys, queries: (n_in, 3) and (n_out, 3) starting positions, which fill the first three of `channels` dimensions.
-    refresh: the selection is kept for this many training steps; 1 selects anew each step, which is exact.
+    refresh: the selection is kept for this many training steps; 1 selects anew each step, which is exact. It is part
+    of the state, so that a resumed run goes on with the one it had. Outside training it is always that of the keys.
     """
+
+    selected: Tensor
+    age: Tensor
+    prior_index: Tensor
+    prior_weights: Tensor
 
     def __init__(
         self, prior: sp.spmatrix, keys: np.ndarray, queries: np.ndarray, k: int, channels: int = 21, refresh: int = 1
@@ -51,21 +60,28 @@ class AttentionMap(nn.Module):
             raise InputError(
                 f"attention map: expected k, refresh >= 1 and channels >= 3, got {k}, {refresh}, {channels}"
             )
-        self.prior = SparseMap(prior)
-        self.prior_matrix = sp.csr_matrix(prior)
-        self.k = min(k, self.prior.n_in)
+        self.prior = sp.csr_matrix(prior)
+        self.n_out, self.n_in = self.prior.shape
+        self.k = min(k, self.n_in)
         self.refresh = refresh
         self.keys = nn.Parameter(_embedding(keys, channels))
         self.queries = nn.Parameter(_embedding(queries, channels))
         self.mixing = nn.Parameter(torch.tensor([0.8, 0.2]))
-        self._selected: Tensor | None = None
-        self._age = 0
+        self.register_buffer("selected", torch.arange(self.k).repeat(self.n_out, 1))
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
+        index, weights = padded_rows(self.prior)
+        self.register_buffer("prior_index", torch.from_numpy(index), persistent=False)
+        self.register_buffer("prior_weights", torch.as_tensor(weights, dtype=torch.get_default_dtype()), False)
+        self._measured: _Measured | None = None
+        self._entries: tuple[Tensor, Readers] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in, C) to (B, n_out, C). Raises InputError for another shape."""
-        index, weights = self.rows()
+        check_input("AttentionMap", x, self.n_in)
+        index, weights = self._learned_rows()
         share = self.attention_share()
-        return (1 - share) * self.prior(x) + share * row_map(x, index, weights)
+        rows = torch.cat([(1 - share) * self.prior_weights, share * weights], 1)
+        return row_map(x, index, rows, self._readers(index))
 
     def attention_share(self) -> Tensor:
         """w_1 / (w_0 + w_1), the weight of the learned part; unconstrained, as in the published code."""
@@ -74,60 +90,112 @@ class AttentionMap(nn.Module):
         return self.mixing[1] / guarded
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        """(n_out, k) source vertices and their weights, which sum to one where a row has a positive cosine."""
+        """The learned part: (n_out, k) sources and their weights, which sum to one where a cosine is positive."""
+        index, weights = self._learned_rows()
+        return index[:, -self.k :], weights
+
+    def _learned_rows(self) -> tuple[Tensor, Tensor]:
+        """(n_out, p + k) sources, those of the prior first, and the weights (n_out, k) of the learned part."""
         queries, keys = F.normalize(self.queries, dim=1), F.normalize(self.keys, dim=1)
-        index = self._select(queries.detach(), keys.detach())
-        scores = entry_products(queries, keys, index).clamp(LOWEST, HIGHEST)
-        return index, F.normalize(scores, p=1, dim=1, eps=SMALLEST_SUM)
+        index = torch.cat([self.prior_index, self._select(queries.detach(), keys.detach())], 1)
+        # The prior's entries take part, unused, so that one transpose of the index serves every backward pass.
+        scores = entry_products(queries, keys, index, self._readers(index))[:, -self.k :].clamp(LOWEST, HIGHEST)
+        return index, scores / scores.sum(1, keepdim=True).clamp(min=SMALLEST_SUM)
 
     def _select(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """(n_out, k) the k best keys of each query, kept between training steps as `refresh` says."""
-        if self.k == len(keys):
-            return torch.arange(self.k, device=keys.device).expand(len(queries), -1)
-        stale = self._age % self.refresh == 0 or not self.training
-        if self._selected is None or stale or self._selected.device != keys.device:
-            self._selected = select_best(queries, keys, self.k, self._selected)
-        if self.training:
-            self._age += 1
-        return self._selected
+        """(n_out, k) the k best keys of each query, in training as old as `refresh` allows."""
+        if self.k == self.n_in:
+            return self.selected
+        if not self.training:
+            if self._measured is None or not self._measured.of(queries, keys):
+                best = select_best(queries, keys, self.k, self.selected)
+                self._measured = _Measured(queries, keys, best)
+            return self._measured.best
+        if int(self.age) % self.refresh == 0:
+            self.selected.copy_(select_best(queries, keys, self.k, self.selected))
+        self.age += 1
+        return self.selected
+
+    def _readers(self, index: Tensor) -> Readers | None:
+        """The index's transpose, kept while the index stays the same; None where no gradient is wanted."""
+        if not torch.is_grad_enabled():
+            return None
+        if self._entries is None or not _same(self._entries[0], index):
+            self._entries = index, readers(index, self.n_in)
+        return self._entries[1]
 
     @torch.no_grad()
     def folded(self) -> sp.csr_matrix:
         """The whole map (n_out, n_in) as a constant sparse matrix in double precision."""
         index, weights = (tensor.cpu().double().numpy() for tensor in self.rows())
         share = float(self.attention_share())
-        rows = np.repeat(np.arange(len(index)), index.shape[1])
+        rows = np.repeat(np.arange(self.n_out), self.k)
         columns = index.astype(np.int64).ravel()
-        learned = sp.csr_matrix((weights.ravel(), (rows, columns)), (self.prior.n_out, self.prior.n_in))
-        result = sp.csr_matrix((1 - share) * self.prior_matrix + share * learned)
+        learned = sp.csr_matrix((weights.ravel(), (rows, columns)), (self.n_out, self.n_in))
+        result = sp.csr_matrix((1 - share) * self.prior + share * learned)
         result.sum_duplicates()
         return result
 
     def extra_repr(self) -> str:
-        return f"{self.prior.n_in} -> {self.prior.n_out}, {self.k} entries a row, selected every {self.refresh} steps"
+        return f"{self.n_in} -> {self.n_out}, {self.k} entries a row, selected every {self.refresh} steps"
+
+
+class _Measured(NamedTuple):
+    """A selection outside training, and what it was made of."""
+
+    queries: Tensor
+    keys: Tensor
+    best: Tensor
+
+    def of(self, queries: Tensor, keys: Tensor) -> bool:
+        return _same(self.queries, queries) and _same(self.keys, keys)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and torch.equal(a, b)
+
+
+def padded_rows(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (n_out, w) int64 and weights (n_out, w) float64 of every row; short rows go on with zeros."""
+    counts = np.diff(matrix.indptr)
+    used = np.arange(max(1, counts.max())) < counts[:, None]
+    index, weights = np.zeros(used.shape, np.int64), np.zeros(used.shape)
+    index[used], weights[used] = matrix.indices, matrix.data
+    return index, weights
 
 
 @torch.no_grad()
 def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = None) -> Tensor:
     """(n_out, k) int64: for each query (n_out, C) the k keys (n_in, C) of largest inner product, in blocks of rows.
 
-    before: an earlier selection, which makes this one cheap and no less exact. The least of its present scores bounds
-    the k-th best from below, so a row in which no other score exceeds that bound has kept its selection.
+    before: any k distinct keys for each query, ideally an earlier selection, which makes this one cheap and no less
+    exact. The least of their present scores bounds the k-th best from below, so a row in which no other score exceeds
+    that bound keeps what it has.
     """
     step = max(1, BLOCK_SCORES // len(keys))
     if before is None:
-        blocks = [torch.topk(part @ keys.T, k, dim=1, sorted=False).indices for part in queries.split(step)]
-        return torch.cat(blocks)
+        return torch.cat([_largest(part @ keys.T, k) for part in queries.split(step)])
     blocks = []
-    for part, kept in zip(queries.split(step), before.to(queries.device).split(step), strict=True):
+    for part, kept in zip(queries.split(step), before.split(step), strict=True):
         scores = part @ keys.T
-        bound = scores.gather(1, kept).amin(1, keepdim=True)
-        others = scores.scatter_(1, kept, -torch.inf).amax(1, keepdim=True)
-        changed = (others > bound).nonzero()[:, 0]
-        best = kept.clone()
-        best[changed] = torch.topk(part[changed] @ keys.T, k, dim=1, sorted=False).indices
-        blocks.append(best)
+        present = scores.gather(1, kept)
+        others = scores.scatter_(1, kept, -torch.inf).amax(1)
+        changed = (others > present.amin(1)).nonzero()[:, 0]
+        if len(changed):
+            best = kept.clone()
+            best[changed] = _largest(scores[changed].scatter_(1, kept[changed], present[changed]), k)
+            kept = best
+        blocks.append(kept)
     return torch.cat(blocks)
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """(n, k) columns of the k largest scores of each row (n, m), in no order."""
+    if scores.device.type != "cpu" or k < 8:
+        return torch.topk(scores, k, dim=1, sorted=False).indices
+    # numpy partitions with vector instructions, several times faster than topk where k is not small.
+    cut = scores.shape[1] - k
+    return torch.from_numpy(np.argpartition(scores.numpy(), cut, axis=1)[:, cut:].copy())
 
 
 def _embedding(positions: np.ndarray, channels: int) -> Tensor:
@@ -162,8 +230,8 @@ class DiffPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in, C) to (B, n_out, C)."""
-        assignment = torch.softmax(self.assign(x), dim=-1)
-        share = assignment / assignment.sum(1, keepdim=True).clamp(min=SMALLEST_SUM)
+        assignment = torch.log_softmax(self.assign(x), dim=-1)
+        share = torch.softmax(assignment, dim=1)  # exp(assignment) over its column's sum, also where that underflows
         return share.transpose(1, 2) @ x
 
 
@@ -172,21 +240,19 @@ class VariantMap(nn.Module):
 
     def __init__(self, support: sp.spmatrix) -> None:
         super().__init__()
-        support = sp.csr_matrix(support)
-        counts = np.diff(support.indptr)
-        width = int(counts.max())
-        index, used = np.zeros((support.shape[0], width), np.int64), np.arange(width) < counts[:, None]
-        index[used] = support.indices
+        support = sp.csr_matrix(support, copy=True)
+        support.data = np.ones_like(support.data)
+        index, used = padded_rows(support)
         self.n_in = support.shape[1]
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
-        self.register_buffer("used", torch.from_numpy(used), persistent=False)
+        self.register_buffer("used", torch.from_numpy(used > 0), persistent=False)
         self.index: Tensor
         self.used: Tensor
-        self.weight = nn.Parameter(torch.randn(index.shape) / counts.mean())
+        self.weight = nn.Parameter(torch.randn(support.nnz) * support.shape[0] / support.nnz)
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """(n_out, widest row) source vertices and their weights; unused entries weigh zero."""
-        size = self.weight.abs() * self.used
+        size = self.weight.new_zeros(self.used.shape).masked_scatter(self.used, self.weight.abs())
         return self.index, size / (size.sum(1, keepdim=True) + 1e-8)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import scipy.sparse as sp
 import torch
@@ -66,12 +67,30 @@ class _ConstantMap(torch.autograd.Function):
         return _ConstantMap.apply(grad, columns, rows), None, None
 
 
-def row_map(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+class Readers(NamedTuple):
+    """An index (n_out, k) transposed: source v is read by `rows[offsets[v]:offsets[v + 1]]`."""
+
+    rows: Tensor  # (n_out * k,) int64, row numbers in order of the source they read
+    offsets: Tensor  # (n_in + 1,) int64
+    order: Tensor  # (n_out * k,) int64, where each stands in the flattened index
+
+    def bags(self, weights: Tensor) -> Bags:
+        return Bags(self.rows, self.offsets, weights.reshape(-1)[self.order])
+
+
+def readers(index: Tensor, n_in: int) -> Readers:
+    """Who reads each of the n_in sources. Worth keeping where one index serves several calls."""
+    sources, order = index.reshape(-1).to(torch.int32).sort(stable=True)
+    counts = torch.bincount(sources, minlength=n_in)
+    return Readers(order // index.shape[1], F.pad(counts.cumsum(0), (1, 0)), order)
+
+
+def row_map(x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None = None) -> Tensor:
     """y[b, i] = sum_j weights[i, j] x[b, index[i, j]]: a sparse map with k entries in every row, learned or not.
 
     x: (B, n_in, C); index: (n_out, k) int64, each in 0..n_in-1; weights: (n_out, k). Returns (B, n_out, C).
-    Gradients reach x and weights. The index may change from call to call: its inverse, which only the gradient of x
-    needs, is sorted out in the backward pass. Raises InputError where the shapes do not fit.
+    Gradients reach x and weights. The index may change from call to call; its transpose, which only the gradient of x
+    needs, is `read_by` or is found in the backward pass. Raises InputError where the shapes do not fit.
     """
     if x.ndim != 3 or index.ndim != 2 or index.shape != weights.shape:
         raise InputError(
@@ -83,47 +102,59 @@ def row_map(x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     if wants_plain(x):
         gathered = x.index_select(1, index.reshape(-1)).unflatten(1, index.shape)
         return (gathered * weights[..., None]).sum(2)
-    return _LearnedMap.apply(x, index, weights)
+    return _LearnedMap.apply(x, index, weights, read_by)
 
 
 class _LearnedMap(torch.autograd.Function):
+    """All samples at once, a vertex's numbers side by side: with tens of entries a row that beats a pass a sample."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None) -> Tensor:
         ctx.save_for_backward(x, index, weights)
-        return _in_passes(x, _row_bags(index, weights))
+        ctx.read_by = read_by
+        return _samples(bag_sum(vertex_rows(x), _row_bags(index, weights)), len(x))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         x, index, weights = ctx.saved_tensors
-        grad_x = _in_passes(grad, _column_bags(index, weights, x.shape[1])) if ctx.needs_input_grad[0] else None
-        grad_weights = _entry_products(grad, x, index, weights) if ctx.needs_input_grad[2] else None
-        return grad_x, None, grad_weights
+        rows, grad_x, grad_weights = vertex_rows(grad), None, None
+        if ctx.needs_input_grad[0]:
+            read_by = ctx.read_by or readers(index, x.shape[1])
+            grad_x = _samples(bag_sum(rows, read_by.bags(weights)), len(x))
+        if ctx.needs_input_grad[2]:
+            grad_weights = _products(rows, vertex_rows(x), index)
+        return grad_x, None, grad_weights, None
 
 
-def entry_products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
+def entry_products(rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None = None) -> Tensor:
     """(n_out, k) inner products of rows (n_out, C) with the rows of table (n_in, C) that index (n_out, k) names.
 
-    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table.
+    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table; `read_by` is the
+    index's transpose where that is at hand.
     """
     if torch.compiler.is_exporting():
         return (rows[:, None] * F.embedding(index, table)).sum(-1)
-    return _EntryProducts.apply(rows, table, index)
+    return _EntryProducts.apply(rows, table, index, read_by)
 
 
 class _EntryProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None) -> Tensor:
         ctx.save_for_backward(rows, table, index)
-        return _entry_products(rows[None], table[None], index, rows.new_ones(index.shape))
+        ctx.read_by = read_by
+        return _products(rows, table, index)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         rows, table, index = ctx.saved_tensors
-        grad_rows = bag_sum(table, _row_bags(index, grad)) if ctx.needs_input_grad[0] else None
-        grad_table = bag_sum(rows, _column_bags(index, grad, len(table))) if ctx.needs_input_grad[1] else None
-        return grad_rows, grad_table, None
+        grad_rows, grad_table = None, None
+        if ctx.needs_input_grad[0]:
+            grad_rows = bag_sum(table, _row_bags(index, grad))
+        if ctx.needs_input_grad[1]:
+            grad_table = bag_sum(rows, (ctx.read_by or readers(index, len(table))).bags(grad))
+        return grad_rows, grad_table, None, None
 
 
 def _in_passes(x: Tensor, bags: Bags) -> Tensor:
@@ -132,25 +163,33 @@ def _in_passes(x: Tensor, bags: Bags) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def _samples(rows: Tensor, batch: int) -> Tensor:
+    """(V, B * C) back to (B, V, C): undoes `vertex_rows`."""
+    return rows.view(len(rows), batch, -1).transpose(0, 1).contiguous()
+
+
 def _row_bags(index: Tensor, weights: Tensor) -> Bags:
+    return Bags(index.reshape(-1), _row_offsets(index), weights.reshape(-1))
+
+
+def _row_offsets(index: Tensor) -> Tensor:
     n_out, k = index.shape
-    return Bags(index.reshape(-1), torch.arange(n_out + 1, device=index.device) * k, weights.reshape(-1))
+    return torch.arange(n_out + 1, device=index.device) * k
 
 
-def _column_bags(index: Tensor, weights: Tensor, n_in: int) -> Bags:
-    """The transpose of `_row_bags`: bag v holds the rows that read v."""
-    sources, order = index.reshape(-1).sort(stable=True)
-    offsets = torch.searchsorted(sources, torch.arange(n_in + 1, device=index.device))
-    return Bags(order // index.shape[1], offsets, weights.reshape(-1)[order])
-
-
-def _entry_products(grad: Tensor, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """(n_out, k) dot products of the gradient's row i with row index[i, j] of x, over batch and channels.
-
-    They are what `embedding_bag` knows as the gradient of its weights, several times faster than gathering x. Its
-    gradient of x is not used: it scatters, which at 72k vertices costs three times the transposed bag sum.
-    """
+def _products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
+    """(n_out, k) inner products of rows (n_out, D) with the rows (n_in, D) of table that index names."""
+    if index.shape[1] >= len(table):  # sampling refuses more entries than a matrix has
+        return (rows @ table.T).gather(1, index)
+    if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta": this use of it is tested
+            shape = (len(rows), len(table))
+            zeros = rows.new_zeros(index.numel())
+            entries = torch.sparse_csr_tensor(_row_offsets(index), index.reshape(-1), zeros, shape)
+            return torch.sparse.sampled_addmm(entries, rows, table.T).values().view(index.shape)
+    # Elsewhere: the products are what `embedding_bag` knows as the gradient of its weights.
     with torch.enable_grad():
-        leaf = weights.detach().requires_grad_()
-        rows = F.embedding_bag(index, vertex_rows(x), per_sample_weights=leaf, mode="sum")
-    return torch.autograd.grad(rows, leaf, vertex_rows(grad))[0]
+        leaf = rows.new_ones(index.shape).requires_grad_()
+        sums = F.embedding_bag(index, table.detach(), per_sample_weights=leaf, mode="sum")
+    return torch.autograd.grad(sums, leaf, rows)[0]
