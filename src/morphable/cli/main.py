@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import typing
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
 from morphable.cli import bench, data, edit, models, shapes
@@ -19,6 +22,15 @@ A first tour: `morphable data make hands --out data/hands`, then
 `morphable train spiralnet++ --data data/hands --out runs/a`, `morphable evaluate runs/a`, `morphable report runs/a`.
 """
 
+
+def _exactly(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Words as values of a parameter's type; "1.5" is no whole number, where Cyclopts would round it to 2."""
+    for token in tokens:
+        if int in (kind, *typing.get_args(kind)) and not re.fullmatch("[+-]?[0-9]+", token.value):
+            raise ValueError(f"expected a whole number, got {token.value!r}")
+    return convert(kind, tokens)
+
+
 app = App(
     name="morphable",
     help=HELP,
@@ -26,6 +38,7 @@ app = App(
     help_format="markdown",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(converter=_exactly),
 )
 app.command(data.app)
 app.command(models.train)
