@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,6 +32,50 @@ def interpolate(
 ) -> None:  # fmt: skip
     """Shapes on the way from A to B: codes a + t (b - a) for t from 0 to 1."""
     _line(model, a, b, (0.0, 1.0), steps, part, unit, out)
+
+
+@app.command
+def extrapolate(
+    model: Model, a: MeshFile, b: MeshFile, /, *,
+    out: Folder,
+    start: Annotated[float, Parameter(name="--from", help="t of the first shape: 0 is A, below lies before it")] = -1.0,
+    end: Annotated[float, Parameter(name="--to", help="t of the last shape: 1 is B, above lies beyond it")] = 2.0,
+    steps: Steps = 13, part: OnePart = None, unit: Unit = "mm",
+) -> None:  # fmt: skip
+    """Shapes before A and beyond B: codes a + t (b - a), by default from the reverse of the change to its double.
+
+    With A the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0 inverts it.
+    """
+    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
+        raise InputError(f"--from {start} --to {end}: expected two different numbers")
+    _line(model, a, b, (start, end), steps, part, unit, out)
+
+
+@app.command
+def transfer(
+    model: Model,
+    s0: Annotated[Path, Parameter(help="a shape of the source, usually its neutral one")],
+    s1: Annotated[Path, Parameter(help="the same source deformed")],
+    t0: Annotated[Path, Parameter(help="the shape of another that is to be deformed alike")],
+    /, *,
+    out: Annotated[Path, Parameter(help="mesh file to write; must not exist yet")],
+    part: OnePart = None, unit: Unit = "mm",
+) -> None:  # fmt: skip
+    """Deformation transfer: what leads from S0 to S1, applied to T0; decodes code(T0) + code(S1) - code(S0)."""
+    import torch
+
+    from morphable.data.registered import write_shape
+    from morphable.edit.code import transferred
+    from morphable.files import require_new
+    from morphable.models.io import load
+
+    require_new(out)
+    loaded = load(model)
+    codes = [_code(loaded, path, unit) for path in (s0, s1, t0)]
+    with torch.no_grad():
+        shape = loaded.decode(transferred(loaded.parts, codes[0], codes[1], codes[2], part)[None])[0].numpy()
+    write_shape(out, shape, loaded.template)
+    print(out)
 
 
 def _line(

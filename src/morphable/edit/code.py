@@ -15,12 +15,24 @@ from morphable.models.parts import Parts
 
 def line(parts: Parts, a: Tensor, b: Tensor, positions: Tensor, part: str | None = None) -> Tensor:
     """(S, L) codes a + t (b - a) for each t of `positions` (S,); with `part`, that part moves and a's others stay."""
-    step = b - a
-    if part is not None:
-        mask = torch.zeros_like(step)
-        mask[parts[part]] = 1
-        step = step * mask
-    return a + positions[:, None].to(a) * step
+    return a + positions[:, None].to(a) * _only(parts, b - a, part)
+
+
+def transferred(parts: Parts, source: Tensor, changed: Tensor, target: Tensor, part: str | None = None) -> Tensor:
+    """(..., L) codes of deformation transfer (Chen and Kim 2021): target + (changed - source).
+
+    What leads from one shape to another is applied to a third; with `part`, that part of it alone.
+    """
+    return target + _only(parts, changed - source, part)
+
+
+def _only(parts: Parts, step: Tensor, part: str | None) -> Tensor:
+    """The step (..., L) with the other parts at rest. Raises InputError for a part that does not exist."""
+    if part is None:
+        return step
+    kept = torch.zeros_like(step)
+    kept[..., parts[part]] = step[..., parts[part]]
+    return kept
 
 
 def draw(
