@@ -8,7 +8,7 @@ import torch
 
 from conftest import ball_template
 from helpers import shapes
-from morphable.edit.code import draw, line, parse_given
+from morphable.edit.code import draw, line, named_values, parse_given, swap
 from morphable.errors import InputError
 from morphable.models.parts import Parts
 from morphable.models.pca import Pca, PcaConfig
@@ -101,3 +101,54 @@ def test_texts_that_are_no_part(model: Pca, text: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_given(two_parts(model), [text])
     assert words in str(caught.value)
+
+
+def test_a_swap_by_hand() -> None:
+    a, b = torch.zeros(5), torch.arange(1.0, 6)
+    assert swap(PARTS, a, b, ["expression"]).tolist() == [0, 0, 3, 4, 5]
+    assert swap(PARTS, a, b, ["identity", "expression"]).tolist() == b.tolist()
+    assert torch.equal(a, torch.zeros(5))
+    with pytest.raises(InputError, match="part 'nose'"):
+        swap(PARTS, a, b, ["nose"])
+
+
+class NamedPca(Pca):
+    """Two parts, of which the second's numbers have names."""
+
+    def names_of(self, part: str) -> tuple[str, ...]:
+        return ("smile", "mouth_open", "frown") if part == "expression" else ()
+
+
+@pytest.fixture
+def named() -> NamedPca:
+    template = ball_template(30)
+    made = NamedPca.estimate(template, shapes(template, 40), {}, PcaConfig(4))
+    two_parts(made)
+    return made.eval()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("expression=mouth_open:0.8", [0, 0.8, 0]),
+        ("expression=frown", [0, 0, 1]),
+        ("expression=frown:0.5,smile:0.25", [0.25, 0, 0.5]),
+        ("expression=1,2,3", [1, 2, 3]),
+    ],
+)
+def test_known_parts_by_name(named: NamedPca, text: str, values: list[float]) -> None:
+    assert parse_given(named, [text])["expression"].tolist() == pytest.approx(values)
+
+
+def test_names_that_are_none(named: NamedPca) -> None:
+    with pytest.raises(InputError, match="did you mean 'mouth_open'"):
+        parse_given(named, ["expression=mouth_opn:0.8"])
+    with pytest.raises(InputError, match="expected expression="):
+        parse_given(named, ["expression=smile:much"])
+
+
+def test_named_values_read_back(named: NamedPca, model: Pca) -> None:
+    code = torch.tensor([2.0, 0, 0.75, 0])
+    assert named_values(named, code) == "expression=mouth_open:0.75"
+    assert named_values(named, torch.zeros(4)) == "none"
+    assert named_values(model, code) == ""

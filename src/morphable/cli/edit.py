@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from morphable.cli.edit_regions import region, sample_region, swap_region
 from morphable.cli.models import Model
 from morphable.errors import InputError
 
@@ -18,10 +20,14 @@ if TYPE_CHECKING:
 
 app = App(name="edit", help="Edit shapes through a model's code.")
 
+for command in (region, sample_region, swap_region):
+    app.command(command)
+
 MeshFile = Annotated[Path, Parameter(help="a mesh file in correspondence with the model's template")]
 Unit = Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")]
 Steps = Annotated[int, Parameter(help="number of shapes")]
 Folder = Annotated[Path, Parameter(help="folder to write; must not exist yet")]
+OneFile = Annotated[Path, Parameter(help="mesh file to write; must not exist yet")]
 OnePart = Annotated[str | None, Parameter(help="move this part of the code alone")]
 
 
@@ -75,6 +81,46 @@ def transfer(
     with torch.no_grad():
         shape = loaded.decode(transferred(loaded.parts, codes[0], codes[1], codes[2], part)[None])[0].numpy()
     write_shape(out, shape, loaded.template)
+    print(out)
+
+
+@app.command
+def swap(
+    model: Model, a: MeshFile, b: MeshFile, /, *,
+    part: Annotated[list[str], Parameter(help="part to take from B, e.g. expression; may be given again", negative="")],
+    out: OneFile, unit: Unit = "mm",
+) -> None:  # fmt: skip
+    """A with a part of B: one person with another's expression."""
+    from morphable.edit.code import swap as swapped
+    from morphable.files import require_new
+    from morphable.models.io import load
+
+    require_new(out)
+    loaded = load(model)
+    first, second = (_code(loaded, path, unit) for path in (a, b))
+    _write(out, loaded, swapped(loaded.parts, first, second, part), loaded.decode)
+
+
+@app.command
+def neutralise(model: Model, mesh: MeshFile, /, *, out: OneFile, unit: Unit = "mm") -> None:
+    """The person of a mesh without expression."""
+    from morphable.files import require_new
+    from morphable.models.io import load
+
+    require_new(out)
+    loaded = load(model)
+    _write(out, loaded, _code(loaded, mesh, unit), loaded.neutral)
+
+
+def _write(out: Path, model: MorphableModel, code: Tensor, shape: Callable[[Tensor], Tensor]) -> None:
+    """Write the shape of one code (L,) as a mesh file."""
+    import torch
+
+    from morphable.data.registered import write_shape
+
+    with torch.no_grad():
+        vertices = shape(code[None])[0].numpy()
+    write_shape(out, vertices, model.template)
     print(out)
 
 

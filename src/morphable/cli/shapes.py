@@ -26,6 +26,7 @@ def reconstruct(
 
     from morphable.cli.output import print_table
     from morphable.data.registered import read_registered, write_shape
+    from morphable.edit.code import named_values
     from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
@@ -40,11 +41,14 @@ def reconstruct(
     with atomic_folder(out) as folder, torch.no_grad():
         for name, shape in zip(names, shapes, strict=True):
             target = torch.from_numpy(shape)[None]
-            result = loaded(target)
+            code = loaded.encode(target)
+            result = loaded.decode(code)
             write_shape(folder / name, result[0].numpy(), loaded.template)
             distance = (result - target).norm(dim=-1)
-            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}"])
-    print_table(str(out), ["mesh", "mean error, mm", "max, mm"], rows)
+            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}", named_values(loaded, code[0])])
+    chosen = any(row[-1] for row in rows)
+    header = ["mesh", "mean error, mm", "max, mm", "chosen by least error"]
+    print_table(str(out), header if chosen else header[:-1], rows if chosen else [row[:-1] for row in rows])
 
 
 def sample(
@@ -55,7 +59,9 @@ def sample(
     out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
     seed: Annotated[int, Parameter(help="seed of the draws")] = 0,
     part: Annotated[str | None, Parameter(help="vary this part of the code alone, the others at their mean")] = None,
-    given: Annotated[list[str] | None, Parameter(help="condition on a part, PART=V[,V...]", negative="")] = None,
+    given: Annotated[
+        list[str] | None, Parameter(help="condition on a part, PART=V[,V...] or condition=NAME:LEVEL", negative="")
+    ] = None,
     scale: Annotated[float, Parameter(help="multiplies the standard deviation of the draws")] = 1.0,
     suffix: Annotated[Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")] = "ply",
 ) -> None:
