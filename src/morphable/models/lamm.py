@@ -21,7 +21,9 @@ from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.normalise import Normalisation
 from morphable.models.parts import Parts
+from morphable.models.pca import principal_basis
 from morphable.models.prior import NoPrior
+from morphable.models.region_pca import Part
 from morphable.models.training import Batch, Progress
 from morphable.ops.tokens import Backbone, ControlNets, InverseTokeniser, MixerLayer, Tokeniser, TransformerLayer
 
@@ -46,7 +48,8 @@ class LammConfig:
     feed-forward, or the mixer's over tokens; channel_expansion: the mixer's over channels. bottleneck: code of `latent`
     numbers, else the region tokens themselves. layers: which states the loss looks at: `progressive` all, from the
     shape to the mean and back; `encoder`, `decoder` those and the output; `output` alone; `full` all, each to be the
-    whole shape. normalisation: `vertex` = z-score of every coordinate, `global` = one scale. ramp: share of the stage
+    whole shape. normalisation: `vertex` = z-score of every coordinate, `global` = one scale. start: of
+    tokeniser and inverse tokeniser, at `random` or at the principal components of each region. ramp: share of the stage
     `manipulate` after which edits go all the way. rank: of the inverse tokeniser once it is factored, 0 = not.
     """
 
@@ -62,6 +65,7 @@ class LammConfig:
     regions: int = 0
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
     normalisation: Literal["vertex", "global"] = "vertex"
+    start: Literal["random", "pca"] = "random"
     ramp: float = 100 / 1500
     rank: int = 0
 
@@ -130,6 +134,23 @@ class Lamm(TrainableModel, RegionEditor):
     def observe(self, shapes: Shapes) -> None:
         self.normalisation.observe(shapes)
         self.handles.observe(shapes)
+        if self.config.start == "pca":
+            self._start_at_components(shapes)
+
+    @torch.no_grad()
+    def _start_at_components(self, shapes: Shapes) -> None:
+        """Tokens begin as coefficients of the region's components, and turn back into them by their deviations."""
+        normal = self.normalisation
+        mean, std = (x.expand_as(normal.mean).cpu().numpy() for x in (normal.mean, normal.std))
+        for region in range(len(self.regions.names)):
+            members = np.flatnonzero(self.regions.labels == region)
+            basis = principal_basis(Part(shapes, members, mean, std), self.config.width)
+            rows = slice(3 * self._rows(region).start, 3 * self._rows(region).stop)
+            axes = torch.from_numpy(basis.components).to(self.tokeniser.weight)
+            deviations = torch.from_numpy(basis.deviations).to(axes)
+            self.tokeniser.weight[rows] = axes.T / deviations[0].clamp(min=1e-12)
+            self.inverse_tokeniser.weight[rows] = axes.T * deviations
+            self.inverse_tokeniser.bias[rows] = 0
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)

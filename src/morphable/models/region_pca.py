@@ -80,7 +80,7 @@ class RegionPca(EstimatedModel, RegionEditor):
         for region, size in enumerate(shared_out(config.latent, len(model.regions.names))):
             members = np.flatnonzero(model.regions.labels == region)
             columns = torch.from_numpy((3 * members[:, None] + np.arange(3)).ravel())
-            basis = principal_basis(_Part(vertices, members), size)
+            basis = principal_basis(Part(vertices, members), size)
             rows = slice(start, start + size)
             model.mean[columns] = torch.tensor(basis.mean).float()
             model.components[rows, columns] = torch.tensor(basis.components).float()
@@ -112,11 +112,15 @@ class RegionPca(EstimatedModel, RegionEditor):
         return torch.linalg.solve(square, reach.T).to(self.mean)
 
 
-class _Part:
-    """The shapes (N, V, 3) seen at some of their vertices only, read when asked for."""
+class Part:
+    """The shapes (N, V, 3) seen at some of their vertices only, normalised where told how, read when asked for."""
 
-    def __init__(self, shapes: Shapes, members: np.ndarray) -> None:
+    def __init__(
+        self, shapes: Shapes, members: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | None = None
+    ) -> None:
         self.shapes, self.members = shapes, members
+        self.mean = np.zeros((1, 3), np.float32) if mean is None else mean[members]
+        self.std = np.ones((1, 3), np.float32) if std is None else std[members]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,4 +130,4 @@ class _Part:
         return len(self.shapes)
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
-        return np.asarray(self.shapes[index])[..., self.members, :]
+        return (np.asarray(self.shapes[index])[..., self.members, :] - self.mean) / self.std

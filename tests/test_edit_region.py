@@ -1,0 +1,212 @@
+"""Region edits: nothing else moves, the band is the smoothest one, moves are checked, commands write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from morphable.cli.main import main
+from morphable.data.dataset import MeshDataset
+from morphable.data.registered import read_registered, write_shape
+from morphable.edit.region import blended, edit_region, parse_moves, region_editor, ring_depth, seam
+from morphable.errors import InputError
+from morphable.mesh.mesh import Mesh
+from morphable.mesh.topology import adjacency
+from morphable.models.io import create, save
+from morphable.models.lamm import MANIPULATE, Lamm, LammConfig
+from morphable.models.pca import Pca, PcaConfig
+from morphable.models.training import Batch, Progress
+
+
+def strip(columns: int) -> Mesh:
+    """A flat strip of quads, three vertices wide; vertex 3 c + r."""
+    points = (
+        np.stack([np.repeat(np.arange(columns), 3), np.tile(np.arange(3), columns), np.zeros(3 * columns)], 1) * 1.0
+    )
+    corner = (3 * np.arange(columns - 1)[:, None] + np.arange(2)).ravel()
+    return Mesh(points, np.stack([corner, corner + 3, corner + 4, corner + 1], 1))
+
+
+@pytest.fixture(scope="module")
+def model(hands: MeshDataset) -> Lamm:
+    """A small LAMM with a few steps of either stage."""
+    torch.manual_seed(0)
+    made = create("lamm", hands.template, LammConfig(latent=8, width=32, heads=1, encoder_depth=1, decoder_depth=1))
+    assert isinstance(made, Lamm)
+    shapes = hands.vertices[:64]
+    made.observe(shapes)
+    optimiser = torch.optim.Adam(made.parameters(), 3e-3)
+    for step in range(20):
+        stage = made.stages[step // 10]
+        progress = Progress(step, 20, step, 1, 64, torch.Generator().manual_seed(step), stage)
+        optimiser.zero_grad()
+        torch.stack(list(made.loss(Batch(torch.from_numpy(shapes)), progress).values())).sum().backward()
+        optimiser.step()
+    made.family = "lamm"
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(model: Lamm, hands: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("edit")
+    save(model, place / "model")
+    for name, row in (("a.ply", 70), ("b.ply", 170)):
+        write_shape(place / name, hands.vertices[row], hands.template)
+    return place
+
+
+def test_rings_and_seam_by_hand() -> None:
+    mesh = strip(6)
+    inside = np.repeat([False, False, False, True, True, True], 3)
+    graph = adjacency(mesh.faces, 18).tocsr()
+    assert ring_depth(graph, inside).tolist() == np.repeat([0, 0, 0, 1, 2, 3], 3).tolist()
+    change = np.zeros((18, 3))
+    change[inside, 2] = 1.0
+    # A middle border vertex has four neighbours, one of them across: a jump of a quarter. An edge vertex has three.
+    assert seam(change, inside, mesh.faces) == pytest.approx(1 / 3)
+    assert seam(np.ones((18, 3)), inside, mesh.faces) == 0
+
+
+def test_the_blend_is_zero_outside_and_untouched_deep_inside() -> None:
+    mesh = strip(12)
+    inside = np.repeat(np.arange(12) >= 4, 3)
+    change = np.random.default_rng(0).normal(size=(36, 3))
+    result = blended(change, inside, mesh.faces)
+    assert (result[~inside] == 0).all()
+    assert np.array_equal(result[21:], change[21:])
+    assert not np.allclose(result[12:21], change[12:21])
+
+
+def test_the_band_minimises_the_bilaplacian() -> None:
+    """Any other displacement of the band has more of it."""
+    mesh, random = strip(12), np.random.default_rng(1)
+    inside = np.repeat(np.arange(12) >= 4, 3)
+    change = random.normal(size=(36, 3))
+    graph = adjacency(mesh.faces, 36).toarray()
+    laplacian = np.eye(36) - graph / graph.sum(1, keepdims=True)
+
+    def roughness(x: np.ndarray) -> float:
+        return float(np.square(laplacian @ x).sum())
+
+    best = blended(change, inside, mesh.faces)
+    for _ in range(20):
+        other = best.copy()
+        other[12:21] += 0.01 * random.normal(size=(9, 3))
+        assert roughness(other) > roughness(best)
+
+
+def test_a_thin_region_keeps_its_innermost_vertices() -> None:
+    mesh = strip(9)
+    inside = np.repeat((np.arange(9) >= 3) & (np.arange(9) <= 5), 3)
+    change = np.ones((27, 3))
+    result = blended(change, inside, mesh.faces)
+    assert (result[12:15] == 1).all()
+    assert ((result[9:12] > 0) & (result[9:12] < 1)).all()
+    one_ring = np.repeat(np.arange(9) == 4, 3)
+    assert np.array_equal(blended(change, one_ring, mesh.faces), one_ring[:, None] * np.ones((27, 3)))
+
+
+@pytest.mark.parametrize("region", range(6))
+def test_a_hard_blend_moves_nothing_outside(model: Lamm, hands: MeshDataset, region: int) -> None:
+    shape, name = hands.vertices[70], model.regions.names[region]
+    moved = 5 * torch.ones(len(model.regions.controls[region]), 3)
+    hard, soft = (edit_region(model, shape, name, moved, blend) for blend in ("hard", "none"))  # type: ignore[arg-type]
+    outside = model.regions.labels != region
+    assert np.array_equal(hard.vertices[outside], shape[outside])
+    assert hard.outside_mm == 0 < soft.outside_mm
+    assert hard.movement[~outside].max() > 0
+    assert hard.seam_mm < max(soft.seam_mm, 1e-9) or hard.seam_mm < 0.2 * hard.movement.max()
+
+
+def test_no_displacement_gives_the_input_back(model: Lamm, hands: MeshDataset) -> None:
+    shape = hands.vertices[70]
+    for blend in ("hard", "none"):
+        edit = edit_region(model, shape, model.regions.names[1], torch.zeros(len(model.regions.controls[1]), 3), blend)
+        assert np.array_equal(edit.vertices, shape)
+
+
+def test_named_handles_go_where_told_and_others_follow(model: Lamm) -> None:
+    controls = model.regions.controls[1]
+    moved = parse_moves(model, model.regions.names[1], [f"{controls[0]}:0,0,2", f"{controls[3]}:0.5,0,0"])
+    assert moved.shape == (len(controls), 3)
+    assert moved[0].tolist() == pytest.approx([0, 0, 2], abs=0.3)
+    assert moved[3].tolist() == pytest.approx([0.5, 0, 0], abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("5", "expected VERTEX:dx,dy,dz"), ("a:1,2,3", "expected VERTEX"), ("5:1,2", "expected VERTEX"),
+     ("5:1,2,nan", "expected VERTEX"), ("-1:1,2,3", "the control vertices of 'palm' are")],
+)  # fmt: skip
+def test_moves_that_cannot_be(model: Lamm, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_moves(model, "palm", [text])
+
+
+def test_unknown_regions_families_and_untrained_edits(model: Lamm, hands: MeshDataset) -> None:
+    with pytest.raises(InputError, match="region 'nose': not in this template, which has palm"):
+        edit_region(model, hands.vertices[0], "nose", torch.zeros(1, 3))
+    pca = Pca(hands.template, PcaConfig(2), {})
+    pca.family = "pca"
+    with pytest.raises(InputError, match="pca has no handles to edit regions by; lamm, lamm-mixer and region-pca have"):
+        region_editor(pca)
+    fresh = create("lamm", hands.template, model.config)
+    assert isinstance(fresh, Lamm)
+    with pytest.raises(InputError, match=f"train it with --stages autoencode,{MANIPULATE}"):
+        edit_region(fresh, hands.vertices[0], "palm", torch.zeros(8, 3))
+
+
+def test_the_commands_write_edited_meshes(
+    folder: Path, model: Lamm, hands: MeshDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, name = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[2]
+    handle = model.regions.controls[2][0]
+    base = ["edit"]
+    main(
+        [
+            *base,
+            "region",
+            str(folder / "model"),
+            a,
+            "--region",
+            name,
+            "--move",
+            f"{handle}:0,0,3",
+            "--out",
+            str(tmp_path / "m.ply"),
+        ]
+    )
+    main([*base, "region", str(folder / "model"), a, "--region", name, "--target", b, "--out", str(tmp_path / "t.ply")])
+    main([*base, "swap-region", str(folder / "model"), a, b, "--region", name, "--out", str(tmp_path / "s.ply")])
+    main([*base, "sample-region", str(folder / "model"), a, "--region", name, "-n", "3", "--out", str(tmp_path / "d")])
+    said = capsys.readouterr().out
+    assert said.count("outside at most 0 mm; seam") == 3 and "nothing moved more than 0 mm" in said
+    drawn = sorted((tmp_path / "d").iterdir())
+    assert len(drawn) == 3
+    outside = model.regions.labels != 2
+    source = read_registered(Path(a), hands.template)
+    for path in (tmp_path / "m.ply", tmp_path / "t.ply", tmp_path / "s.ply", *drawn):
+        result = read_registered(path, hands.template)
+        assert np.array_equal(result[outside], source[outside])
+        assert not np.array_equal(result, source)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["region", "--region", "palm"],
+        ["region", "--region", "palm", "--move", "1:0,0,1", "--target", "x.ply"],
+        ["region", "--region", "thumb2", "--target", "a.ply"],
+        ["sample-region", "--region", "palm", "-n", "0"],
+        ["sample-region", "--region", "palm", "--scale", "0"],
+    ],
+)
+def test_what_the_commands_refuse(folder: Path, tmp_path: Path, arguments: list[str]) -> None:
+    name, *rest = arguments
+    with pytest.raises(SystemExit) as stop:
+        main(["edit", name, str(folder / "model"), str(folder / "a.ply"), *rest, "--out", str(tmp_path / "o.ply")])
+    assert stop.value.code == 2
+    assert not (tmp_path / "o.ply").exists()
