@@ -24,7 +24,7 @@ from morphable.models.io import create, load
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.loop import Listener
-from morphable.train.run import RunConfig, run
+from morphable.train.run import RunConfig, completed, run
 
 Say = Callable[[str], None]
 
@@ -138,7 +138,7 @@ def configuration(task: Task, dataset: MeshDataset, options: Options) -> RunConf
     epochs = None if row.baseline else options.epochs or task.data.epochs
     train = replace(recipe.train, seed=task.seed, epochs=epochs or recipe.train.epochs)
     train = changed(train, row.train, f"{row.name}: train")
-    return RunConfig(row.family, dataset.path, split, model, train, name)
+    return completed(RunConfig(row.family, dataset.path, split, model, train, name), dataset)
 
 
 def perform(

@@ -97,8 +97,7 @@ def run(
     if not resume:
         require_new(folder)
     kind = family(config.family).model
-    classes = {name: data.labels.classes(name)[1] for name in CLASS_LABELS if name in data.labels}
-    config = dataclasses.replace(config, model=kind.config_for(config.model, classes))
+    config = completed(config, dataset)
     if issubclass(kind, EstimatedModel):
         estimated = _estimate(kind, config, data)
         estimated.provenance = _provenance(config, dataset, data, None)
@@ -117,6 +116,13 @@ def run(
         save(model, folder / "model")
     workers.barrier()
     return model
+
+
+def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
+    """The configuration with what the model must know of its training data, such as the names of expressions."""
+    labels = dataset.part(config.split, "train").labels
+    classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
+    return dataclasses.replace(config, model=family(config.family).model.config_for(config.model, classes))
 
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
