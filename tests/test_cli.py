@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -227,6 +228,18 @@ def test_the_report_is_one_page(work: Path, evaluated: dict[str, typing.Any], do
     for outside in ('src="http', 'href="http', "url(http", "@import"):
         assert outside not in page
     assert f"{evaluated['model']['vertex_error_mm']['mean']:.3g}" in page
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "null", '{"model": '])
+def test_a_damaged_evaluation_is_named(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    shutil.copytree(work / "pca", tmp_path / "run")
+    (tmp_path / "run" / "evaluation.json").write_text(content)
+    before = tree(tmp_path)
+    arguments = ("report", tmp_path / "run", "--data", work / "hands")
+    in_process(capsys, *arguments).refuses(str(tmp_path / "run" / "evaluation.json"))
+    assert tree(tmp_path) == before
 
 
 # help

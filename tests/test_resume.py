@@ -220,11 +220,11 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "epochs", "kept"),
-    [("1\n2\n3\n", 2, [1, 2]), ("1\n2\n", 5, [1, 2]), ("1\n{", 2, [1]), ("1\n", 0, []), ("", 3, [])],
+    [("1\n2\n3\n", 2, [1, 2]), ("1\n2\n", 5, [1, 2]), ("1\n{", 2, [1]), ("1\n\udcff\n", 2, [1]), ("1\n", 0, [])],
 )
 def test_lines_after_the_checkpoint_are_cut(tmp_path: Path, text: str, epochs: int, kept: list[int]) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
     cut_metrics(path, epochs)
     assert [json.loads(line) for line in path.read_text().splitlines()] == kept
     path.write_text('{"a": 1}\n{"b"')

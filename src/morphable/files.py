@@ -129,7 +129,12 @@ def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.nd
     except FileNotFoundError:
         raise InputError(f"{label}: no such file") from None
     except DAMAGE as error:
-        raise InputError(f"{label}: not a readable .npz file, it may be truncated ({error})") from error
+        raise InputError(f"{label}: not a readable .npz file, it may be truncated ({brief(error)})") from error
+
+
+def brief(error: BaseException) -> str:
+    """The first sentence of another library's message; what follows is advice that is not meant for our users."""
+    return str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
 
 
 def map_npy(path: Path) -> np.ndarray:
@@ -140,7 +145,7 @@ def map_npy(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({error})") from error
+        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({brief(error)})") from error
 
 
 def content_hash(*parts: np.ndarray | str | bytes) -> str:

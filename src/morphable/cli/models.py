@@ -229,5 +229,8 @@ def report(
     path = model / "evaluation.json"
     if not path.exists():
         write_json(path, evaluate_on(loaded, dataset, None))
-    write_report(loaded, dataset, read_json(path), read_metrics(model / "metrics.jsonl"), model / "report.html")
+    evaluation = read_json(path)
+    if not (isinstance(evaluation, dict) and {"model", "baselines", "provenance"} <= evaluation.keys()):
+        raise InputError(f"{path}: not the evaluation of a model; make it again with `morphable evaluate {model}`")
+    write_report(loaded, dataset, evaluation, read_metrics(model / "metrics.jsonl"), model / "report.html")
     print(model / "report.html")

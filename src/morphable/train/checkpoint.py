@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from morphable.errors import InputError
-from morphable.files import DAMAGE, atomic_path
+from morphable.files import DAMAGE, atomic_path, brief
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -29,8 +29,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; the run ended before the first one was written") from None
     except (*DAMAGE, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a readable checkpoint, it may be cut short ({reason})") from error
+        raise InputError(f"{path}: not a readable checkpoint, it may be cut short ({brief(error)})") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
     return state
@@ -50,7 +49,7 @@ def cut_metrics(path: Path, epochs: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines()[:epochs]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[:epochs]:
         try:
             json.loads(line)
         except json.JSONDecodeError:
