@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from morphable.bench import deep3dmm, ibvae, main
+from morphable.bench import deep3dmm, ibvae, lamm, main
 from morphable.bench.table import Table
 from morphable.config import suggestion
 from morphable.errors import InputError
@@ -15,6 +15,12 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "deep3dmm-filters": deep3dmm.filters,
     "deep3dmm-ablation": deep3dmm.ablation,
     "deep3dmm-latents": deep3dmm.latents,
+    "lamm-reconstruction": lamm.reconstruction,
+    "lamm-expressions": lamm.expressions,
+    "lamm-70k": lamm.fine,
+    "lamm-hands": lamm.hands,
+    "lamm-ablation": lamm.ablation,
+    "lamm-manipulation": lamm.manipulation,
     "ibvae-disentanglement": ibvae.disentanglement,
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,

@@ -267,12 +267,12 @@ class Lamm(TrainableModel, RegionEditor):
         sums: dict[str, Tensor] = {}
         judged = 0
         for row, (index, share) in zip(x, aims, strict=True):
-            difference = row - share * (source if index < first else target)
+            aim = share * (source if index < first else target)
             if index == first and edited:
-                difference = difference[:-edited]
+                row, aim = row[:-edited], aim[:-edited]
             name = "encoder" if index < first else "decoder"
-            sums[name] = sums.get(name, torch.zeros_like(difference[0, 0])) + difference.abs().sum()
-            judged += difference.numel()
+            sums[name] = sums.get(name, row.new_zeros(())) + nn.functional.l1_loss(row, aim, reduction="sum")
+            judged += row.numel()
         return {name: total / judged for name, total in sums.items()}
 
     def _aims(self) -> list[tuple[int, float]]:
