@@ -115,7 +115,9 @@ def test_the_code_length_is_a_total_or_named() -> None:
     assert with_latent(config, "shape=4").latent == 4
 
 
-@pytest.mark.parametrize("latent", ["0", "-1", "eight", "", "1.5", "shape=0", "shape=", "nose=4", "99999999999", "8,8"])
+@pytest.mark.parametrize(
+    "latent", ["0", "-1", "eight", "", "1.5", "shape=0", "shape=", "nose=4", "terms=3", "99999999999", "8,8"]
+)
 def test_code_lengths_that_are_none(latent: str) -> None:
     with pytest.raises(InputError, match="--latent"):
         with_latent(MODELS["coma"].fast.model, latent)

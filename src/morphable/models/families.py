@@ -185,7 +185,10 @@ def with_latent(config: Any, latent: str) -> Any:
     proportions: Mapping[str, int] = getattr(config, "proportions", {})
     if proportions and total.strip().isdigit():
         sizes = divided(int(total), proportions)
+    parts = list(proportions) or ["shape"]
     for name, size in sizes.items():
+        if name not in ("latent", *parts):
+            raise InputError(f"--latent {latent}: expected a total or sizes of the parts {', '.join(parts)}, got {name!r}")
         if not re.fullmatch(r"\s*\d+\s*", size) or not 1 <= int(size) <= LARGEST_LATENT:
             raise InputError(f"--latent {latent}: expected a whole number from 1 to {LARGEST_LATENT:,}, got {size!r}")
         if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
