@@ -76,7 +76,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     # training
     "unknown family": ("train comma --data P/set --out P/x", ("'comma'", "did you mean 'coma'")),
     "no data": ("train coma --data P/none --out P/x", ("P/none: no such dataset folder",)),
-    "latent 0": ("train coma --data P/set --out P/x --latent 0", ("--latent 0", "from 1 to")),
+    "latent 0": ("train coma --data P/set --out P/x --latent 0", ("--latent 0", "at least 1")),
     "latent of PCA 0": ("train pca --data P/set --out P/x --latent 0", ("--latent 0",)),
     "latent by --set": ("train coma --data P/set --out P/x --set model.latent=0", ("latent", "at least 1")),
     "latent of no part": ("train coma --data P/set --out P/x --latent nose=4", ("nose",)),

@@ -188,9 +188,11 @@ def with_latent(config: Any, latent: str) -> Any:
     parts = list(proportions) or ["shape"]
     for name, size in sizes.items():
         if name not in ("latent", *parts):
-            raise InputError(f"--latent {latent}: expected a total or sizes of the parts {', '.join(parts)}, got {name!r}")
+            known = ", ".join(parts)
+            raise InputError(f"--latent {latent}: expected a total or sizes of the parts {known}, got {name!r}")
         if not re.fullmatch(r"\s*\d+\s*", size) or not 1 <= int(size) <= LARGEST_LATENT:
-            raise InputError(f"--latent {latent}: expected a whole number from 1 to {LARGEST_LATENT:,}, got {size!r}")
+            expected = f"a whole number of at least 1, at most {LARGEST_LATENT:,}"
+            raise InputError(f"--latent {latent}: expected {expected}, got {size!r}")
         if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
             sizes = {"latent": size}
     return changed(config, sizes, "--latent")
