@@ -1,0 +1,185 @@
+"""Sections on identity and expression: codes by subject and expression, neutral shapes, swaps, named expressions."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+import torch
+
+from morphable.data.dataset import load_dataset
+from morphable.data.neutral import neutral_targets
+from morphable.report.context import ReportContext, middles, spread
+from morphable.report.gallery import HEIGHT, region_colours
+from morphable.report.latent import decode
+from morphable.report.numbers import millimetres
+from morphable.report.render import heat_colours
+from morphable.report.section import Section, colour_bar, image, paragraph, table
+
+SHOWN = 6
+SWAP_PEOPLE, SWAP_FACES = 4, 5
+LEVELS = (0.33, 0.67, 1.0)
+NAMED = 6
+SIDE = 300
+LEGEND = 16
+"""Classes that a legend names; of more, the first."""
+
+
+def identity_codes(context: ReportContext) -> Section | None:
+    """The codes of the test meshes in the plane of each part's two principal directions, by subject and by expression.
+
+    Identity codes should gather by subject and not by expression; expression codes the other way round.
+    """
+    columns = [name for name in ("subject", "expression") if name in context.test.labels]
+    classes = {name: context.test.labels.classes(name) for name in columns}
+    classes = {name: found for name, found in classes.items() if len(found[1]) > 1}
+    if "identity" not in context.model.parts or not classes:
+        return None
+    codes = _codes(context, context.test.vertices[:])
+    free = [part.name for part in context.model.parts.items_ if not part.pinned]
+    html = ""
+    for part in free:
+        points = _plane(codes[:, context.model.parts[part]])
+        for column, (numbers, names) in classes.items():
+            chart = _scatter(points, numbers, names, f"{part} codes by {column}")
+            html += f"<div><h3>{escape(part)} code by {column}</h3>{chart}</div>"
+    lead = (
+        f"Codes of {len(codes)} measured meshes, in the plane of each part's two principal directions. Where the parts "
+        "are apart, identity codes form a heap for each subject and mix expressions."
+    )
+    return Section("Identity and expression codes", paragraph(lead, "lead") + f'<div class="two">{html}</div>')
+
+
+def neutral_shapes(context: ReportContext) -> Section | None:
+    """Input, reconstruction and predicted neutral shape, each with its errors."""
+    if "identity" not in context.model.parts:
+        return None
+    rows = middles(len(context.test), SHOWN)
+    inputs = context.test.vertices[rows]
+    codes = _codes(context, inputs)
+    full, neutral = decode(context.model, codes), _neutral(context, codes)
+    captions = [context.caption(row) for row in rows]
+    truth = _true_neutral(context, rows)
+    limit = context.error_limit
+    lines = [_pictures(context, "Input", inputs, captions), _pictures(context, "Reconstruction", full, captions)]
+    lines.append(_errors(context, "Its error", full, inputs, captions, limit))
+    lines.append(_pictures(context, "Neutral shape", neutral, captions))
+    if truth is not None:
+        lines.append(_errors(context, "Its error", neutral, truth, captions, limit))
+    lead = "What the identity part alone says of each mesh: the same person without expression."
+    html = table(["", *map(escape, captions)], lines, "pictures") + colour_bar(limit, "distance to the true vertex")
+    return Section("Neutral shapes", paragraph(lead, "lead") + html)
+
+
+def swaps(context: ReportContext) -> Section | None:
+    """People by expressions: the identity of each mesh on the left with all else of each mesh at the top."""
+    if "identity" not in context.model.parts or len(context.test) < 2:
+        return None
+    people = _one_each(context.subjects, SWAP_PEOPLE)
+    faces = middles(len(context.test), SWAP_FACES)
+    own = _codes(context, context.test.vertices[np.concatenate([people, faces])])
+    where = context.model.parts["identity"]
+    header = [image(context.picture(context.test.vertices[int(i)], HEIGHT), context.caption(i)) for i in faces]
+    lines = []
+    for number, row in enumerate(people):
+        mixed = own[len(people) :].copy()
+        mixed[:, where] = own[number, where]
+        texts = [f"{context.caption(row)} with {context.caption(i)}" for i in faces]
+        pictures = zip(decode(context.model, mixed), texts, strict=True)
+        cells = [image(context.picture(context.test.vertices[int(row)], HEIGHT), context.caption(row))]
+        lines.append([*cells, *(image(context.picture(shape, HEIGHT), text) for shape, text in pictures)])
+    lead = "The person of each mesh on the left with the expression of each mesh at the top, by exchanging codes."
+    return Section("Swaps", paragraph(lead, "lead") + table(["", *header], lines, "pictures"))
+
+
+def named_expressions(context: ReportContext) -> Section | None:
+    """One person with each named expression at three levels, where the model has named conditions."""
+    named = [(part, names) for part in context.model.parts if (names := context.model.names_of(part))]
+    if not named:
+        return None
+    part, names = named[0]
+    row = int(middles(len(context.test), 1)[0])
+    code = _codes(context, context.test.vertices[[row]])[0]
+    start = context.model.parts[part].start
+    lines = []
+    for level in LEVELS:
+        codes = np.tile(code, (min(len(names), NAMED), 1))
+        codes[:, ~context.model.parts.free] = 0
+        codes[np.arange(len(codes)), start + np.arange(len(codes))] = level
+        texts = [f"{name} at {level:g}" for name in names]
+        lines.append(_pictures(context, f"level {level:g}", decode(context.model, codes), texts[: len(codes)]))
+    lead = f"The person of {context.caption(row)} with named expressions, generated at three levels."
+    header = ["", *map(escape, names[:NAMED])]
+    return Section("Named expressions", paragraph(lead, "lead") + table(header, lines, "pictures"))
+
+
+def _codes(context: ReportContext, vertices: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        shapes = torch.from_numpy(vertices).to(context.model.device)
+        return np.concatenate([context.model.encode(part).cpu().numpy() for part in shapes.split(16)])
+
+
+def _neutral(context: ReportContext, codes: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return np.asarray(context.model.neutral(torch.from_numpy(codes).to(context.model.device)).cpu().numpy())
+
+
+def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None:
+    """(n, V, 3) mm, or None where one is not known."""
+    whole = load_dataset(context.dataset.path)
+    targets = neutral_targets(whole)
+    found = targets.rows[context.test.rows[rows]]
+    shapes = whole.vertices if targets.computed is None else targets.computed
+    return None if (found < 0).any() else np.asarray(shapes[found])
+
+
+def _pictures(context: ReportContext, title: str, shapes: np.ndarray, captions: list[str]) -> list[str]:
+    pictures = [context.picture(shape, HEIGHT) for shape in shapes]
+    return [escape(title), *(image(p, f"{title}: {text}") for p, text in zip(pictures, captions, strict=True))]
+
+
+def _errors(
+    context: ReportContext, title: str, shapes: np.ndarray, truth: np.ndarray, captions: list[str], limit: float
+) -> list[str]:
+    cells = [escape(title)]
+    for shape, error, text in zip(shapes, np.linalg.norm(shapes - truth, axis=-1), captions, strict=True):
+        mean = millimetres(float(error.mean()))
+        picture = image(context.picture(shape, HEIGHT, heat_colours(error, limit)), f"{title}: {text}, mean {mean}")
+        cells.append(f'{picture}<span class="number">{mean}</span>')
+    return cells
+
+
+def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:
+    """The row of the middle mesh of at most `most` subjects, evenly spread among them."""
+    names = np.unique(subjects)
+    chosen = names[spread(len(names), most)]
+    return np.array([rows[len(rows) // 2] for name in chosen for rows in [np.flatnonzero(subjects == name)]])
+
+
+def _plane(codes: np.ndarray) -> np.ndarray:
+    """(N, 2) coordinates in the plane of the two principal directions; a code of one number lies on a line."""
+    centred = codes - codes.mean(0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    points = np.zeros((len(codes), 2))
+    points[:, : len(axes)] = centred @ axes.T
+    return points
+
+
+def _scatter(points: np.ndarray, numbers: np.ndarray, names: list[str], text: str) -> str:
+    """An SVG of points (N, 2) coloured by class (N,), with a legend; class -1 is grey."""
+    low, high = points.min(0), points.max(0)
+    size = max(float((high - low).max()), 1e-9)
+    at = 12 + (SIDE - 24) * (0.5 + (points - (low + high) / 2) / size)
+    colours = ["rgb({},{},{})".format(*np.round(255 * c).astype(int)) for c in region_colours(len(names))]
+    colours.append("rgb(150,150,150)")
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{SIDE - y:.1f}" r="3.2" fill="{colours[n]}" fill-opacity="0.75"/>'
+        for (x, y), n in zip(at.tolist(), numbers.tolist(), strict=True)
+    )
+    legend = "".join(
+        f'<circle cx="{SIDE + 14}" cy="{16 + 17 * i}" r="4" fill="{colours[i]}"/>'
+        f'<text class="tick" x="{SIDE + 24}" y="{20 + 17 * i}">{escape(name[:18])}</text>'
+        for i, name in enumerate(names[:LEGEND])
+    )
+    said = escape(f"{text}: scatter in the plane of two principal directions", quote=True)
+    return f'<svg viewBox="0 0 {SIDE + 150} {SIDE}" role="img" aria-label="{said}">{dots}{legend}</svg>'
