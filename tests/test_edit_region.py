@@ -210,3 +210,21 @@ def test_what_the_commands_refuse(folder: Path, tmp_path: Path, arguments: list[
         main(["edit", name, str(folder / "model"), str(folder / "a.ply"), *rest, "--out", str(tmp_path / "o.ply")])
     assert stop.value.code == 2
     assert not (tmp_path / "o.ply").exists()
+
+
+def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: MeshDataset) -> None:
+    from morphable.report.context import ReportContext
+    from morphable.report.editing import region_edits
+
+    moved = {"control_error_mm": 1.0, "other_error_mm": 2.0, "control_moved_mm": 3.0, "other_moved_mm": 4.0}
+    evaluation = {
+        "model": moved | {"locality": 0.1},
+        "baselines": {},
+        "provenance": {"part": "test", "split": "subject"},
+    }
+    made = region_edits(ReportContext(model, hands, evaluation, []))
+    assert made is not None
+    assert made.html.count("<img") == 1 + 3 * 5
+    assert "0 outside" in made.html and "error at handles" in made.html
+    pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
+    assert region_edits(ReportContext(pca, hands, {"provenance": {}}, [])) is None

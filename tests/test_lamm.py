@@ -280,8 +280,9 @@ def test_controls_are_millimetres_in_region_order(small: Lamm, shapes: torch.Ten
 
 def test_factoring_at_nearly_full_rank_costs_nearly_nothing(small: Lamm, shapes: torch.Tensor) -> None:
     """Six shapes span at most six directions a region, so rank 8 holds them; the cost falls with the rank."""
-    before = small(shapes)
-    cost = [float((small.factored(rank, shapes)(shapes) - before).norm(dim=-1).mean()) for rank in (1, 3, 8, 23)]
+    before = small(shapes).detach()
+    results = [small.factored(rank, shapes)(shapes).detach() for rank in (1, 3, 8, 23)]
+    cost = [float((result - before).norm(dim=-1).mean()) for result in results]
     assert cost[2] < 1e-2 and cost[3] < 1e-2
     assert all(a >= b - 1e-3 for a, b in itertools.pairwise(cost))
     thin = small.factored(8, shapes)
@@ -406,3 +407,15 @@ def test_stages_that_there_are_not(
     with pytest.raises(InputError, match=message):
         run(config, tmp_path / "r", ONE)
     assert not (tmp_path / "r").exists()
+
+
+def test_factor_says_what_it_costs(staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from morphable.cli.main import main
+
+    main(["factor", str(staged), "--rank", "4", "--out", str(tmp_path / "thin")])
+    assert "mean error on" in capsys.readouterr().out
+    thin = load(tmp_path / "thin")
+    assert isinstance(thin, Lamm) and thin.config.rank == 4
+    with pytest.raises(SystemExit) as stop:
+        main(["factor", str(staged), "--rank", "99", "--out", str(tmp_path / "other")])
+    assert stop.value.code == 2

@@ -13,7 +13,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
-from morphable.cli import bench, data, edit, models, shapes
+from morphable.cli import bench, data, edit, factor, models, shapes
 from morphable.errors import InputError
 
 HELP = """Deep 3D morphable models: from registered meshes to a model you can measure, edit and ship.
@@ -47,6 +47,7 @@ app.command(models.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
+app.command(factor.factor)
 app.command(bench.bench)
 
 

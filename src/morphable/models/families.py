@@ -92,14 +92,10 @@ LAMM = LammConfig()
 LAMM_MIXER = LammConfig(backbone="mixer")
 LAMM_TRAINING = TrainConfig(epochs=1500, batch_size=32, optimiser="adamw", learning_rate=1e-4, warmup=1 / 1500, seed=42)
 LAMM_FAST: dict[str, Any] = {
-    "width": 256,
-    "heads": 4,
-    "encoder_depth": 2,
-    "decoder_depth": 2,
-    "normalisation": "global",
-}
-"""Ours: half as wide and half as deep, one scale for all coordinates."""
-LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimiser="adamw", learning_rate=1e-3)
+    "width": 256, "heads": 4, "encoder_depth": 2, "decoder_depth": 2, "normalisation": "global", "start": "pca",
+}  # fmt: skip
+"""Ours: half as wide and half as deep, one scale for all coordinates, starting at each region's components."""
+LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimiser="adamw", learning_rate=3e-4)
 
 _PCA = Recipe(PcaConfig())
 _REGION_PCA = Recipe(RegionPcaConfig())

@@ -16,6 +16,7 @@ from morphable.files import write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
 from morphable.report.context import ReportContext
+from morphable.report.editing import region_edits
 from morphable.report.gallery import extremes, hero, places, reconstructions, samples, walks
 from morphable.report.headline import headline
 from morphable.report.identity import identity_codes, named_expressions, neutral_shapes, swaps
@@ -25,7 +26,7 @@ from morphable.report.section import Section, SectionMaker, paragraph
 
 SECTIONS: tuple[SectionMaker, ...] = (
     reconstructions, distributions, places, extremes, neutral_shapes, swaps, named_expressions, identity_codes, walks,
-    samples, code_length, training,
+    samples, region_edits, code_length, training,
 )  # fmt: skip
 """What every report shows. A family's own sections come after these, by `extra_sections`."""
 APPENDIX: tuple[SectionMaker, ...] = (all_measures, provenance)
