@@ -213,9 +213,13 @@ def scores_of(index: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("k", [1, 2, 9, 20])
 @pytest.mark.parametrize("block", [1, 100, 1 << 21])
-def test_selection_is_the_sorted_best_from_any_start(monkeypatch: pytest.MonkeyPatch, k: int, block: int) -> None:
-    """Along a random walk of keys the cheap selection equals a full sort, with any distinct start, in any blocks."""
-    monkeypatch.setattr("morphable.ops.aggregation.BLOCK_SCORES", block)
+@pytest.mark.parametrize(("group", "above"), [(8, 256), (2, 2), (3, 4)])
+def test_selection_is_the_sorted_best_from_any_start(
+    monkeypatch: pytest.MonkeyPatch, k: int, block: int, group: int, above: int
+) -> None:
+    """Along a random walk of keys the cheap selection equals a full sort: any distinct start, any blocks and groups."""
+    for name, value in (("BLOCK_SCORES", block), ("GROUP", group), ("GROUPED_ABOVE", above)):
+        monkeypatch.setattr(f"morphable.ops.aggregation.{name}", value)
     generator = torch.Generator().manual_seed(k)
     queries, keys = torch.randn(30, 5, generator=generator), torch.randn(40, 5, generator=generator)
     before = torch.stack([torch.randperm(40, generator=generator)[:k] for _ in range(30)])
@@ -224,6 +228,7 @@ def test_selection_is_the_sorted_best_from_any_start(monkeypatch: pytest.MonkeyP
         expected = (queries @ keys.T).sort(1, descending=True).values[:, :k].flip(1)
         for index in (select_best(queries, keys, k), select_best(queries, keys, k, before)):
             assert index.dtype == torch.int64 and index.shape == (30, k)
+            assert (index.sort(1).values.diff(dim=1) > 0).all()
             torch.testing.assert_close(scores_of(index, queries, keys), expected, **EXACT)
         before = select_best(queries, keys, k, before)
 

@@ -25,6 +25,8 @@ SMALLEST_SUM = 1e-12
 """Rows are divided by at least this: a row without a positive cosine vanishes instead of blowing up."""
 BLOCK_SCORES = 1 << 21
 """Scores held at a time while the best are selected (8 MiB)."""
+GROUP, GROUPED_ABOVE = 8, 256
+"""Rows of more than GROUPED_ABOVE * k scores are first reduced to the maxima of groups of this many."""
 
 
 def average_map(prior: sp.spmatrix) -> sp.csr_matrix:
@@ -170,30 +172,52 @@ def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = N
 
     before: any k distinct keys for each query, ideally an earlier selection, which makes this one cheap and no less
     exact. The least of their present scores bounds the k-th best from below, so a row in which no other score exceeds
-    that bound keeps what it has.
+    that bound keeps what it has. Where most rows of a block do not, the next few are selected without that look.
     """
     step = max(1, BLOCK_SCORES // len(keys))
     if before is None:
         return torch.cat([_largest(part @ keys.T, k) for part in queries.split(step)])
-    blocks = []
-    for part, kept in zip(queries.split(step), before.split(step), strict=True):
+    blocks: list[Tensor] = []
+    trusted = 0  # the block from which on it is worth a look whether rows kept their selection
+    for number, (part, kept) in enumerate(zip(queries.split(step), before.split(step), strict=True)):
         scores = part @ keys.T
+        if number < trusted:
+            blocks.append(_largest(scores, k))
+            continue
         present = scores.gather(1, kept)
         others = scores.scatter_(1, kept, -torch.inf).amax(1)
         changed = (others > present.amin(1)).nonzero()[:, 0]
-        if len(changed):
-            best = kept.clone()
-            best[changed] = _largest(scores[changed].scatter_(1, kept[changed], present[changed]), k)
-            kept = best
+        if 2 * len(changed) > len(part):
+            kept = _largest(scores.scatter_(1, kept, present), k)
+            trusted = number + 4
+        elif len(changed):
+            best = _largest(scores[changed].scatter_(1, kept[changed], present[changed]), k)
+            kept = kept.index_copy(0, changed, best)
         blocks.append(kept)
     return torch.cat(blocks)
 
 
 def _largest(scores: Tensor, k: int) -> Tensor:
     """(n, k) columns of the k largest scores of each row (n, m), in no order."""
-    if scores.device.type != "cpu" or k < 8:
+    m = scores.shape[1]
+    if m < GROUPED_ABOVE * k:
+        return _partitioned(scores, k)
+    # The k largest lie in the k groups of largest maximum; group j is the columns j, j + groups, j + 2 groups, ...
+    groups = -(-m // GROUP)
+    maxima = scores[:, :groups].clone()
+    for start in range(groups, m, groups):
+        others = scores[:, start : start + groups]
+        maxima[:, : others.shape[1]] = torch.maximum(maxima[:, : others.shape[1]], others)
+    members = torch.arange(GROUP, device=scores.device) * groups
+    columns = (_partitioned(maxima, k)[:, :, None] + members).flatten(1)
+    candidates = scores.gather(1, columns.clamp(max=m - 1)).masked_fill_(columns >= m, -torch.inf)
+    return columns.gather(1, _partitioned(candidates, k))
+
+
+def _partitioned(scores: Tensor, k: int) -> Tensor:
+    if scores.device.type != "cpu" or k < 8 or torch.get_num_threads() > 4:
         return torch.topk(scores, k, dim=1, sorted=False).indices
-    # numpy partitions with vector instructions, several times faster than topk where k is not small.
+    # On one thread, numpy's vectorised partition is as fast as topk on four where k is not small.
     cut = scores.shape[1] - k
     return torch.from_numpy(np.argpartition(scores.numpy(), cut, axis=1)[:, cut:].copy())
 

@@ -75,7 +75,7 @@ class Readers(NamedTuple):
     order: Tensor  # (n_out * k,) int64, where each stands in the flattened index
 
     def bags(self, weights: Tensor) -> Bags:
-        return Bags(self.rows, self.offsets, weights.reshape(-1)[self.order])
+        return Bags(self.rows, self.offsets, weights.reshape(-1).index_select(0, self.order))
 
 
 def readers(index: Tensor, n_in: int) -> Readers:
