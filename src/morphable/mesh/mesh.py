@@ -33,15 +33,21 @@ class Mesh:
         if faces.size == 0:
             faces = faces.reshape(0, 3)
         if faces.ndim != 2 or faces.shape[1] not in (3, 4) or not np.issubdtype(faces.dtype, np.integer):
-            raise InputError(f"mesh faces: expected integers of shape (F, 3) or (F, 4), got {faces.dtype} {faces.shape}")
+            raise InputError(
+                f"mesh faces: expected integers of shape (F, 3) or (F, 4), got {faces.dtype} {faces.shape}"
+            )
         bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
         if len(bad):
-            raise InputError(f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex {bad[0]}")
+            raise InputError(
+                f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex {bad[0]}"
+            )
         lowest = faces[:, :3].min(initial=0)
         if faces.shape[1] == 4:
             lowest = min(lowest, faces[:, 3].min(initial=0) + 1)
         if lowest < 0 or faces.max(initial=-1) >= len(vertices):
-            raise InputError(f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}")
+            raise InputError(
+                f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
+            )
         for name, value in (("vertices", vertices), ("faces", faces.astype(np.int64))):
             value = value.view()
             value.flags.writeable = False

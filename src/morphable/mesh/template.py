@@ -48,7 +48,7 @@ class Template:
         if self.regions is not None:
             self._check_regions(self.regions)
         for name, indices in (("landmarks", self.landmarks), ("mirror", self.mirror), ("rigid", self.rigid)):
-            if indices is not None and len(indices) and not (0 <= indices.min() and indices.max() < count):
+            if indices is not None and len(indices) and not (indices.min() >= 0 and indices.max() < count):
                 raise InputError(f"template {name}: vertex indices must lie in 0..{count - 1}")
         if self.mirror is not None and not np.array_equal(self.mirror[self.mirror], np.arange(count)):
             raise InputError("template mirror: mirroring twice must give back every vertex")
@@ -62,10 +62,14 @@ class Template:
 
     def _check_regions(self, regions: np.ndarray) -> None:
         if regions.shape != (self.n_vertices,):
-            raise InputError(f"template regions: expected one number per vertex ({self.n_vertices}), got {regions.shape}")
+            raise InputError(
+                f"template regions: expected one number per vertex ({self.n_vertices}), got {regions.shape}"
+            )
         names = len(self.region_names)
         if not np.array_equal(np.unique(regions), np.arange(names)):
-            raise InputError(f"template regions: expected the numbers 0..{names - 1}, each used, got {np.unique(regions)}")
+            raise InputError(
+                f"template regions: expected the numbers 0..{names - 1}, each used, got {np.unique(regions)}"
+            )
         for region, control in enumerate(self.control_vertices):
             if len(control) and not (regions[control] == region).all():
                 raise InputError(f"template control vertices of {self.region_names[region]!r} must lie in that region")
