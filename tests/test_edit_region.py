@@ -228,3 +228,23 @@ def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: Mesh
     assert "0 outside" in made.html and "error at handles" in made.html
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
     assert region_edits(ReportContext(pca, hands, {"provenance": {}}, [])) is None
+
+
+def test_combine_takes_each_part_from_its_file(
+    hands: MeshDataset, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from morphable.models.region_pca import RegionPca, RegionPcaConfig
+
+    model = RegionPca.estimate(hands.template, hands.vertices, {}, RegionPcaConfig(12))
+    model.family = "region-pca"
+    save(model, tmp_path / "model")
+    a, b, first = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[1]
+    main(["edit", "combine", str(tmp_path / "model"), a, "--part", f"{first}={b}", "--out", str(tmp_path / "c.ply")])
+    made = read_registered(tmp_path / "c.ply", hands.template)
+    own, other = (model(torch.from_numpy(hands.vertices[row][None]))[0].numpy() for row in (70, 170))
+    inside = model.regions.labels == 1
+    np.testing.assert_allclose(made[inside], other[inside], atol=1e-3)
+    np.testing.assert_allclose(made[~inside], own[~inside], atol=1e-3)
+    with pytest.raises(SystemExit) as stop:
+        main(["edit", "combine", str(tmp_path / "model"), a, "--part", first, "--out", str(tmp_path / "d.ply")])
+    assert stop.value.code == 2

@@ -102,6 +102,28 @@ def swap(
 
 
 @app.command
+def combine(
+    model: Model, base: MeshFile, /, *,
+    part: Annotated[list[str], Parameter(help="PART=FILE: take this part of the code from FILE", negative="")],
+    out: OneFile, unit: Unit = "mm",
+) -> None:  # fmt: skip
+    """A shape put together: BASE with parts of other shapes, each from its own file."""
+    from morphable.edit.code import swap as swapped
+    from morphable.files import require_new
+    from morphable.models.io import load
+
+    require_new(out)
+    loaded = load(model)
+    code = _code(loaded, base, unit)
+    for item in part:
+        name, equals, file = item.partition("=")
+        if not (equals and file):
+            raise InputError(f"--part {item}: expected PART=FILE; parts are {', '.join(loaded.parts)}")
+        code = swapped(loaded.parts, code, _code(loaded, Path(file), unit), [name])
+    _write(out, loaded, code, loaded.decode)
+
+
+@app.command
 def neutralise(model: Model, mesh: MeshFile, /, *, out: OneFile, unit: Unit = "mm") -> None:
     """The person of a mesh without expression."""
     from morphable.files import require_new

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MeshFile = Annotated[Path, Parameter(help="a mesh file in correspondence with the model's template")]
 Unit = Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")]
 Region = Annotated[str, Parameter(help="name of the region, as `data info` lists them")]
-OutFile = Annotated[Path, Parameter(help="mesh file to write")]
+OutFile = Annotated[Path, Parameter(help="mesh file to write; must not exist yet")]
 Blending = Annotated[
     Literal["hard", "none"],
     Parameter(help="hard: nothing outside the region moves, a band inside its border is smoothed; none: as decoded"),
@@ -44,9 +44,11 @@ def region(
 
     from morphable.data.registered import read_registered
     from morphable.edit.region import edit_region, parse_moves, region_number
+    from morphable.files import require_new
 
     if (move is None) == (target is None):
         raise InputError("edit region: expected either --move VERTEX:dx,dy,dz or --target FILE")
+    require_new(out)
     loaded = _editor(model)
     shape = read_registered(mesh, loaded.template, unit)
     if target is not None:
@@ -71,7 +73,9 @@ def swap_region(
     """Shape A with the region of B, aligned at the region's border."""
     from morphable.data.registered import read_registered
     from morphable.edit.region import edit_region, region_number
+    from morphable.files import require_new
 
+    require_new(out)
     loaded = _editor(model)
     number = region_number(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
