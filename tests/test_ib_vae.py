@@ -141,6 +141,15 @@ def test_terms_by_hand(ball: Template) -> None:
     assert float(terms["information"]) == pytest.approx(0, abs=1e-6)
 
 
+def test_fresh_posteriors_are_as_narrow_as_told(ball: Template) -> None:
+    model = ib_vae(ball, initial_deviation=0.1, identity=3, expression=2)
+    wide = ib_vae(ball, identity=3, expression=2)
+    features = torch.randn(4, 64)
+    narrow, plain = (m.posterior(features, torch.zeros(4, 0)) for m in (model, wide))
+    assert torch.equal(narrow.mean, plain.mean)
+    torch.testing.assert_close(narrow.log_variance, plain.log_variance + 2 * math.log(0.1))
+
+
 def test_divergence_is_a_sum_over_the_code_or_a_mean_over_each_part(ball: Template) -> None:
     posterior = Posterior(torch.full((5, 8), 2.0), torch.zeros(5, 8))
     assert float(ib_vae(ball)._kl(posterior)) == pytest.approx(16)

@@ -9,6 +9,7 @@ the identity code is held down. The conditional form is given the expression's n
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -41,7 +42,7 @@ class IbVaeConfig:
     + regularisation_weight (KL + information_weight information). kl_mean: average the KL over the dimensions of each
     code instead of summing. information_above: only meshes whose level is above this count in the information.
     scan_share: share of the steps that encode a random subset of points with 1 mm of noise, in no order, so that scans
-    without topology can be encoded.
+    without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
     """
 
     identity: int = 4
@@ -56,6 +57,7 @@ class IbVaeConfig:
     kl_mean: bool = False
     information_above: float | None = None
     scan_share: float = 0.0
+    initial_deviation: float = 1.0
 
     proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
 
@@ -65,6 +67,8 @@ class IbVaeConfig:
                 raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
         if len(self.samples) != 2 or min(self.samples) < 1:
             raise InputError(f"model.samples: expected two counts of at least 1, got {self.samples}")
+        if not self.initial_deviation > 0:
+            raise InputError(f"model.initial_deviation: expected a positive number, got {self.initial_deviation}")
         if not 0 <= self.scan_share <= 1:
             raise InputError(f"model.scan_share: expected a share from 0 to 1, got {self.scan_share}")
 
@@ -111,6 +115,9 @@ class IbVae(TrainableModel):
         layers = [(nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in itertools.pairwise(widths)]
         self.head = nn.Sequential(*(piece for layer in layers for piece in layer))
         self.to_code = nn.Linear(HEAD[-1] + given, 2 * free.size)
+        with torch.no_grad():
+            for log_variance in (slice(config.identity, 2 * config.identity), slice(-config.expression, None)):
+                self.to_code.bias[log_variance] += 2 * math.log(config.initial_deviation)
         self.identity_decoder = _decoder(config.identity, config.hidden, outputs)
         self.full_decoder = _decoder(self.parts.size, config.hidden, outputs)
 
