@@ -57,9 +57,8 @@ def main() -> None:
 
         times = in_turns([lambda model=model: decode(model) for model in models], options.rounds)
         for name, model, size, taken in zip(ROWS, models, sizes, times, strict=True):
-            print(
-                f"{count:>7,} vertices  {name:<18} {size / 1e6:7.2f} M numbers decode, {statistics.median(taken):8.1f} ms"
-            )
+            median = statistics.median(taken)
+            print(f"{count:>7,} vertices  {name:<18} {size / 1e6:7.2f} M numbers decode, {median:8.1f} ms")
             if isinstance(model, Lamm):
                 inverse = sum(p.numel() for p in model.inverse_tokeniser.parameters())
                 print(f"{'':>18}of these {inverse / 1e6:.2f} M in the inverse tokeniser")
