@@ -144,6 +144,21 @@ def test_a_known_part_stays_as_given(model: MorphableModel) -> None:
     torch.testing.assert_close(drawn[:, where], value.expand(4, -1))
 
 
+def test_pinned_parts_are_given_never_inferred_nor_drawn(model: MorphableModel, shapes: torch.Tensor) -> None:
+    """What is given comes back unchanged, does not touch the free parts, and the prior knows it as constant."""
+    pinned = [part.name for part in model.parts.items_ if part.pinned]
+    if not pinned:
+        return
+    free = torch.from_numpy(model.parts.free)
+    for name in pinned:
+        where = model.parts[name]
+        value = torch.full((where.stop - where.start,), 0.5)
+        code = model.encode(shapes, {name: value})
+        assert torch.equal(code[:, where], value.expand(len(shapes), -1))
+        assert (model.prior.sample(3, torch.Generator().manual_seed(0))[:, where] == 0).all()
+        assert not torch.equal(model.decode(code), model.decode(code * free))
+
+
 @pytest.mark.parametrize("name", ["folder", "model.zip"])
 def test_saved_and_loaded_it_is_the_same(
     model: MorphableModel, shapes: torch.Tensor, tmp_path: Path, name: str
