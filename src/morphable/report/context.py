@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,13 @@ class Comparison:
 @dataclass(frozen=True, eq=False)
 class ReportContext:
     """model: in evaluation mode. dataset: the whole set, of the model's template. evaluation: evaluation.json's
-    content. metrics: the rows of metrics.jsonl, empty for an estimated model."""
+    content. metrics: the rows of metrics.jsonl, empty for an estimated model. folder: the run's, where there is one."""
 
     model: MorphableModel
     dataset: MeshDataset
     evaluation: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
+    folder: Path | None = None
 
     @property
     def name(self) -> str:

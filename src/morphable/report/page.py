@@ -15,6 +15,8 @@ from morphable.errors import InputError
 from morphable.files import write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
+from morphable.report.aggregation import mapped_vertices, receptive_fields
+from morphable.report.arithmetic import arithmetic
 from morphable.report.context import ReportContext
 from morphable.report.editing import region_edits
 from morphable.report.gallery import extremes, hero, places, reconstructions, samples, walks
@@ -26,7 +28,7 @@ from morphable.report.section import Section, SectionMaker, paragraph
 
 SECTIONS: tuple[SectionMaker, ...] = (
     reconstructions, distributions, places, extremes, neutral_shapes, swaps, named_expressions, identity_codes, walks,
-    samples, region_edits, code_length, training,
+    samples, region_edits, arithmetic, mapped_vertices, receptive_fields, code_length, training,
 )  # fmt: skip
 """What every report shows. A family's own sections come after these, by `extra_sections`."""
 APPENDIX: tuple[SectionMaker, ...] = (all_measures, provenance)
@@ -52,7 +54,7 @@ def write_report(
             f"report: the dataset's template ({dataset.template.name}, {dataset.template.n_vertices} vertices) is not "
             f"the model's ({model.template.name}, {model.template.n_vertices} vertices)"
         )
-    context = ReportContext(model, dataset, evaluation, metrics)
+    context = ReportContext(model, dataset, evaluation, metrics, path.parent)
     sections = [made for make in (*SECTIONS, *extra_sections, *APPENDIX) if (made := _made(make, context))]
     write_text(path, _page(context, sections))
 

@@ -1,0 +1,190 @@
+"""Report sections on learned maps and on arithmetic of codes: what they compute, and when they have nothing to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from conftest import ball_template
+from helpers import dataset
+from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+from morphable.files import write_npz
+from morphable.mesh.topology import vertex_normals
+from morphable.models.aggregations import folded_map
+from morphable.models.base import MorphableModel
+from morphable.models.families import MODELS
+from morphable.models.io import create
+from morphable.models.pca import Pca, PcaConfig
+from morphable.report import aggregation, arithmetic
+from morphable.report.aggregation import (
+    GREY,
+    MARK,
+    facing_vertices,
+    learned_maps,
+    mapped_vertices,
+    one_dimension,
+    receptive_fields,
+    ringed,
+    snapshot_files,
+)
+from morphable.report.arithmetic import choose
+from morphable.report.context import ReportContext
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_pictures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregation, "HEIGHT", 24)
+        patch.setattr(arithmetic, "HEIGHT", 24)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
+    return dataset(ball_template(640), tmp_path_factory.mktemp("data") / "set", 60, subjects=20)
+
+
+def network(data: MeshDataset, name: str = "deep3dmm", **settings: object) -> MorphableModel:
+    torch.manual_seed(0)
+    made = create(name, data.template, replace(MODELS[name].fast.model, latent=3, **settings))
+    made.observe(data.vertices[:])  # type: ignore[attr-defined]
+    return made.eval().finished()  # type: ignore[attr-defined, no-any-return]
+
+
+def context(data: MeshDataset, model: MorphableModel, folder: Path | None = None) -> ReportContext:
+    return ReportContext(model, data, {"provenance": {"split": "subject", "part": "test"}}, [], folder)
+
+
+def snapshot(folder: Path, epoch: int, vertices: int = 640) -> None:
+    index = np.tile(np.arange(4), (vertices, 1))
+    arrays = {"index": index, "weights": np.full(index.shape, 0.25), "share": np.array(0.25)}
+    write_npz(folder / "snapshots" / f"epoch-{epoch:05d}.npz", arrays)
+
+
+def test_neighbours_stay_neighbours_in_one_dimension(rng: np.random.Generator) -> None:
+    """Rows that overlap with their neighbours on a line, shuffled: the line may be cut, but its pieces stay."""
+    count = 120
+    band = sp.diags([1.0] * 9, range(9), (count, count + 8))
+    place = rng.permutation(count)
+    order = one_dimension(sp.csr_matrix(band)[place])
+    ranks = np.round(order * (count - 1)).astype(int)
+    assert sorted(ranks.tolist()) == list(range(count))
+    gaps = np.abs(np.diff(ranks[np.argsort(place)]))
+    assert (gaps <= 3).mean() > 0.85, "of any order it would be 5 in 100"
+    np.testing.assert_array_equal(order, one_dimension(sp.csr_matrix(band)[place]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_levels_too_small_for_tsne_are_ordered_too(count: int) -> None:
+    order = one_dimension(sp.csr_matrix(np.arange(3.0 * count).reshape(count, 3)))
+    assert sorted(order.tolist()) == np.linspace(0, 1, count).tolist() if count > 1 else order.tolist() == [0]
+
+
+def test_maps_are_those_of_the_model(data: MeshDataset) -> None:
+    model = network(data)
+    maps = learned_maps(context(data, model))
+    assert maps is not None
+    for side, found, given in (("down", maps.down, maps.hierarchy.down), ("up", maps.up, maps.hierarchy.up)):
+        for level, matrix in enumerate(found):
+            stored = folded_map(model.saved_geometry, f"{side}/{level}", given[level].shape)
+            assert matrix is not None and stored is not None and abs(matrix - stored).max() == 0
+
+
+def test_a_vertex_that_no_row_reads_is_grey(data: MeshDataset) -> None:
+    matrix = sp.csr_matrix(np.diag([1.0, 1, 0, 1, 1, 1, 0, 1]))
+    colours = aggregation._colours(matrix, np.random.default_rng(0).standard_normal((8, 3)))
+    grey = (colours == np.array(GREY)).all(1)
+    assert np.flatnonzero(grey).tolist() == [2, 6]
+
+
+def test_the_sections_of_learned_maps(data: MeshDataset, tmp_path: Path) -> None:
+    both = mapped_vertices(context(data, network(data)))
+    assert both is not None
+    for text in ("down, learned", "down, precomputed", "up, learned", "up, precomputed", "640 ⇄ 160", "10 ⇄ 3"):
+        assert text in both.html
+    assert both.html.count("<img") == 16
+    half = mapped_vertices(context(data, network(data, learned="decoder")))
+    assert half is not None and "down, learned" not in half.html and half.html.count("<img") == 8
+    for name, settings in (("coma", {}), ("deep3dmm", {"aggregation": "diffpool"})):
+        assert mapped_vertices(context(data, network(data, name, **settings))) is None
+    linear = Pca.estimate(data.template, data.vertices[:], {}, PcaConfig(2)).eval()
+    assert mapped_vertices(context(data, linear)) is None
+
+
+def test_receptive_fields_follow_the_snapshots(data: MeshDataset, tmp_path: Path) -> None:
+    model = network(data)
+    assert receptive_fields(context(data, model)) is None
+    assert receptive_fields(context(data, model, tmp_path)) is None
+    for epoch in (12, 1, 3):
+        snapshot(tmp_path, epoch)
+    assert [epoch for epoch, _ in snapshot_files(tmp_path)] == [1, 3, 12]
+    found = receptive_fields(context(data, model, tmp_path))
+    assert found is not None
+    assert found.html.count("<img") == 4 * 4
+    assert "precomputed" in found.html and "25 % learned" in found.html
+    assert found.html.index("epoch 1<") < found.html.index("epoch 3<") < found.html.index("epoch 12<")
+    snapshot(tmp_path, 13, vertices=639)
+    with pytest.raises(InputError, match=r"epoch-00013\.npz: not a snapshot of this model"):
+        receptive_fields(context(data, model, tmp_path))
+
+
+def test_shown_vertices_face_the_viewer_and_lie_apart(data: MeshDataset) -> None:
+    where = context(data, network(data))
+    chosen = facing_vertices(where, 4)
+    mesh = data.template.mesh
+    normals = vertex_normals(np.asarray(mesh.vertices), mesh.triangles)
+    assert ((normals[chosen] @ where.camera.rotation[2]) > 0.5).all()
+    gaps = np.linalg.norm(mesh.vertices[chosen][:, None] - mesh.vertices[chosen], axis=-1)
+    assert gaps[~np.eye(4, dtype=bool)].min() > 20
+
+
+def test_a_ring_is_round_and_leaves_the_rest() -> None:
+    picture = np.zeros((80, 60, 4), np.uint8)
+    drawn = ringed(picture, np.array([30.0, 40.0]))
+    y, x = np.nonzero(drawn[..., 3] == 255)
+    radius = np.hypot(x + 0.5 - 30, y + 0.5 - 40)
+    assert len(x) > 100 and radius.min() > 10 and radius.max() < 16
+    np.testing.assert_allclose(drawn[40, 43, :3], 255 * np.array(MARK), atol=1)
+    assert (drawn[:20] == 0).all() and (picture == 0).all()
+
+
+def test_shapes_to_calculate_with(data: MeshDataset) -> None:
+    """The neutral shapes are the dataset's own rows, and the other is of another subject."""
+    where = context(data, network(data))
+    cast = choose(where)
+    assert cast is not None and cast.neutral
+    whole = np.asarray(data.vertices[:])
+    row = next(i for i in range(60) if np.array_equal(whole[i], cast.posed))
+    other = next(i for i in range(60) if np.array_equal(whole[i], cast.far))
+    subject = data.labels["subject"]
+    assert subject[row] != subject[other]
+    np.testing.assert_array_equal(cast.rest, whole[data.labels["neutral"][row]])
+    np.testing.assert_array_equal(cast.other, whole[data.labels["neutral"][other]])
+    assert str(subject[row]) in cast.names[0] and "neutral" in cast.names[0]
+
+
+def test_without_neutral_shapes_a_subjects_first_mesh_stands_for_them(data: MeshDataset) -> None:
+    columns = {name: column for name, column in data.labels.columns.items() if name != "neutral"}
+    bare = replace(data, labels=replace(data.labels, columns=columns))
+    cast = choose(context(bare, network(data)))
+    assert cast is not None and not cast.neutral
+    assert cast.names[0].endswith("at rest")
+    assert not np.array_equal(cast.rest, cast.posed)
+
+
+def test_the_section_of_arithmetic(data: MeshDataset) -> None:
+    section = arithmetic.arithmetic(context(data, network(data)))
+    assert section is not None
+    between, beyond, transfer = 2 * 6, 2 * 6, 3 + 2 * 4
+    assert section.html.count("<img") == between + beyond + transfer
+    assert "PCA, 3 latents" in section.html and "T0 + S1 − S0" in section.html
+    linear = Pca.estimate(data.template, data.vertices[:], {}, PcaConfig(2)).eval()
+    alone = arithmetic.arithmetic(context(data, linear))
+    assert alone is not None and alone.html.count("<img") == 6 + 6 + 3 + 4
