@@ -149,11 +149,19 @@ def test_the_printed_grid() -> None:
 
 
 def test_the_plan_trains_what_has_chance_with_every_seed() -> None:
+    """Seed by seed, so that a bench that was stopped has whole rows of fewer seeds."""
     planned = tasks(TINY, Options(Path("out"), seeds=3))
     assert [(t.row.name, t.seed) for t in planned] == [
-        ("plain", 0), ("plain", 1), ("plain", 2), ("deeper", 0), ("deeper", 1), ("deeper", 2), ("PCA", 0),
+        ("plain", 0), ("deeper", 0), ("PCA", 0), ("plain", 1), ("deeper", 1), ("plain", 2), ("deeper", 2),
     ]  # fmt: skip
     assert len({t.folder for t in planned}) == len(planned)
+
+
+def test_chosen_rows_keep_their_baselines() -> None:
+    planned = tasks(TINY, Options(Path("out"), rows=["deeper"]))
+    assert [t.row.name for t in planned] == ["deeper", "PCA"]
+    with pytest.raises(InputError, match="--rows deep: the table has no such row, it has plain; deeper"):
+        tasks(TINY, Options(Path("out"), rows=["deep"]))
 
 
 def run(arguments: list[str]) -> int:
@@ -176,7 +184,7 @@ def test_a_bench_from_the_command_line_is_done_once(tmp_path: Path, capsys: pyte
     command = ["bench", "tiny", "--out", str(tmp_path / "b"), "--seeds", "2"]
     assert run(command) == 0
     text = capsys.readouterr().out
-    assert "[5/5] hands, PCA" in text
+    assert "[3/5] hands, PCA" in text
     result = json.loads((tmp_path / "b" / "results.json").read_text())
     runs = {(r["row"], r["seed"]): r for r in result["runs"]}
     assert len(runs) == 5
