@@ -83,6 +83,13 @@ def ablation(quick: bool) -> Table:
         Row("decoder alone", "deep3dmm", {"learned": "decoder"}, paper={ERROR.title: 0.525}, against="neither"),
         Row("encoder and decoder", "deep3dmm", {"learned": "both"}, paper={ERROR.title: 0.519}, against="neither"),
         Row("both, 8 entries down", "deep3dmm", {"neighbours": "code"}, paper={ERROR.title: None}, against="neither"),
+        Row(
+            "both, selected every 10 steps",
+            "deep3dmm",
+            {"refresh_above": 0, "refresh_every": 10},
+            paper={ERROR.title: None},
+            against="neither",
+        ),
     ]
     return Table(
         "deep3dmm-ablation", "Where the learned maps stand", open_sets(quick), rows, (*ERRORS, PARAMETERS, SECONDS),

@@ -23,8 +23,10 @@ LOWEST, HIGHEST = 1e-25, 1e25
 """Cosines are clamped to this range before selection, so a negative one weighs nothing and gets no gradient."""
 SMALLEST_SUM = 1e-12
 """Rows are divided by at least this: a row without a positive cosine vanishes instead of blowing up."""
-BLOCK_SCORES = 1 << 21
-"""Scores held at a time while the best are selected (8 MiB)."""
+BLOCK_SCORES, DEVICE_BLOCK_SCORES = 1 << 19, 1 << 26
+"""Scores held at a time while the best are selected: 2 MiB, which stay in a processor's cache; 256 MiB on a GPU."""
+BLOCKS_UNSEEN = 8
+"""After a block whose rows mostly changed, so many blocks less one are selected without looking whether theirs did."""
 GROUP, GROUPED_ABOVE = 8, 256
 """Rows of more than GROUPED_ABOVE * k scores are first reduced to the maxima of groups of this many."""
 
@@ -174,7 +176,7 @@ def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = N
     exact. The least of their present scores bounds the k-th best from below, so a row in which no other score exceeds
     that bound keeps what it has. Where most rows of a block do not, the next few are selected without that look.
     """
-    step = max(1, BLOCK_SCORES // len(keys))
+    step = max(1, (BLOCK_SCORES if keys.device.type == "cpu" else DEVICE_BLOCK_SCORES) // len(keys))
     if before is None:
         return torch.cat([_largest(part @ keys.T, k) for part in queries.split(step)])
     blocks: list[Tensor] = []
@@ -189,7 +191,7 @@ def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = N
         changed = (others > present.amin(1)).nonzero()[:, 0]
         if 2 * len(changed) > len(part):
             kept = _largest(scores.scatter_(1, kept, present), k)
-            trusted = number + 4
+            trusted = number + BLOCKS_UNSEEN
         elif len(changed):
             best = _largest(scores[changed].scatter_(1, kept[changed], present[changed]), k)
             kept = kept.index_copy(0, changed, best)
