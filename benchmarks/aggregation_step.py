@@ -146,7 +146,7 @@ def _not_in(index: Tensor) -> Tensor:
 
 def memory() -> None:
     """Each size in a process of its own, since a process's peak never falls."""
-    print(f"vertices  peak GiB, batch {MEMORY_BATCH}  limit   (before the first step)  s / step")
+    print(f"vertices  peak GiB, batch {MEMORY_BATCH}  limit   (before the first step)  s / step between selections")
     for vertices in MEMORY_SIZES:
         done = subprocess.run(
             [sys.executable, __file__, "--peak", str(vertices)], capture_output=True, text=True, check=True
