@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ NOTHING = "–"
 class Grid:
     """A table ready to be written: one dataset. `best` marks cells (row, column) to be set in bold."""
 
+    data: str
     title: str
     header: list[str]
     rows: list[list[str]]
@@ -32,14 +34,18 @@ class Grid:
 
 
 def write_results(
-    table: Table, options: Options, planned: Sequence[Task], outcomes: Sequence[Outcome], skipped: Mapping[str, str]
-) -> None:
-    """Write results.json, table.md and table.html into the bench's folder; cells of runs still to come are empty."""
+    table: Table, options: Options, planned: Sequence[Task], outcomes: Sequence[Outcome], skipped: Mapping[str, str],
+    pictures: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Write results.json, table.md and table.html into the bench's folder; cells of runs still to come are empty.
+
+    pictures: ready HTML by dataset, which the page shows below the table of that dataset.
+    """
     grids = [grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)]
     facts = _facts(table, options, planned, outcomes, skipped)
     write_json(options.out / "results.json", record(table, options, outcomes, skipped))
     write_text(options.out / "table.md", markdown(table, grids, facts))
-    write_text(options.out / "table.html", html(table, grids, facts))
+    write_text(options.out / "table.html", html(table, grids, facts, pictures or {}))
 
 
 def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
@@ -67,7 +73,7 @@ def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
     best = _best(rows, cells, table.columns)
     for size, line in _mean_shape(table, outcomes, data, len(header)):
         lines.append([line[0], size, *line[1:]])
-    return Grid(f"{data}, {_meshes(outcomes, data)}", header, lines, best)
+    return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best)
 
 
 def _mean_shape(table: Table, outcomes: Sequence[Outcome], data: str, width: int) -> list[tuple[str, list[str]]]:
@@ -210,21 +216,20 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
 
 
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1c1c1e;"
-    "background:#fff}h2{font-size:1.1rem;font-weight:600}.scroll{overflow-x:auto}table{border-collapse:collapse;"
-    "font-variant-numeric:tabular-nums}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #ddd;"
-    "vertical-align:top}th:first-child{text-align:left}thead th{border-bottom:2px solid #888}code{font-size:.9em}"
-)
-
-
-def html(table: Table, grids: Sequence[Grid], facts: Sequence[str]) -> str:
-    body = "".join(f"<h2>{_inline(part.title)}</h2>{_html_table(part)}" for part in grids)
+def html(table: Table, grids: Sequence[Grid], facts: Sequence[str], pictures: Mapping[str, str]) -> str:
+    """One page in the style of the reports, with nothing outside the file."""
+    style = (resources.files("morphable.report") / "style.css").read_text(encoding="utf-8")
+    body = "".join(
+        f"<section><h2>{_inline(part.title)}</h2>{_html_table(part)}{pictures.get(part.data, '')}</section>"
+        for part in grids
+    )
     notes = "".join(f"<li>{_inline(fact)}</li>" for fact in facts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(table.title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><h1>{escape(table.title)}</h1>{body}<ul>{notes}</ul></body></html>\n"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>'
+        f'<body><header class="top"><p class="kind">{escape(table.paper_source or "Bench")}</p>'
+        f"<h1>{escape(table.title)}</h1></header><main>{body}<section><h2>How to read and repeat this</h2>"
+        f"<ul>{notes}</ul></section></main></body></html>\n"
     )
 
 

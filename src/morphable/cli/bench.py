@@ -56,6 +56,7 @@ def bench(
 
 def _run(table: Table, options: Options, device: str) -> None:
     from morphable.bench.document import read_table_name, write_results
+    from morphable.bench.pictures import pictures
     from morphable.bench.runner import NO_ICT, perform, prepare, tasks
     from morphable.ops.allocator import keep_freed_memory
     from morphable.train.distributed import workers
@@ -86,6 +87,13 @@ def _run(table: Table, options: Options, device: str) -> None:
                 raise KeyboardInterrupt("stopped, everything is saved; the same command goes on") from None
             print(f"[{number + 1}/{len(planned)}] {task.title}: {_told(outcomes[-1])}", flush=True)
             write_results(table, options, planned, outcomes, skipped)
+        shown = {
+            name: pictures([o for o in outcomes if o.task.data.name == name], dataset)
+            for name, dataset in datasets.items()
+            if dataset is not None
+        }
+        if outcomes:
+            write_results(table, options, planned, outcomes, skipped, shown)
     if not outcomes:
         raise InputError(f"{table.name}: none of its datasets could be made; give --source or --data")
     print((options.out / "table.md").read_text(encoding="utf-8"))

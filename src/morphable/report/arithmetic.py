@@ -25,6 +25,10 @@ MOST_GROWTH = 1.5
 NARROW = '<div style="max-width: 52rem">{}</div>'
 
 
+Models = dict[str, MorphableModel]
+"""Models of one template by title."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cast:
     """Shapes (V, 3) mm to calculate with: `rest` is the source's neutral shape where known (`neutral`), `posed` the
@@ -40,33 +44,34 @@ class Cast:
 
 def arithmetic(context: ReportContext) -> Section | None:
     """Interpolation, extrapolation and deformation transfer, PCA's beside."""
+    models: Models = {context.name: context.model}
+    if context.pca is not None:
+        models[f"PCA, {context.latent} latents"] = context.pca
+    html = strips(context, models)
+    lead = "Codes of test meshes added, subtracted and decoded; below, PCA of equal size, whose paths are straight."
+    return Section("Arithmetic of codes", paragraph(lead, "lead") + html) if html else None
+
+
+def strips(context: ReportContext, models: Models) -> str:
+    """Between, beyond and transfer, a row of pictures for each model; empty where there are too few meshes."""
     cast = choose(context)
     if cast is None:
-        return None
+        return ""
     calm, posed, _, far = cast.names
     kind = "the neutral shape of the same" if cast.neutral else "another mesh of the same"
     html = f"<h3>Between</h3>{paragraph(f'0 is {posed}, 1 is {far}.', 'note')}"
-    html += _walk(context, "between", cast.posed, cast.far, BETWEEN)
+    html += _walk(context, models, "between", cast.posed, cast.far, BETWEEN)
     html += f"<h3>Beyond</h3>{paragraph(f'0 is {calm}, {kind}, and 1 is {posed}.', 'note')}"
-    html += _walk(context, "beyond", cast.rest, cast.posed, BEYOND)
+    html += _walk(context, models, "beyond", cast.rest, cast.posed, BEYOND)
     html += f"<h3>From one to another</h3>{paragraph('T1 is T0 with what leads from S0 to S1.', 'note')}"
-    html += _transfer(context, cast)
-    lead = (
-        "Codes of test meshes added, subtracted and decoded; beside them PCA of equal size, whose paths are straight."
-    )
-    return Section("Arithmetic of codes", paragraph(lead, "lead") + html)
+    return html + _transfer(context, models, cast)
 
 
-def _models(context: ReportContext) -> list[tuple[str, MorphableModel]]:
-    models: list[tuple[str, MorphableModel]] = [(context.name, context.model)]
-    return models if context.pca is None else [*models, (f"PCA, {context.latent} latents", context.pca)]
-
-
-def _transfer(context: ReportContext, cast: Cast) -> str:
+def _transfer(context: ReportContext, models: Models, cast: Cast) -> str:
     given = [cast.rest, cast.posed, cast.other]
     texts = ["S0", "S1", "T0", "T1"]
     lines = [["given", *_pictures(context, context.camera, np.stack(given), [f"given {t}" for t in texts[:3]]), ""]]
-    for title, model in _models(context):
+    for title, model in models.items():
         s0, s1, t0 = _codes(model, given)
         shapes = _decode(model, torch.stack([s0, s1, t0, transferred(model.parts, s0, s1, t0)]))
         cells = _pictures(context, context.camera, shapes, [f"{title}: {text}" for text in texts])
@@ -116,9 +121,11 @@ def _subject(context: ReportContext, row: int) -> str:
     return str(labels["subject"][row]) if "subject" in labels else f"mesh {context.test.rows[row]}"
 
 
-def _walk(context: ReportContext, kind: str, a: np.ndarray, b: np.ndarray, positions: tuple[float, ...]) -> str:
+def _walk(
+    context: ReportContext, models: Models, kind: str, a: np.ndarray, b: np.ndarray, positions: tuple[float, ...]
+) -> str:
     places, walked = torch.tensor(positions), {}
-    for title, model in _models(context):
+    for title, model in models.items():
         first, last = _codes(model, [a, b])
         walked[title] = _decode(model, line(model.parts, first, last, places))
     camera = context.camera.widened([shape for shapes in walked.values() for shape in shapes], MOST_GROWTH)
