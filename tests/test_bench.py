@@ -180,8 +180,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("morphable.evaluate.measure.shape_measures", lambda *_: {})
 
 
-def test_a_bench_from_the_command_line_is_done_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bench_from_the_command_line_is_done_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ["bench", "tiny", "--out", str(tmp_path / "b"), "--seeds", "2"]
+    monkeypatch.setattr("sys.argv", ["morphable", *command])
     assert run(command) == 0
     text = capsys.readouterr().out
     assert "[3/5] hands, PCA" in text
@@ -193,8 +196,11 @@ def test_a_bench_from_the_command_line_is_done_once(tmp_path: Path, capsys: pyte
     assert [c["row"] for c in result["changes"]] == ["deeper"]
     written = (tmp_path / "b" / "table.md").read_text()
     assert "| plain | 4 |" in written
-    assert "bench" in written
-    assert "<b>" in (tmp_path / "b" / "table.html").read_text()
+    assert f"`morphable bench tiny --out {tmp_path / 'b'} --seeds 2`" in written
+    page = (tmp_path / "b" / "table.html").read_text()
+    assert "<b>" in page and "Where the errors are" in page
+    assert page.index("deeper: mean error") > page.index("plain: mean error") > 0
+    assert "deeper, beyond, at 2" in page and "PCA: T1" in page
 
     folder = tmp_path / "b" / runs["deeper", 0]["folder"]
     weights = tmp_path / "b" / runs["plain", 0]["folder"] / "model" / "weights.safetensors"
