@@ -196,13 +196,24 @@ def test_scans_are_subsets_with_noise(ball: Template) -> None:
     vertices = shapes(ball, 2)
     sizes = set()
     for seed in range(20):
-        scan = scan_like(vertices, torch.Generator().manual_seed(seed))
-        sizes.add(scan.shape[1])
-        nearest = torch.cdist(scan, vertices).amin(-1)
-        assert 0.2 < float(nearest.mean()) < 2.5
+        points, kept = scan_like(vertices, torch.Generator().manual_seed(seed))
+        assert len(kept.unique()) == len(kept)
+        sizes.add(len(kept))
+        assert float((points - vertices).std()) == pytest.approx(1, abs=0.1)
     assert min(sizes) >= 80
     assert max(sizes) <= 320
     assert len(sizes) > 10
+
+
+@torch.no_grad()
+def test_training_sees_some_meshes_of_a_batch_as_scans(ball: Template) -> None:
+    """With fixed statistics: what a scan of the first meshes gives, and what the other meshes give."""
+    model = ib_vae(ball, scan_share=0.5).eval()
+    vertices = shapes(ball, 6)
+    points, kept = scan_like(vertices[:3], torch.Generator().manual_seed(0))
+    found = model._training_features(vertices, progress())
+    torch.testing.assert_close(found[:3], model.features(points[:, kept], registered=False))
+    torch.testing.assert_close(found[3:], model.features(vertices[3:], registered=True))
 
 
 def test_conditions_are_one_hot_times_level(ball: Template) -> None:

@@ -24,7 +24,7 @@ from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.normalise import Normalisation
 from morphable.models.parts import Parts
 from morphable.models.training import Batch, Progress
-from morphable.ops.pointcloud import PointTransformer, Sampling, shared_sampling
+from morphable.ops.pointcloud import FEWEST_POINTS, PointTransformer, Sampling, sample_points, shared_sampling
 
 HEAD = (256, 64)
 FINAL_REGULARISATION = 1 / 7
@@ -41,7 +41,7 @@ class IbVaeConfig:
     Objective, errors in mm^2 per coordinate: reconstruction_weight (full + identity_weight neutral)
     + regularisation_weight (KL + information_weight information). kl_mean: average the KL over the dimensions of each
     code instead of summing. information_above: only meshes whose level is above this count in the information.
-    scan_share: share of the steps that encode a random subset of points with 1 mm of noise, in no order, so that scans
+    scan_share: share of each batch that is encoded from a random subset of points with 1 mm of noise, so that scans
     without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
     """
 
@@ -155,9 +155,7 @@ class IbVae(TrainableModel):
 
     def features(self, points: Tensor, registered: bool) -> Tensor:
         """(B, P, 3) mm -> (B, 64), by the template's own sampling where the points are registered to it."""
-        local = (points - self.centre) / self.radius
-        sampling = Sampling.from_arrays({name: self.get_buffer(_buffer(name)) for name in self.sampled})
-        out: Tensor = self.head(self.trunk(local, sampling if registered else None))
+        out: Tensor = self.head(self.trunk(self._local(points), self._sampling() if registered else None))
         return out
 
     def posterior(self, features: Tensor, conditions: Tensor) -> Posterior:
@@ -188,9 +186,7 @@ class IbVae(TrainableModel):
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         assert batch.neutral is not None
         config = self.config
-        # A single mesh has no batch statistics behind the pooling over its points.
-        self.head.train(self.training and len(batch.vertices) > 1)
-        features = self._training_features(batch.vertices, progress.generator)
+        features = self._training_features(batch.vertices, progress)
         given = self.given_by(batch)
         conditions = self.conditions(self.assemble(features.new_zeros(len(features), self.parts.free_size), given))
         posterior = self.posterior(features, conditions)
@@ -214,10 +210,29 @@ class IbVae(TrainableModel):
         where = self.parts["identity"]
         return torch.cat([code[:, : where.start], code[:, where].detach(), code[:, where.stop :]], -1)
 
-    def _training_features(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
-        if float(torch.rand((), generator=generator, device=generator.device)) >= self.config.scan_share:
+    def _training_features(self, vertices: Tensor, progress: Progress) -> Tensor:
+        """Features of a batch of which some meshes, the first `scan_share` of them, are seen as a scan would see them.
+
+        Scans are mixed with meshes in every batch, never a batch of their own, so that one set of batch statistics
+        serves both. A single mesh has no statistics after the pooling over its points.
+        """
+        self.head.train(self.training and len(vertices) > 1)
+        scans = round(self.config.scan_share * len(vertices))
+        if not scans:
             return self.features(vertices, registered=True)
-        return self.features(scan_like(vertices, generator), registered=False)
+        points, kept = scan_like(vertices[:scans], progress.generator)
+        local = self._local(torch.cat([points, vertices[scans:]]))
+        own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbours).of(kept)
+        sampling = own.beside(self._sampling().unpacked(), len(vertices) - scans)
+        out: Tensor = self.head(self.trunk(local, sampling))
+        return out
+
+    def _local(self, points: Tensor) -> Tensor:
+        return (points - self.centre) / self.radius
+
+    def _sampling(self) -> Sampling:
+        """The template's own."""
+        return Sampling.from_arrays({name: self.get_buffer(_buffer(name)) for name in self.sampled})
 
     def _counted(self, batch: Batch) -> Tensor | None:
         if self.config.information_above is None or "level" not in batch.labels:
@@ -252,14 +267,15 @@ def regularisation_left(progress: Progress) -> float:
     return 1 - (1 - FINAL_REGULARISATION) * (progress.epoch + 1) / progress.epochs
 
 
-def scan_like(vertices: Tensor, generator: torch.Generator) -> Tensor:
-    """A random quarter or more of the vertices (B, V, 3) mm with noise, as a scan of the shape might give them."""
-    count = vertices.shape[1]
-    where = generator.device
-    kept = int(torch.randint(max(min(64, count), count // 4), count + 1, (), generator=generator, device=where))
-    order = torch.randperm(count, generator=generator, device=where)[:kept].to(vertices.device)
-    noise = torch.randn(len(vertices), kept, 3, generator=generator, device=where).to(vertices)
-    return vertices[:, order] + SCAN_NOISE_MM * noise
+def scan_like(vertices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Vertices (B, V, 3) mm with noise, and which of them (K,) a scan would have: a random quarter or more."""
+    count, where = vertices.shape[1], generator.device
+    size = int(
+        torch.randint(max(min(FEWEST_POINTS, count), count // 4), count + 1, (), generator=generator, device=where)
+    )
+    kept = torch.randperm(count, generator=generator, device=where)[:size].to(vertices.device)
+    noise = torch.randn(vertices.shape, generator=generator, device=where).to(vertices)
+    return vertices + SCAN_NOISE_MM * noise, kept
 
 
 def _decoder(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:

@@ -37,6 +37,20 @@ class Sampling(NamedTuple):
     second: Stage
     used: Tensor | None = None
 
+    def of(self, points: Tensor) -> Sampling:
+        """The same where cloud point i is number points[i] (P,) of a larger cloud."""
+        return Sampling(Stage(points[self.first.centres], points[self.first.neighbours]), self.second)
+
+    def unpacked(self) -> Sampling:
+        """The same counted among all points instead of the used ones."""
+        return self if self.used is None else self.of(self.used)
+
+    def beside(self, other: Sampling, count: int) -> Sampling:
+        """This sampling's clouds followed by `count` clouds that share `other`."""
+        pairs = zip(self.first + self.second, other.first + other.second, strict=True)
+        centres, neighbours, *second = (torch.cat([a, b.expand(count, *b.shape[1:])]) for a, b in pairs)
+        return Sampling(Stage(centres, neighbours), Stage(*second))
+
     def to_arrays(self) -> dict[str, Tensor]:
         named = {f"{name}/{key}": getattr(getattr(self, name), key) for name, key in _STAGE_FIELDS}
         return named | ({} if self.used is None else {"used": self.used})
