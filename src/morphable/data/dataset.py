@@ -121,8 +121,9 @@ class MeshDataset:
         return np.array([position.get(int(row), -1) for row in self.labels["neutral"]], np.int64)
 
 
-def load_dataset(path: Path) -> MeshDataset:
+def load_dataset(path: Path | str) -> MeshDataset:
     """Open a dataset folder. Raises InputError, naming the file, where anything is missing, damaged or inconsistent."""
+    path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such dataset folder")
     if not (path / "dataset.json").exists():
