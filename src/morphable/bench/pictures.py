@@ -38,7 +38,7 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
 
 
 def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
-    """By row name: references and what is compared with them, or all rows where nothing is; then the baselines."""
+    """By row name, in the table's order: what is compared and its references, else all rows; then the baselines."""
     done = [o for o in outcomes if o.measures is not None and o.task.seed == 0]
     rows = [o.task.row for o in done if not o.task.row.baseline]
     if not rows:
@@ -48,7 +48,7 @@ def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
     chosen = [
         o for o in done if o.task.row.size == size and (o.task.row.baseline or o.task.row.name in named or not named)
     ]
-    chosen = sorted(chosen, key=lambda o: (o.task.row.baseline, o.task.row.against is not None))
+    chosen = sorted(chosen, key=lambda o: o.task.row.baseline)
     return {o.task.row.name: load(o.task.folder) for o in chosen[:MOST_MODELS]}
 
 
