@@ -124,7 +124,6 @@ class MeshDataset:
 def load_dataset(path: Path | str) -> MeshDataset:
     """Open a dataset folder. Raises InputError, naming the file, where anything is missing, damaged or inconsistent."""
     path = Path(path)
-    path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such dataset folder")
     if not (path / "dataset.json").exists():
