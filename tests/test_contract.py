@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from morphable.data.dataset import MeshDataset
+from morphable.edit.code import transferred
 from morphable.errors import InputError
 from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import MODELS, with_latent
@@ -157,6 +158,14 @@ def test_pinned_parts_are_given_never_inferred_nor_drawn(model: MorphableModel, 
         assert torch.equal(code[:, where], value.expand(len(shapes), -1))
         assert (model.prior.sample(3, torch.Generator().manual_seed(0))[:, where] == 0).all()
         assert not torch.equal(model.decode(code), model.decode(code * free))
+
+
+@torch.no_grad()
+def test_deformation_transfer(model: MorphableModel, shapes: torch.Tensor) -> None:
+    """What leads from a to b makes b of a, and what leads nowhere changes nothing."""
+    a, b, c = model.encode(shapes[:3])
+    for code, expected in ((transferred(model.parts, a, b, a), b), (transferred(model.parts, a, a, c), c)):
+        torch.testing.assert_close(model.decode(code[None]), model.decode(expected[None]), rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["folder", "model.zip"])
