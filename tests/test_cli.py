@@ -221,7 +221,6 @@ def test_a_model_zip_and_a_model_folder_serve_as_well_as_the_run(work: Path, do:
 
 
 def test_the_report_is_one_page(work: Path, evaluated: dict[str, typing.Any], do: Do) -> None:
-    pytest.importorskip("morphable.report.page")
     assert str(work / "coma" / "report.html") in do("report", work / "coma").out
     page = (work / "coma" / "report.html").read_text(encoding="utf-8")
     assert page.lstrip().lower().startswith("<!doctype html") and len(page) > 20_000
