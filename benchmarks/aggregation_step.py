@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from _common import in_turns, median_ratio, synthetic_template
+from _common import in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.families import MODELS, Recipe
@@ -157,7 +157,7 @@ def memory() -> None:
 def peak(vertices: int) -> None:
     keep_freed_memory()
     recipe = MODELS["deep3dmm"].paper
-    template = synthetic_template(vertices)
+    template = sphere_template(vertices)
     model, shapes = build(template, "deep3dmm", recipe), meshes(template, MEMORY_BATCH)
     model.observe(shapes.numpy())
     before = _peak_gib()
@@ -190,7 +190,7 @@ def main() -> None:
     else:
         clock = "CPU time" if args.threads == 1 else "wall time"
         print(f"{args.vertices} vertices, batch {args.batch}, {args.threads} thread(s), median {clock}")
-        compare(synthetic_template(args.vertices), args.batch, args.rounds)
+        compare(sphere_template(args.vertices), args.batch, args.rounds)
 
 
 if __name__ == "__main__":

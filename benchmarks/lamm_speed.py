@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from _common import Machine, in_turns, median_ratio, synthetic_template
+from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.models.families import LAMM, LAMM_FAST, LAMM_MIXER
 from morphable.models.io import create
 from morphable.models.lamm import AUTOENCODE, Lamm
@@ -68,7 +68,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads; medians of {options.rounds} rounds, in turns")
     machine = Machine.measure()
     for count in options.vertices:
-        template = synthetic_template(count)
+        template = sphere_template(count)
         for name, family, config in (
             ("transformer", "lamm", LAMM),
             ("mixer", "lamm-mixer", LAMM_MIXER),
@@ -104,7 +104,7 @@ def _decoding(name: str, model: Lamm, machine: Machine, rounds: int) -> None:
 
 
 def _training_step(count: int, rounds: int) -> None:
-    model = create("lamm", synthetic_template(count), LAMM)
+    model = create("lamm", sphere_template(count), LAMM)
     assert isinstance(model, Lamm)
     looped = Looped(model)
     batch = torch.randn(16, count, 3)

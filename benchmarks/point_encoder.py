@@ -14,7 +14,7 @@ import statistics
 import numpy as np
 import torch
 
-from _common import in_turns, median_ratio, synthetic_template
+from _common import in_turns, median_ratio, sphere_template
 from morphable.models.families import MODELS
 from morphable.ops.pointcloud import PointTransformer, point_order, sample_points, shared_sampling
 
@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    template = torch.from_numpy(synthetic_template(options.vertices).mesh.vertices.astype(np.float32)) / 100
+    template = torch.from_numpy(sphere_template(options.vertices).mesh.vertices.astype(np.float32)) / 100
     points = template + 0.01 * torch.randn(options.batch, options.vertices, 3)
     print(f"{options.batch} x {options.vertices} points, 1 thread, median ms of {options.rounds} rounds")
     print("recipe   sampling  encoder, any points  encoder, template  any/template  sampling/rest  worst difference")

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from _common import Machine, in_turns, median_ratio, synthetic_template
+from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.families import COMA, SPIRALNET_PLUS
@@ -141,7 +141,7 @@ def compare(template: Template, batch: int, rounds: int) -> None:
 
 def memory(vertices: int, batch: int) -> None:
     keep_freed_memory()
-    model, shapes = build(synthetic_template(vertices), "CoMA", batch)
+    model, shapes = build(sphere_template(vertices), "CoMA", batch)
     before = _peak_gib()
     step = training_step(model, shapes)
     for _ in range(2):
@@ -171,7 +171,7 @@ def main() -> None:
     print(
         f"{vertices} vertices, batch {batch}, {args.threads} thread(s), median {clock} of {args.rounds} rounds in turns"
     )
-    compare(synthetic_template(vertices), batch, args.rounds)
+    compare(sphere_template(vertices), batch, args.rounds)
 
 
 if __name__ == "__main__":

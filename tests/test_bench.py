@@ -263,3 +263,22 @@ def test_wrong_words(arguments: list[str], message: str, tmp_path: Path, capsys:
 def test_unknown_table_is_named() -> None:
     with pytest.raises(InputError, match="there is no such table"):
         find_table("nothing", True)
+
+
+def test_a_table_of_costs_measures_models_as_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained, PCA stands beside, and a second run reads what was measured."""
+    costs = replace(find_table("lamm-complexity", True), datasets=[Data("ball", "sphere", {"vertices": 300})])
+    monkeypatch.setitem(TABLES, "tiny", lambda quick: costs)
+    command = ["bench", "tiny", "--out", str(tmp_path / "b"), "--rows", "LAMM, mixer"]
+    assert run(command) == 0
+    found = {r["row"]: r["measures"] for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
+    assert list(found) == ["LAMM, mixer", "PCA", "pca-mlp"]
+    # 3 mixer layers, norm, from_code, 11 learned tokens, an inverse tokeniser of all vertices, and no control nets,
+    # whose regions of a plain template have handles all the same: at rest they pass a gradient.
+    mixer = found["LAMM, mixer"]["decoder_parameters"]
+    assert mixer > 799_540 + 256 * 512 + 512 + 11 * 512 + 3 * 300 * 513
+    assert all(cost["decode_ms"] > 0 for cost in found.values())
+    assert "300 vertices, one mesh at a time" in (tmp_path / "b" / "table.md").read_text()
+    assert run(command) == 0
+    again = {r["row"]: r["measures"] for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
+    assert again == found

@@ -21,6 +21,8 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "lamm-hands": lamm.hands,
     "lamm-ablation": lamm.ablation,
     "lamm-manipulation": lamm.manipulation,
+    "lamm-complexity": lamm.complexity,
+    "lamm-complexity-70k": lamm.fine_complexity,
     "ibvae-disentanglement": ibvae.disentanglement,
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,

@@ -95,7 +95,7 @@ def _best(
     """The best mean of each error column among rows with equal code size."""
     best = set()
     for place, column in enumerate(columns):
-        if column.measure in ("parameters", "training_parameters", "seconds_per_epoch"):
+        if column.measure.endswith("parameters") or column.measure == "seconds_per_epoch":
             continue
         for size in {row.size for row in rows}:
             known = [(c.mean, i) for i, row in enumerate(rows) if row.size == size and (c := cells[i][place])]
@@ -128,6 +128,8 @@ def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
     found = next((o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None)
     if found is None:
         return "nothing measured yet"
+    if "split" not in found:
+        return f"{found['vertices']:,} vertices, one mesh at a time"
     return (
         f"split `{found['split']}`: {found['train_meshes']:,} training meshes, {found['meshes']:,} test meshes of "
         f"{found['subjects']:,} subjects"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Data, Row, Table
@@ -32,6 +33,16 @@ HANDS: Published = {
     "CoMA": (89.50, 60.07, 41.60, 26.20), "SpiralNet": (85.66, 58.20, 40.32, 26.75),
     "SpiralNet++": (84.45, 57.75, 39.83, 26.72), "LAMM, transformer": (84.34, 57.22, 40.50, 26.31),
     "LAMM, mixer": (82.63, 56.89, 39.20, 24.60),
+}  # fmt: skip
+Costs = Mapping[str, tuple[float, float, float]]
+"""Decoder parameters, and ms of one mesh on its CPU and its GPU."""
+COSTS: Costs = {
+    "CoMA": (3.88e6, 500, 15), "SpiralNet++": (4.27e6, 75, 3), "LAMM, transformer": (28.95e6, 15, 6),
+    "LAMM, mixer": (20.3e6, 15, 6),
+}  # fmt: skip
+FINE_COSTS: Costs = {
+    "CoMA": (19.38e6, 3800, 89), "SpiralNet++": (19.67e6, 580, 16), "LAMM, transformer": (120.2e6, 47, 11),
+    "LAMM, mixer": (111.5e6, 45, 11),
 }  # fmt: skip
 NOTE = (
     "The paper's errors are of scanned heads and hands that are not public, after 1,500 epochs; ours of the sets named "
@@ -147,4 +158,37 @@ def manipulation(quick: bool) -> Table:
     return Table(
         "lamm-manipulation", "Editing by control vertices", [_population(quick, neutral_only=True), _hands(quick)],
         rows, columns, note, "LAMM, supplement 2.3",
+    )  # fmt: skip
+
+
+def complexity(quick: bool) -> Table:
+    """At 12 thousand vertices."""
+    return _complexity("lamm-complexity", 11_916, COSTS)
+
+
+def fine_complexity(quick: bool) -> Table:
+    """At 72 thousand vertices."""
+    return _complexity("lamm-complexity-70k", 71_926, FINE_COSTS)
+
+
+def _complexity(name: str, vertices: int, published: Costs) -> Table:
+    """Parameters of the decoder, and how long it takes for one mesh; quick in either size."""
+    columns = (
+        Column("decoder parameters", "decoder_parameters", digits=0), Column("CPU, ms", "decode_ms", digits=1),
+        Column("GPU, ms", "decode_gpu_ms", digits=1),
+    )  # fmt: skip
+    rows = [
+        Row(row, FAMILIES[row], latent="256", recipe="paper",
+            paper={column.title: number for column, number in zip(columns, numbers, strict=True)})
+        for row, numbers in published.items()
+    ]  # fmt: skip
+    rows += [Row(f"{row.name}, fast recipe", row.family, latent="256") for row in rows if "LAMM" in row.name]
+    note = (
+        "Models as created, on a closed surface with as many vertices as the paper's heads: cost does not depend on "
+        "the shape. Medians of 20 decodes; the GPU is measured with --device cuda. Parameters count what was trained, "
+        "so not PCA's components."
+    )
+    return Table(
+        name, "What decoding costs", [Data("sphere", "sphere", {"vertices": vertices})], rows, columns, note,
+        "LAMM, table of complexity", trained=False,
     )  # fmt: skip

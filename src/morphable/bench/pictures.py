@@ -39,7 +39,7 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
 
 def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
     """By row name, in the table's order: what is compared and its references, else all rows; then the baselines."""
-    done = [o for o in outcomes if o.measures is not None and o.task.seed == 0]
+    done = [o for o in outcomes if o.measures is not None and o.task.seed == 0 and o.task.trained]
     rows = [o.task.row for o in done if not o.task.row.baseline]
     if not rows:
         return {}

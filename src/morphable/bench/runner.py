@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
 from morphable.config import changed
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
@@ -51,6 +52,7 @@ class Task:
     row: Row
     seed: int
     folder: Path
+    trained: bool = True
 
     @property
     def title(self) -> str:
@@ -102,7 +104,7 @@ def tasks(table: Table, options: Options) -> list[Task]:
                 if seed and not family(row.family).recipe(row.recipe).train:
                     continue
                 name = f"{_slug(row.name)}-l{row.size}-s{seed}"
-                found.append(Task(data, row, seed, options.out / "runs" / data.name / name))
+                found.append(Task(data, row, seed, options.out / "runs" / data.name / name, table.trained))
     return found
 
 
@@ -121,9 +123,11 @@ def prepare(data: Data, options: Options) -> MeshDataset | None:
             if options.source is not None:
                 raise
             return None
-    return write_dataset(make_source(data.kind, **arguments), folder, int(arguments.get("seed", 0)))
+    source = sphere(**arguments) if data.kind == SPHERE else make_source(data.kind, **arguments)
+    return write_dataset(source, folder, int(arguments.get("seed", 0)))
 
 
+SPHERE = "sphere"
 NO_ICT = f"not run: no ICT data (--source, or the variable {VARIABLE})"
 
 
@@ -149,6 +153,8 @@ def perform(
     Raises InputError where the folder holds another run, Interrupted where training was stopped by hand.
     """
     config = configuration(task, dataset, options)
+    if not task.trained:
+        return _created(task, dataset, config, workers)
     started = (task.folder / "config.toml").exists()
     if started and RunConfig.read(task.folder) != replace(config, data=RunConfig.read(task.folder).data):
         raise InputError(f"{task.folder}: holds a run with other settings; choose another --out or remove it")
@@ -160,6 +166,15 @@ def perform(
         except InputError as error:
             return Outcome(task, None, {}, {}, np.zeros(0), subjects, str(error))
     return _measured(task, dataset, config, workers, subjects)
+
+
+def _created(task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers) -> Outcome:
+    path = task.folder / "cost.json"
+    if not path.exists():
+        model = create(config.family, dataset.template, config.model).eval()
+        write_json(path, decoding_cost(model, workers.device))
+    nobody = np.zeros(0, np.int64)
+    return Outcome(task, read_json(path), {}, {"vertices": dataset.template.n_vertices}, np.zeros(0), nobody)
 
 
 def _measured(task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers, subjects: np.ndarray) -> Outcome:

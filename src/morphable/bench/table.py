@@ -50,7 +50,8 @@ class Row:
 class Column:
     """A measure of evaluation.json (`statistic` of it, where it has several) or of the run itself.
 
-    Of the run: `parameters` (of the saved model), `training_parameters`, `seconds_per_epoch`.
+    Of the run: `parameters` (of the saved model), `training_parameters`, `seconds_per_epoch`; of a model as created:
+    `decoder_parameters`, `decode_ms`, `decode_gpu_ms`.
     """
 
     title: str
@@ -68,7 +69,10 @@ SECONDS = Column("s / epoch", "seconds_per_epoch", digits=1)
 
 @dataclass(frozen=True)
 class Table:
-    """note: what a reader must know before comparing. paper_source: where in the paper its numbers stand."""
+    """note: what a reader must know before comparing. paper_source: where in the paper its numbers stand.
+
+    trained: else what is measured is the cost of decoding with models as created.
+    """
 
     name: str
     title: str
@@ -77,6 +81,7 @@ class Table:
     columns: Sequence[Column]
     note: str = ""
     paper_source: str = ""
+    trained: bool = True
 
     @property
     def paper_columns(self) -> list[str]:

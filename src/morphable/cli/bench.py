@@ -102,6 +102,8 @@ def _run(table: Table, options: Options, device: str) -> None:
 def _told(outcome: Outcome) -> str:
     if outcome.measures is None:
         return f"failed: {outcome.failure}"
+    if not outcome.task.trained:
+        return f"{outcome.measures['decode_ms']:.1f} ms"
     return f"{outcome.measures['vertex_error_mm']['mean']:.3f} mm"
 
 

@@ -1,0 +1,100 @@
+"""What decoding costs: parameters and the time for one mesh, of models as created, on a template of any size."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import ConvexHull
+
+from morphable.data.labels import LabelTable
+from morphable.data.source import MeshSource
+from morphable.mesh.mesh import Mesh
+from morphable.mesh.template import Template
+from morphable.models.base import MorphableModel
+
+ROUNDS = 20
+MESHES = 4
+
+
+def sphere_template(vertices: int, seed: int = 0) -> Template:
+    """A bumpy closed surface with exactly `vertices` vertices in shuffled order, about 100 mm in radius."""
+    rank = np.random.default_rng(seed).permutation(vertices) + 0.5
+    height, turn = 1 - 2 * rank / vertices, rank * np.pi * (1 + 5**0.5)  # Fibonacci's spiral, even over the sphere
+    ring = np.sqrt(1 - height**2)
+    points = np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], 1)
+    hull = ConvexHull(points)
+    outward = (
+        np.einsum(
+            "fi,fi->f", np.cross(*np.diff(points[hull.simplices], axis=1).transpose(1, 0, 2)), hull.equations[:, :3]
+        )
+        > 0
+    )
+    faces = np.where(outward[:, None], hull.simplices, hull.simplices[:, ::-1])
+    radius = 100 + 10 * np.sin(3 * points[:, 0]) * np.cos(4 * points[:, 1])
+    return Template(Mesh(points * radius[:, None], faces))
+
+
+def sphere(*, vertices: int) -> MeshSource:
+    """The sphere template with a few noisy copies: a dataset of nothing but a size."""
+    template = sphere_template(vertices)
+    noise = np.random.default_rng(0).standard_normal((MESHES, vertices, 3))
+    shapes = (template.mesh.vertices + noise).astype(np.float32)
+    labels = LabelTable({"subject": np.array([f"s{row}" for row in range(MESHES)])}, MESHES)
+    return MeshSource(template, labels, lambda: iter([shapes]), {"source": "sphere", "licence": "CC0", "unit": "mm"})
+
+
+def in_turns(actions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Milliseconds of every action in every round, after one warm-up; in turns, so that a busy spell hits all alike.
+
+    With one thread it is the process's CPU time, which other programs hardly disturb; with more it is wall time.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    times: list[list[float]] = [[] for _ in actions]
+    for round_number in range(rounds + 1):
+        for action, taken in zip(actions, times, strict=True):
+            start = clock()
+            action()
+            if round_number:
+                taken.append(1e3 * (clock() - start))
+    return times
+
+
+def decoding_cost(model: MorphableModel, device: torch.device) -> dict[str, Any]:
+    """`decoder_parameters`, and the median `decode_ms` of one mesh; `decode_gpu_ms` too where `device` is a GPU."""
+    costs: dict[str, Any] = {"decoder_parameters": decoder_parameters(model), "decode_ms": _decode_ms(model.cpu())}
+    if device.type == "cuda":
+        costs["decode_gpu_ms"] = _decode_ms(model.to(device))
+    return costs
+
+
+def decoder_parameters(model: MorphableModel) -> int:
+    """Trained numbers that decoding reads: all that a gradient of the decoded shape reaches."""
+    code = torch.zeros(1, model.parts.size, device=model.device, requires_grad=True)
+    model.decode(code).sum().backward()
+    found = sum(p.numel() for p in model.parameters() if p.grad is not None)
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+@torch.no_grad()
+def _decode_ms(model: MorphableModel) -> float:
+    code = torch.zeros(1, model.parts.size, device=model.device)
+
+    def decode() -> None:
+        model.decode(code)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    if model.device.type == "cpu":
+        return statistics.median(in_turns([decode], ROUNDS)[0])
+    times = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        decode()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[1:])
