@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.normalise import Normalisation
 from morphable.models.parts import Parts
+from morphable.models.pca import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.ops.pointcloud import FEWEST_POINTS, PointTransformer, Sampling, sample_points, shared_sampling
 
@@ -43,6 +44,8 @@ class IbVaeConfig:
     code instead of summing. information_above: only meshes whose level is above this count in the information.
     scan_share: share of each batch that is encoded from a random subset of points with 1 mm of noise, so that scans
     without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
+    start: of both decoders' last layers, at `random` or with a hidden unit for each principal component, which moves
+    the shape by its deviation.
     """
 
     identity: int = 4
@@ -58,6 +61,7 @@ class IbVaeConfig:
     information_above: float | None = None
     scan_share: float = 0.0
     initial_deviation: float = 1.0
+    start: Literal["random", "pca"] = "random"
 
     proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
 
@@ -136,6 +140,18 @@ class IbVae(TrainableModel):
         mean = self.normalisation.mean
         self.centre.copy_(mean.mean(0))
         self.radius.copy_((mean - self.centre).norm(dim=-1).max())
+        if self.config.start == "pca":
+            self._start_at_components(shapes)
+
+    @torch.no_grad()
+    def _start_at_components(self, shapes: Shapes) -> None:
+        basis = principal_basis(shapes, self.config.hidden)
+        moves = torch.from_numpy(basis.components * basis.deviations[:, None]).to(self.normalisation.std)
+        for decoder in (self.identity_decoder, self.full_decoder):
+            last = decoder[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.copy_(moves.T / self.normalisation.std)
+            last.bias.zero_()
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
