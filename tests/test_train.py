@@ -139,6 +139,16 @@ def test_a_batch_with_a_mesh_of_no_neutral_has_none(data: MeshDataset) -> None:
 # Runs
 
 
+def test_the_last_epoch_is_kept_where_asked(data: MeshDataset, tmp_path: Path) -> None:
+    """At so high a rate the errors of validation rise; the model is the last epoch's all the same."""
+    for keep in ("best", "last"):
+        model = trained(data, tmp_path / keep, learning_rate=0.3, keep=keep, schedule="constant")
+        errors = [row["validation_mm"] for row in read_metrics(tmp_path / keep / "metrics.jsonl")]
+        assert errors[-1] > min(errors)
+        kept = model.provenance["best_epoch"]
+        assert kept == (EPOCHS if keep == "last" else 1 + int(np.argmin(errors)))
+
+
 def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path: Path) -> None:
     reports: list[Report] = []
     model = trained(data, tmp_path / "run", reports.append)

@@ -82,14 +82,14 @@ FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimiser="adam", learning
 
 IB_VAE_TRAINING = TrainConfig(
     epochs=300, batch_size=32, optimiser="adam", learning_rate=5e-5, weight_decay=1e-4, schedule="exponential",
-    decay=0.7, decay_every=50, warmup=0,
+    decay=0.7, decay_every=50, warmup=0, keep="last",
 )  # fmt: skip
 IB_VAE_FAST: dict[str, Any] = {
     "samples": (64, 32), "neighbours": 16, "scan_share": 0.25, "initial_deviation": 0.14, "start": "pca",
 }  # fmt: skip
 """Ours: a sixteenth of the published sampling's work, a share of each batch seen as unordered points, and decoders that
 start at the principal components."""
-IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=2e-3)
+IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=2e-3, keep="last")
 
 LAMM = LammConfig()
 LAMM_MIXER = LammConfig(backbone="mixer")

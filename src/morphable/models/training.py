@@ -39,8 +39,9 @@ class Progress:
 class TrainConfig:
     """How a recipe optimises a model. `decay` multiplies the rate every `decay_every` epochs (exponential schedule).
 
-    stages: of those that the model has, the first ones to run, `epochs` each, every one from the best of the one
-    before; none = the first alone.
+    stages: of those that the model has, the first ones to run, `epochs` each, every one from what the one before kept;
+    none = the first alone. keep: of each stage the epoch that is `best` on the validation meshes, or the `last`, where
+    what validation sees, the error of reconstruction, is not all that is learned.
     """
 
     epochs: int = 100
@@ -58,6 +59,7 @@ class TrainConfig:
     seed: int = 0
     checkpoint_seconds: float = 60.0
     stages: tuple[str, ...] = ()
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "decay_every"):

@@ -169,7 +169,7 @@ class Loop:
     def _finish_epoch(self, epoch: int) -> None:
         stage = self.stages[epoch // self.config.epochs]
         error = self._validation_error(stage)
-        best = error < self.best_mm
+        kept = error < self.best_mm or self.config.keep == "last"
         self.best_mm = min(error, self.best_mm)
         terms = {name: value / self.feed.steps for name, value in self.sums.items()}
         self.sums = {}
@@ -183,7 +183,7 @@ class Loop:
         if stage:
             row["stage"] = stage
         if self.workers.rank == 0:
-            if best:
+            if kept:
                 state = {"model": self.model.state_dict(), "epoch": epoch + 1, "validation_mm": error}
                 write_checkpoint(self.best_path(stage), state)
             snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.epochs) else {}
