@@ -6,14 +6,18 @@ from functools import cached_property
 
 import numpy as np
 import pytest
+import torch
 
 from morphable.data.dataset import MeshDataset
+from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
 from morphable.report.identity import _plane, _scatter, identity_codes, named_expressions, neutral_shapes, swaps
+from morphable.report.latent import prior_walks
+from morphable.report.points import point_clouds
 from morphable.train.feed import TrainingData
 
 
@@ -44,7 +48,7 @@ def test_sections_of_a_model_with_identity(two_space: LinearTwoSpace, gestures: 
     assert codes.html.count("<svg") == 4, "two parts by subject and by expression"
     assert codes.html.count("hand020") == 2
     assert neutral.html.count("<img") == 5 * 6, "input, reconstruction, neutral and the errors of both"
-    assert swapped.html.count("<img") == 5 + 4 * 6
+    assert swapped.html.count("<img") == 5 + 6 * 6, "six people with five expressions"
     assert named_expressions(made) is None
 
 
@@ -54,11 +58,34 @@ def test_a_model_without_identity_has_none_of_them(gestures: MeshDataset) -> Non
     assert [section(made) for section in (identity_codes, neutral_shapes, swaps, named_expressions)] == [None] * 4
 
 
-def test_named_expressions_at_three_levels(gestures: MeshDataset) -> None:
+@pytest.fixture(scope="module")
+def conditional(gestures: MeshDataset) -> Cvae:
     config = CvaeConfig(samples=(32, 16), neighbours=8, expressions=("grasp", "neutral", "point"))
     model = Cvae(gestures.template, config, Cvae.geometry(gestures.template, config))
     model.observe(gestures.vertices)
-    section = named_expressions(context(model.eval(), gestures))
+    return model.eval()
+
+
+def test_points_in_no_order_and_what_they_give(conditional: Cvae, gestures: MeshDataset) -> None:
+    section = point_clouds(context(conditional, gestures))
+    assert section is not None
+    assert section.html.count("<img") == 4 * 4, "mesh, two reconstructions and their difference"
+    assert section.html.count("<circle") == 4 * round(0.25 * gestures.template.n_vertices)
+    assert point_clouds(context(Pca.estimate(gestures.template, gestures.vertices, {}, PcaConfig(2)), gestures)) is None
+
+
+def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditional: Cvae) -> None:
+    factor = torch.eye(conditional.parts.size) * 0.5
+    factor[1, 1] = factor[5, 5] = 0.05
+    conditional.prior.factor.copy_(factor)
+    steps = principal_directions(conditional, "identity")
+    assert sorted(steps.nonzero()[:, 1].tolist()) == [0, 2, 3]
+    torch.testing.assert_close(steps.sum(1), torch.full((3,), 0.5))
+    assert len(prior_walks(conditional, "expression", 8)) == 3
+
+
+def test_named_expressions_at_three_levels(conditional: Cvae, gestures: MeshDataset) -> None:
+    section = named_expressions(context(conditional, gestures))
     assert section is not None
     assert section.html.count("<img") == 3 * 2
     assert "grasp at 0.33" in section.html and "neutral at" not in section.html

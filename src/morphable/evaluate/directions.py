@@ -1,4 +1,4 @@
-"""The principal directions of a model's prior, ordered by how much each moves the surface."""
+"""The directions of a model's code worth walking, ordered by how much each moves the surface."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from morphable.models.base import MorphableModel
 CANDIDATES = 64
 """Directions, by code variance, among which those that move the surface most are looked for."""
 RELATIVE_FLOOR = 1e-10
+INACTIVE_VARIANCE = 0.01
+"""A code number of a VAE whose posterior mean varies by less over the meshes is collapsed (Burda et al. 2016)."""
 
 
 @torch.no_grad()
@@ -18,12 +20,18 @@ def principal_directions(model: MorphableModel, part: str | None = None, most: i
 
     The order is by the squared distance that vertices move between one step back and one step ahead of the prior's
     mean, not by code variance: in a whitened code, as PCA's, all variances are one. Constant directions are left out.
-    part: only directions within this part, all else at the prior's mean.
+    Of an independent code they are its numbers, those that have not collapsed. part: only directions within this part,
+    all else at the prior's mean.
     """
     mean = model.prior.mean.detach()
     where = model.parts[part] if part is not None else slice(0, model.parts.size)
     factor = model.prior.factor.detach().double().cpu()[where]
-    values, axes = torch.linalg.eigh(factor @ factor.T)
+    covariance = factor @ factor.T
+    if model.independent_code:
+        values, axes = covariance.diagonal(), torch.eye(len(covariance), dtype=torch.double)
+        values = torch.where(values < INACTIVE_VARIANCE, 0.0, values)
+    else:
+        values, axes = torch.linalg.eigh(covariance)
     # Rounded and sorted stably, so that equal variances keep the order of the code.
     relative = (values / values.max().clamp(min=1e-300)).mul(1e9).round()
     order = torch.argsort(relative, descending=True, stable=True)[:CANDIDATES]

@@ -20,6 +20,7 @@ from torch import Tensor
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import neutral_targets
 from morphable.data.truth import true_swaps
+from morphable.evaluate.directions import INACTIVE_VARIANCE
 from morphable.evaluate.errors import BATCH, summary
 from morphable.mesh.align import procrustes
 from morphable.models.base import MorphableModel
@@ -31,8 +32,6 @@ MOST_SWAPS = 200
 FOLDS = 4
 MOST_CLASSES = 40
 PROBE_MESHES = 1000
-INACTIVE_VARIANCE = 0.01
-"""A code number of a VAE whose posterior mean varies by less over the meshes is collapsed (Burda et al. 2016)."""
 
 
 @torch.no_grad()

@@ -44,6 +44,8 @@ class MorphableModel(nn.Module, ABC):
 
     family: str = ""
     """The row of the MODELS table that this model was made by."""
+    independent_code: ClassVar[bool] = False
+    """Whether each number of the code is a variable of its own, as a VAE's are; else only directions mean something."""
 
     def __init__(self, template: Template, parts: Parts, config: Any) -> None:
         super().__init__()

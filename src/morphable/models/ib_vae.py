@@ -96,6 +96,7 @@ class IbVae(TrainableModel):
 
     labels_used: ClassVar[tuple[str, ...]] = ("level",)
     needs_neutral = True
+    independent_code = True
 
     def __init__(self, template: Template, config: IbVaeConfig, geometry: Mapping[str, np.ndarray]) -> None:
         free = Parts.of(identity=config.identity, expression=config.expression)

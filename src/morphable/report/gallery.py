@@ -53,26 +53,36 @@ def _compared(context: ReportContext, rows: np.ndarray, names: Sequence[str] = (
     captions = [context.caption(row) for row in rows]
     heads = [f"{names[i]}<br>{escape(c)}" if names else escape(c) for i, c in enumerate(captions)]
     captions = [f"{names[i]}, {c}" if names else c for i, c in enumerate(captions)]
-    lines = [_picture_row(context, "Input", inputs, captions)]
+    lines = [picture_row(context, "Input", inputs, captions)]
     for title, name, model in methods:
         results = context.reconstruct(inputs, model)
-        lines.append(_picture_row(context, title, results, captions))
+        lines.append(picture_row(context, title, results, captions))
         heat = [heat_colours(error, limit) for error in errors[name]]
         numbers = [millimetres(float(error.mean())) for error in errors[name]]
-        lines.append(_picture_row(context, f"Error of {title}", results, captions, heat, numbers))
+        lines.append(picture_row(context, f"Error of {title}", results, captions, heat, numbers))
     return table(["", *heads], lines, "pictures") + colour_bar(limit, "distance to the true vertex")
 
 
-def _picture_row(
+def picture_row(
     context: ReportContext, title: str, shapes: np.ndarray, captions: Sequence[str],
     colours: Sequence[np.ndarray] | None = None, numbers: Sequence[str] | None = None,
 ) -> list[str]:  # fmt: skip
+    """A line of a table of pictures: its heading, then one picture a shape (n, V, 3) mm."""
     cells = [escape(title)]
     for i, shape in enumerate(shapes):
         text = f"{title}: {captions[i]}" + (f", mean {numbers[i]}" if numbers else "")
         cell = image(context.picture(shape, HEIGHT, colours[i] if colours else None), text)
         cells.append(cell + (f'<span class="number">{numbers[i]}</span>' if numbers else ""))
     return cells
+
+
+def error_row(
+    context: ReportContext, title: str, shapes: np.ndarray, truth: np.ndarray, captions: Sequence[str], limit: float
+) -> list[str]:
+    """Pictures of shapes (n, V, 3) mm coloured by their distance to `truth`, the mean below."""
+    errors = np.linalg.norm(shapes - truth, axis=-1)
+    colours = [heat_colours(error, limit) for error in errors]
+    return picture_row(context, title, shapes, captions, colours, [millimetres(float(e.mean())) for e in errors])
 
 
 def walks(context: ReportContext) -> Section | None:

@@ -10,14 +10,12 @@ import torch
 from morphable.data.dataset import load_dataset
 from morphable.data.neutral import neutral_targets
 from morphable.report.context import ReportContext, middles, spread
-from morphable.report.gallery import HEIGHT, region_colours
+from morphable.report.gallery import HEIGHT, error_row, picture_row, region_colours
 from morphable.report.latent import decode
-from morphable.report.numbers import millimetres
-from morphable.report.render import heat_colours
 from morphable.report.section import Section, colour_bar, image, paragraph, table
 
 SHOWN = 6
-SWAP_PEOPLE, SWAP_FACES = 4, 5
+SWAP_PEOPLE, SWAP_FACES = 6, 5
 LEVELS = (0.33, 0.67, 1.0)
 NAMED = 6
 SIDE = 300
@@ -61,11 +59,11 @@ def neutral_shapes(context: ReportContext) -> Section | None:
     captions = [context.caption(row) for row in rows]
     truth = _true_neutral(context, rows)
     limit = context.error_limit
-    lines = [_pictures(context, "Input", inputs, captions), _pictures(context, "Reconstruction", full, captions)]
-    lines.append(_errors(context, "Its error", full, inputs, captions, limit))
-    lines.append(_pictures(context, "Neutral shape", neutral, captions))
+    lines = [picture_row(context, "Input", inputs, captions), picture_row(context, "Reconstruction", full, captions)]
+    lines.append(error_row(context, "Its error", full, inputs, captions, limit))
+    lines.append(picture_row(context, "Neutral shape", neutral, captions))
     if truth is not None:
-        lines.append(_errors(context, "Its error", neutral, truth, captions, limit))
+        lines.append(error_row(context, "Its error", neutral, truth, captions, limit))
     lead = "What the identity part alone says of each mesh: the same person without expression."
     html = table(["", *map(escape, captions)], lines, "pictures") + colour_bar(limit, "distance to the true vertex")
     return Section("Neutral shapes", paragraph(lead, "lead") + html)
@@ -107,7 +105,7 @@ def named_expressions(context: ReportContext) -> Section | None:
         codes[:, ~context.model.parts.free] = 0
         codes[np.arange(len(codes)), start + np.arange(len(codes))] = level
         texts = [f"{name} at {level:g}" for name in names]
-        lines.append(_pictures(context, f"level {level:g}", decode(context.model, codes), texts[: len(codes)]))
+        lines.append(picture_row(context, f"level {level:g}", decode(context.model, codes), texts[: len(codes)]))
     lead = f"The person of {context.caption(row)} with named expressions, generated at three levels."
     header = ["", *map(escape, names[:NAMED])]
     return Section("Named expressions", paragraph(lead, "lead") + table(header, lines, "pictures"))
@@ -131,22 +129,6 @@ def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None
     found = targets.rows[context.test.rows[rows]]
     shapes = whole.vertices if targets.computed is None else targets.computed
     return None if (found < 0).any() else np.asarray(shapes[found])
-
-
-def _pictures(context: ReportContext, title: str, shapes: np.ndarray, captions: list[str]) -> list[str]:
-    pictures = [context.picture(shape, HEIGHT) for shape in shapes]
-    return [escape(title), *(image(p, f"{title}: {text}") for p, text in zip(pictures, captions, strict=True))]
-
-
-def _errors(
-    context: ReportContext, title: str, shapes: np.ndarray, truth: np.ndarray, captions: list[str], limit: float
-) -> list[str]:
-    cells = [escape(title)]
-    for shape, error, text in zip(shapes, np.linalg.norm(shapes - truth, axis=-1), captions, strict=True):
-        mean = millimetres(float(error.mean()))
-        picture = image(context.picture(shape, HEIGHT, heat_colours(error, limit)), f"{title}: {text}, mean {mean}")
-        cells.append(f'{picture}<span class="number">{mean}</span>')
-    return cells
 
 
 def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:

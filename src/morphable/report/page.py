@@ -23,12 +23,13 @@ from morphable.report.gallery import extremes, hero, places, reconstructions, sa
 from morphable.report.headline import headline
 from morphable.report.identity import identity_codes, named_expressions, neutral_shapes, swaps
 from morphable.report.measures import code_length, distributions, training
+from morphable.report.points import point_clouds
 from morphable.report.record import all_measures, provenance
 from morphable.report.section import Section, SectionMaker, paragraph
 
 SECTIONS: tuple[SectionMaker, ...] = (
-    reconstructions, distributions, places, extremes, neutral_shapes, swaps, named_expressions, identity_codes, walks,
-    samples, region_edits, arithmetic, mapped_vertices, receptive_fields, code_length, training,
+    reconstructions, distributions, places, extremes, neutral_shapes, swaps, named_expressions, identity_codes,
+    point_clouds, walks, samples, region_edits, arithmetic, mapped_vertices, receptive_fields, code_length, training,
 )  # fmt: skip
 """What every report shows. A family's own sections come after these, by `extra_sections`."""
 APPENDIX: tuple[SectionMaker, ...] = (all_measures, provenance)
