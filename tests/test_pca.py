@@ -16,8 +16,9 @@ def shapes(count: int, n_vertices: int, rank: int, seed: int = 0) -> np.ndarray:
     return (weights @ random.standard_normal((rank, 3 * n_vertices)) + 5).reshape(count, -1, 3).astype(np.float32)
 
 
-@pytest.mark.parametrize(("count", "n_vertices"), [(12, 30), (200, 30), (300, 400)])
+@pytest.mark.parametrize(("count", "n_vertices"), [(12, 30), (200, 30), (300, 400), (900, 30), (900, 10)])
 def test_equals_the_singular_value_decomposition(count: int, n_vertices: int) -> None:
+    """By the Gram matrix, dense or iterated; with many meshes without it; and back to it where vertices are few."""
     data = shapes(count, n_vertices, 9)
     basis = principal_basis(data, 5)
     flat = data.reshape(count, -1).astype(np.float64)

@@ -31,6 +31,8 @@ HEAD = (256, 64)
 FINAL_REGULARISATION = 1 / 7
 """Share of the KL and information weights that is left in the last epoch: (350 - 300) / 350, as published."""
 SCAN_NOISE_MM = 1.0
+START_MESHES = 1000
+"""Evenly spread training meshes whose components the decoders may start at."""
 SPACE = "points/"
 
 
@@ -146,7 +148,8 @@ class IbVae(TrainableModel):
 
     @torch.no_grad()
     def _start_at_components(self, shapes: Shapes) -> None:
-        basis = principal_basis(shapes, self.config.hidden)
+        few = shapes[:: -(-len(shapes) // START_MESHES)]
+        basis = principal_basis(few, self.config.hidden)
         moves = torch.from_numpy(basis.components * basis.deviations[:, None]).to(self.normalisation.std)
         for decoder in (self.identity_decoder, self.full_decoder):
             last = decoder[-1]

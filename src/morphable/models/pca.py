@@ -18,7 +18,11 @@ from morphable.models.normalise import moments
 from morphable.models.parts import Parts
 
 LARGEST_GRAM = 10_000
-"""Up to this many meshes the Gram matrix (N, N) is held in memory; above, the meshes are read anew each round."""
+"""Up to this many meshes the Gram matrix (N, N) may be held in memory; above, the meshes are read anew each round."""
+OVERSAMPLED = 16
+"""Vectors that the iteration carries beyond those asked for."""
+GRAM_PAYS = 40
+"""Forming the Gram matrix takes less arithmetic than a few rounds on the meshes below this many meshes a component."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +67,38 @@ def _centred_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.
 
 def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the centred shapes."""
-    count, width = len(shapes), len(mean)
+    count = len(shapes)
     if rank < 1:
         return np.zeros(0), np.zeros((count, 0))
-    if count <= LARGEST_GRAM:
-        gram = np.zeros((count, count))
-        for i, left in _centred_blocks(shapes, mean):
-            for j, right in _centred_blocks(shapes, mean):
-                if j > i:
-                    break
-                gram[i : i + len(left), j : j + len(right)] = left @ right.T
-        gram = np.tril(gram) + np.tril(gram, -1).T
-        found = leading_eigenpairs(lambda x: gram @ x, count, rank)
-        return found if found is not None else _dense_eigenpairs(gram, rank)
+    fits = count <= LARGEST_GRAM
+    if not fits or count > GRAM_PAYS * (rank + OVERSAMPLED):
+        found = _matrix_free_eigenpairs(shapes, mean, rank, rounds=6 if fits else 60)
+        if found is not None:
+            return found
+        if not fits:
+            raise InputError(f"PCA of {count} meshes: {rank} components did not converge, ask for fewer")
+    gram = np.zeros((count, count))
+    for i, left in _centred_blocks(shapes, mean):
+        for j, right in _centred_blocks(shapes, mean):
+            if j > i:
+                break
+            gram[i : i + len(left), j : j + len(right)] = left @ right.T
+    gram = np.tril(gram) + np.tril(gram, -1).T
+    found = leading_eigenpairs(lambda x: gram @ x, count, rank)
+    return found if found is not None else _dense_eigenpairs(gram, rank)
+
+
+def _matrix_free_eigenpairs(
+    shapes: Shapes, mean: np.ndarray, rank: int, rounds: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same by products with the meshes themselves; None where it does not converge."""
 
     def multiply(x: np.ndarray) -> np.ndarray:
         return sum((block.T @ (block @ x) for _, block in _centred_blocks(shapes, mean)), np.zeros_like(x))
 
-    pairs = leading_eigenpairs(multiply, width, rank, rounds=60)
+    pairs = leading_eigenpairs(multiply, len(mean), rank, rounds)
     if pairs is None:
-        raise InputError(f"PCA of {count} meshes: {rank} components did not converge, ask for fewer")
+        return None
     values, axes = pairs
     scores = np.concatenate([block @ axes for _, block in _centred_blocks(shapes, mean)])
     return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
@@ -102,7 +118,7 @@ def leading_eigenpairs(
     Exact in the sense that every residual is below `tolerance` times the largest eigenvalue; None where that is not
     reached in `rounds` rounds or the operator is too small for the iteration to pay.
     """
-    block = rank + 16
+    block = rank + OVERSAMPLED
     if 4 * block > size:
         return None
     start = np.random.default_rng(0).standard_normal((size, block))
