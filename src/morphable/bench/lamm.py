@@ -53,14 +53,15 @@ BOTH = {"stages": ("autoencode", "manipulate")}
 
 def _population(quick: bool, **options: Any) -> Data:
     """Heads of many people, tested on people never seen."""
-    count = 400 if quick else 6_000
+    fine = options.get("size") == "70k"
+    count = (300 if fine else 2_000) if quick else 6_000
     name = "-".join(["faces", *(str(v) if v is not True else k for k, v in options.items())]).replace("_", "-")
-    size = {"size": "5k"} if quick and "size" not in options else {}
+    size = {"size": "5k"} if quick and not fine else {}
     return Data(name, "face-population", {"count": count, "seed": 1, **size, **options}, "subject", 8 if quick else 60)
 
 
 def _hands(quick: bool) -> Data:
-    return Data("hands", "hands", {"count": 1_000 if quick else 10_000, "seed": 3}, "subject", 8 if quick else 60)
+    return Data("hands", "hands", {"count": 4_000 if quick else 10_000, "seed": 3}, "subject", 8 if quick else 60)
 
 
 def _reconstruction(name: str, title: str, data: Data, published: Published, quick: bool, source: str) -> Table:
