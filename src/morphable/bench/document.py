@@ -142,9 +142,10 @@ def _facts(
     """Sentences under the tables: how to read and how to repeat them."""
     seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
     facts = [f"Seeds: {seeds}. Cells are means over seeds ± standard deviation, the least error of each size in bold."]
-    if any(row.against for row in table.rows):
+    references = list(dict.fromkeys(row.against for row in table.rows if row.against))
+    if references:
         facts.append(
-            "Change of the error: against the precomputed maps of the same network, 95 % interval by bootstrap over "
+            f"Change of the error: against {' or '.join(references)} of the same size, 95 % interval by bootstrap over "
             "test subjects and seeds, paired."
         )
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
