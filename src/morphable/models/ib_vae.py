@@ -42,7 +42,7 @@ class IbVaeConfig:
 
     hidden: units of each decoder. samples, neighbours: of the two stages of the point cloud transformer.
     Objective, errors in mm^2 per coordinate: reconstruction_weight (full + identity_weight neutral)
-    + regularisation_weight (KL + information_weight information). kl_mean: average the KL over the dimensions of each
+    + regularisation_weight (kl_weight KL + information_weight information). kl_mean: average the KL over the dimensions of each
     code instead of summing. information_above: only meshes whose level is above this count in the information.
     scan_share: share of each batch that is encoded from a random subset of points with 1 mm of noise, so that scans
     without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
@@ -59,6 +59,7 @@ class IbVaeConfig:
     regularisation_weight: float = 3e-3
     identity_weight: float = 10.0
     information_weight: float = 50.0
+    kl_weight: float = 1.0
     kl_mean: bool = False
     information_above: float | None = None
     scan_share: float = 0.0
@@ -221,7 +222,7 @@ class IbVae(TrainableModel):
             "identity": config.reconstruction_weight
             * config.identity_weight
             * (neutral - batch.neutral).square().mean(),
-            "kl": weight * self._kl(posterior),
+            "kl": weight * config.kl_weight * self._kl(posterior),
             "information": weight * config.information_weight * mutual_information(drawn, identity, counted),
         }
 

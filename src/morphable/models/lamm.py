@@ -25,7 +25,15 @@ from morphable.models.pca import principal_basis
 from morphable.models.prior import NoPrior
 from morphable.models.region_pca import Part
 from morphable.models.training import Batch, Progress
-from morphable.ops.tokens import Backbone, ControlNets, InverseTokeniser, MixerLayer, Tokeniser, TransformerLayer
+from morphable.ops.tokens import (
+    Backbone,
+    ControlNets,
+    InverseTokeniser,
+    MixerLayer,
+    Tokeniser,
+    TransformerLayer,
+    low_rank,
+)
 
 AUTOENCODE, MANIPULATE = "autoencode", "manipulate"
 SMALLEST_SHARE = 0.25
@@ -299,7 +307,7 @@ class Lamm(TrainableModel, RegionEditor):
             self.device
         )
         kept = self.state_dict()
-        inner, weight, bias = _low_rank(self.inverse_tokeniser, self._last_tokens(shapes), rank)
+        inner, weight, bias = low_rank(self.inverse_tokeniser, self._last_tokens(shapes), rank)
         kept |= {f"inverse_tokeniser.{k}": v for k, v in (("inner", inner), ("weight", weight), ("bias", bias))}
         model.load_state_dict(kept)
         model.family, model.provenance = self.family, self.provenance | {"rank": rank}
@@ -309,31 +317,6 @@ class Lamm(TrainableModel, RegionEditor):
     def _last_tokens(self, shapes: Tensor) -> Tensor:
         """(N, R, D) what the inverse tokeniser reads when it decodes these shapes."""
         return torch.cat([self.decoder_states(self.encode(part))[-1][:, 1:] for part in shapes.split(16)])
-
-
-def _low_rank(layer: InverseTokeniser, tokens: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors (R, D, K), (3V, K) and the bias (3V,) that change the layer least on tokens (N, R, D), region by region.
-
-    W (t - m) is approximated where the tokens are: W C^1/2 is cut by its singular values, C their covariance.
-    """
-    inner, weights, biases = [], [], []
-    start = 0
-    for region, rows in enumerate(layer.runs):
-        own, bias = layer.weight[start : start + rows].double(), layer.bias[start : start + rows].double()
-        t = tokens[:, region].double()
-        mean = t.mean(0)
-        # A thousandth of the mean variance in every direction: edits leave the span of the autoencoder's tokens.
-        covariance = torch.cov(t.T).reshape(len(mean), len(mean))
-        covariance = covariance + torch.eye(len(mean)).to(t) * covariance.diagonal().mean() * 1e-3
-        values, axes = torch.linalg.eigh(covariance)
-        root, inverse = (axes * values.sqrt()) @ axes.T, (axes / values.sqrt()) @ axes.T
-        u, s, v = torch.linalg.svd(own @ root, full_matrices=False)
-        weight, down = u[:, :rank] * s[:rank], inverse @ v[:rank].T
-        inner.append(down)
-        weights.append(weight)
-        biases.append(bias + own @ mean - weight @ (down.T @ mean))
-        start += rows
-    return torch.stack(inner).float(), torch.cat(weights).float(), torch.cat(biases).float()
 
 
 def _backbone(config: LammConfig, depth: int, tokens: int) -> Backbone:
