@@ -89,8 +89,8 @@ IB_VAE_FAST: dict[str, Any] = {
     "kl_weight": 10.0,
 }  # fmt: skip
 """Ours: a sixteenth of the published sampling's work, a share of each batch seen as unordered points, decoders that
-start at the principal components, and ten times the weight on the divergence: else the expression code, which nothing but
-the divergence keeps from saying who it is, does most of that too."""
+start at the principal components, and ten times the weight on the divergence: nothing else keeps the expression code
+from saying who it is."""
 IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=2e-3, keep="last")
 
 LAMM = LammConfig()

@@ -42,8 +42,9 @@ class IbVaeConfig:
 
     hidden: units of each decoder. samples, neighbours: of the two stages of the point cloud transformer.
     Objective, errors in mm^2 per coordinate: reconstruction_weight (full + identity_weight neutral)
-    + regularisation_weight (kl_weight KL + information_weight information). kl_mean: average the KL over the dimensions of each
-    code instead of summing. information_above: only meshes whose level is above this count in the information.
+    + regularisation_weight (kl_weight KL + information_weight information). kl_mean: average the KL over the
+    dimensions of each code instead of summing. information_above: only meshes whose level is above this count in the
+    information.
     scan_share: share of each batch that is encoded from a random subset of points with 1 mm of noise, so that scans
     without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
     start: of both decoders' last layers, at `random` or with a hidden unit for each principal component, which moves
