@@ -22,7 +22,7 @@ from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.normalise import Normalisation
-from morphable.models.parts import Parts
+from morphable.models.parts import IdentityExpression, Parts
 from morphable.models.pca import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.ops.pointcloud import FEWEST_POINTS, PointTransformer, Sampling, sample_points, shared_sampling
@@ -37,7 +37,7 @@ SPACE = "points/"
 
 
 @dataclass(frozen=True)
-class IbVaeConfig:
+class IbVaeConfig(IdentityExpression):
     """The defaults are the paper's for COMA. Its "no bottleneck" is identity_weight = 1 and information_weight = 0.
 
     hidden: units of each decoder. samples, neighbours: of the two stages of the point cloud transformer.
@@ -51,8 +51,6 @@ class IbVaeConfig:
     the shape by its deviation.
     """
 
-    identity: int = 4
-    expression: int = 4
     hidden: int = 256
     samples: tuple[int, ...] = (512, 256)
     neighbours: int = 32
@@ -67,10 +65,9 @@ class IbVaeConfig:
     initial_deviation: float = 1.0
     start: Literal["random", "pca"] = "random"
 
-    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
-
     def __post_init__(self) -> None:
-        for name in ("identity", "expression", "hidden", "neighbours"):
+        super().__post_init__()
+        for name in ("hidden", "neighbours"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
         if len(self.samples) != 2 or min(self.samples) < 1:

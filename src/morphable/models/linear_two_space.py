@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,23 +16,13 @@ from torch import Tensor
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.parts import Parts
+from morphable.models.parts import IdentityExpression, Parts
 from morphable.models.pca import principal_basis
 
 
 @dataclass(frozen=True)
-class TwoSpaceConfig:
+class TwoSpaceConfig(IdentityExpression):
     """Numbers of each part; 4 + 4 as the IB-VAE that it stands beside."""
-
-    identity: int = 4
-    expression: int = 4
-
-    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
-
-    def __post_init__(self) -> None:
-        for name in ("identity", "expression"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
 
 
 class Offsets:

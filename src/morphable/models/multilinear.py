@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.parts import Parts
+from morphable.models.parts import IdentityExpression, Parts
 
 ROUNDS = 10
 """Alternating rounds of the estimate."""
@@ -31,18 +31,8 @@ away where one code hides the other."""
 
 
 @dataclass(frozen=True)
-class MultilinearConfig:
+class MultilinearConfig(IdentityExpression):
     """Numbers of each part: at most as many as the grid has subjects, and expressions besides the neutral."""
-
-    identity: int = 4
-    expression: int = 4
-
-    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
-
-    def __post_init__(self) -> None:
-        for name in ("identity", "expression"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
 
 
 class Multilinear(EstimatedModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -77,3 +78,18 @@ class Parts(Mapping[str, slice]):
     @property
     def free_size(self) -> int:
         return int(self.free.sum())
+
+
+@dataclass(frozen=True)
+class IdentityExpression:
+    """Sizes of the code of a model that tells identity and expression apart."""
+
+    identity: int = 4
+    expression: int = 4
+
+    proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
+
+    def __post_init__(self) -> None:
+        for name in ("identity", "expression"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.linalg
@@ -145,18 +145,37 @@ class PcaConfig:
             raise InputError(f"latent size: expected at least 1, got {self.latent}")
 
 
-class Pca(EstimatedModel):
-    """x = mean + sum_k z_k sigma_k u_k; z is the projection in standard deviations, so its prior is N(0, I)."""
+class LinearModel(EstimatedModel):
+    """x = mean + sum_k z_k sigma_k u_k; z is the projection in standard deviations.
 
-    def __init__(self, template: Template, config: PcaConfig, geometry: Mapping[str, np.ndarray]) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
+    Buffers: mean (3V,) mm, components (L, 3V) orthonormal, deviations (L,) mm.
+    """
+
+    def __init__(self, template: Template, parts: Parts, config: Any) -> None:
+        super().__init__(template, parts, config)
         width = 3 * template.n_vertices
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("components", torch.zeros(config.latent, width))
-        self.register_buffer("deviations", torch.ones(config.latent))
+        self.register_buffer("components", torch.zeros(parts.size, width))
+        self.register_buffer("deviations", torch.ones(parts.size))
         self.mean: Tensor
         self.components: Tensor
         self.deviations: Tensor
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        projection = (vertices.flatten(1) - self.mean) @ self.components.T
+        # A component that the data does not have (fewer meshes than latents) has no coordinate.
+        return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
+
+    def decode(self, code: Tensor) -> Tensor:
+        return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))
+
+
+class Pca(LinearModel):
+    """Components of the whole shape; its prior is N(0, I)."""
+
+    def __init__(self, template: Template, config: PcaConfig, geometry: Mapping[str, np.ndarray]) -> None:
+        super().__init__(template, Parts.of(shape=config.latent), config)
 
     @classmethod
     def estimate(
@@ -169,12 +188,3 @@ class Pca(EstimatedModel):
         model.deviations.copy_(torch.tensor(basis.deviations))
         model.prior.factor.copy_(torch.diag((model.deviations > 0).float()))
         return model
-
-    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        self.check_vertices(vertices)
-        projection = (vertices.flatten(1) - self.mean) @ self.components.T
-        # A component that the data does not have (fewer meshes than latents) has no coordinate.
-        return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
-
-    def decode(self, code: Tensor) -> Tensor:
-        return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))

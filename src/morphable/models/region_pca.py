@@ -13,10 +13,10 @@ from torch import Tensor
 from morphable.errors import InputError
 from morphable.mesh.regions import Regions, template_regions
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, Given, Shapes, blocks
+from morphable.models.base import Shapes, blocks
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.parts import Parts
-from morphable.models.pca import principal_basis
+from morphable.models.pca import LinearModel, principal_basis
 
 HANDLE_ERROR = 0.5
 """mm by which a handle may miss its goal when that keeps the region likely."""
@@ -45,7 +45,7 @@ def shared_out(latent: int, count: int) -> list[int]:
     return [latent // count + (region < latent % count) for region in range(count)]
 
 
-class RegionPca(EstimatedModel, RegionEditor):
+class RegionPca(LinearModel, RegionEditor):
     """A part for each region, in standard deviations; a region that gets no component stays at the mean.
 
     Components are zero outside their region, so nothing else moves. The prior knows how the regions go together.
@@ -57,13 +57,6 @@ class RegionPca(EstimatedModel, RegionEditor):
         super().__init__(regions.on(template), Parts.of(**{name: size for name, size in sizes if size}), config)
         self.regions = regions
         self.handles = Handles(regions, template.mesh.faces)
-        width = 3 * template.n_vertices
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("components", torch.zeros(config.latent, width))
-        self.register_buffer("deviations", torch.ones(config.latent))
-        self.mean: Tensor
-        self.components: Tensor
-        self.deviations: Tensor
 
     @classmethod
     def geometry(cls, template: Template, config: RegionPcaConfig) -> dict[str, np.ndarray]:
@@ -90,14 +83,6 @@ class RegionPca(EstimatedModel, RegionEditor):
         model.prior.fit(torch.cat(codes))
         model.handles.observe(vertices)
         return model
-
-    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        self.check_vertices(vertices)
-        projection = (vertices.flatten(1) - self.mean) @ self.components.T
-        return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
-
-    def decode(self, code: Tensor) -> Tensor:
-        return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))
 
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
         """Each region's coefficients move as little as lets its handles go where they are told, half a mm open."""
