@@ -16,6 +16,7 @@ from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.families import divided
 from morphable.models.ib_vae import IbVae, IbVaeConfig, Posterior, mutual_information, regularisation_left, scan_like
+from morphable.models.pca import principal_basis
 from morphable.models.training import Batch, Progress
 
 SMALL = {"samples": (32, 16), "neighbours": 8}
@@ -150,10 +151,30 @@ def test_fresh_posteriors_are_as_narrow_as_told(ball: Template) -> None:
     torch.testing.assert_close(narrow.log_variance, plain.log_variance + 2 * math.log(0.1))
 
 
+def test_decoders_that_start_at_the_components_move_by_them(ball: Template) -> None:
+    """A hidden unit k alone, at 1, moves the mean shape by the k-th component times its deviation."""
+    model = ib_vae(ball, start="pca", hidden=6)
+    basis = principal_basis(shapes(ball, 8).numpy(), 6)
+    mean = torch.from_numpy(basis.mean).reshape(-1, 3)
+    for decoder in (model.identity_decoder, model.full_decoder):
+        for unit in range(3):
+            moved = model._shape(decoder[-1](torch.eye(6)[unit][None]))[0] - mean
+            axis = torch.from_numpy(basis.components[unit] * basis.deviations[unit]).reshape(-1, 3)
+            torch.testing.assert_close(moved.double(), axis, atol=2e-4, rtol=0)
+    assert not torch.equal(model.identity_decoder[0].weight, model.full_decoder[0].weight[:, :4])
+
+
 def test_divergence_is_a_sum_over_the_code_or_a_mean_over_each_part(ball: Template) -> None:
     posterior = Posterior(torch.full((5, 8), 2.0), torch.zeros(5, 8))
     assert float(ib_vae(ball)._kl(posterior)) == pytest.approx(16)
     assert float(ib_vae(ball, kl_mean=True)._kl(posterior)) == pytest.approx(4)
+
+
+def test_the_divergence_has_a_weight_of_its_own(ball: Template) -> None:
+    batch = Batch(shapes(ball, 4), shapes(ball, 4, 1))
+    plain, heavy = (ib_vae(ball, kl_weight=weight).loss(batch, progress()) for weight in (1.0, 10.0))
+    torch.testing.assert_close(heavy["kl"], 10 * plain["kl"])
+    torch.testing.assert_close(heavy["information"], plain["information"])
 
 
 def test_the_regularisation_falls_as_published() -> None:
