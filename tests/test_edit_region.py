@@ -19,6 +19,9 @@ from morphable.models.io import create, save
 from morphable.models.lamm import MANIPULATE, Lamm, LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.training import Batch, Progress
+from morphable.report.context import ReportContext
+from morphable.report.editing import region_edits
+from morphable.report.tokens import corrupted_tokens, drawn_regions, movement_by_place
 
 
 def strip(columns: int) -> Mesh:
@@ -213,9 +216,6 @@ def test_what_the_commands_refuse(folder: Path, tmp_path: Path, arguments: list[
 
 
 def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: MeshDataset) -> None:
-    from morphable.report.context import ReportContext
-    from morphable.report.editing import region_edits
-
     moved = {"control_error_mm": 1.0, "other_error_mm": 2.0, "control_moved_mm": 3.0, "other_moved_mm": 4.0}
     evaluation = {
         "model": moved | {"locality": 0.1},
@@ -228,6 +228,31 @@ def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: Mesh
     assert "0 outside" in made.html and "error at handles" in made.html
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
     assert region_edits(ReportContext(pca, hands, {"provenance": {}}, [])) is None
+
+
+def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset) -> None:
+    context = ReportContext(model, hands, {"provenance": {"part": "test", "split": "subject"}}, [])
+    learned = model.learned_tokens.clone()
+    tokens, drawn = corrupted_tokens(context), drawn_regions(context)
+    assert tokens is not None and drawn is not None
+    assert torch.equal(model.learned_tokens, learned)
+    regions = len(model.regions.names)
+    assert tokens.html.count("<img") == regions
+    assert drawn.html.count("<img") == 3 * sum(len(controls) > 0 for controls in model.regions.controls)
+    pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
+    other = ReportContext(pca, hands, {"provenance": {}}, [])
+    assert corrupted_tokens(other) is None and drawn_regions(other) is None
+
+
+def test_movement_by_place_by_hand(model: Lamm) -> None:
+    """All fingers touch the palm; the little finger touches neither thumb nor index."""
+    names, labels = list(model.regions.names), model.regions.labels
+    palm, little = names.index("palm"), names.index("little")
+    fingers = float(np.mean(labels[labels != palm]))
+    assert movement_by_place(model, labels.astype(float), palm) == pytest.approx((palm, fingers, 0))
+    far = np.isin(labels, [names.index("thumb"), names.index("index")])
+    inside, _, elsewhere = movement_by_place(model, np.where(far, 3.0, 1.0), little)
+    assert inside == 1 and 1 < elsewhere <= 3
 
 
 def test_combine_takes_each_part_from_its_file(

@@ -26,10 +26,12 @@ from morphable.report.measures import code_length, distributions, training
 from morphable.report.points import point_clouds
 from morphable.report.record import all_measures, provenance
 from morphable.report.section import Section, SectionMaker, paragraph
+from morphable.report.tokens import corrupted_tokens, drawn_regions
 
 SECTIONS: tuple[SectionMaker, ...] = (
     reconstructions, distributions, places, extremes, neutral_shapes, swaps, named_expressions, identity_codes,
-    point_clouds, walks, samples, region_edits, arithmetic, mapped_vertices, receptive_fields, code_length, training,
+    point_clouds, walks, samples, region_edits, drawn_regions, corrupted_tokens, arithmetic, mapped_vertices,
+    receptive_fields, code_length, training,
 )  # fmt: skip
 """What every report shows. A family's own sections come after these, by `extra_sections`."""
 APPENDIX: tuple[SectionMaker, ...] = (all_measures, provenance)
