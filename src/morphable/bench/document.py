@@ -95,7 +95,7 @@ def _best(
     """The best mean of each error column among rows with equal code size."""
     best = set()
     for place, column in enumerate(columns):
-        if column.measure.endswith("parameters") or column.measure == "seconds_per_epoch":
+        if column.measure.endswith(("parameters", "_chance")) or column.measure == "seconds_per_epoch":
             continue
         for size in {row.size for row in rows}:
             known = [(c.mean, i) for i, row in enumerate(rows) if row.size == size and (c := cells[i][place])]
