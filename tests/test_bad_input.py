@@ -114,6 +114,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "reconstruct a text": ("reconstruct P/run P/notes.txt --out P/x", ("P/notes.txt: unknown mesh suffix",)),
     "reconstruct where something is": ("reconstruct P/run P/a.ply --out P/full", ("P/full: already exists",)),
     "reconstruct one twice": ("reconstruct P/run P/a.ply P/set/../a.ply --out P/x", ("a.ply", "overwrite")),
+    "reconstruct a cloud": ("reconstruct P/run P/a.ply --points --out P/x", ("reads registered meshes",)),
+    "reconstruct with what is inferred": (
+        "reconstruct P/run P/a.ply --given shape=1,2,3 --out P/x", ("--given shape", "infers")
+    ),
     "reconstruct in another unit": ("reconstruct P/run P/a.ply --unit m --out P/x", ("P/a.ply", "is the unit right")),
     "sample none": ("sample P/run -n 0 --out P/x", ("-n 0",)),
     "sample fewer than none": ("sample P/run -n -1 --out P/x", ("-n",)),

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from conftest import ball_template
+from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
+from morphable.mesh.io import read_mesh, write_mesh
+from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.families import divided
 from morphable.models.ib_vae import IbVae, IbVaeConfig, Posterior, mutual_information, regularisation_left, scan_like
+from morphable.models.io import save
 from morphable.models.pca import principal_basis
 from morphable.models.training import Batch, Progress
 
@@ -296,3 +301,29 @@ def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:
     levels = TrainingData.of(hands, Cvae.labels_used).labels["level"]
     assert levels.dtype == np.float32
     assert 0 <= levels.min() < levels.max() <= 1
+
+
+def test_scans_from_the_command_line(ball: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shuffled, thinned points give what the mesh gives, nearly; the condition has to be said."""
+    model = cvae(ball)
+    model.family = "cvae"
+    model.saved_geometry = Cvae.geometry(ball, model.config)
+    save(model, tmp_path / "model")
+    shape = shapes(ball, 1)[0].numpy()
+    order = np.random.default_rng(0).permutation(len(shape))
+    for name, points in (("scan", shape[order[:300]]), ("same", shape[order])):
+        write_mesh(tmp_path / f"{name}.ply", Mesh(points, np.zeros((0, 3), np.int64)))
+    files = [str(tmp_path / "scan.ply"), str(tmp_path / "same.ply")]
+    command = ["reconstruct", str(tmp_path / "model"), *files, "--points", "--out"]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, str(tmp_path / "none")])
+    assert stop.value.code == 2 and "needs given" in capsys.readouterr().err.replace("\n", " ")
+    main([*command, str(tmp_path / "out"), "--given", "condition=mouth_open:0.5"])
+    assert "mean distance of its points" in capsys.readouterr().out.replace("\n", " ")
+    condition = torch.zeros(1, 2)
+    condition[0, list(model.names_of("condition")).index("mouth_open")] = 0.5
+    with torch.no_grad():
+        expected = model(torch.from_numpy(shape)[None], {"condition": condition})[0].numpy()
+    found = read_mesh(tmp_path / "out" / "same.ply").mesh
+    np.testing.assert_allclose(found.vertices, expected, atol=1e-3)
+    assert np.array_equal(found.faces, ball.mesh.faces)

@@ -20,14 +20,21 @@ def reconstruct(
     *,
     out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
     unit: Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the files; results are in mm")] = "mm",
+    points: Annotated[
+        bool, Parameter(help="the files are scans: points in any number and order, placed as the template", negative="")
+    ] = False,
+    given: Annotated[
+        list[str] | None, Parameter(help="what is known of them, PART=V[,V...] or condition=NAME:LEVEL", negative="")
+    ] = None,
 ) -> None:
     """Encode and decode meshes: what the model makes of each, under the same file name, with the error in mm."""
     import torch
 
     from morphable.cli.output import print_table
-    from morphable.data.registered import read_registered, write_shape
-    from morphable.edit.code import named_values
+    from morphable.data.registered import read_points, read_registered, write_shape
+    from morphable.edit.code import named_values, parse_given
     from morphable.files import atomic_folder, require_new
+    from morphable.mesh.distance import point_to_surface
     from morphable.models.io import load
 
     require_new(out)
@@ -36,19 +43,30 @@ def reconstruct(
     if twice:
         raise InputError(f"{sorted(twice)[0]}: two inputs have this name and would overwrite each other")
     loaded = load(model)
-    shapes = [read_registered(path, loaded.template, unit) for path in meshes]
+    known = parse_given(loaded, given or []) or None
+    inferred = sorted(set(known or {}) - {part.name for part in loaded.parts.items_ if part.pinned})
+    if inferred:
+        raise InputError(f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given")
+    read = read_points if points else read_registered
+    shapes = [read(path, loaded.template, unit) for path in meshes]
     rows = []
     with atomic_folder(out) as folder, torch.no_grad():
         for name, shape in zip(names, shapes, strict=True):
             target = torch.from_numpy(shape)[None]
-            code = loaded.encode(target)
+            code = loaded.encode_points(target, known) if points else loaded.encode(target, known)
             result = loaded.decode(code)
-            write_shape(folder / name, result[0].numpy(), loaded.template)
-            distance = (result - target).norm(dim=-1)
-            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}", named_values(loaded, code[0])])
-    chosen = any(row[-1] for row in rows)
-    header = ["mesh", "mean error, mm", "max, mm", "chosen by least error"]
-    print_table(str(out), header if chosen else header[:-1], rows if chosen else [row[:-1] for row in rows])
+            vertices = result[0].numpy()
+            write_shape(folder / name, vertices, loaded.template)
+            if points:
+                distance = point_to_surface(shape, vertices, loaded.template.mesh.triangles)
+            else:
+                distance = (result - target).norm(dim=-1).numpy()
+            chosen = "" if known else named_values(loaded, code[0])
+            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
+    chosen_any = any(row[-1] for row in rows)
+    header = ["mesh", "mean distance of its points, mm" if points else "mean error, mm", "max, mm"]
+    header += ["chosen by least error"] if chosen_any else []
+    print_table(str(out), header, [row[: len(header)] for row in rows])
 
 
 def sample(

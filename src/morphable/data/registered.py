@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.mesh.io import read_mesh, write_mesh
+from morphable.mesh.io import read_mesh, read_vertices, write_mesh
 from morphable.mesh.template import Template
 from morphable.mesh.topology import triangulate
 
@@ -40,6 +40,18 @@ def read_registered(path: Path, template: Template, unit: str = "mm", y_up: bool
         vertices = z_up_to_y_up(vertices)
     check_scale(vertices, template, str(path), unit)
     return vertices.astype(np.float32)
+
+
+def read_points(path: Path, template: Template, unit: str = "mm") -> np.ndarray:
+    """(P, 3) float32 mm: the vertices of any mesh file, in any number and order, for models that read clouds.
+
+    Raises InputError, naming the file, where a coordinate is not finite or the size tells that the unit is another one.
+    """
+    points = np.asarray(read_vertices(path), np.float64) * millimetres(unit)
+    if not np.isfinite(points).all():
+        raise InputError(f"{path}: has a coordinate that is not finite")
+    check_scale(points, template, str(path), unit)
+    return points.astype(np.float32)
 
 
 def same_faces(faces: np.ndarray, template: Template) -> bool:

@@ -71,6 +71,13 @@ class MorphableModel(nn.Module, ABC):
         """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; what it does not name is zero, or
         inferred by a model that says so."""
 
+    def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
+        """(B, P, 3) mm -> (B, L): clouds without topology, in any order, placed as the template.
+
+        Raises InputError in a family that reads registered meshes only.
+        """
+        raise InputError(f"{self.family or type(self).__name__}: reads registered meshes, not points in any order")
+
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm, differentiable."""

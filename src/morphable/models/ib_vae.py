@@ -161,10 +161,7 @@ class IbVae(TrainableModel):
         return self.code_of(self.features(vertices, registered=True), given)
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """(B, P, 3) mm -> (B, L): clouds without topology, in any order, of at least 64 points, placed as the template.
-
-        Raises InputError for fewer points.
-        """
+        """As every model's, for clouds of at least 64 points. Raises InputError for fewer."""
         return self.code_of(self.features(points, registered=False), given)
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
