@@ -11,6 +11,7 @@ from morphable.errors import InputError
 from morphable.ops.pointcloud import (
     NeighbourEmbedding,
     OffsetAttention,
+    PointLayer,
     PointTransformer,
     Sampling,
     Stage,
@@ -167,3 +168,35 @@ def test_the_smallest_cloud_and_repeated_points() -> None:
     model = transformer()
     assert torch.isfinite(model(clouds(1, 64))).all()
     assert torch.isfinite(model(torch.zeros(1, 64, 3))).all()
+
+
+@torch.no_grad()
+def test_folded_layers_are_linear_normalisation_and_activation(rng: np.random.Generator) -> None:
+    """Outside training, with statistics as training leaves them; neighbourhoods in several passes too."""
+    torch.manual_seed(0)
+    layer, embed = PointLayer(6, 5), NeighbourEmbedding(6)
+    x = torch.from_numpy(rng.standard_normal((3, 90, 6)).astype(np.float32))
+    stages = sample_points(torch.from_numpy(rng.standard_normal((3, 90, 3))), (30, 10), 7)
+    for norm in (layer.norm, embed.first.norm, embed.second.norm):
+        torch.nn.init.normal_(norm.weight, 1, 0.3)
+        torch.nn.init.normal_(norm.bias)
+    for _ in range(40):
+        layer(2 * x + 1)
+        embed(2 * x + 1, stages.first)
+    layer.eval()
+    embed.eval()
+    expected = torch.relu(layer.norm((x @ layer.linear.weight.T).flatten(0, 1)).view(3, 90, 5))
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+    cloud = torch.arange(3)[:, None]
+    centre = x[cloud, stages.first.centres][:, :, None].expand(-1, -1, 7, -1)
+    around = x[cloud[:, :, None], stages.first.neighbours]
+    pairs = torch.cat([around - centre, centre], -1)
+    for each in (embed.first, embed.second):
+        flat = (pairs @ each.linear.weight.T).flatten(0, 2)
+        pairs = torch.relu(each.norm(flat)).view(3, 30, 7, 12)
+    torch.testing.assert_close(embed(x, stages.first), pairs.amax(2), atol=1e-5, rtol=1e-5)
+    for floats in (1, 2 * 30 * 7 * 12):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("morphable.ops.pointcloud.FLOATS_PER_PASS", floats)
+            torch.testing.assert_close(embed(x, stages.first), pairs.amax(2), atol=1e-5, rtol=1e-5)

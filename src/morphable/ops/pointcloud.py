@@ -17,6 +17,8 @@ from morphable.errors import InputError
 FEWEST_POINTS = 64
 DISTANCES_PER_PASS = 1 << 21
 """Neighbours are searched for a few clouds at a time, so that the distances (B, S, P) stay small."""
+FLOATS_PER_PASS = 1 << 21
+"""Outside training neighbourhoods are embedded for a few clouds at a time, so that they stay in the cache."""
 
 
 class Stage(NamedTuple):
@@ -24,6 +26,10 @@ class Stage(NamedTuple):
 
     centres: Tensor
     neighbours: Tensor
+
+    def rows(self, start: int, count: int) -> Stage:
+        """Of `count` clouds from `start`; all where one serves every cloud."""
+        return self if len(self.centres) == 1 else Stage(*(index[start : start + count] for index in self))
 
 
 class Sampling(NamedTuple):
@@ -145,15 +151,25 @@ class PointLayer(nn.Module):
         super().__init__()
         self.linear = nn.Linear(fan_in, fan_out, bias=False)
         self.norm = nn.BatchNorm1d(fan_out)
-        self.activation = nn.ReLU() if activation is None else activation
+        self.activation = nn.ReLU(inplace=True) if activation is None else activation
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            weight, bias = self.folded()
+            return self.activation(nn.functional.linear(x, weight, bias))
         return self.finish(self.linear(x))
 
     def finish(self, x: Tensor) -> Tensor:
-        """What follows the linear map."""
+        """What follows the linear map in training."""
         out: Tensor = self.activation(self.norm(x.flatten(0, -2)).view_as(x))
         return out
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Linear map and normalisation by its running statistics as one: weight (C_out, C_in) and bias."""
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        return self.linear.weight * scale[:, None], norm.bias - norm.running_mean * scale
 
 
 class NeighbourEmbedding(nn.Module):
@@ -169,11 +185,25 @@ class NeighbourEmbedding(nn.Module):
 
     def forward(self, x: Tensor, stage: Stage) -> Tensor:
         """(B, P, C) -> (B, S, 2C)"""
-        near, centre = self.first.linear.weight.chunk(2, dim=1)
-        around = _take(x @ near.T, stage.neighbours)
-        mapped = around + (_take(x, stage.centres) @ (centre - near).T)[:, :, None]
-        out: Tensor = self.second(self.first.finish(mapped)).amax(2)
+        if not self.training:
+            weight, bias = self.first.folded()
+            clouds = max(1, FLOATS_PER_PASS // (stage.neighbours[0].numel() * len(weight)))
+            starts = range(0, len(x), clouds)
+            return torch.cat([self._known(x[i : i + clouds], stage.rows(i, clouds), weight, bias) for i in starts])
+        around, at = self._mapped(x, stage, self.first.linear.weight)
+        out: Tensor = self.second(self.first.finish(around + at)).amax(2)
         return out
+
+    def _known(self, x: Tensor, stage: Stage, weight: Tensor, bias: Tensor) -> Tensor:
+        around, at = self._mapped(x, stage, weight)
+        out: Tensor = self.second(self.first.activation(around + (at + bias))).amax(2)
+        return out
+
+    def _mapped(self, x: Tensor, stage: Stage, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The first layer's map of [n - c, c]: what neighbours (B, S, K, 2C) and centres (B, S, 1, 2C) give to it."""
+        near, centre = weight.chunk(2, dim=1)
+        around = _take(x @ near.T, stage.neighbours)
+        return around, (_take(x, stage.centres) @ (centre - near).T)[:, :, None]
 
 
 class OffsetAttention(nn.Module):
@@ -210,7 +240,7 @@ class PointTransformer(nn.Module):
         self.embed = nn.ModuleList([NeighbourEmbedding(64), NeighbourEmbedding(128)])
         self.mix = nn.Sequential(PointLayer(256, 256), PointLayer(256, 256))
         self.attention = nn.ModuleList(OffsetAttention(256) for _ in range(4))
-        self.fuse = PointLayer(1280, self.features, nn.LeakyReLU(0.2))
+        self.fuse = PointLayer(1280, self.features, nn.LeakyReLU(0.2, inplace=True))
 
     def forward(self, points: Tensor, sampling: Sampling | None = None) -> Tensor:
         """sampling: known in advance for registered clouds; else it is computed for each cloud.
