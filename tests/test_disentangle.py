@@ -105,6 +105,7 @@ def test_a_model_that_knows_the_truth(gestures: MeshDataset) -> None:
     found = disentanglement(Lookup(gestures), gestures, gestures)["model"]
     for name in ("disentanglement_error_mm", "disentanglement_error_rms_mm", "neutral_error_mm", "swap_error_mm"):
         assert found[name]["mean"] == pytest.approx(0, abs=1e-4), name
+    assert found["expression_kept"] == pytest.approx(1)
     assert "identity_leakage" not in found, "three meshes of a subject are too few for four folds"
     assert found["expression_leakage"] < 0.6
 
@@ -113,6 +114,24 @@ def test_a_leaking_model_is_seen(gestures: MeshDataset) -> None:
     found = disentanglement(Lookup(gestures, leak=0.5), gestures, gestures)["model"]
     for name in ("disentanglement_error_mm", "neutral_error_mm", "swap_error_mm"):
         assert found[name]["mean"] > 0.5, name
+
+
+def test_a_model_of_people_without_expressions_is_seen(gestures: MeshDataset) -> None:
+    """It has no error of disentanglement, and keeps nothing of the expressions; half a gesture is three quarters."""
+
+    class Stiff(Lookup):
+        share = 0.0
+
+        def decode(self, code: torch.Tensor) -> torch.Tensor:
+            neutral = super().decode(code * torch.tensor([1.0, 0.0]))
+            return neutral + self.share * (super().decode(code) - neutral)
+
+    model = Stiff(gestures)
+    found = disentanglement(model, gestures, gestures)["model"]
+    assert found["disentanglement_error_mm"]["mean"] == pytest.approx(0, abs=1e-4)
+    assert found["expression_kept"] == pytest.approx(0, abs=1e-6)
+    model.share = 0.5
+    assert disentanglement(model, gestures, gestures)["model"]["expression_kept"] == pytest.approx(0.75, abs=1e-5)
 
 
 def test_models_without_identity_are_not_measured(gestures: MeshDataset) -> None:

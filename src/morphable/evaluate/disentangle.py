@@ -61,6 +61,9 @@ def disentanglement(model: MorphableModel, train: MeshDataset, measured: MeshDat
     swapped, groups = swap_errors(model, codes, dataset, chosen, seed)
     if len(swapped):
         result["swap_error_mm"] = summary(swapped, groups, seed)
+    kept = expression_kept(model, codes, chosen, subjects)
+    if kept is not None:
+        result["expression_kept"] = kept
     if isinstance(model, IbVae):
         result |= collapsed(model, codes)
     return {"model": result}
@@ -112,6 +115,24 @@ def neutral_errors(model: MorphableModel, codes: Tensor, dataset: MeshDataset, c
             found = _neutral(model, codes[torch.from_numpy(some)])
             errors[some] = np.linalg.norm(found - shapes[rows[some]], axis=-1).mean(-1)
     return errors
+
+
+def expression_kept(model: MorphableModel, codes: Tensor, chosen: MeshDataset, subjects: np.ndarray) -> float | None:
+    """How much of the variance within each subject, its expressions, the reconstructions have; 1 = all, exactly.
+
+    1 - |(r - mean r) - (x - mean x)|^2 / |x - mean x|^2 over the meshes x and reconstructions r of each subject. A
+    model that gives each person one and the same shape has 0, and no error of disentanglement at all. None where every
+    subject has one mesh.
+    """
+    missed = whole = 0.0
+    for number in np.unique(subjects[subjects >= 0]):
+        rows = np.flatnonzero(subjects == number)
+        shapes = chosen.vertices[rows].astype(np.float64)
+        made = np.concatenate([model.decode(part).cpu().numpy() for part in codes[torch.from_numpy(rows)].split(BATCH)])
+        moved = shapes - shapes.mean(0)
+        missed += float(np.square(made - made.mean(0, dtype=np.float64) - moved).sum())
+        whole += float(np.square(moved).sum())
+    return 1 - missed / whole if whole > 0 else None
 
 
 def leakage(model: MorphableModel, codes: Tensor, chosen: MeshDataset, seed: int = 0) -> dict[str, float]:

@@ -48,7 +48,8 @@ class IbVaeConfig(IdentityExpression):
     scan_share: share of each batch that is encoded from a random subset of points with 1 mm of noise, so that scans
     without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
     start: of both decoders' last layers, at `random` or with a hidden unit for each principal component, which moves
-    the shape by its deviation.
+    the shape by its deviation. identity_gradient: share of the identity's gradient that reaches the shared encoder. At
+    1 it makes the encoder blind to expression long before the full decoder can ask for it; all else is the same.
     """
 
     hidden: int = 256
@@ -64,6 +65,7 @@ class IbVaeConfig(IdentityExpression):
     scan_share: float = 0.0
     initial_deviation: float = 1.0
     start: Literal["random", "pca"] = "random"
+    identity_gradient: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,8 +76,9 @@ class IbVaeConfig(IdentityExpression):
             raise InputError(f"model.samples: expected two counts of at least 1, got {self.samples}")
         if not self.initial_deviation > 0:
             raise InputError(f"model.initial_deviation: expected a positive number, got {self.initial_deviation}")
-        if not 0 <= self.scan_share <= 1:
-            raise InputError(f"model.scan_share: expected a share from 0 to 1, got {self.scan_share}")
+        for name in ("scan_share", "identity_gradient"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"model.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
 
 
 class Posterior(NamedTuple):
@@ -177,7 +180,12 @@ class IbVae(TrainableModel):
     def posterior(self, features: Tensor, conditions: Tensor) -> Posterior:
         """(B, 64) features, (B, L_pinned) pinned values -> the distribution of the free parts."""
         sizes = [2 * self.config.identity, 2 * self.config.expression]
-        moments = [part.chunk(2, -1) for part in self.to_code(torch.cat([features, conditions], -1)).split(sizes, -1)]
+        share = self.config.identity_gradient
+        heard = features if share == 1 else share * features + (1 - share) * features.detach()
+        rows = zip(self.to_code.weight.split(sizes), self.to_code.bias.split(sizes), (heard, features), strict=True)
+        moments = [
+            nn.functional.linear(torch.cat([x, conditions], -1), weight, bias).chunk(2, -1) for weight, bias, x in rows
+        ]
         return Posterior(*(torch.cat(parts, -1) for parts in zip(*moments, strict=True)))
 
     def conditions(self, code: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     ),
     "disentanglement_error_rms_mm": ("the same, root mean square", ""),
     "neutral_error_mm": ("neutral error", "the neutral shape that the identity part gives, to the true one"),
+    "expression_kept": ("expression kept", "share of the variance within each person that reconstructions have"),
     "swap_error_mm": ("swap error", "one mesh's identity with another's expression, to the true answer"),
     "identity_leakage": ("identity leakage", "share of subjects a linear probe reads off the expression code"),
     "identity_leakage_nonlinear": ("the same, non-linear probe", "support vector machine"),
