@@ -92,7 +92,7 @@ IB_VAE_FAST: dict[str, Any] = {
 start at the principal components, thirty times the weight on the divergence, since nothing else keeps the expression
 code from saying who it is, and an encoder that hears a twentieth of the identity's gradient, without which it learns
 expressions only after many thousands of steps."""
-IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=2e-3, keep="last")
+IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3, keep="last")
 
 LAMM = LammConfig()
 LAMM_MIXER = LammConfig(backbone="mixer")
