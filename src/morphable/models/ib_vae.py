@@ -181,7 +181,8 @@ class IbVae(TrainableModel):
         """(B, 64) features, (B, L_pinned) pinned values -> the distribution of the free parts."""
         sizes = [2 * self.config.identity, 2 * self.config.expression]
         share = self.config.identity_gradient
-        heard = features if share == 1 else share * features + (1 - share) * features.detach()
+        still = features.detach()
+        heard = still + share * (features - still)
         rows = zip(self.to_code.weight.split(sizes), self.to_code.bias.split(sizes), (heard, features), strict=True)
         moments = [
             nn.functional.linear(torch.cat([x, conditions], -1), weight, bias).chunk(2, -1) for weight, bias, x in rows
