@@ -11,6 +11,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -371,9 +372,11 @@ def test_a_place_that_may_not_be_written(place: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_making_data_leaves_nothing(tmp_path: Path) -> None:
+    """Even where the tests themselves run in the background of a shell, which lets children ignore the signal."""
     process = subprocess.Popen(
         command("data", "make", "hands", "--count", 20000, "--out", tmp_path / "hands"),
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     end = time.monotonic() + 60
     while not list(tmp_path.glob(".hands.*/vertices.npy")) and time.monotonic() < end:
