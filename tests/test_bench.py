@@ -282,3 +282,4 @@ def test_a_table_of_costs_measures_models_as_created(tmp_path: Path, monkeypatch
     assert run(command) == 0
     again = {r["row"]: r["measures"] for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
     assert again == found
+    assert run([*command, "--recipe", "fast"]) == 2, "what was measured of one recipe is not shown as another's"

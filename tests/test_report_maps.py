@@ -18,7 +18,7 @@ from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.mesh.topology import vertex_normals
 from morphable.models.aggregations import folded_map
-from morphable.models.base import MorphableModel
+from morphable.models.base import MorphableModel, TrainableModel
 from morphable.models.families import MODELS
 from morphable.models.io import create
 from morphable.models.pca import Pca, PcaConfig
@@ -54,8 +54,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
 def network(data: MeshDataset, name: str = "deep3dmm", **settings: object) -> MorphableModel:
     torch.manual_seed(0)
     made = create(name, data.template, replace(MODELS[name].fast.model, latent=3, **settings))
-    made.observe(data.vertices[:])  # type: ignore[attr-defined]
-    return made.eval().finished()  # type: ignore[attr-defined, no-any-return]
+    assert isinstance(made, TrainableModel)
+    made.observe(data.vertices[:])
+    return made.eval().finished()
 
 
 def context(data: MeshDataset, model: MorphableModel, folder: Path | None = None) -> ReportContext:

@@ -48,12 +48,15 @@ def sphere(*, vertices: int) -> MeshSource:
     return MeshSource(template, labels, lambda: iter([shapes]), {"source": "sphere", "licence": "CC0", "unit": "mm"})
 
 
-def in_turns(actions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+def in_turns(
+    actions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] | None = None
+) -> list[list[float]]:
     """Milliseconds of every action in every round, after one warm-up; in turns, so that a busy spell hits all alike.
 
-    With one thread it is the process's CPU time, which other programs hardly disturb; with more it is wall time.
+    clock: by default the process's CPU time with one thread, which other programs hardly disturb, and wall time with
+    more.
     """
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = clock or (time.process_time if torch.get_num_threads() == 1 else time.perf_counter)
     times: list[list[float]] = [[] for _ in actions]
     for round_number in range(rounds + 1):
         for action, taken in zip(actions, times, strict=True):
@@ -84,17 +87,11 @@ def decoder_parameters(model: MorphableModel) -> int:
 @torch.no_grad()
 def _decode_ms(model: MorphableModel) -> float:
     code = torch.zeros(1, model.parts.size, device=model.device)
+    on_gpu = model.device.type == "cuda"
 
     def decode() -> None:
         model.decode(code)
-        if model.device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize()
 
-    if model.device.type == "cpu":
-        return statistics.median(in_turns([decode], ROUNDS)[0])
-    times = []
-    for _ in range(ROUNDS + 1):
-        start = time.perf_counter()
-        decode()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
+    return statistics.median(in_turns([decode], ROUNDS, time.perf_counter if on_gpu else None)[0])

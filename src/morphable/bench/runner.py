@@ -19,7 +19,7 @@ from morphable.data.sources.ict import VARIABLE, find_ict
 from morphable.errors import InputError
 from morphable.evaluate.errors import vertex_errors
 from morphable.evaluate.protocol import evaluate_on
-from morphable.files import read_json, read_npz, write_json, write_npz
+from morphable.files import read_json, read_npz, write_json, write_npz, write_text
 from morphable.models.families import family, with_latent
 from morphable.models.io import create, load
 from morphable.train.checkpoint import read_metrics
@@ -153,11 +153,11 @@ def perform(
     Raises InputError where the folder holds another run, Interrupted where training was stopped by hand.
     """
     config = configuration(task, dataset, options)
-    if not task.trained:
-        return _created(task, dataset, config, workers)
     started = (task.folder / "config.toml").exists()
     if started and RunConfig.read(task.folder) != replace(config, data=RunConfig.read(task.folder).data):
         raise InputError(f"{task.folder}: holds a run with other settings; choose another --out or remove it")
+    if not task.trained:
+        return _created(task, dataset, config, workers)
     measured = dataset.part(config.split, "test")
     subjects = measured.labels.classes("subject")[0] if "subject" in measured.labels else measured.rows
     if not (task.folder / "model" / "model.json").exists():
@@ -170,7 +170,8 @@ def perform(
 
 def _created(task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers) -> Outcome:
     path = task.folder / "cost.json"
-    if not path.exists():
+    if not path.exists() or (workers.device.type == "cuda" and "decode_gpu_ms" not in read_json(path)):
+        write_text(task.folder / "config.toml", config.toml(dataset))
         model = create(config.family, dataset.template, config.model).eval()
         write_json(path, decoding_cost(model, workers.device))
     nobody = np.zeros(0, np.int64)
