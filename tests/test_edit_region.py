@@ -21,7 +21,7 @@ from morphable.models.pca import Pca, PcaConfig
 from morphable.models.training import Batch, Progress
 from morphable.report.context import ReportContext
 from morphable.report.editing import region_edits
-from morphable.report.tokens import corrupted_tokens, drawn_regions, movement_by_place
+from morphable.report.tokens import corrupted_tokens, drawn_regions, movement_by_place, touching_regions
 
 
 def strip(columns: int) -> Mesh:
@@ -248,10 +248,11 @@ def test_movement_by_place_by_hand(model: Lamm) -> None:
     """All fingers touch the palm; the little finger touches neither thumb nor index."""
     names, labels = list(model.regions.names), model.regions.labels
     palm, little = names.index("palm"), names.index("little")
+    touching = touching_regions(model)
     fingers = float(np.mean(labels[labels != palm]))
-    assert movement_by_place(model, labels.astype(float), palm) == pytest.approx((palm, fingers, 0))
+    assert movement_by_place(labels, touching, labels.astype(float), palm) == pytest.approx((palm, fingers, 0))
     far = np.isin(labels, [names.index("thumb"), names.index("index")])
-    inside, _, elsewhere = movement_by_place(model, np.where(far, 3.0, 1.0), little)
+    inside, _, elsewhere = movement_by_place(labels, touching, np.where(far, 3.0, 1.0), little)
     assert inside == 1 and 1 < elsewhere <= 3
 
 

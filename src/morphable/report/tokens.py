@@ -42,10 +42,10 @@ def corrupted_tokens(context: ReportContext) -> Section | None:
             movements.append((model.decode(code) - before)[0].norm(dim=-1).cpu().numpy())
             model.learned_tokens.copy_(learned)
     limit = scale_end(np.stack(movements))
-    cells = []
+    cells, touching = [], touching_regions(model)
     for region, (name, movement) in enumerate(zip(model.regions.names[:MOST], movements, strict=False)):
         picture = context.picture(shape[0], HEIGHT, heat_colours(movement, limit))
-        said = _places(movement_by_place(model, movement, region))
+        said = _places(movement_by_place(model.regions.labels, touching, movement, region))
         cells.append(
             f'{escape(name)}<br>{image(picture, f"token of {name}: movement")}<span class="number">{said}</span>'
         )
@@ -72,11 +72,12 @@ def drawn_regions(context: ReportContext) -> Section | None:
         edits = [edit_region(model, shape, model.regions.names[region], moved, "none") for moved in moves]
         draws[region] = [(edit.vertices, edit.movement) for edit in edits]
     limit = scale_end(np.stack([movement for found in draws.values() for _, movement in found]))
-    lines = []
+    lines, touching = [], touching_regions(model)
     for region in able[:MOST]:
         name, pairs = model.regions.names[region], draws[region]
         pictures = [context.picture(vertices, HEIGHT, heat_colours(movement, limit)) for vertices, movement in pairs]
-        means = movement_by_place(model, np.mean([movement for _, movement in pairs], axis=0), region)
+        moved = np.mean([movement for _, movement in pairs], axis=0)
+        means = movement_by_place(model.regions.labels, touching, moved, region)
         heading = f'{escape(name)}<span class="number">{_places(means)}</span>'
         lines.append([heading, *(image(picture, f"{name}, {i + 1}: movement") for i, picture in enumerate(pictures))])
     lead = (
@@ -95,12 +96,21 @@ def _places(means: tuple[float, float, float]) -> str:
     return f"{inside} mm inside, {beside} beside, {far} elsewhere"
 
 
-def movement_by_place(model: RegionEditor, movement: np.ndarray, region: int) -> tuple[float, float, float]:
-    """Mean of movement (V,) mm in the region, in regions that touch it, and in all others; 0 where there are none."""
+def touching_regions(model: RegionEditor) -> np.ndarray:
+    """(R, R) bool: which regions share an edge of the surface."""
     labels = model.regions.labels
     pairs = adjacency(model.template.mesh.faces, len(labels)).tocoo()
-    touching = np.unique(labels[pairs.col[labels[pairs.row] == region]])
-    inside, near = labels == region, np.isin(labels, touching) & (labels != region)
+    touching = np.zeros((len(model.regions.names),) * 2, bool)
+    touching[labels[pairs.row], labels[pairs.col]] = True
+    return touching
+
+
+def movement_by_place(
+    labels: np.ndarray, touching: np.ndarray, movement: np.ndarray, region: int
+) -> tuple[float, float, float]:
+    """Mean of movement (V,) mm in the region, in regions that touch it, and in all others; 0 where there are none."""
+    inside = labels == region
+    near = touching[region][labels] & ~inside
     inner, beside, far = (
         float(movement[mask].mean()) if mask.any() else 0.0 for mask in (inside, near, ~inside & ~near)
     )
