@@ -6,7 +6,8 @@ P points, S samples, K neighbours, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from morphable.errors import InputError
 
 FEWEST_POINTS = 64
-DISTANCES_PER_PASS = 1 << 21
-"""Neighbours are searched for a few clouds at a time, so that the distances (B, S, P) stay small."""
+DISTANCES_PER_PASS = 1 << 17
+"""Neighbours are searched for a few centres at a time, so that their distances to all points stay in the cache."""
 FLOATS_PER_PASS = 1 << 21
 """Outside training neighbourhoods are embedded for a few clouds at a time, so that they stay in the cache."""
 
@@ -57,6 +58,19 @@ class Sampling(NamedTuple):
         centres, neighbours, *second = (torch.cat([a, b.expand(count, *b.shape[1:])]) for a, b in pairs)
         return Sampling(Stage(centres, neighbours), Stage(*second))
 
+    def read(self, points: Tensor) -> tuple[Tensor, Sampling]:
+        """What the network needs of clouds (B, P, 3), and the sampling counted among that.
+
+        Neighbourhoods that have fewer points than a cloud, repeated ones counted, are read alone, one after the other.
+        """
+        if self.used is not None:
+            return points.index_select(1, self.used), self
+        near = self.first.neighbours
+        if near[0].numel() >= points.shape[1]:
+            return points, self
+        place = torch.arange(near[0].numel(), device=near.device).view(1, *near.shape[1:])
+        return _take(points, near).flatten(1, 2), Sampling(Stage(place[..., 0], place), self.second)
+
     def to_arrays(self) -> dict[str, Tensor]:
         named = {f"{name}/{key}": getattr(getattr(self, name), key) for name, key in _STAGE_FIELDS}
         return named | ({} if self.used is None else {"used": self.used})
@@ -75,10 +89,15 @@ def point_order(points: Tensor) -> Tensor:
 
     Every tie and every rounding further on then falls the same way, so what follows is exactly order independent.
     """
-    order = torch.arange(points.shape[1], device=points.device).expand(len(points), -1)
-    for axis in (2, 1, 0):
-        order = order.gather(1, points[..., axis].gather(1, order).argsort(dim=1, stable=True))
-    return order
+    by_z = points[..., 2].argsort(dim=1, stable=True)
+    x, y = _ordered_bits(points[..., :2]).gather(1, by_z[..., None].expand(-1, -1, 2)).unbind(-1)
+    return by_z.gather(1, ((x << 32) + y).argsort(dim=1, stable=True))
+
+
+def _ordered_bits(values: Tensor) -> Tensor:
+    """int64 numbers of 32 bits in the order of float32 values, equal for equal ones (0 and -0)."""
+    bits = (values.float() + 0.0).contiguous().view(torch.int32).long()
+    return bits ^ (bits >> 31 & 0x7FFFFFFF)
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -86,31 +105,62 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
     points: (B, P, 3) with P >= count. Of equally far points the first is taken.
     """
-    x, y, z = (points[..., axis].contiguous() for axis in range(3))
+    axes = _axes(points)
     rows = torch.arange(len(points), device=points.device)
     chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
     chosen[:, 0] = (points - points.mean(1, keepdim=True)).square().sum(-1).argmax(1)
-    nearest = torch.full_like(x, torch.inf)
+    nearest = torch.full_like(axes[0], torch.inf)
     for number in range(1, count):
         last = chosen[:, number - 1]
-        # Differences, not |a|^2 + |b|^2 - 2ab, which loses the small distances of a shape far from the origin.
-        distance = (x - x[rows, last, None]).square_()
-        for axis in (y, z):
-            offset = axis - axis[rows, last, None]
-            distance.addcmul_(offset, offset)
+        distance = _squared_distance(axes, [axis[rows, last, None] for axis in axes])
         torch.minimum(nearest, distance, out=nearest)
-        chosen[:, number] = nearest.argmax(1)
+        # Not argmax, which takes three times as long; both take the first of equals.
+        chosen[:, number] = nearest.max(1).indices
     return chosen
 
 
 def nearest_points(points: Tensor, centres: Tensor, count: int) -> Tensor:
     """(B, S, count) indices of the points (B, P, 3) nearest to each centre (B, S, 3), nearest first."""
-    clouds = max(1, DISTANCES_PER_PASS // (points.shape[1] * centres.shape[1]))
+    groups = math.isqrt(points.shape[1] // count)
+    padded = nn.functional.pad(points, (0, 0, 0, -points.shape[1] % max(1, groups)), value=torch.inf)
+    some = max(1, DISTANCES_PER_PASS // padded.shape[1])
     found = []
-    for some_points, some_centres in zip(points.split(clouds), centres.split(clouds), strict=True):
-        distance = torch.cdist(some_centres, some_points, compute_mode="donot_use_mm_for_euclid_dist")
-        found.append(distance.topk(count, dim=-1, largest=False).indices)
-    return torch.cat(found)
+    for cloud, own in zip(padded, centres, strict=True):
+        axes = _axes(cloud)
+        for few in own.split(some):
+            found.append(_smallest(_squared_distance(axes, _axes(few[:, None])), count, groups))
+    return torch.cat(found).view(*centres.shape[:2], count)
+
+
+def _axes(points: Tensor) -> list[Tensor]:
+    return [points[..., axis].contiguous() for axis in range(3)]
+
+
+def _squared_distance(axes: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """Of points given by their coordinates on three axes.
+
+    By differences: |a|^2 + |b|^2 - 2ab loses the small distances of a shape far from the origin.
+    """
+    distance = (axes[0] - others[0]).square_()
+    for axis, other in zip(axes[1:], others[1:], strict=True):
+        offset = axis - other
+        distance.addcmul_(offset, offset)
+    return distance
+
+
+def _smallest(values: Tensor, count: int, groups: int) -> Tensor:
+    """(..., count) indices of the smallest of each row (..., P), ascending; P is a multiple of `groups`.
+
+    The row is cut into `groups` lines: its smallest values lie in the `count` columns with the smallest values on top,
+    so that not the whole row has to be searched. With one line or none it is.
+    """
+    if groups < 3:
+        return values.topk(count, dim=-1, largest=False).indices
+    lines = values.unflatten(-1, (groups, -1))
+    columns = lines.amin(-2).topk(count, dim=-1, largest=False, sorted=False).indices
+    starts = torch.arange(0, values.shape[-1], lines.shape[-1], device=values.device)
+    among = (columns[..., None, :] + starts[:, None]).flatten(-2)
+    return among.gather(-1, values.gather(-1, among).topk(count, dim=-1, largest=False).indices)
 
 
 @torch.no_grad()
@@ -161,8 +211,9 @@ class PointLayer(nn.Module):
 
     def finish(self, x: Tensor) -> Tensor:
         """What follows the linear map in training."""
-        out: Tensor = self.activation(self.norm(x.flatten(0, -2)).view_as(x))
-        return out
+        # The activation works in place: on a view autograd would copy every gradient twice.
+        flat: Tensor = self.activation(self.norm(x.flatten(0, -2)))
+        return flat.view_as(x)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Linear map and normalisation by its running statistics as one: weight (C_out, C_in) and bias."""
@@ -252,7 +303,8 @@ class PointTransformer(nn.Module):
         if sampling is None:
             points = _take(points, point_order(points))
             sampling = sample_points(points, self.sizes, self.neighbours)
-        x = self.lift(points if sampling.used is None else points.index_select(1, sampling.used))
+        points, sampling = sampling.read(points)
+        x = self.lift(points)
         for embed, stage in zip(self.embed, (sampling.first, sampling.second), strict=True):
             x = embed(x, stage)
         mixed = [self.mix(x)]
