@@ -78,6 +78,14 @@ def test_subjects_are_kept_apart() -> None:
     assert split.hash == subject_split(table, seed=4).hash
 
 
+@pytest.mark.parametrize(("subjects", "sizes"), [(3, [1, 1, 1]), (10, [8, 1, 1]), (12, [9, 1, 2]), (34, [27, 3, 4])])
+def test_a_tenth_of_the_subjects_tests_rounded_up(subjects: int, sizes: list[int]) -> None:
+    table = labels(5 * subjects, subjects=subjects)
+    split = subject_split(table)
+    found = [len(set(table["subject"][split.part(name)].tolist())) for name in ("train", "val", "test")]
+    assert found == sizes
+
+
 def test_meshes_of_no_known_subject_train() -> None:
     table = LabelTable({"subject": np.array(["", "a", "b", "c", "", "d"])}, 6)
     split = subject_split(table)

@@ -120,13 +120,14 @@ def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Sp
 def subject_split(labels: LabelTable, seed: int = 0) -> Split:
     """Unseen subjects: a tenth of the subjects tests, a tenth validates (at least one each), the others train.
 
-    Meshes without a subject train.
+    The tenth that tests is rounded up: one subject has no spread, and nobody to exchange an expression with. Meshes
+    without a subject train.
     """
     number, names = labels.classes("subject")
     order = np.random.default_rng(seed).permutation(len(names))
-    held = max(1, round(len(names) / 10))
-    test = np.flatnonzero(np.isin(number, order[:held]))
-    val = np.flatnonzero(np.isin(number, order[held : 2 * held]))
+    tested, held = -(-len(names) // 10), max(1, round(len(names) / 10))
+    test = np.flatnonzero(np.isin(number, order[:tested]))
+    val = np.flatnonzero(np.isin(number, order[tested : tested + held]))
     return _with_rest_training(labels.count, val, test, seed)
 
 
