@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 
 import numpy as np
@@ -87,8 +88,19 @@ def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditio
 def test_named_expressions_at_three_levels(conditional: Cvae, gestures: MeshDataset) -> None:
     section = named_expressions(context(conditional, gestures))
     assert section is not None
-    assert section.html.count("<img") == 3 * 2
+    assert section.html.count("<img") == 3 * 2 + 2 * 6, "two names at three levels; six people and one expression"
     assert "grasp at 0.33" in section.html and "neutral at" not in section.html
+
+
+def test_people_get_the_expression_that_moves_most(conditional: Cvae, gestures: MeshDataset) -> None:
+    strong = copy.deepcopy(conditional)
+    with torch.no_grad():
+        first = strong.full_decoder[0]
+        assert isinstance(first, torch.nn.Linear)
+        first.weight[:, strong.parts["condition"].start] = 0
+    section = named_expressions(context(strong, gestures))
+    assert section is not None
+    assert "moves the surface most: point." in section.html
 
 
 def test_the_plane_keeps_distances_where_codes_lie_in_one(rng: np.random.Generator) -> None:

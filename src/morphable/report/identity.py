@@ -91,24 +91,41 @@ def swaps(context: ReportContext) -> Section | None:
 
 
 def named_expressions(context: ReportContext) -> Section | None:
-    """One person with each named expression at three levels, where the model has named conditions."""
+    """One person with named expressions at three levels, and people with one of them, where conditions have names."""
     named = [(part, names) for part in context.model.parts if (names := context.model.names_of(part))]
     if not named:
         return None
-    part, names = named[0]
-    row = int(middles(len(context.test), 1)[0])
-    code = _codes(context, context.test.vertices[[row]])[0]
-    start = context.model.parts[part].start
-    lines = []
-    for level in LEVELS:
-        codes = np.tile(code, (min(len(names), NAMED), 1))
-        codes[:, ~context.model.parts.free] = 0
-        codes[np.arange(len(codes)), start + np.arange(len(codes))] = level
-        texts = [f"{name} at {level:g}" for name in names]
-        lines.append(picture_row(context, f"level {level:g}", decode(context.model, codes), texts[: len(codes)]))
-    lead = f"The person of {context.caption(row)} with named expressions, generated at three levels."
-    header = ["", *map(escape, names[:NAMED])]
-    return Section("Named expressions", paragraph(lead, "lead") + table(header, lines, "pictures"))
+    part, names = named[0][0], named[0][1][:NAMED]
+    where = context.model.parts["identity"]
+    numbers = context.model.parts[part].start + np.arange(len(names))
+    people = _one_each(context.subjects, NAMED)
+    codes = _codes(context, context.test.vertices[people])
+    codes[:, : where.start] = codes[:, where.stop :] = 0
+    one = len(people) // 2
+    levels = np.repeat(codes[None, [one]], len(LEVELS), axis=0).repeat(len(names), axis=1)
+    levels[:, np.arange(len(names)), numbers] = np.array(LEVELS)[:, None]
+    shapes = [decode(context.model, rows) for rows in levels]
+    lines = [
+        picture_row(context, f"level {level:g}", made, [f"{name} at {level:g}" for name in names])
+        for level, made in zip(LEVELS, shapes, strict=True)
+    ]
+    lead = (
+        f"The person of {context.caption(people[one])} with named expressions, generated at three levels; all else in "
+        "the code is zero."
+    )
+    html = paragraph(lead, "lead") + table(["", *map(escape, names)], lines, "pictures")
+
+    moved = np.linalg.norm(shapes[-1] - shapes[0], axis=-1).mean(-1)
+    strongest = int(moved.argmax())
+    codes[:, numbers[strongest]] = 1
+    captions = [context.caption(row) for row in people]
+    lines = [
+        picture_row(context, "Mesh", context.test.vertices[people], captions),
+        picture_row(context, f"{names[strongest]} at 1", decode(context.model, codes), captions),
+    ]
+    lead = f"People with one expression, the one of those above that moves the surface most: {names[strongest]}."
+    html += paragraph(lead, "lead") + table(["", *map(escape, captions)], lines, "pictures")
+    return Section("Named expressions", html)
 
 
 def _codes(context: ReportContext, vertices: np.ndarray) -> np.ndarray:

@@ -46,6 +46,8 @@ def point_clouds(context: ReportContext) -> Section | None:
         f"The encoder reads points in any order. Each cloud is {len(kept):,} of the mesh's {vertices.shape[1]:,} "
         f"vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise along every axis."
     )
+    if not model.config.scan_share:
+        lead += " This model was trained on whole meshes alone (model.scan_share is 0), so clouds are foreign to it."
     html = table(["", *map(escape, captions)], lines, "pictures") + colour_bar(limit, "distance of vertices")
     return Section("Point clouds", paragraph(lead, "lead") + html)
 
