@@ -10,7 +10,7 @@ import pytest
 
 from morphable.data.dataset import MeshDataset, MeshStack
 from morphable.data.labels import LabelTable
-from morphable.data.neutral import neutral_targets, require_neutral
+from morphable.data.neutral import expression_levels, neutral_targets, require_neutral
 from morphable.errors import InputError
 from morphable.train.feed import TrainingData
 
@@ -53,3 +53,53 @@ def test_a_message_that_says_what_to_add(hands: MeshDataset) -> None:
     rows = neutral_targets(labelled(hands, subject=["a", "b"])).rows
     with pytest.raises(InputError, match=r"2 of 2 training meshes have no neutral mesh.*column neutral"):
         require_neutral(Path("data"), rows)
+
+
+def levels_of(made: MeshDataset) -> list[float]:
+    found = expression_levels(made, neutral_targets(made))
+    assert found is not None
+    return [float(level) for level in np.round(found, 6)]
+
+
+def test_levels_are_the_column_where_there_is_one(hands: MeshDataset) -> None:
+    made = labelled(hands, subject=["a", "a"], sequence=["s", "s"], frame=[0, 1], level=[0, 1])
+    assert levels_of(made) == [0, 1]
+    data = TrainingData.of(made, ("level",))
+    assert data.labels["level"].dtype == np.float32, "whole numbers are levels too, not classes"
+
+
+@pytest.mark.parametrize("column", [[0.5, 60.0], [-0.1, 0.2], ["low", "high"]])
+def test_levels_that_are_none(hands: MeshDataset, column: list[object]) -> None:
+    with pytest.raises(InputError, match=r"labels\.csv: level: expected numbers from 0 to 1"):
+        TrainingData.of(labelled(hands, subject=["a", "a"], level=column), ("level",))
+
+
+def test_levels_from_sequences_by_hand(hands: MeshDataset) -> None:
+    """Mesh i has all coordinates i: distances are sqrt(3) times differences. The neutral mesh is that of 0 and 3."""
+    made = labelled(
+        hands,
+        subject=["a", "a", "a", "a", "a", "b"],
+        sequence=["smile", "smile", "smile", "yawn", "yawn", ""],
+        frame=[0, 1, 2, 0, 1, 0],
+    )
+    # Distances from 1.5: 1.5, 0.5, 0.5 and 1.5, 2.5.
+    levels = levels_of(made)
+    assert levels[:5] == pytest.approx([1, 1 / 3, 1 / 3, 0.6, 1])
+    assert np.isnan(levels[5])
+    assert expression_levels(labelled(hands, subject=["a"], frame=[0]), neutral_targets(made)) is None
+
+
+def test_one_broken_frame_does_not_set_the_scale(hands: MeshDataset) -> None:
+    frames = list(range(30))
+    made = labelled(hands, subject=["a"] * 30, sequence=["s"] * 30, frame=frames)
+    meshes = made.vertices[:]
+    meshes[:, :, 1:] = 0
+    meshes[17] = 1e4
+    levels = levels_of(replace(made, vertices=MeshStack([meshes])))
+    assert levels[17] == 1
+    assert levels[:17] == pytest.approx([i / 29 for i in range(17)], abs=1e-6)
+
+
+def test_a_sequence_that_stands_still_has_level_zero(hands: MeshDataset) -> None:
+    made = labelled(hands, subject=["a"] * 3, sequence=["s"] * 3, frame=[0, 1, 2])
+    assert levels_of(replace(made, vertices=MeshStack([np.ones((3, 1609, 3), np.float32)]))) == [0, 0, 0]

@@ -1,6 +1,7 @@
-"""Neutral targets: for every mesh, what its subject looks like without expression, from a scan or from sequences.
+"""Neutral targets and levels: what a mesh's subject looks like without expression, and how far a frame is from that.
 
 COMA has no neutral scans; there the mean of each subject's first frames stands in, the rule of WSDF's published code.
+Nor has it levels; there each frame is measured against its sequence, as in the York group's public code.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import numpy as np
 from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
 from morphable.errors import InputError
+
+OUTLYING = 3.0
+"""Standard deviations above the mean of its sequence beyond which a frame does not say how far the sequence goes."""
+SMALLEST_MOVE_MM = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,38 @@ def _first_frames(labels: LabelTable, rows: np.ndarray) -> np.ndarray:
     ]
     starts = np.sort(np.array(first, np.int64))
     return rows[starts[frame[starts] == frame[starts].min()]] if len(starts) else rows[:0]
+
+
+def expression_levels(dataset: MeshDataset, targets: NeutralTargets) -> np.ndarray | None:
+    """(N,) levels from 0 to 1: the `level` column; without one, from sequences; None where there are none either.
+
+    Mean vertex distance to the neutral target as a share of the sequence's largest, which frames more than three
+    standard deviations above its mean do not set. nan where a mesh has no sequence or no neutral target. The published
+    rule measures from the sequence's first frame, which a split may have taken.
+    """
+    labels = dataset.labels
+    if "level" in labels:
+        return _known_levels(dataset.path, labels["level"])
+    if not {"subject", "sequence"} <= set(labels.columns) or not (targets.rows >= 0).any():
+        return None
+    shapes = dataset.vertices if targets.computed is None else targets.computed
+    sequence = np.char.add(np.char.add(labels["subject"].astype(str), "\n"), labels["sequence"].astype(str))
+    levels = np.full(len(dataset), np.nan)
+    for name in np.unique(sequence[(labels["sequence"].astype(str) != "") & (targets.rows >= 0)]):
+        rows = np.flatnonzero((sequence == name) & (targets.rows >= 0))
+        moved = np.linalg.norm(dataset.vertices[rows] - shapes[targets.rows[rows]], axis=-1).mean(-1, dtype=np.float64)
+        usual = moved[moved <= moved.mean() + OUTLYING * moved.std()]
+        levels[rows] = np.clip(moved / max(float(usual.max()), SMALLEST_MOVE_MM), 0, 1)
+    return levels
+
+
+def _known_levels(path: Path, column: np.ndarray) -> np.ndarray:
+    levels = column.astype(np.float64) if column.dtype.kind in "if" else np.full(len(column), np.inf)
+    if ((levels < 0) | (levels > 1)).any():
+        raise InputError(
+            f"{path / 'labels.csv'}: level: expected numbers from 0 to 1, or nothing where it is not known"
+        )
+    return levels
 
 
 def require_neutral(path: Path, rows: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
-from morphable.data.neutral import neutral_targets
+from morphable.data.neutral import expression_levels, neutral_targets
 from morphable.models.base import Shapes
 from morphable.models.training import Batch
 
@@ -39,10 +39,13 @@ class TrainingData:
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
         columns = {name: _column(dataset.labels, name) for name in labels if name in dataset.labels}
+        targets = neutral_targets(dataset)
+        levels = expression_levels(dataset, targets) if "level" in labels else None
+        if levels is not None:
+            columns["level"] = levels.astype(np.float32)
         vertices: Shapes = dataset.vertices
         if dataset.vertices.nbytes <= RESIDENT_BYTES:
             vertices = dataset.vertices[:]
-        targets = neutral_targets(dataset)
         return cls(vertices, targets.rows, columns, targets.computed)
 
 
