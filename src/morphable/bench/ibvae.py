@@ -41,9 +41,9 @@ def datasets(quick: bool) -> Sequence[Data]:
     return [
         Data("faces", "faces", sequences, "frames", epochs=5 if quick else 60),
         Data("faces-unseen", "faces", sequences, "subject", epochs=5 if quick else 60),
-        Data("face-population", "face-population", {"count": 2_000 if quick else 20_000, "size": "5k"}, "subject",
-             epochs=20 if quick else 60),
-        Data("hands", "hands", {"count": 1_000 if quick else 10_000}, "subject", epochs=40 if quick else 60),
+        Data("face-population", "face-population", {"count": 6_000 if quick else 20_000, "size": "5k"}, "subject",
+             epochs=8 if quick else 60),
+        Data("hands", "hands", {"count": 4_000 if quick else 10_000}, "subject", epochs=12 if quick else 60),
     ]  # fmt: skip
 
 
