@@ -20,6 +20,8 @@ from morphable.train.run import command_line, versions
 
 NOT_PUBLISHED = "not published"
 NOTHING = "–"
+NO_CONTEST = ("seconds_per_epoch", "self_intersections")
+"""Measures of which less is not better: a shape smoother than the truth has fewer crossings than it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _best(
     """The best mean of each error column among rows with equal code size."""
     best = set()
     for place, column in enumerate(columns):
-        if column.measure.endswith(("parameters", "_chance")) or column.measure == "seconds_per_epoch":
+        if column.measure.endswith(("parameters", "_chance")) or column.measure in NO_CONTEST:
             continue
         for size in {row.size for row in rows}:
             known = [(c.mean, i) for i, row in enumerate(rows) if row.size == size and (c := cells[i][place])]

@@ -18,8 +18,11 @@ from morphable.errors import InputError
 FEWEST_POINTS = 64
 DISTANCES_PER_PASS = 1 << 17
 """Neighbours are searched for a few centres at a time, so that their distances to all points stay in the cache."""
-FLOATS_PER_PASS = 1 << 21
+FLOATS_PER_PASS = 1 << 20
 """Outside training neighbourhoods are embedded for a few clouds at a time, so that they stay in the cache."""
+
+Affine = tuple[Tensor, Tensor]
+"""Weight (C_out, C_in) and bias (C_out,) of an affine map."""
 
 
 class Stage(NamedTuple):
@@ -89,9 +92,14 @@ def point_order(points: Tensor) -> Tensor:
 
     Every tie and every rounding further on then falls the same way, so what follows is exactly order independent.
     """
-    by_z = points[..., 2].argsort(dim=1, stable=True)
-    x, y = _ordered_bits(points[..., :2]).gather(1, by_z[..., None].expand(-1, -1, 2)).unbind(-1)
-    return by_z.gather(1, ((x << 32) + y).argsort(dim=1, stable=True))
+    x, y, z = _ordered_bits(points).unbind(-1)
+    xy = (x << 32) + y
+    order = xy.argsort(dim=1)
+    # Only points that agree in both ask for a second sort.
+    if (xy.gather(1, order).diff(dim=1) > 0).all():
+        return order
+    by_z = z.argsort(dim=1, stable=True)
+    return by_z.gather(1, xy.gather(1, by_z).argsort(dim=1, stable=True))
 
 
 def _ordered_bits(values: Tensor) -> Tensor:
@@ -215,8 +223,8 @@ class PointLayer(nn.Module):
         flat: Tensor = self.activation(self.norm(x.flatten(0, -2)))
         return flat.view_as(x)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Linear map and normalisation by its running statistics as one: weight (C_out, C_in) and bias."""
+    def folded(self) -> Affine:
+        """Linear map and normalisation by its running statistics as one."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -237,17 +245,19 @@ class NeighbourEmbedding(nn.Module):
     def forward(self, x: Tensor, stage: Stage) -> Tensor:
         """(B, P, C) -> (B, S, 2C)"""
         if not self.training:
-            weight, bias = self.first.folded()
-            clouds = max(1, FLOATS_PER_PASS // (stage.neighbours[0].numel() * len(weight)))
+            layers = self.first.folded(), self.second.folded()
+            clouds = max(1, FLOATS_PER_PASS // (stage.neighbours[0].numel() * len(layers[0][1])))
             starts = range(0, len(x), clouds)
-            return torch.cat([self._known(x[i : i + clouds], stage.rows(i, clouds), weight, bias) for i in starts])
+            return torch.cat([self._known(x[i : i + clouds], stage.rows(i, clouds), *layers) for i in starts])
         around, at = self._mapped(x, stage, self.first.linear.weight)
         out: Tensor = self.second(self.first.finish(around + at)).amax(2)
         return out
 
-    def _known(self, x: Tensor, stage: Stage, weight: Tensor, bias: Tensor) -> Tensor:
-        around, at = self._mapped(x, stage, weight)
-        out: Tensor = self.second(self.first.activation(around + (at + bias))).amax(2)
+    def _known(self, x: Tensor, stage: Stage, first: Affine, second: Affine) -> Tensor:
+        """With known statistics. What follows the last product keeps the order of numbers: the largest alone get it."""
+        around, at = self._mapped(x, stage, first[0])
+        near = nn.functional.linear(self.first.activation(around + (at + first[1])), second[0])
+        out: Tensor = self.second.activation(near.amax(2) + second[1])
         return out
 
     def _mapped(self, x: Tensor, stage: Stage, weight: Tensor) -> tuple[Tensor, Tensor]:
