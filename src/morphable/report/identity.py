@@ -92,12 +92,14 @@ def swaps(context: ReportContext) -> Section | None:
 
 def named_expressions(context: ReportContext) -> Section | None:
     """One person with named expressions at three levels, and people with one of them, where conditions have names."""
-    named = [(part, names) for part in context.model.parts if (names := context.model.names_of(part))]
+    named = [(part, every) for part in context.model.parts if (every := context.model.names_of(part))]
     if not named:
         return None
-    part, names = named[0][0], named[0][1][:NAMED]
+    part, every = named[0]
+    chosen = spread(len(every), NAMED)
+    names = [every[i] for i in chosen]
     where = context.model.parts["identity"]
-    numbers = context.model.parts[part].start + np.arange(len(names))
+    numbers = context.model.parts[part].start + chosen
     people = _one_each(context.subjects, NAMED)
     codes = _codes(context, context.test.vertices[people])
     codes[:, : where.start] = codes[:, where.stop :] = 0
