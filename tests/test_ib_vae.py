@@ -12,17 +12,19 @@ import torch
 
 from conftest import ball_template
 from morphable.cli.main import main
-from morphable.data.dataset import MeshDataset
+from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.errors import InputError
+from morphable.files import read_json
 from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.families import divided
 from morphable.models.ib_vae import IbVae, IbVaeConfig, Posterior, mutual_information, regularisation_left, scan_like
-from morphable.models.io import save
+from morphable.models.io import load, save
 from morphable.models.pca import principal_basis
 from morphable.models.training import Batch, Progress
+from morphable.train.feed import TrainingData
 
 SMALL = {"samples": (32, 16), "neighbours": 8}
 EXPRESSIONS = ("eyebrow", "mouth_open", "neutral")
@@ -310,8 +312,6 @@ def test_impossible_settings() -> None:
 
 
 def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:
-    from morphable.train.feed import TrainingData
-
     levels = TrainingData.of(hands, Cvae.labels_used).labels["level"]
     assert levels.dtype == np.float32
     assert 0 <= levels.min() < levels.max() <= 1
@@ -341,3 +341,28 @@ def test_scans_from_the_command_line(ball: Template, tmp_path: Path, capsys: pyt
     found = read_mesh(tmp_path / "out" / "same.ply").mesh
     np.testing.assert_allclose(found.vertices, expected, atol=1e-3)
     assert np.array_equal(found.faces, ball.mesh.faces)
+
+
+def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path) -> None:
+    """A folder laid out as COMA's, from import to evaluation: first frames are neutral, levels grow with the frames."""
+    random = np.random.default_rng(0)
+    bump = np.exp(-np.square(ball.mesh.vertices - ball.mesh.vertices[0]).sum(1) / 500)[:, None] * [0, 0, 8.0]
+    for person in range(3):
+        own = ball.mesh.vertices * random.uniform(0.8, 1.2, 3)
+        for name, sign in (("pout", 1.0), ("suck", -1.0)):
+            (tmp_path / f"raw/p{person}/{name}").mkdir(parents=True)
+            for frame in range(6):
+                vertices = (own + sign * frame / 5 * bump).astype(np.float32)
+                write_mesh(tmp_path / f"raw/p{person}/{name}/{frame:03d}.ply", Mesh(vertices, ball.mesh.faces))
+    data, out = str(tmp_path / "data"), str(tmp_path / "run")
+    main(["data", "import", "folder", str(tmp_path / "raw"), "--unit", "mm", "--out", data,
+          "--pattern", "{subject}/{sequence}/{frame}"])  # fmt: skip
+    training = TrainingData.of(load_dataset(data).part("frames", "train"), Cvae.labels_used)
+    assert training.neutral_shapes is not None and (training.neutral >= 0).all()
+    assert training.labels["level"].max() == 1
+    main(["train", "cvae", "--data", data, "--split", "frames", "--out", out, "--epochs", "1", "--latent", "4",
+          "--set", "model.samples=32,16", "--set", "model.neighbours=8"])  # fmt: skip
+    assert load(Path(out)).names_of("condition") == ("pout", "suck")
+    main(["evaluate", out])
+    measured = read_json(Path(out) / "evaluation.json")["model"]
+    assert {"disentanglement_error_mm", "neutral_error_mm", "expression_kept"} <= set(measured)

@@ -34,7 +34,8 @@ def folder(
 
     unit: mm, cm or m, what the files hold. up: y or z. template: a mesh file; else the first mesh in sorted order.
     labels: a CSV with a `file` column of paths relative to `raw`; pattern: e.g. `{subject}/{expression}/{frame}`,
-    matched from the end of the path without its suffix, each name as short as it can be.
+    matched from the end of the path without its suffix, each name as short as it can be. The `neutral` column is each
+    subject's first mesh with the expression `neutral`, -1 where there is none; without expressions sequences name them.
     align: rigid Procrustes alignment to the mean.
     Every file is checked before anything is written; the first bad one raises InputError, or is left out with a
     warning where `skip_bad`.
@@ -147,7 +148,7 @@ def _labels(files: list[Path], raw: Path, labels: Path | None, pattern: str | No
     elif pattern is not None:
         columns |= _from_pattern(pattern, names)
     table = LabelTable(columns, len(files))
-    return _with_neutral(table)
+    return _completed(table)
 
 
 def _from_csv(table: LabelTable, path: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -183,8 +184,10 @@ def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
     return {field: typed(field, [row[field] for row in rows]) for field in fields}
 
 
-def _with_neutral(table: LabelTable) -> LabelTable:
-    """Add the `neutral` column: each subject's first mesh with the expression `neutral`, -1 where there is none."""
+def _completed(table: LabelTable) -> LabelTable:
+    """With a sequence's name as its expression where none is given, and each subject's first mesh called neutral."""
+    if "sequence" in table and "expression" not in table:
+        table = LabelTable({**table.columns, "expression": table["sequence"].astype(str)}, table.count)
     if "subject" not in table or "expression" not in table:
         return table
     subject, expression = table["subject"].astype(str), table["expression"].astype(str)
@@ -217,4 +220,4 @@ def _stack_source(
             yield (z_up_to_y_up(block) if up == "z" else block).astype(np.float32)
 
     info = {"source": f"the stack {raw.name}", "licence": "unknown", "unit": unit}
-    return _finish(reference, _with_neutral(table), blocks, info, align)
+    return _finish(reference, _completed(table), blocks, info, align)
