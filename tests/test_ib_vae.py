@@ -364,5 +364,10 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
           "--set", "model.samples=32,16", "--set", "model.neighbours=8"])  # fmt: skip
     assert load(Path(out)).names_of("condition") == ("pout", "suck")
     main(["evaluate", out])
-    measured = read_json(Path(out) / "evaluation.json")["model"]
-    assert {"disentanglement_error_mm", "neutral_error_mm", "expression_kept"} <= set(measured)
+    for family in ("multilinear", "linear-two-space"):
+        main(["train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}", "--latent", "4"])
+        main(["evaluate", f"{out}-{family}"])
+    for name in ("", "-multilinear", "-linear-two-space"):
+        measured = read_json(Path(out + name) / "evaluation.json")["model"]
+        assert {"disentanglement_error_mm", "neutral_error_mm", "expression_kept"} <= set(measured)
+    assert measured["vertex_error_mm"]["mean"] < 1e-3, "people and bumps add up, so a linear model has them exactly"

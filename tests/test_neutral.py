@@ -45,8 +45,17 @@ def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None
     # a: frame 1 of both sequences, rows 1 and 2. b: the yawn's start is missing, so frame 3 of the smile, row 5.
     assert found.computed[:2, 0, 0].tolist() == [1.5, 5.0]
     assert found.rows.tolist() == [0, 0, 0, 0, 1, 1, 1, -1]
-    data = TrainingData.of(made)
+    data = TrainingData.of(made, ("subject",))
     assert data.neutral_shapes is not None
+    joined = data.with_neutral_meshes()
+    assert len(joined) == 8 + len(data.neutral_shapes) and joined.neutral_shapes is None
+    for row, target in enumerate(data.neutral):
+        if target < 0:
+            assert joined.neutral[row] == -1
+        else:
+            assert np.array_equal(joined.vertices[int(joined.neutral[row])], data.neutral_shapes[target])
+    assert joined.neutral[8:].tolist() == list(range(8, len(joined))), "their own neutral meshes"
+    assert joined.labels["subject"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, *[-1] * len(data.neutral_shapes)]
 
 
 def test_a_message_that_says_what_to_add(hands: MeshDataset) -> None:

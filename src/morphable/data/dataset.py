@@ -60,6 +60,11 @@ class MeshStack:
     def select(self, rows: np.ndarray) -> MeshStack:
         return MeshStack(self._shards, self._rows[rows])
 
+    def joined(self, meshes: np.ndarray) -> MeshStack:
+        """These meshes followed by others (M, V, 3)."""
+        rows = np.concatenate([self._rows, self._starts[-1] + np.arange(len(meshes))])
+        return MeshStack([*self._shards, meshes], rows)
+
     def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
         """The meshes in order, `size` at a time."""
         for start in range(0, len(self), size):

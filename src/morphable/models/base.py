@@ -46,6 +46,8 @@ class MorphableModel(nn.Module, ABC):
     """The row of the MODELS table that this model was made by."""
     independent_code: ClassVar[bool] = False
     """Whether each number of the code is a variable of its own, as a VAE's are; else only directions mean something."""
+    needs_neutral: ClassVar[bool] = False
+    """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an estimate."""
 
     def __init__(self, template: Template, parts: Parts, config: Any) -> None:
         super().__init__()
@@ -150,8 +152,6 @@ class TrainableModel(MorphableModel):
     """Label columns that `loss` reads."""
     stages: ClassVar[tuple[str, ...]] = ()
     """What training may go through, in this order; none where it is all one."""
-    needs_neutral: ClassVar[bool] = False
-    """Whether `loss` reads `batch.neutral`."""
 
     @abstractmethod
     def observe(self, shapes: Shapes) -> None:

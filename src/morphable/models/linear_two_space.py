@@ -51,6 +51,8 @@ class Offsets:
 class LinearTwoSpace(EstimatedModel):
     """Codes in standard deviations of each space; `encode` solves for both at once, by least squares."""
 
+    needs_neutral = True
+
     def __init__(self, template: Template, config: TwoSpaceConfig, geometry: Mapping[str, np.ndarray]) -> None:
         super().__init__(template, Parts.of(identity=config.identity, expression=config.expression), config)
         width = 3 * template.n_vertices

@@ -39,6 +39,8 @@ class Multilinear(EstimatedModel):
     """x = mean + sum_ij core_ij identity'_i expression'_j, primes marking a leading one, so that each part also acts
     alone and zero is the mean person and the neutral expression."""
 
+    needs_neutral = True
+
     def __init__(self, template: Template, config: MultilinearConfig, geometry: Mapping[str, np.ndarray]) -> None:
         super().__init__(template, Parts.of(identity=config.identity, expression=config.expression), config)
         size = (1 + config.identity) * (1 + config.expression)

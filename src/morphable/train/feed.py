@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.data.dataset import MeshDataset
+from morphable.data.dataset import MeshDataset, MeshStack
 from morphable.data.labels import LabelTable
 from morphable.data.neutral import expression_levels, neutral_targets
 from morphable.models.base import Shapes
@@ -47,6 +47,19 @@ class TrainingData:
         if dataset.vertices.nbytes <= RESIDENT_BYTES:
             vertices = dataset.vertices[:]
         return cls(vertices, targets.rows, columns, targets.computed)
+
+    def with_neutral_meshes(self) -> TrainingData:
+        """The same with computed neutral meshes among the meshes, after all others: nobody's by name, of level 0."""
+        if self.neutral_shapes is None:
+            return self
+        stack = self.vertices if isinstance(self.vertices, MeshStack) else MeshStack([np.asarray(self.vertices)])
+        count, own = len(self), len(self) + np.arange(len(self.neutral_shapes))
+        rows = np.where(self.neutral >= 0, count + self.neutral, -1)
+        labels = {
+            name: np.pad(column, (0, len(own)), constant_values=0 if column.dtype.kind == "f" else -1)
+            for name, column in self.labels.items()
+        }
+        return TrainingData(stack.joined(self.neutral_shapes), np.concatenate([rows, own]), labels)
 
 
 def _column(labels: LabelTable, name: str) -> np.ndarray:

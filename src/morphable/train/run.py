@@ -127,9 +127,9 @@ def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
     training = TrainingData.of(data, (*CLASS_LABELS, "level"))
-    labels = dict(training.labels)
-    if training.neutral_shapes is None:
-        labels["neutral"] = training.neutral
+    if kind.needs_neutral:
+        training = training.with_neutral_meshes()
+    labels = {**training.labels, "neutral": training.neutral}
     model = kind.estimate(data.template, training.vertices, labels, config.model)
     model.family = config.family
     return model.eval()
