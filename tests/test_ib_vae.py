@@ -172,16 +172,21 @@ def test_fresh_posteriors_are_as_narrow_as_told(ball: Template) -> None:
     torch.testing.assert_close(narrow.log_variance, plain.log_variance + 2 * math.log(0.1))
 
 
-def test_decoders_that_start_at_the_components_move_by_them(ball: Template) -> None:
-    """A hidden unit k alone, at 1, moves the mean shape by the k-th component times its deviation."""
-    model = ib_vae(ball, start="pca", hidden=6)
-    basis = principal_basis(shapes(ball, 8).numpy(), 6)
-    mean = torch.from_numpy(basis.mean).reshape(-1, 3)
-    for decoder in (model.identity_decoder, model.full_decoder):
-        for unit in range(3):
-            moved = model._shape(decoder[-1](torch.eye(6)[unit][None]))[0] - mean
-            axis = torch.from_numpy(basis.components[unit] * basis.deviations[unit]).reshape(-1, 3)
-            torch.testing.assert_close(moved.double(), axis, atol=2e-4, rtol=0)
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", [6, 7])
+def test_decoders_that_start_at_the_components_are_linear(ball: Template, hidden: int) -> None:
+    """The mean shape moved along three components by their deviations times what the first layer makes of the code."""
+    model = ib_vae(ball, start="pca", hidden=hidden)
+    basis = principal_basis(shapes(ball, 8).numpy(), 3)
+    axes = torch.from_numpy(basis.components * basis.deviations[:, None]).float().view(3, -1, 3)
+    code = torch.randn(5, 8)
+    for decoder, own in ((model.identity_decoder, code[:, :4]), (model.full_decoder, code)):
+        first = decoder[0]
+        assert isinstance(first, torch.nn.Linear)
+        expected = torch.einsum("bk,kvc->bvc", own @ first.weight[:3].T, axes)
+        found = model._shape(decoder(own)) - torch.from_numpy(basis.mean).float().view(-1, 3)
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+        assert float(expected.norm(dim=-1).mean()) > 1
     assert not torch.equal(model.identity_decoder[0].weight, model.full_decoder[0].weight[:, :4])
 
 
@@ -304,6 +309,7 @@ def test_impossible_settings() -> None:
         ({"samples": (64,)}, "two counts"),
         ({"scan_share": 1.5}, "share from 0 to 1"),
         ({"identity": 0}, "at least 1"),
+        ({"hidden": 1, "start": "pca"}, "at least 2"),
     ):
         with pytest.raises(InputError, match=message):
             dataclasses.replace(IbVaeConfig(), **changes)  # type: ignore[arg-type]

@@ -86,12 +86,12 @@ IB_VAE_TRAINING = TrainConfig(
 )  # fmt: skip
 IB_VAE_FAST: dict[str, Any] = {
     "samples": (64, 32), "neighbours": 16, "scan_share": 0.25, "initial_deviation": 0.14, "start": "pca",
-    "kl_weight": 30.0, "identity_gradient": 0.05,
+    "kl_weight": 30.0, "identity_gradient": 0.02,
 }  # fmt: skip
 """Ours: a sixteenth of the published sampling's work, a share of each batch seen as unordered points, decoders that
-start at the principal components, thirty times the weight on the divergence, since nothing else keeps the expression
-code from saying who it is, and an encoder that hears a twentieth of the identity's gradient, without which it learns
-expressions only after many thousands of steps."""
+start linear along the principal components, thirty times the weight on the divergence, since nothing else keeps the
+expression code from saying who it is, and an encoder that hears a fiftieth of the identity's gradient, without which it
+learns expressions only after many thousands of steps."""
 IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3, keep="last")
 
 LAMM = LammConfig()

@@ -47,9 +47,9 @@ class IbVaeConfig(IdentityExpression):
     information.
     scan_share: share of each batch that is encoded from a random subset of points with 1 mm of noise, so that scans
     without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1 the first codes are noise.
-    start: of both decoders' last layers, at `random` or with a hidden unit for each principal component, which moves
-    the shape by its deviation. identity_gradient: share of the identity's gradient that reaches the shared encoder. At
-    1 it makes the encoder blind to expression long before the full decoder can ask for it; all else is the same.
+    start: of both decoders, `random` or linear along principal components, a pair of hidden units for each.
+    identity_gradient: share of the identity's gradient that reaches the shared encoder. At 1 it makes the encoder blind
+    to expression long before the full decoder can ask for it; all else is the same.
     """
 
     hidden: int = 256
@@ -72,6 +72,8 @@ class IbVaeConfig(IdentityExpression):
         for name in ("hidden", "neighbours"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+        if self.start == "pca" and self.hidden < 2:
+            raise InputError(f"model.hidden: expected at least 2 for model.start=pca, got {self.hidden}")
         if len(self.samples) != 2 or min(self.samples) < 1:
             raise InputError(f"model.samples: expected two counts of at least 1, got {self.samples}")
         if not self.initial_deviation > 0:
@@ -150,13 +152,22 @@ class IbVae(TrainableModel):
 
     @torch.no_grad()
     def _start_at_components(self, shapes: Shapes) -> None:
+        """Hidden units in pairs with opposite inputs, that move the shape by a component to its two sides.
+
+        So the decoders start linear, each number of a code along a mixture of components. With one unit a component,
+        rectified and thus one-sided, some runs never found an expression.
+        """
         few = shapes[:: -(-len(shapes) // START_MESHES)]
-        basis = principal_basis(few, self.config.hidden)
+        pairs = self.config.hidden // 2
+        basis = principal_basis(few, pairs)
         moves = torch.from_numpy(basis.components * basis.deviations[:, None]).to(self.normalisation.std)
         for decoder in (self.identity_decoder, self.full_decoder):
-            last = decoder[-1]
-            assert isinstance(last, nn.Linear)
-            last.weight.copy_(moves.T / self.normalisation.std)
+            first, last = decoder[0], decoder[-1]
+            assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+            first.weight[pairs : 2 * pairs] = -first.weight[:pairs]
+            first.bias.zero_()
+            last.weight.zero_()
+            last.weight[:, : 2 * pairs] = torch.cat([moves, -moves]).T / self.normalisation.std
             last.bias.zero_()
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
