@@ -17,7 +17,7 @@ from morphable.errors import InputError
 
 FEWEST_POINTS = 64
 DISTANCES_PER_PASS = 1 << 17
-"""Neighbours are searched for a few centres at a time, so that their distances to all points stay in the cache."""
+"""On a CPU neighbours are searched for a few centres at a time, so that their distances stay in the cache."""
 FLOATS_PER_PASS = 1 << 20
 """Outside training neighbourhoods are embedded for a few clouds at a time, so that they stay in the cache."""
 
@@ -131,7 +131,7 @@ def nearest_points(points: Tensor, centres: Tensor, count: int) -> Tensor:
     """(B, S, count) indices of the points (B, P, 3) nearest to each centre (B, S, 3), nearest first."""
     groups = math.isqrt(points.shape[1] // count)
     padded = nn.functional.pad(points, (0, 0, 0, -points.shape[1] % max(1, groups)), value=torch.inf)
-    some = max(1, DISTANCES_PER_PASS // padded.shape[1])
+    some = max(1, DISTANCES_PER_PASS // padded.shape[1]) if points.device.type == "cpu" else max(1, centres.shape[1])
     found = []
     for cloud, own in zip(padded, centres, strict=True):
         axes = _axes(cloud)

@@ -49,17 +49,20 @@ class TrainingData:
         return cls(vertices, targets.rows, columns, targets.computed)
 
     def with_neutral_meshes(self) -> TrainingData:
-        """The same with computed neutral meshes among the meshes, after all others: nobody's by name, of level 0."""
+        """The same with computed neutral meshes among the meshes, after all others: without a name, of level 0."""
         if self.neutral_shapes is None:
             return self
         stack = self.vertices if isinstance(self.vertices, MeshStack) else MeshStack([np.asarray(self.vertices)])
-        count, own = len(self), len(self) + np.arange(len(self.neutral_shapes))
-        rows = np.where(self.neutral >= 0, count + self.neutral, -1)
+        known = self.neutral >= 0
+        used, place = np.unique(self.neutral[known], return_inverse=True)
+        own = len(self) + np.arange(len(used))
+        rows = np.full(len(self), -1)
+        rows[known] = own[place]
         labels = {
             name: np.pad(column, (0, len(own)), constant_values=0 if column.dtype.kind == "f" else -1)
             for name, column in self.labels.items()
         }
-        return TrainingData(stack.joined(self.neutral_shapes), np.concatenate([rows, own]), labels)
+        return TrainingData(stack.joined(self.neutral_shapes[used]), np.concatenate([rows, own]), labels)
 
 
 def _column(labels: LabelTable, name: str) -> np.ndarray:
