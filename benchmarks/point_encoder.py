@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.models.families import MODELS
-from morphable.ops.pointcloud import PointTransformer, point_order, sample_points, shared_sampling
+from morphable.ops.pointcloud import PointTransformer
+from morphable.ops.sampling import point_order, sample_points, shared_sampling
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset, write_dataset
@@ -20,6 +21,11 @@ from morphable.data.source import MeshSource
 from morphable.mesh.template import Template
 
 EXPRESSIONS = ("neutral", "open", "smile")
+
+
+def clouds(count: int, points: int, seed: int = 0) -> torch.Tensor:
+    """(count, points, 3) random points, some 50 mm from the origin."""
+    return torch.randn(count, points, 3, generator=torch.Generator().manual_seed(seed)) * 50
 
 
 def shapes(template: Template, count: int, seed: int = 0) -> np.ndarray:

@@ -20,9 +20,10 @@ from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.families import divided
-from morphable.models.ib_vae import IbVae, IbVaeConfig, Posterior, mutual_information, regularisation_left, scan_like
+from morphable.models.ib_vae import IbVae, IbVaeConfig, regularisation_left, scan_like
 from morphable.models.io import load, save
 from morphable.models.pca import principal_basis
+from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.training import Batch, Progress
 from morphable.train.feed import TrainingData
 

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,10 @@ from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.normalise import Normalisation
 from morphable.models.parts import IdentityExpression, Parts
 from morphable.models.pca import principal_basis
+from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.training import Batch, Progress
-from morphable.ops.pointcloud import FEWEST_POINTS, PointTransformer, Sampling, sample_points, shared_sampling
+from morphable.ops.pointcloud import FEWEST_POINTS, PointTransformer
+from morphable.ops.sampling import Sampling, sample_points, shared_sampling
 
 HEAD = (256, 64)
 FINAL_REGULARISATION = 1 / 7
@@ -81,20 +83,6 @@ class IbVaeConfig(IdentityExpression):
         for name in ("scan_share", "identity_gradient"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"model.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
-
-
-class Posterior(NamedTuple):
-    """A Gaussian over free codes with independent numbers: mean and log variance (B, L_free)."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device).to(self.mean)
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-    def part(self, where: slice) -> Posterior:
-        return Posterior(self.mean[:, where], self.log_variance[:, where])
 
 
 class IbVae(TrainableModel):
@@ -282,20 +270,6 @@ class IbVae(TrainableModel):
         if self.config.kl_mean:
             each = each / torch.cat([each.new_full((n,), n) for n in (self.config.identity, self.config.expression)])
         return each.sum(-1).mean()
-
-
-def mutual_information(drawn: Tensor, posterior: Posterior, counted: Tensor | None = None) -> Tensor:
-    """How much the codes tell which mesh they came from, in nats, by minibatch weighted sampling; at most log B.
-
-    mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B for drawn codes z (B, L). The published estimate
-    adds the constant log N of N training meshes, without which equal posteriors give the true value, 0.
-    counted: (B,) weights of the meshes in the mean, all one where None.
-    """
-    mean, log_variance = posterior
-    squares = (drawn[:, None] - mean).square() / log_variance.exp()
-    density = -0.5 * (squares + log_variance + np.log(2 * np.pi)).sum(-1)
-    each = density.diagonal() - density.logsumexp(1) + np.log(len(drawn))
-    return each.mean() if counted is None else (each * counted).sum() / counted.sum().clamp(min=1)
 
 
 def regularisation_left(progress: Progress) -> float:
