@@ -16,7 +16,7 @@ from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
-from morphable.report.identity import _plane, _scatter, identity_codes, named_expressions, neutral_shapes, swaps
+from morphable.report.identity import _plane, _posed, _scatter, identity_codes, named_expressions, neutral_shapes, swaps
 from morphable.report.latent import prior_walks
 from morphable.report.points import point_clouds
 from morphable.train.feed import TrainingData
@@ -51,6 +51,17 @@ def test_sections_of_a_model_with_identity(two_space: LinearTwoSpace, gestures: 
     assert neutral.html.count("<img") == 5 * 6, "input, reconstruction, neutral and the errors of both"
     assert swapped.html.count("<img") == 5 + 6 * 6, "six people with five expressions"
     assert named_expressions(made) is None
+
+
+def test_swaps_take_no_neutral_mesh_for_an_expression(two_space: LinearTwoSpace, gestures: MeshDataset) -> None:
+    made = context(two_space, gestures)
+    rows = _posed(made)
+    assert 0 < len(rows) < len(gestures)
+    assert (gestures.labels["neutral"][rows] != gestures.rows[rows]).all()
+    section = swaps(made)
+    assert section is not None
+    head = section.html[: section.html.index("</tr>")]
+    assert head.count("<img") == 5 and "neutral" not in head
 
 
 def test_a_model_without_identity_has_none_of_them(gestures: MeshDataset) -> None:

@@ -74,7 +74,8 @@ def swaps(context: ReportContext) -> Section | None:
     if "identity" not in context.model.parts or len(context.test) < 2:
         return None
     people = _one_each(context.subjects, SWAP_PEOPLE)
-    faces = middles(len(context.test), SWAP_FACES)
+    posed = _posed(context)
+    faces = posed[middles(len(posed), SWAP_FACES)]
     own = _codes(context, context.test.vertices[np.concatenate([people, faces])])
     where = context.model.parts["identity"]
     header = [image(context.picture(context.test.vertices[int(i)], HEIGHT), context.caption(i)) for i in faces]
@@ -148,6 +149,13 @@ def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None
     found = targets.rows[context.test.rows[rows]]
     shapes = whole.vertices if targets.computed is None else targets.computed
     return None if (found < 0).any() else np.asarray(shapes[found])
+
+
+def _posed(context: ReportContext) -> np.ndarray:
+    """Rows of the test meshes that are not their subject's neutral mesh; of all, where no others are."""
+    test = context.test
+    rows = np.flatnonzero(test.labels["neutral"] != test.rows) if "neutral" in test.labels else np.arange(len(test))
+    return rows if len(rows) else np.arange(len(test))
 
 
 def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:
