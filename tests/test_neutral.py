@@ -78,6 +78,12 @@ def test_levels_are_the_column_where_there_is_one(hands: MeshDataset) -> None:
     assert data.labels["level"].dtype == np.float32, "whole numbers are levels too, not classes"
 
 
+def test_an_empty_level_column_is_none(hands: MeshDataset) -> None:
+    made = labelled(hands, subject=["a", "a"], sequence=["s", "s"], frame=[0, 1], level=["", ""])
+    assert levels_of(made) == [0, 1]
+    assert "level" not in TrainingData.of(labelled(hands, subject=["a"], level=[""]), ("subject", "level")).labels
+
+
 @pytest.mark.parametrize("column", [[0.5, 60.0], [-0.1, 0.2], ["low", "high"]])
 def test_levels_that_are_none(hands: MeshDataset, column: list[object]) -> None:
     with pytest.raises(InputError, match=r"labels\.csv: level: expected numbers from 0 to 1"):

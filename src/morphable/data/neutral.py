@@ -69,7 +69,7 @@ def expression_levels(dataset: MeshDataset, targets: NeutralTargets) -> np.ndarr
     rule measures from the sequence's first frame, which a split may have taken.
     """
     labels = dataset.labels
-    if "level" in labels:
+    if "level" in labels and any(labels["level"].astype(str)):
         return _known_levels(dataset.path, labels["level"])
     if not {"subject", "sequence"} <= set(labels.columns) or not (targets.rows >= 0).any():
         return None

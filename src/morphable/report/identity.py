@@ -105,7 +105,7 @@ def named_expressions(context: ReportContext) -> Section | None:
     codes = _codes(context, context.test.vertices[people])
     codes[:, : where.start] = codes[:, where.stop :] = 0
     one = len(people) // 2
-    levels = np.repeat(codes[None, [one]], len(LEVELS), axis=0).repeat(len(names), axis=1)
+    levels = np.tile(codes[one], (len(LEVELS), len(names), 1))
     levels[:, np.arange(len(names)), numbers] = np.array(LEVELS)[:, None]
     shapes = [decode(context.model, rows) for rows in levels]
     lines = [
@@ -153,9 +153,9 @@ def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None
 
 def _posed(context: ReportContext) -> np.ndarray:
     """Rows of the test meshes that are not their subject's neutral mesh; of all, where no others are."""
-    test = context.test
-    rows = np.flatnonzero(test.labels["neutral"] != test.rows) if "neutral" in test.labels else np.arange(len(test))
-    return rows if len(rows) else np.arange(len(test))
+    every = np.arange(len(context.test))
+    rows = np.flatnonzero(context.test.neutral_rows() != every)
+    return rows if len(rows) else every
 
 
 def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from morphable.data.dataset import MeshDataset, MeshStack
-from morphable.data.labels import LabelTable
 from morphable.data.neutral import expression_levels, neutral_targets
 from morphable.models.base import Shapes
 from morphable.models.training import Batch
@@ -23,7 +22,7 @@ RESIDENT_BYTES = 3 * 1024**3
 @dataclass(frozen=True, eq=False)
 class TrainingData:
     """What training reads: `vertices` (N, V, 3) mm, `neutral` (N,) rows of their neutral meshes (-1 = none), `labels`
-    (N,) classes, or float32 where the column is one of numbers.
+    (N,) classes, `level` in float32.
 
     Neutral meshes are training meshes, unless they were computed: then they are `neutral_shapes` (M, V, 3) mm.
     """
@@ -38,7 +37,8 @@ class TrainingData:
 
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
-        columns = {name: _column(dataset.labels, name) for name in labels if name in dataset.labels}
+        named = [name for name in labels if name != "level" and name in dataset.labels]
+        columns = {name: dataset.labels.classes(name)[0] for name in named}
         targets = neutral_targets(dataset)
         levels = expression_levels(dataset, targets) if "level" in labels else None
         if levels is not None:
@@ -63,10 +63,6 @@ class TrainingData:
             for name, column in self.labels.items()
         }
         return TrainingData(stack.joined(self.neutral_shapes[used]), np.concatenate([rows, own]), labels)
-
-
-def _column(labels: LabelTable, name: str) -> np.ndarray:
-    return labels[name].astype(np.float32) if labels[name].dtype.kind == "f" else labels.classes(name)[0]
 
 
 class Feed:
