@@ -15,7 +15,9 @@ __all__ = ["Machine", "in_turns", "median_ratio", "sphere_template"]
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine reaches here and now: arithmetic in GFLOP/s (float32) and memory traffic in GB/s."""
+    """What this machine reaches here and now: arithmetic in GFLOP/s (float32) and memory traffic in
+    GB/s.
+    """
 
     gflops: float
     gbytes: float

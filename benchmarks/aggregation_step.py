@@ -1,14 +1,17 @@
-"""Deep3DMM's training step against CoMA's and against the dense formulation of the learned maps; its memory.
+"""Deep3DMM's training step against CoMA's and against the dense formulation of the learned maps;
+its memory.
 
-Dense means, for every map: the full cosine matrix, clamp, top k, scatter, row sums, mixing with the dense prior and a
-dense product, all differentiated by autograd. It stands in our own network, and in the network written plainly as the
-published code has it (gather, multiply, `index_add`). All have the same weights, and their outputs are compared first.
-The recipes differ in how fast the keys move: at the paper's rate hardly a row of the selection changes in a step; at
-the full rate of `fast` most do, which is the worst case.
+Dense means, for every map: the full cosine matrix, clamp, top k, scatter, row sums, mixing with the
+dense prior and a dense product, all differentiated by autograd. It stands in our own network, and
+in the network written plainly as the published code has it (gather, multiply, `index_add`). All
+have the same weights, and their outputs are compared first. The recipes differ in how fast the keys
+move: at the paper's rate hardly a row of the selection changes in a step; at the full rate of
+`fast` most do, which is the worst case.
 
     python benchmarks/aggregation_step.py [--vertices 5023] [--batch 16] [--threads 1] [--rounds 7]
     python benchmarks/aggregation_step.py --selection    # cost of the selection alone
-    python benchmarks/aggregation_step.py --memory       # peak memory over the vertex count, batch 8
+    python benchmarks/aggregation_step.py --memory       # peak memory over the vertex count, batch
+    8
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from morphable.models.io import create
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import AttentionMap, select_best
 from morphable.ops.allocator import keep_freed_memory
-from morphable.train.optimise import make_optimiser
+from morphable.train.optimizer import make_optimizer
 from training_step import plain
 
 AGAINST_COMA, AGAINST_DENSE, LIMIT_GIB = 1.8, 6.0, 10.0
@@ -46,13 +49,20 @@ class DenseMap(nn.Module):
 
     def __init__(self, sparse: AttentionMap) -> None:
         super().__init__()
-        self.keys, self.queries, self.mixing, self.k = sparse.keys, sparse.queries, sparse.mixing, sparse.k
+        self.keys, self.queries, self.mixing, self.k = (
+            sparse.keys,
+            sparse.queries,
+            sparse.mixing,
+            sparse.k,
+        )
         prior = torch.tensor(sparse.prior.toarray(), dtype=torch.float32)
         self.register_buffer("prior", prior, persistent=False)
         self.prior: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = (F.normalize(self.queries, dim=1) @ F.normalize(self.keys, dim=1).T).clamp(1e-25, 1e25)
+        scores = (F.normalize(self.queries, dim=1) @ F.normalize(self.keys, dim=1).T).clamp(
+            1e-25, 1e25
+        )
         if self.k < scores.shape[1]:
             best, index = scores.topk(self.k, dim=1)
             scores = torch.zeros_like(scores).scatter(1, index, best)
@@ -69,7 +79,9 @@ def dense(module: nn.Module) -> nn.Module:
     return module
 
 
-def build(template: Template, family: str, recipe: Recipe, **settings: object) -> HierarchicalAutoencoder:
+def build(
+    template: Template, family: str, recipe: Recipe, **settings: object
+) -> HierarchicalAutoencoder:
     torch.manual_seed(0)
     config = replace(recipe.model, **settings)
     model = create(family, template, config)
@@ -82,16 +94,18 @@ def meshes(template: Template, batch: int) -> Tensor:
     return shape + 3 * torch.randn(batch, *shape.shape, generator=torch.Generator().manual_seed(0))
 
 
-def training_step(model: HierarchicalAutoencoder, recipe: Recipe, vertices: Tensor) -> Callable[[], object]:
+def training_step(
+    model: HierarchicalAutoencoder, recipe: Recipe, vertices: Tensor
+) -> Callable[[], object]:
     """A step of the recipe at its full rate: keys and queries move, and the selection with them."""
     assert recipe.train is not None
-    optimiser = make_optimiser(model.parameters(), recipe.train)
+    optimizer = make_optimizer(model.parameters(), recipe.train)
     progress = Progress(0, 1, 0, 1, len(vertices), torch.Generator())
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(model.loss(Batch(vertices), progress).values())).sum().backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -99,13 +113,15 @@ def training_step(model: HierarchicalAutoencoder, recipe: Recipe, vertices: Tens
 def compare(template: Template, batch: int, rounds: int) -> None:
     keep_freed_memory()
     vertices = meshes(template, batch)
-    print("recipe   CoMA ms  ours ms  dense ms  plain ms | ours/CoMA target | dense/ours  plain/ours target")
+    print(
+        "recipe   CoMA ms  ours ms  dense ms  plain ms | ours/CoMA target | dense/ours  plain/ours target"
+    )
     for name in ("paper", "fast"):
         recipe = MODELS["deep3dmm"].recipe(name)
         ours = build(template, "deep3dmm", recipe)
         coma = build(template, "coma", MODELS["coma"].recipe(name))
         for model in (ours, coma):
-            model.observe(vertices.numpy())
+            model.initialize(vertices.numpy())
         theirs, published = dense(copy.deepcopy(ours)), plain(dense(copy.deepcopy(ours)))
         with torch.no_grad():
             for other in (theirs, published):
@@ -121,20 +137,35 @@ def compare(template: Template, batch: int, rounds: int) -> None:
 
 
 def selection(rounds: int) -> None:
-    """From nothing, from an earlier selection that is still right, and from one that the keys moved away from."""
+    """From nothing, from an earlier selection that is still right, and from one that the keys moved
+    away from.
+    """
     keep_freed_memory()
-    print("rows x keys, k        scores |  from nothing  still right  a tenth changed  all changed, ms")
-    for n_out, n_in, k in ((1256, 5023, 2), (5023, 1256, 32), (17_982, 71_926, 2), (71_926, 17_982, 32)):
+    print(
+        "rows x keys, k        scores |  from nothing  still right  a tenth changed  all changed, ms"
+    )
+    for n_out, n_in, k in (
+        (1256, 5023, 2),
+        (5023, 1256, 32),
+        (17_982, 71_926, 2),
+        (71_926, 17_982, 32),
+    ):
         queries, keys = (F.normalize(torch.randn(n, 21), dim=1) for n in (n_out, n_in))
         right = select_best(queries, keys, k)
         few = right.clone()
         few[::10, 0] = _not_in(right[::10])
         wrong = torch.arange(k).repeat(n_out, 1)
         actions = [
-            lambda q=queries, s=keys, k=k, b=before: select_best(q, s, k, b) for before in (None, right, few, wrong)
+            lambda q=queries, s=keys, k=k, b=before: select_best(q, s, k, b)
+            for before in (None, right, few, wrong)
         ]
-        times = [statistics.median(taken) for taken in in_turns(actions, rounds if n_out < 10_000 else 1)]
-        print(f"{n_out:6} x {n_in:6}, {k:2} {n_out * n_in / 1e6:9.0f}M | " + "".join(f"{t:14.1f}" for t in times))
+        times = [
+            statistics.median(taken) for taken in in_turns(actions, rounds if n_out < 10_000 else 1)
+        ]
+        print(
+            f"{n_out:6} x {n_in:6}, {k:2} {n_out * n_in / 1e6:9.0f}M | "
+            + "".join(f"{t:14.1f}" for t in times)
+        )
 
 
 def _not_in(index: Tensor) -> Tensor:
@@ -146,10 +177,15 @@ def _not_in(index: Tensor) -> Tensor:
 
 def memory() -> None:
     """Each size in a process of its own, since a process's peak never falls."""
-    print(f"vertices  peak GiB, batch {MEMORY_BATCH}  limit   (before the first step)  s / step between selections")
+    print(
+        f"vertices  peak GiB, batch {MEMORY_BATCH}  limit   (before the first step)  s / step between selections"
+    )
     for vertices in MEMORY_SIZES:
         done = subprocess.run(
-            [sys.executable, __file__, "--peak", str(vertices)], capture_output=True, text=True, check=True
+            [sys.executable, __file__, "--peak", str(vertices)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         print(done.stdout.strip(), flush=True)
 
@@ -159,7 +195,7 @@ def peak(vertices: int) -> None:
     recipe = MODELS["deep3dmm"].paper
     template = sphere_template(vertices)
     model, shapes = build(template, "deep3dmm", recipe), meshes(template, MEMORY_BATCH)
-    model.observe(shapes.numpy())
+    model.initialize(shapes.numpy())
     before = _peak_gib()
     times = in_turns([training_step(model, recipe, shapes)], 3)[0]
     row = f"{vertices:8} {_peak_gib():10.2f} {LIMIT_GIB:15.0f} {before:17.2f}"
@@ -171,7 +207,9 @@ def _peak_gib() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vertices", type=int, default=5023)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
@@ -189,7 +227,9 @@ def main() -> None:
         selection(args.rounds)
     else:
         clock = "CPU time" if args.threads == 1 else "wall time"
-        print(f"{args.vertices} vertices, batch {args.batch}, {args.threads} thread(s), median {clock}")
+        print(
+            f"{args.vertices} vertices, batch {args.batch}, {args.threads} thread(s), median {clock}"
+        )
         compare(sphere_template(args.vertices), args.batch, args.rounds)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/data.py [--count 10000] [--batch 16] [--threads 1]
 
-The step is SpiralNet++ and CoMA on 1,609 vertices, the smallest set here and so the hardest case for loading.
-Batches are read as training reads them, resident in memory and from the memory-mapped file.
+The step is SpiralNet++ and CoMA on 1,609 vertices, the smallest set here and so the hardest case
+for loading. Batches are read as training reads them, resident in memory and from the memory-mapped
+file.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import numpy as np
 import torch
 
 from morphable.data.dataset import load_dataset, write_dataset
-from morphable.data.sources.hands import hands
+from morphable.data.makers.hands import hands
 from morphable.models.base import TrainableModel
 from morphable.models.families import MODELS
 from morphable.models.io import create
 from morphable.models.training import Progress
 from morphable.ops.allocator import keep_freed_memory
-from morphable.train.feed import Feed, TrainingData
+from morphable.train.batches import Batches, TrainingData
 
 
 def median_ms(work: Callable[[], object], rounds: int) -> float:
@@ -39,7 +40,9 @@ def median_ms(work: Callable[[], object], rounds: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
@@ -53,31 +56,39 @@ def main() -> None:
         dataset = load_dataset(Path(folder) / "hands")
         neutral, device = dataset.neutral_rows(), torch.device("cpu")
         feeds = {
-            "resident": Feed(TrainingData(dataset.vertices[:], neutral), options.batch, 0, device),
-            "memory-mapped": Feed(TrainingData(dataset.vertices, neutral), options.batch, 0, device),
+            "resident": Batches(
+                TrainingData(dataset.vertices[:], neutral), options.batch, 0, device
+            ),
+            "memory-mapped": Batches(
+                TrainingData(dataset.vertices, neutral), options.batch, 0, device
+            ),
         }
         rows = iter(np.random.default_rng(0).integers(len(dataset), size=(1000, options.batch)))
         batch = feeds["resident"].batch(next(rows))
         for name in ("coma", "spiralnet++"):
             model = create(name, dataset.template, MODELS[name].fast.model)
             assert isinstance(model, TrainableModel)
-            model.observe(dataset.vertices[:200])
-            optimiser = torch.optim.Adam(model.parameters())
+            model.initialize(dataset.vertices[:200])
+            optimizer = torch.optim.Adam(model.parameters())
             progress = Progress(0, 1, 0, 1, len(dataset), torch.Generator())
 
             def step(
-                model: TrainableModel = model, optimiser: torch.optim.Adam = optimiser, progress: Progress = progress
+                model: TrainableModel = model,
+                optimizer: torch.optim.Adam = optimizer,
+                progress: Progress = progress,
             ) -> None:
                 loss = torch.stack(list(model.loss(batch, progress).values())).sum()
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
 
             step_ms = median_ms(step, 15)
-            for kind, feed in feeds.items():
-                read_ms = median_ms(lambda feed=feed: feed.batch(next(rows)), 60)  # type: ignore[misc]
+            for kind, batches in feeds.items():
+                read_ms = median_ms(lambda batches=batches: batches.batch(next(rows)), 60)  # type: ignore[misc]
                 share = f"{100 * read_ms / step_ms:.2f} % of a {name} step ({step_ms:.0f} ms)"
-                print(f"batch {options.batch}, {options.threads} threads, {kind:13}: {read_ms:.2f} ms, {share}")
+                print(
+                    f"batch {options.batch}, {options.threads} threads, {kind:13}: {read_ms:.2f} ms, {share}"
+                )
 
 
 if __name__ == "__main__":

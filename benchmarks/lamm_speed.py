@@ -1,9 +1,11 @@
-"""LAMM's speed: decoding one mesh against reading its weights once, a training step against looping over regions.
+"""LAMM's speed: decoding one mesh against reading its weights once, a training step against looping
+over regions.
 
     python benchmarks/lamm_speed.py [--vertices 11916 71926] [--rounds 9] [--skip-training]
 
-The floor of decoding is the time that one pass over the decoder's weights takes on this machine, measured in turns with
-it. The loop is the published formulation: every layer's tokens through one `Linear` for each region, scattered by `+=`.
+The floor of decoding is the time that one pass over the decoder's weights takes on this machine,
+measured in turns with it. The loop is the published formulation: every layer's tokens through one
+`Linear` for each region, scattered by `+=`.
 """
 
 from __future__ import annotations
@@ -21,28 +23,38 @@ from morphable.models.io import create
 from morphable.models.lamm import AUTOENCODE, Lamm
 from morphable.models.training import Batch, Progress
 from morphable.ops.allocator import keep_freed_memory
-from morphable.train.optimise import make_optimiser
+from morphable.train.optimizer import make_optimizer
 
 
 class Looped(nn.Module):
-    """The same network written as published: a Linear for each region, and loops over regions and layers."""
+    """The same network written as published: a Linear for each region, and loops over regions and
+    layers.
+    """
 
     def __init__(self, model: Lamm) -> None:
         super().__init__()
         self.model = [model]
         labels = torch.from_numpy(model.regions.labels)
-        self.members = [(labels == region).nonzero().ravel() for region in range(len(model.regions.names))]
+        self.members = [
+            (labels == region).nonzero().ravel() for region in range(len(model.regions.names))
+        ]
         width = model.config.width
         self.into = nn.ModuleList(nn.Linear(3 * len(m), width) for m in self.members)
         self.back = nn.ModuleList(nn.Linear(width, 3 * len(m)) for m in self.members)
 
     def forward(self, vertices: Tensor) -> Tensor:
         model = self.model[0]
-        x = model.normalisation(vertices)
-        tokens = torch.stack([f(x[:, m].flatten(1)) for f, m in zip(self.into, self.members, strict=True)], 1)
-        tokens = torch.cat([model.id_token.expand(len(x), 1, -1), tokens + model.region_embedding], 1)
+        x = model.normalization(vertices)
+        tokens = torch.stack(
+            [f(x[:, m].flatten(1)) for f, m in zip(self.into, self.members, strict=True)], 1
+        )
+        tokens = torch.cat(
+            [model.id_token.expand(len(x), 1, -1), tokens + model.region_embedding], 1
+        )
         states = model.encoder(tokens)
-        states = states + model._decoder_states(model._code(states[-1]), x.new_zeros(len(x), 3 * len(model.controls)))
+        states = states + model._decoder_states(
+            model._code(states[-1]), x.new_zeros(len(x), 3 * len(model.controls))
+        )
         outputs = []
         for state in states:
             y = torch.zeros_like(x)
@@ -50,11 +62,13 @@ class Looped(nn.Module):
                 y[:, m] += f(state[:, 1 + region]).unflatten(1, (-1, 3))
             outputs.append(y)
         shares = [share for _, share in model._aims()]
-        return torch.stack([(y - s * x).abs().mean() for y, s in zip(outputs, shares, strict=True)]).mean()
+        return torch.stack(
+            [(y - s * x).abs().mean() for y, s in zip(outputs, shares, strict=True)]
+        ).mean()
 
 
 def decoder_weights(model: Lamm) -> list[Tensor]:
-    modules = (model.from_code, model.decoder, model.inverse_tokeniser)
+    modules = (model.from_code, model.decoder, model.inverse_tokenizer)
     return [parameter.detach() for module in modules for parameter in module.parameters()]
 
 
@@ -98,10 +112,17 @@ def _decoding(name: str, model: Lamm, machine: Machine, rounds: int) -> None:
     backbone = sum(p.numel() for p in model.decoder.parameters())
     flops = 2 * (tokens * backbone + sum(w.numel() for w in weights) - backbone)
     megabytes = sum(w.numel() for w in weights) * 4 / 1e6
-    print(f"{name}: decode of one mesh {whole:.1f} ms, reading its {megabytes:.0f} MB once {floor:.1f} ms")
+    print(
+        f"{name}: decode of one mesh {whole:.1f} ms, reading its {megabytes:.0f} MB once {floor:.1f} ms"
+    )
     arithmetic = flops / machine.gflops / 1e6
-    print(f"  ratio {median_ratio(times[0], times[1]):.2f} (target below 2); its arithmetic alone {arithmetic:.1f} ms")
-    print(f"  one region alone {region:.1f} ms; inverse tokeniser of an eighth of the rank {low:.1f} ms", flush=True)
+    print(
+        f"  ratio {median_ratio(times[0], times[1]):.2f} (target below 2); its arithmetic alone {arithmetic:.1f} ms"
+    )
+    print(
+        f"  one region alone {region:.1f} ms; inverse tokenizer of an eighth of the rank {low:.1f} ms",
+        flush=True,
+    )
 
 
 def _training_step(count: int, rounds: int) -> None:
@@ -110,28 +131,34 @@ def _training_step(count: int, rounds: int) -> None:
     looped = Looped(model)
     batch = torch.randn(16, count, 3)
     progress = Progress(0, 1, 0, 1, 16, torch.Generator().manual_seed(0), AUTOENCODE)
-    shared = [p for n, p in model.named_parameters() if not n.startswith(("tokeniser", "inverse_tokeniser"))]
-    ours = make_optimiser(model.parameters(), LAMM_TRAINING)
+    shared = [
+        p
+        for n, p in model.named_parameters()
+        if not n.startswith(("tokenizer", "inverse_tokenizer"))
+    ]
+    ours = make_optimizer(model.parameters(), LAMM_TRAINING)
     theirs = torch.optim.AdamW([*shared, *looped.parameters()], 1e-4)
-    same = make_optimiser([*shared, *looped.parameters()], LAMM_TRAINING)
+    same = make_optimizer([*shared, *looped.parameters()], LAMM_TRAINING)
 
-    def step(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-        optimiser.zero_grad(set_to_none=True)
+    def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     times = in_turns(
         [
             lambda: step(looped(batch), theirs),
             lambda: step(looped(batch), same),
-            lambda: step(torch.stack(list(model.loss(Batch(batch), progress).values())).sum(), ours),
+            lambda: step(
+                torch.stack(list(model.loss(Batch(batch), progress).values())).sum(), ours
+            ),
         ],
         rounds,
     )
     loop, fused, own = (statistics.median(t) for t in times)
     print(f"training step, {count} vertices, batch 16: loop {loop:.0f} ms, ours {own:.0f} ms")
     print(f"  ratio {median_ratio(times[0], times[2]):.2f} (target 1.8)")
-    print(f"  loop with our optimiser {fused:.0f} ms, ratio {median_ratio(times[1], times[2]):.2f}")
+    print(f"  loop with our optimizer {fused:.0f} ms, ratio {median_ratio(times[1], times[2]):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The point encoder: what sampling and neighbour search cost beside the network, and what the template's own save.
+"""The point encoder: what sampling and neighbor search cost beside the network, and what the
+template's own save.
 
 python benchmarks/point_encoder.py [--vertices 5023] [--batch 16] [--rounds 5]
 
-One thread's processor time, medians of rounds taken in turns. The published sizes are 512 and 256 samples with 32
-neighbours, those of the fast recipe 64 and 32 with 16. The floor is the arithmetic of the matrix products on the
-template's path, at the speed that this machine reaches on a square product.
+One thread's processor time, medians of rounds taken in turns. The published sizes are 512 and 256
+samples with 32 neighbors, those of the fast recipe 64 and 32 with 16. The floor is the arithmetic
+of the matrix products on the template's path, at the speed that this machine reaches on a square
+product.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.models.families import MODELS
+from morphable.ops.point_sampling import point_order, sample_points, shared_sampling
 from morphable.ops.pointcloud import PointTransformer
-from morphable.ops.sampling import point_order, sample_points, shared_sampling
 
 
 def main() -> None:
@@ -30,9 +32,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    template = torch.from_numpy(sphere_template(options.vertices).mesh.vertices.astype(np.float32)) / 100
+    template = (
+        torch.from_numpy(sphere_template(options.vertices).mesh.vertices.astype(np.float32)) / 100
+    )
     points = template + 0.01 * torch.randn(options.batch, options.vertices, 3)
-    print(f"{options.batch} x {options.vertices} points, 1 thread, median ms of {options.rounds} rounds")
+    print(
+        f"{options.batch} x {options.vertices} points, 1 thread, median ms of {options.rounds} rounds"
+    )
     machine = Machine.measure()
     print(f"machine: {machine.gflops:.0f} GFLOP/s")
     print(
@@ -43,20 +49,23 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measured(recipe: str, template: torch.Tensor, points: torch.Tensor, rounds: int, machine: Machine) -> str:
+def measured(
+    recipe: str, template: torch.Tensor, points: torch.Tensor, rounds: int, machine: Machine
+) -> str:
     config = MODELS["ib-vae"].recipe(recipe).model
     sizes = (config.samples[0], config.samples[1])
-    model = PointTransformer(sizes, config.neighbours).eval()
-    shared = shared_sampling(template, sizes, config.neighbours)
+    model = PointTransformer(sizes, config.neighbors).eval()
+    shared = shared_sampling(template, sizes, config.neighbors)
     ordered = torch.stack([cloud[point_order(cloud[None])[0]] for cloud in points])
 
     def sampling() -> None:
         point_order(points)
-        sample_points(ordered, sizes, config.neighbours)
+        sample_points(ordered, sizes, config.neighbors)
 
     times = in_turns([sampling, lambda: model(points), lambda: model(points, shared)], rounds)
     rest = [whole - part for whole, part in zip(times[1], times[0], strict=True)]
-    # The template moved as a whole has the template's own indices: there both ways must give the same features.
+    # The template moved as a whole has the template's own indices: there both ways must give the
+    # same features.
     moved = template + 0.1 * torch.randn(4, 1, 3)
     difference = float((model(moved) - model(moved, shared)).abs().max())
     with FlopCounterMode(display=False) as counter:

@@ -1,11 +1,14 @@
-"""A training step (forward, backward, optimiser) of CoMA and SpiralNet++ against the same networks written plainly.
+"""A training step (forward, backward, optimizer) of CoMA and SpiralNet++ against the same networks
+written plainly.
 
-Plainly means: Chebyshev terms and level maps by message passing (gather, multiply, `index_add`, which is faster than
-the `scatter_add` of message passing libraries), and spirals by `index_select` and a linear layer; autograd does the
-rest. The two networks have the same weights, and their outputs are compared first.
+Plainly means: Chebyshev terms and level maps by message passing (gather, multiply, `index_add`,
+which is faster than the `scatter_add` of message passing libraries), and spirals by `index_select`
+and a linear layer; autograd does the rest. The two networks have the same weights, and their
+outputs are compared first.
 
     python benchmarks/training_step.py [--vertices 5023] [--batch 16] [--threads 1] [--rounds 9]
-    python benchmarks/training_step.py --memory          # peak memory of CoMA's step, 71,926 vertices, batch 8
+    python benchmarks/training_step.py --memory          # peak memory of CoMA's step, 71,926
+    vertices, batch 8
 """
 
 from __future__ import annotations
@@ -62,21 +65,25 @@ def plain(module: nn.Module) -> nn.Module:
 
 
 def training_step(model: nn.Module, vertices: Tensor) -> Callable[[], object]:
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)  # lr 0: every step does the same work
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.0, momentum=0.9
+    )  # lr 0: every step does the same work
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (model(vertices) - vertices).abs().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
 
 def floor_ms(model: nn.Module, vertices: Tensor, machine: Machine) -> float:
-    """The step's floor: for each layer its least arithmetic or its least memory traffic, whichever takes longer.
+    """The step's floor: for each layer its least arithmetic or its least memory traffic, whichever
+    takes longer.
 
-    Least arithmetic: the products with the weights, once forward and for each gradient, and a recurrence on the
-    narrower side. Least traffic: read the input and write the output forward; read both and write a gradient backward.
+    Least arithmetic: the products with the weights, once forward and for each gradient, and a
+    recurrence on the narrower side. Least traffic: read the input and write the output forward;
+    read both and write a gradient backward.
     """
     total = 0.0
 
@@ -95,7 +102,9 @@ def floor_ms(model: nn.Module, vertices: Tensor, machine: Machine) -> float:
         total += machine.floor_ms(flops, 4 * (passes * x.numel() + 2 * y.numel()))
 
     layers = [
-        m for m in model.modules() if isinstance(m, (ChebyshevConv, SpiralConv, SparseMap, nn.Linear, nn.ReLU, nn.ELU))
+        m
+        for m in model.modules()
+        if isinstance(m, (ChebyshevConv, SpiralConv, SparseMap, nn.Linear, nn.ReLU, nn.ELU))
     ]
     handles = [layer.register_forward_hook(add) for layer in layers]
     model(vertices)
@@ -107,7 +116,9 @@ def floor_ms(model: nn.Module, vertices: Tensor, machine: Machine) -> float:
 def build(template: Template, name: str, batch: int) -> tuple[HierarchicalAutoencoder, Tensor]:
     torch.manual_seed(0)
     config = NETWORKS[name]
-    model = HierarchicalAutoencoder(template, config, HierarchicalAutoencoder.geometry(template, config))
+    model = HierarchicalAutoencoder(
+        template, config, HierarchicalAutoencoder.geometry(template, config)
+    )
     shape = torch.tensor(template.mesh.vertices, dtype=torch.float32) / 100
     return model, shape + 0.05 * torch.randn(batch, *shape.shape)
 
@@ -125,13 +136,20 @@ def compare(template: Template, batch: int, rounds: int) -> None:
     }
     kept = keep_freed_memory()
     machine = Machine.measure()
-    print(f"machine: {machine.gflops:.0f} GFLOP/s float32, {machine.gbytes:.1f} GB/s; allocator kept: {kept}")
-    print("network        ours ms  plain ms   ratio  target  floor ms  ours/floor | allocator's gain: ours  plain")
+    print(
+        f"machine: {machine.gflops:.0f} GFLOP/s float32, {machine.gbytes:.1f} GB/s; allocator kept: {kept}"
+    )
+    print(
+        "network        ours ms  plain ms   ratio  target  floor ms  ours/floor | allocator's gain: ours  plain"
+    )
     for name, (ours, theirs, vertices) in pairs.items():
-        fast, slow = in_turns([training_step(ours, vertices), training_step(theirs, vertices)], rounds)
+        fast, slow = in_turns(
+            [training_step(ours, vertices), training_step(theirs, vertices)], rounds
+        )
         floor, middle = floor_ms(ours, vertices, machine), statistics.median(fast)
         gain, plain_gain = (
-            statistics.median(old) / statistics.median(new) for old, new in zip(before[name], (fast, slow), strict=True)
+            statistics.median(old) / statistics.median(new)
+            for old, new in zip(before[name], (fast, slow), strict=True)
         )
         print(
             f"{name:12} {middle:9.1f} {statistics.median(slow):9.1f} {median_ratio(slow, fast):7.2f}"
@@ -146,7 +164,9 @@ def memory(vertices: int, batch: int) -> None:
     step = training_step(model, shapes)
     for _ in range(2):
         step()
-    verdict = f"peak {_peak_gib():.2f} GiB, limit {LARGE_LIMIT:.0f} ({before:.2f} before the first step)"
+    verdict = (
+        f"peak {_peak_gib():.2f} GiB, limit {LARGE_LIMIT:.0f} ({before:.2f} before the first step)"
+    )
     print(f"CoMA, {vertices} vertices, batch {batch}: {verdict}")
 
 
@@ -155,7 +175,9 @@ def _peak_gib() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vertices", type=int, help=f"5023; with --memory {LARGE}")
     parser.add_argument("--batch", type=int, help=f"16; with --memory {LARGE_BATCH}")
     parser.add_argument("--threads", type=int, default=1)

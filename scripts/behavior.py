@@ -1,11 +1,14 @@
-"""Records what the commands do, and compares two records: how a redesign shows that it changed nothing.
+"""Records what the commands do, and compares two records: how a redesign shows that it changed
+nothing.
 
-    python scripts/behavior.py record FOLDER [--ict ICT]     # runs every command in FOLDER, writes FOLDER/behavior.json
+    python scripts/behavior.py record FOLDER [--ict ICT]     # runs every command in FOLDER, writes
+    FOLDER/behavior.json
     python scripts/behavior.py compare BEFORE.json AFTER.json
 
-A record holds, for every family, a hash of its weights after 20 training steps and every number that `evaluate` gives
-on 200 hands, and for every command its exit code, what it printed and a hash of each file it wrote. Only the command
-line and the file formats are used, so any two versions can be compared.
+A record holds, for every family, a hash of its weights after 20 training steps and every number
+that `evaluate` gives on 200 hands, and for every command its exit code, what it printed and a hash
+of each file it wrote. Only the command line and the file formats are used, so any two versions can
+be compared.
 """
 
 from __future__ import annotations
@@ -35,19 +38,24 @@ MESHES = (".ply", ".obj", ".off", ".glb")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     record = commands.add_parser("record")
     record.add_argument("folder", type=Path)
     record.add_argument("--ict", type=Path, help="ICT-FaceKit, for the face sets")
+    record.add_argument("--families", nargs="*", help="these families alone, no other command")
     compare = commands.add_parser("compare")
     compare.add_argument("before", type=Path)
     compare.add_argument("after", type=Path)
     options = parser.parse_args()
     if options.command == "record":
-        Recorder(options.folder.resolve(), options.ict).record()
+        Recorder(options.folder.resolve(), options.ict).record(options.families)
     else:
-        sys.exit(report(json.loads(options.before.read_text()), json.loads(options.after.read_text())))
+        sys.exit(
+            report(json.loads(options.before.read_text()), json.loads(options.after.read_text()))
+        )
 
 
 class Recorder:
@@ -61,13 +69,14 @@ class Recorder:
         if ict is not None:
             self.environment["MORPHABLE_ICT"] = str(ict.resolve())
 
-    def record(self) -> None:
+    def record(self, only: Sequence[str] | None) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         for words in data_commands():
-            self.run(words)
-        families = {name: self.family(name) for name in FAMILIES}
-        for words in shape_commands():
+            if only is None or "--out hands" in words or "--out grid" in words:
+                self.run(words)
+        families = {name: self.family(name) for name in only or FAMILIES}
+        for words in shape_commands() if only is None else ():
             self.run(words)
         content = {"families": families, "commands": self.commands}
         (self.folder / "behavior.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -89,14 +98,15 @@ class Recorder:
         }
 
     def files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file() and "events" not in path.parts)
+        return sorted(
+            path for path in self.folder.rglob("*") if path.is_file() and "events" not in path.parts
+        )
 
     def family(self, name: str) -> dict[str, Any]:
         """Twenty steps on 200 hands (a multilinear model: on a grid of faces), then its numbers."""
         data = "grid" if name == "multilinear" else "hands"
-        words = (
-            f"train {name} --data {data} --split {'frames' if name == 'multilinear' else 'subject'} --out run-{name}"
-        )
+        split = "frames" if name == "multilinear" else "subject"
+        words = f"train {name} --data {data} --split {split} --out run-{name}"
         words += " --latent 12" if name.startswith("lamm") or name == "region-pca" else ""
         if name not in ESTIMATED:
             words += " --epochs 2 --seed 5 --set train.batch_size=16"
@@ -110,10 +120,16 @@ class Recorder:
             return {"weights": None, "numbers": {}}
         tensors = load(weights.read_bytes())
         # Sorted by content, not by name: a tensor may be called something else.
-        digests = sorted(hashlib.sha256(str(t.shape).encode() + t.tobytes()).hexdigest() for t in tensors.values())
+        digests = sorted(
+            hashlib.sha256(str(t.shape).encode() + t.tobytes()).hexdigest()
+            for t in tensors.values()
+        )
         found = json.loads(measures.read_text())
         numbers = dict(flat({key: found[key] for key in found if key != "provenance"}))
-        return {"weights": hashlib.sha256("".join(digests).encode()).hexdigest(), "numbers": numbers}
+        return {
+            "weights": hashlib.sha256("".join(digests).encode()).hexdigest(),
+            "numbers": numbers,
+        }
 
 
 def data_commands() -> Iterator[str]:
@@ -175,13 +191,18 @@ def shape_commands() -> Iterator[str]:
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of what a file says: of the arrays in an .npz or the members of a .zip, whose bytes hold the time."""
+    """A hash of what a file says: of the arrays in an .npz or the members of a .zip, whose bytes
+    hold the time.
+    """
     if path.suffix in (".npz", ".zip"):
         with zipfile.ZipFile(path) as archive:
             parts = [name.encode() + archive.read(name) for name in sorted(archive.namelist())]
     elif path.suffix == ".json":
         parts = [timeless(path.read_text()).encode()]
-    elif path.suffix in (".html", ".toml", ".jsonl", ".pt", ".md", ".csv") and path.name != "labels.csv":
+    elif (
+        path.suffix in (".html", ".toml", ".jsonl", ".pt", ".md", ".csv")
+        and path.name != "labels.csv"
+    ):
         return "not compared"
     else:
         parts = [path.read_bytes()]
@@ -206,19 +227,32 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def report(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Print every difference; 1 if weights, numbers, exit codes or meshes differ, 0 if only words do."""
+    """Print every difference; 1 if weights, numbers, exit codes or meshes differ, 0 if only words
+    do.
+    """
     serious = 0
-    for name in before["families"]:
+    for name in after["families"]:
         old, new = before["families"][name], after["families"][name]
         same = old["weights"] == new["weights"]
         keys = sorted(old["numbers"].keys() | new["numbers"].keys())
-        changed = [key for key in keys if old["numbers"].get(key, "absent") != new["numbers"].get(key, "absent")]
-        print(f"{name}: weights {'identical' if same else 'DIFFER'}, {len(keys)} numbers, {len(changed)} differ")
+        changed = [
+            key
+            for key in keys
+            if old["numbers"].get(key, "absent") != new["numbers"].get(key, "absent")
+        ]
+        print(
+            f"{name}: weights {'identical' if same else 'DIFFER'}, {len(keys)} numbers, {len(changed)} differ"
+        )
         for key in changed[:20]:
-            print(f"    {key}: {old['numbers'].get(key, 'absent')} -> {new['numbers'].get(key, 'absent')}")
+            print(
+                f"    {key}: {old['numbers'].get(key, 'absent')} -> {new['numbers'].get(key, 'absent')}"
+            )
         serious += not same or bool(changed)
+    partly = len(after["families"]) < len(before["families"])
     for words, old in before["commands"].items():
         new = after["commands"].get(words, {"code": None, "out": "", "err": "", "files": {}})
+        if partly and words not in after["commands"]:
+            continue
         lines: list[str] = []
         if old["code"] != new["code"]:
             lines.append(f"exit code {old['code']} -> {new['code']}")
@@ -227,7 +261,11 @@ def report(before: dict[str, Any], after: dict[str, Any]) -> int:
             if pair[0] != pair[1]:
                 lines.append(f"{path}: {pair[0]} -> {pair[1]}")
         serious += bool(
-            lines and (old["code"] != new["code"] or any(line.split(":")[0].endswith(MESHES) for line in lines))
+            lines
+            and (
+                old["code"] != new["code"]
+                or any(line.split(":")[0].endswith(MESHES) for line in lines)
+            )
         )
         for stream in ("out", "err"):
             lines += difference(old[stream].splitlines(), new[stream].splitlines())

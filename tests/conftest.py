@@ -1,4 +1,6 @@
-"""Shared fixtures: small real data, made once per session; one thread, so that test workers do not wait."""
+"""Shared fixtures: small real data, made once per session; one thread, so that test workers do not
+wait.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,25 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def hands(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
     """300 posed hands of 30 subjects, 1,609 vertices."""
-    from morphable.data.sources.hands import hands as make
+    from morphable.data.makers.hands import hands as make
 
     return write_dataset(make(count=300, seed=3), tmp_path_factory.mktemp("data") / "hands", 3)
 
 
 @pytest.fixture(scope="session")
 def gestures(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
-    """A complete grid: the open hand and two named gestures of eight subjects, in this order, 24 meshes."""
+    """A complete grid: the open hand and two named gestures of eight subjects, in this order, 24
+    meshes.
+    """
     from morphable.data.labels import LabelTable
+    from morphable.data.makers.hands import (
+        hand_template,
+        hands,
+        pose_hands,
+        rotation_columns,
+        rotation_labels,
+    )
     from morphable.data.source import MeshSource
-    from morphable.data.sources.hands import hand_template, hands, pose_hands, rotation_columns, rotation_labels
 
     poses = rotation_labels(hands(count=5, seed=3).labels)[:3]
     subjects, pose = np.repeat(np.arange(8) * 20, 3), np.tile(np.arange(3), 8)
@@ -48,7 +58,10 @@ def gestures(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
     }
     info = {"source": "hands: a grid", "licence": "CC0-1.0"}
     source = MeshSource(
-        hand_template(), LabelTable(columns, 24), lambda: iter([pose_hands(subjects, poses[pose])]), info
+        hand_template(),
+        LabelTable(columns, 24),
+        lambda: iter([pose_hands(subjects, poses[pose])]),
+        info,
     )
     return write_dataset(source, tmp_path_factory.mktemp("data") / "gestures", 3)
 
@@ -69,7 +82,9 @@ def ball_template(n_vertices: int) -> Template:
     triangles = ConvexHull(directions).simplices.astype(np.int64)
     corners = directions[triangles]
     outward = np.einsum(
-        "ij,ij->i", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]
+        "ij,ij->i",
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]),
+        corners[:, 0],
     )
     triangles[outward < 0] = triangles[outward < 0][:, ::-1]
     radius = 50 * (1 + 0.15 * np.sin(3 * directions[:, 0]) + 0.1 * np.cos(4 * directions[:, 1]))

@@ -1,4 +1,6 @@
-"""What several test files share: small sets of shapes on any template, and the command line in and out of process."""
+"""What several test files share: small sets of shapes on any template, and the command line in and
+out of process.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,19 @@ def clouds(count: int, points: int, seed: int = 0) -> torch.Tensor:
 
 
 def shapes(template: Template, count: int, seed: int = 0) -> np.ndarray:
-    """(N, V, 3) float32 mm: the template bent smoothly in six independent ways, with a little curvature."""
+    """(N, V, 3) float32 mm: the template bent smoothly in six independent ways, with a little
+    curvature.
+    """
     random = np.random.default_rng(seed)
     base = np.asarray(template.mesh.vertices, np.float64)
     unit = base / np.abs(base).max()
-    ways = [unit * [1, 0, 0], unit * [0, 1, 0], unit * [0, 0, 1], np.sin(3 * unit), unit[:, [1, 2, 0]] ** 2]
+    ways = [
+        unit * [1, 0, 0],
+        unit * [0, 1, 0],
+        unit * [0, 0, 1],
+        np.sin(3 * unit),
+        unit[:, [1, 2, 0]] ** 2,
+    ]
     amount = random.uniform(-1.7, 1.7, (count, len(ways))) * [4, 4, 4, 2, 2]
     amount = np.concatenate([amount, amount[:, :1] ** 2 / 8], 1)
     modes = np.stack([*ways, np.cos(2 * unit)])
@@ -63,7 +73,9 @@ def source(template: Template, count: int = 60, subjects: int = 10, seed: int = 
     return MeshSource(template, labels(count, subjects), blocks, info)
 
 
-def dataset(template: Template, path: Path, count: int = 60, subjects: int = 10, seed: int = 0) -> MeshDataset:
+def dataset(
+    template: Template, path: Path, count: int = 60, subjects: int = 10, seed: int = 0
+) -> MeshDataset:
     return write_dataset(source(template, count, subjects, seed), path, seed)
 
 
@@ -76,7 +88,9 @@ class Outcome:
     err: str
 
     def refuses(self, *words: str) -> None:
-        """Assert that it is one clear sentence about bad input which holds these words, exit code 2, no traceback."""
+        """Assert that it is one clear sentence about bad input which holds these words, exit code
+        2, no traceback.
+        """
         assert self.code == 2, (self.code, self.out, self.err)
         assert self.err.startswith("morphable: "), self.err
         assert len(self.err.strip().splitlines()) == 1, self.err
@@ -109,12 +123,16 @@ def command(*arguments: object) -> list[str]:
 
 def real(*arguments: object, cwd: Path | None = None) -> Outcome:
     """Run a command as a user does, in a process of its own."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), cwd=cwd, timeout=240)
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=environment(), cwd=cwd, timeout=240
+    )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder with its content, and every folder: what must not change when a command fails."""
+    """Every file under a folder with its content, and every folder: what must not change when a
+    command fails.
+    """
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"/"
         for path in sorted(folder.rglob("*"))

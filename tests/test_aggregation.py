@@ -1,4 +1,6 @@
-"""Aggregation between levels: Deep3DMM's learned maps against the formula written densely, their rivals, folding."""
+"""Aggregation between levels: Deep3DMM's learned maps against the formula written densely, their
+rivals, folding.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ from morphable.errors import InputError
 from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
-from morphable.models.aggregations import build_maps, folded_map
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
 from morphable.models.families import DEEP3DMM, DEEP3DMM_SPIRAL, MODELS
 from morphable.models.io import create, load, save
+from morphable.models.level_maps import build_maps, folded_map
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import (
     AttentionMap,
@@ -69,8 +71,12 @@ def prior(n_out: int = 7, n_in: int = 12) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags(1 / np.asarray(matrix.sum(1)).ravel()) @ matrix)
 
 
-def attention(k: int = 3, n_out: int = 7, n_in: int = 12, seed: int = 0, **options: Any) -> AttentionMap:
-    """A learned map whose keys and queries point everywhere, so that about half the cosines are negative."""
+def attention(
+    k: int = 3, n_out: int = 7, n_in: int = 12, seed: int = 0, **options: Any
+) -> AttentionMap:
+    """A learned map whose keys and queries point everywhere, so that about half the cosines are
+    negative.
+    """
     torch.manual_seed(seed)
     made = AttentionMap(prior(n_out, n_in), np.zeros((n_in, 3)), np.zeros((n_out, 3)), k, **options)
     for tensor in (made.keys, made.queries):
@@ -84,7 +90,9 @@ def signal(n: int = 12, batch: int = 4, channels: int = 3) -> Tensor:
 
 
 def by_the_formula(made: AttentionMap, x: Tensor) -> Tensor:
-    """Facts 2.2 to the letter, with dense matrices: cosines, clamp, top k, scatter, divide, mix, multiply."""
+    """Facts 2.2 to the letter, with dense matrices: cosines, clamp, top k, scatter, divide, mix,
+    multiply.
+    """
     norms = [tensor.square().sum(1, keepdim=True).sqrt() for tensor in (made.queries, made.keys)]
     scores = ((made.queries / norms[0]) @ (made.keys / norms[1]).T).clamp(1e-25, 1e25)
     if made.k < made.n_in:
@@ -98,14 +106,18 @@ def by_the_formula(made: AttentionMap, x: Tensor) -> Tensor:
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("k", [1, 2, 3, 11, 12, 40])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_learned_map_is_the_dense_formula_in_values_and_gradients(k: int, training: bool) -> None:
+def test_the_learned_map_is_the_dense_formula_in_values_and_gradients(
+    k: int, training: bool
+) -> None:
     made, x = attention(k).train(training), signal().requires_grad_()
     wanted = (x, made.keys, made.queries, made.mixing)
     seed = signal(7)
     ours, theirs = made(x), by_the_formula(made, x)
     torch.testing.assert_close(ours, theirs, **EXACT)
     for mine, other in zip(
-        torch.autograd.grad(ours, wanted, seed), torch.autograd.grad(theirs, wanted, seed), strict=True
+        torch.autograd.grad(ours, wanted, seed),
+        torch.autograd.grad(theirs, wanted, seed),
+        strict=True,
     ):
         torch.testing.assert_close(mine, other, **EXACT)
         assert (mine != 0).any()
@@ -113,8 +125,12 @@ def test_the_learned_map_is_the_dense_formula_in_values_and_gradients(k: int, tr
 
 @pytest.mark.usefixtures("double")
 def test_a_map_worked_by_hand() -> None:
-    """Cosines 1, 0.6 and 0 with two keys kept: weights 1/1.6 and 0.6/1.6, mixed half and half with the prior."""
-    made = AttentionMap(sp.csr_matrix([[0.0, 0.0, 1.0]]), np.zeros((3, 3)), np.zeros((1, 3)), 2, channels=3)
+    """Cosines 1, 0.6 and 0 with two keys kept: weights 1/1.6 and 0.6/1.6, mixed half and half with
+    the prior.
+    """
+    made = AttentionMap(
+        sp.csr_matrix([[0.0, 0.0, 1.0]]), np.zeros((3, 3)), np.zeros((1, 3)), 2, channels=3
+    )
     made.keys.data = torch.tensor([[2.0, 0, 0], [3, 4, 0], [0, 0, 5]])
     made.queries.data = torch.tensor([[7.0, 0, 0]])
     made.mixing.data = torch.tensor([0.5, 0.5])
@@ -181,13 +197,17 @@ def test_the_start_is_a_tenth_of_the_z_scores_plus_noise() -> None:
     ball = ball_template(640)
     hierarchy = build_hierarchy(ball.mesh)
     geometry: dict[str, np.ndarray] = {}
-    maps = build_maps(hierarchy, geometry, "attention", "both", "paper", (1 << 24, 10), (16,) * 4, (16,) * 4)
+    maps = build_maps(
+        hierarchy, geometry, "attention", "both", "paper", (1 << 24, 10), (16,) * 4, (16,) * 4
+    )
     top = ball.mesh.vertices
     for side, sources, targets in ((maps.down, 0, 1), (maps.up, 1, 0)):
         for level, module in enumerate(side):
             assert isinstance(module, AttentionMap)
             for tensor, where in ((module.keys, sources), (module.queries, targets)):
-                expected = 0.1 * (hierarchy.levels[level + where].vertices - top.mean(0)) / top.std(0)
+                expected = (
+                    0.1 * (hierarchy.levels[level + where].vertices - top.mean(0)) / top.std(0)
+                )
                 rest = tensor.detach().numpy()[:, :3] - expected
                 assert rest.min() > -1e-6 and rest.max() < 0.1 + 1e-6
 
@@ -199,7 +219,9 @@ def test_impossible_settings(k: int, refresh: int, channels: int) -> None:
 
 
 def test_another_number_of_vertices_is_named() -> None:
-    with pytest.raises(InputError, match=r"AttentionMap: expected x of shape \(B, 12, C\), got \(4, 9, 3\)"):
+    with pytest.raises(
+        InputError, match=r"AttentionMap: expected x of shape \(B, 12, C\), got \(4, 9, 3\)"
+    ):
         attention()(signal(9))
 
 
@@ -217,7 +239,9 @@ def scores_of(index: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
 def test_selection_is_the_sorted_best_from_any_start(
     monkeypatch: pytest.MonkeyPatch, k: int, block: int, group: int, above: int
 ) -> None:
-    """Along a random walk of keys the cheap selection equals a full sort: any distinct start, any blocks and groups."""
+    """Along a random walk of keys the cheap selection equals a full sort: any distinct start, any
+    blocks and groups.
+    """
     for name, value in (("BLOCK_SCORES", block), ("GROUP", group), ("GROUPED_ABOVE", above)):
         monkeypatch.setattr(f"morphable.ops.aggregation.{name}", value)
     generator = torch.Generator().manual_seed(k)
@@ -287,7 +311,9 @@ def test_refreshing_each_step_is_exact() -> None:
 
 
 def test_the_transpose_follows_the_selection() -> None:
-    """Gradients stay right after the keys moved, although the index's transpose is kept between calls."""
+    """Gradients stay right after the keys moved, although the index's transpose is kept between
+    calls.
+    """
     made, x = attention(refresh=1).train(), signal().requires_grad_()
     torch.autograd.grad(made(x).sum(), made.keys)
     moved(made)
@@ -313,7 +339,9 @@ def test_entry_products_are_the_named_entries_of_the_product(k: int, known: bool
     ours, theirs = entry_products(rows, table, index, read_by), (rows @ table.T).gather(1, index)
     torch.testing.assert_close(ours, theirs, **EXACT)
     for mine, other in zip(
-        torch.autograd.grad(ours, (rows, table), seed), torch.autograd.grad(theirs, (rows, table), seed), strict=True
+        torch.autograd.grad(ours, (rows, table), seed),
+        torch.autograd.grad(theirs, (rows, table), seed),
+        strict=True,
     ):
         torch.testing.assert_close(mine, other, **EXACT)
 
@@ -381,7 +409,9 @@ def test_variant_weights_are_a_dense_quotient_in_values_and_gradients() -> None:
     torch.testing.assert_close(made(x), expected, **EXACT)
     (mine,) = torch.autograd.grad(made(x), made.weight, seed)
     (other,) = torch.autograd.grad(expected, dense, seed)
-    torch.testing.assert_close(mine, other[rows, support.indices] * made.weight.detach().sign(), **EXACT)
+    torch.testing.assert_close(
+        mine, other[rows, support.indices] * made.weight.detach().sign(), **EXACT
+    )
     torch.testing.assert_close(SparseMap(made.folded())(x), made(x).detach(), **EXACT)
 
 
@@ -400,7 +430,9 @@ def test_padded_rows_hold_the_matrix() -> None:
 
 @pytest.fixture(scope="module")
 def ball() -> Template:
-    """Large enough for four coarser levels, of which the last two are smaller than a row of 32 entries."""
+    """Large enough for four coarser levels, of which the last two are smaller than a row of 32
+    entries.
+    """
     return ball_template(640)
 
 
@@ -418,19 +450,23 @@ def network(template: Template, **settings: Any) -> HierarchicalAutoencoder:
 
 def trained(made: HierarchicalAutoencoder, steps: int = 5) -> HierarchicalAutoencoder:
     vertices = torch.from_numpy(shapes(made.template, 8)).to(torch.get_default_dtype())
-    made.observe(vertices.numpy())
-    optimiser = torch.optim.Adam(made.parameters(), 1e-2)
+    made.initialize(vertices.numpy())
+    optimizer = torch.optim.Adam(made.parameters(), 1e-2)
     for step in range(steps):
-        (loss,) = made.loss(Batch(vertices), Progress(0, 1, step, steps, 8, torch.Generator())).values()
-        optimiser.zero_grad()
+        (loss,) = made.loss(
+            Batch(vertices), Progress(0, 1, step, steps, 8, torch.Generator())
+        ).values()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return made.eval()
 
 
-@pytest.mark.parametrize(("neighbours", "down", "up"), [("paper", 2, 32), ("code", 8, 32)])
-def test_presets_and_levels_smaller_than_a_row(ball: Template, neighbours: Any, down: int, up: int) -> None:
-    made = network(ball, neighbours=neighbours)
+@pytest.mark.parametrize(("neighbors", "down", "up"), [("paper", 2, 32), ("code", 8, 32)])
+def test_presets_and_levels_smaller_than_a_row(
+    ball: Template, neighbors: Any, down: int, up: int
+) -> None:
+    made = network(ball, neighbors=neighbors)
     sizes = (640, 160, 40, 10, 3)
     assert [(m.n_in, m.n_out, m.k) for m in made.down] == [
         (fine, coarse, min(down, fine)) for fine, coarse in itertools.pairwise(sizes)
@@ -448,14 +484,18 @@ def test_presets_and_levels_smaller_than_a_row(ball: Template, neighbours: Any, 
         ("decoder", (SparseMap, AttentionMap)),
     ],
 )
-def test_the_ablation_switches_one_side(ball: Template, learned: Any, kinds: tuple[type, type]) -> None:
+def test_the_ablation_switches_one_side(
+    ball: Template, learned: Any, kinds: tuple[type, type]
+) -> None:
     made = network(ball, learned=learned)
     for side, kind in zip((made.down, made.up), kinds, strict=True):
         assert all(type(module) is kind for module in side)
     assert all(parameter.requires_grad for parameter in made.parameters())
 
 
-def test_the_side_that_is_not_learned_keeps_the_precomputed_map(ball: Template, hierarchy: Hierarchy) -> None:
+def test_the_side_that_is_not_learned_keeps_the_precomputed_map(
+    ball: Template, hierarchy: Hierarchy
+) -> None:
     made = network(ball, learned="encoder")
     for module, matrix in zip(made.up, hierarchy.up, strict=True):
         x = torch.randn(1, matrix.shape[1], 2)
@@ -463,18 +503,23 @@ def test_the_side_that_is_not_learned_keeps_the_precomputed_map(ball: Template, 
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "kind"), [("full", FullMap), ("diffpool", DiffPool), ("variant", VariantMap), ("qem", SparseMap)]
+    ("aggregation", "kind"),
+    [("full", FullMap), ("diffpool", DiffPool), ("variant", VariantMap), ("qem", SparseMap)],
 )
 def test_rivals_by_name_learn(ball: Template, aggregation: Any, kind: type) -> None:
     made = network(ball, aggregation=aggregation)
     assert all(type(module) is kind for module in [*made.down, *made.up])
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
     trained(made)
-    still = [name for name, parameter in made.named_parameters() if torch.equal(parameter, before[name])]
+    still = [
+        name for name, parameter in made.named_parameters() if torch.equal(parameter, before[name])
+    ]
     assert not still
 
 
-def test_variant_maps_reach_over_the_ring_of_the_nearest_vertex(ball: Template, hierarchy: Hierarchy) -> None:
+def test_variant_maps_reach_over_the_ring_of_the_nearest_vertex(
+    ball: Template, hierarchy: Hierarchy
+) -> None:
     made = network(ball, aggregation="variant")
     for level, (down, up) in enumerate(zip(made.down, made.up, strict=True)):
         fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
@@ -484,7 +529,10 @@ def test_variant_maps_reach_over_the_ring_of_the_nearest_vertex(ball: Template, 
             expected = {int(kept[row]), *rings[0][kept[row]].indices.tolist()}
             assert set(down.folded()[row].indices.tolist()) == expected
         for row, matrix_row in enumerate(hierarchy.up[level].toarray()):
-            expected = {*np.flatnonzero(matrix_row).tolist(), *rings[1][matrix_row.argmax()].indices.tolist()}
+            expected = {
+                *np.flatnonzero(matrix_row).tolist(),
+                *rings[1][matrix_row.argmax()].indices.tolist(),
+            }
             assert set(up.folded()[row].indices.tolist()) == expected
 
 
@@ -495,29 +543,37 @@ def test_average_changes_the_way_up_alone(ball: Template, hierarchy: Hierarchy) 
         assert torch.equal(down(x), SparseMap(hierarchy.down[level])(x))
         ones = (hierarchy.up[level].toarray() > 0).astype(float)
         z = torch.randn(1, ones.shape[1], 2)
-        np.testing.assert_allclose(up(z)[0], ones / ones.sum(1, keepdims=True) @ z[0].numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            up(z)[0], ones / ones.sum(1, keepdims=True) @ z[0].numpy(), rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("family", ["deep3dmm", "deep3dmm-spiral"])
 @pytest.mark.parametrize("settings", [{}, {"learned": "decoder"}, {"aggregation": "variant"}])
-def test_folded_it_is_the_same_model(ball: Template, tolerance: float, family: str, settings: dict[str, Any]) -> None:
+def test_folded_it_is_the_same_model(
+    ball: Template, tolerance: float, family: str, settings: dict[str, Any]
+) -> None:
     """To 1e-6 in the network's units."""
     torch.manual_seed(0)
     made = create(family, ball, replace(MODELS[family].fast.model, latent=3, **settings))
     assert isinstance(made, HierarchicalAutoencoder)
     trained(made)
-    folded = made.finished()
+    folded = made.for_inference()
     vertices = torch.from_numpy(shapes(ball, 8, seed=1)).to(torch.get_default_dtype())
     with torch.no_grad():
         codes = made.encode(vertices)
         assert codes.std() > 1e-3
         for mine, other in (
             (folded.encode(vertices), codes),
-            (folded.decode_normalised(codes), made.decode_normalised(codes)),
+            (folded.decode_normalized(codes), made.decode_normalized(codes)),
         ):
             assert (mine - other).abs().max() <= tolerance * max(1, other.abs().max())
     assert all(type(module) is SparseMap for module in [*folded.down, *folded.up])
-    assert not [name for name in folded.state_dict() if "keys" in name or "queries" in name or "selected" in name]
+    assert not [
+        name
+        for name in folded.state_dict()
+        if "keys" in name or "queries" in name or "selected" in name
+    ]
     assert folded.config == made.config and folded.family == made.family
     for module, side in ((made.up[0], "up/0"), (made.down[1], "down/1")):
         if not isinstance(module, SparseMap):
@@ -528,7 +584,7 @@ def test_folded_it_is_the_same_model(ball: Template, tolerance: float, family: s
 def test_a_model_without_learned_maps_is_finished_as_it_is(ball: Template) -> None:
     for aggregation in ("qem", "average", "full", "diffpool"):
         made = network(ball, aggregation=aggregation)
-        assert made.finished() is made
+        assert made.for_inference() is made
 
 
 @pytest.fixture(scope="module")
@@ -541,19 +597,24 @@ def count(made: nn.Module) -> int:
 
 
 def test_published_parameter_counts(coma_sized: Template) -> None:
-    """30,056 and 179,656 at inference and 380,394 in training; a free dense map for every step has 13,459,316."""
-    config = replace(DEEP3DMM, neighbours="paper")
+    """30,056 and 179,656 at inference and 380,394 in training; a free dense map for every step has
+    13,459,316.
+    """
+    config = replace(DEEP3DMM, neighbors="paper")
     made = create("deep3dmm", coma_sized, config)
     assert isinstance(made, HierarchicalAutoencoder)
     assert count(made) == 380_394
-    assert count(made.finished()) == 30_056
+    assert count(made.for_inference()) == 30_056
     geometry = made.saved_geometry
-    assert count(create("deep3dmm", coma_sized, replace(config, filters="wider"), geometry)) == 179_656 + 350_338
+    assert (
+        count(create("deep3dmm", coma_sized, replace(config, filters="wider"), geometry))
+        == 179_656 + 350_338
+    )
     full = create("deep3dmm", coma_sized, replace(config, aggregation="full"), geometry)
     assert count(full) == 30_056 + 13_459_316
     wide = create("deep3dmm", coma_sized, replace(config, filters="wider"), geometry)
     assert isinstance(wide, HierarchicalAutoencoder)
-    assert count(wide.finished()) == 179_656
+    assert count(wide.for_inference()) == 179_656
 
 
 # The spiral network, whose tensors we keep one vertex shorter than its authors do
@@ -561,7 +622,9 @@ def test_published_parameter_counts(coma_sized: Template) -> None:
 
 @pytest.mark.usefixtures("double")
 def test_the_spiral_network_is_the_one_with_a_dummy_vertex(ball: Template) -> None:
-    """Every tensor one vertex longer, every map with a single 1 in the corner, the dummy zeroed after every layer."""
+    """Every tensor one vertex longer, every map with a single 1 in the corner, the dummy zeroed
+    after every layer.
+    """
     torch.manual_seed(0)
     made = create("deep3dmm-spiral", ball, replace(DEEP3DMM_SPIRAL, latent=3))
     assert isinstance(made, HierarchicalAutoencoder)
@@ -569,7 +632,7 @@ def test_the_spiral_network_is_the_one_with_a_dummy_vertex(ball: Template) -> No
     spirals = [made.saved_geometry[f"spirals/{level}"].astype(int) for level in range(4)]
     vertices = torch.from_numpy(shapes(ball, 3)).double()
     with torch.no_grad():
-        x = with_dummy(made.normalisation(vertices))
+        x = with_dummy(made.normalization(vertices))
         for level, (conv, down) in enumerate(zip(made.encoder, made.down, strict=True)):
             x = corner(down) @ zeroed(made.activation(plain_spiral(x, conv, spirals[level])))
         code = made.to_code(x.flatten(1))
@@ -580,7 +643,7 @@ def test_the_spiral_network_is_the_one_with_a_dummy_vertex(ball: Template) -> No
         for step, (conv, up) in enumerate(zip(made.decoder, reversed(made.up), strict=True)):
             y = zeroed(made.activation(plain_spiral(corner(up) @ y, conv, spirals[3 - step])))
         y = plain_spiral(y, made.final, spirals[0])[:, :-1]
-        torch.testing.assert_close(made.decode_normalised(code), y, **EXACT)
+        torch.testing.assert_close(made.decode_normalized(code), y, **EXACT)
 
 
 def with_dummy(x: Tensor) -> Tensor:
@@ -625,11 +688,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(("above", "every", "at"), [(1 << 24, 10, 5), (0, 4, 2), (0, 4, 6), (0, 4, 7)])
+@pytest.mark.parametrize(
+    ("above", "every", "at"), [(1 << 24, 10, 5), (0, 4, 2), (0, 4, 6), (0, 4, 7)]
+)
 def test_a_killed_run_goes_on_with_the_selection_it_had(
     data: MeshDataset, tmp_path: Path, above: int, every: int, at: int
 ) -> None:
-    """Killed within an epoch, after one, and at any age of the selection: bit for bit the undisturbed run."""
+    """Killed within an epoch, after one, and at any age of the selection: bit for bit the
+    undisturbed run.
+    """
     config = settings(data, refresh_above=above, refresh_every=every)
 
     def kill(report: Report) -> None:
@@ -641,17 +708,25 @@ def test_a_killed_run_goes_on_with_the_selection_it_had(
         run(config, tmp_path / "killed", WORKER, listener=kill)
     assert read_checkpoint(tmp_path / "killed" / "checkpoint" / "last.pt")["step"] == at
     run(config, tmp_path / "killed", WORKER, resume=True)
-    one, two = (read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"] for name in ("whole", "killed"))
+    one, two = (
+        read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
+        for name in ("whole", "killed")
+    )
     different = [name for name in one if not torch.equal(one[name], two[name])]
     assert not different
     assert int(one["up.0.age"]) == 12
 
 
-def test_refreshing_rarely_changes_the_course_of_training(data: MeshDataset, tmp_path: Path) -> None:
+def test_refreshing_rarely_changes_the_course_of_training(
+    data: MeshDataset, tmp_path: Path
+) -> None:
     """Otherwise the test above would prove nothing."""
     run(settings(data, refresh_above=0, refresh_every=4), tmp_path / "rare", WORKER)
     run(settings(data), tmp_path / "each", WORKER)
-    one, two = (read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"] for name in ("rare", "each"))
+    one, two = (
+        read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
+        for name in ("rare", "each")
+    )
     assert not torch.equal(one["up.0.keys"], two["up.0.keys"])
 
 
@@ -666,8 +741,12 @@ def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
     assert all(type(module) is SparseMap for module in [*back.down, *back.up])
     best = read_checkpoint(tmp_path / "r" / "checkpoint" / "best.pt")["model"]
     unfolded = create("deep3dmm", data.template, made.config)
-    unfolded.load_state_dict(best | {n: t for n, t in made.state_dict().items() if n.startswith("prior")})
-    torch.testing.assert_close(unfolded.eval().decode(back.encode(vertices)), back(vertices), rtol=1e-6, atol=1e-4)
+    unfolded.load_state_dict(
+        best | {n: t for n, t in made.state_dict().items() if n.startswith("prior")}
+    )
+    torch.testing.assert_close(
+        unfolded.eval().decode(back.encode(vertices)), back(vertices), rtol=1e-6, atol=1e-4
+    )
     save(back, tmp_path / "again.zip")
     assert torch.equal(load(tmp_path / "again.zip")(vertices), back(vertices))
 

@@ -14,7 +14,9 @@ def cloud(seed: int = 11, count: int = 40) -> np.ndarray:
 
 def random_similarity(seed: int, scale: float = 1.0) -> Similarity:
     generator = np.random.default_rng(seed)
-    return Similarity(Rotation.random(rng=generator).as_matrix(), generator.normal(size=3) * 100, np.array(scale))
+    return Similarity(
+        Rotation.random(rng=generator).as_matrix(), generator.normal(size=3) * 100, np.array(scale)
+    )
 
 
 def test_quarter_turn_by_hand() -> None:
@@ -40,7 +42,11 @@ def test_agrees_with_a_numerical_optimum() -> None:
     weights = np.random.default_rng(4).uniform(0.1, 3, len(source))
 
     def residual(x: np.ndarray) -> np.ndarray:
-        moved = np.exp(x[6]) * Rotation.from_rotvec(x[:3]).apply(source - source.mean(0)) + x[3:6] + target.mean(0)
+        moved = (
+            np.exp(x[6]) * Rotation.from_rotvec(x[:3]).apply(source - source.mean(0))
+            + x[3:6]
+            + target.mean(0)
+        )
         return (np.sqrt(weights)[:, None] * (moved - target)).ravel()
 
     found = procrustes(source, target, weights=weights, scale=True)
@@ -55,7 +61,9 @@ def test_never_a_reflection() -> None:
     found = procrustes(cloud(), mirrored)
     assert np.linalg.det(found.rotation) == pytest.approx(1)
     flat = cloud() * [1, 1, 0]  # a plane fits its mirror image by a rotation
-    np.testing.assert_allclose(procrustes(flat, flat * [-1, 1, 1]).apply(flat), flat * [-1, 1, 1], atol=1e-9)
+    np.testing.assert_allclose(
+        procrustes(flat, flat * [-1, 1, 1]).apply(flat), flat * [-1, 1, 1], atol=1e-9
+    )
 
 
 def test_rows_alone_decide() -> None:
@@ -66,7 +74,9 @@ def test_rows_alone_decide() -> None:
     mask = np.isin(np.arange(40), rows)
     for chosen in (procrustes(cloud(), target, rows=rows), procrustes(cloud(), target, rows=mask)):
         np.testing.assert_allclose(chosen.rotation, known.rotation, atol=1e-12)
-    np.testing.assert_allclose(procrustes(cloud(), target, weights=mask * 1.0).rotation, known.rotation, atol=1e-12)
+    np.testing.assert_allclose(
+        procrustes(cloud(), target, weights=mask * 1.0).rotation, known.rotation, atol=1e-12
+    )
 
 
 def test_a_batch_equals_one_by_one_and_keeps_precision() -> None:
@@ -106,9 +116,13 @@ def test_generalized_with_rows_moves_whole_shapes_rigidly() -> None:
     posed = np.stack([random_similarity(seed).apply(cloud()) for seed in range(3)])
     posed[:, 30] += 25  # outside the rows, moves along and disturbs nothing
     aligned, _ = generalized_procrustes(posed, rows=rows)
-    np.testing.assert_allclose(aligned[:, rows], np.broadcast_to(posed[0, rows], (3, 10, 3)), atol=1e-8)
+    np.testing.assert_allclose(
+        aligned[:, rows], np.broadcast_to(posed[0, rows], (3, 10, 3)), atol=1e-8
+    )
     for before, after in zip(posed, aligned, strict=True):
-        np.testing.assert_allclose(np.linalg.norm(after[30] - after[0]), np.linalg.norm(before[30] - before[0]))
+        np.testing.assert_allclose(
+            np.linalg.norm(after[30] - after[0]), np.linalg.norm(before[30] - before[0])
+        )
 
 
 def test_bad_input_is_named() -> None:

@@ -1,4 +1,6 @@
-"""Bad input: one clear sentence that names the file and the fault, exit code 2, and nothing written."""
+"""Bad input: one clear sentence that names the file and the fault, exit code 2, and nothing
+written.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ import pytest
 from conftest import ball_template
 from helpers import Outcome, command, dataset, environment, in_process, real, tree
 from morphable.cli.main import main
-from morphable.data.registered import write_shape
+from morphable.data.registered_mesh import write_shape
 from morphable.errors import InputError
 from morphable.mesh.io import write_mesh
 from morphable.mesh.mesh import Mesh
@@ -143,12 +145,21 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 def test_bad_arguments(place: Path, do: Do, name: str) -> None:
     text, words = CASES[name]
     before = tree(place)
-    do(*text.replace("P/", f"{place}/").split()).refuses(*(word.replace("P/", f"{place}/") for word in words))
+    do(*text.replace("P/", f"{place}/").split()).refuses(
+        *(word.replace("P/", f"{place}/") for word in words)
+    )
     assert tree(place) == before
 
 
 @pytest.mark.parametrize(
-    "name", ["unknown family", "latent 0", "no dataset", "a run that exists", "a template that is not the dataset's"]
+    "name",
+    [
+        "unknown family",
+        "latent 0",
+        "no dataset",
+        "a run that exists",
+        "a template that is not the dataset's",
+    ],
 )
 def test_as_a_user_sees_it(place: Path, name: str) -> None:
     text, words = CASES[name]
@@ -173,7 +184,16 @@ def test_as_a_user_sees_it(place: Path, name: str) -> None:
 )
 def test_config_files(place: Path, tmp_path: Path, do: Do, text: str, words: str) -> None:
     (tmp_path / "c.toml").write_text(text)
-    ended = do("train", "coma", "--data", place / "set", "--out", tmp_path / "x", "--config", tmp_path / "c.toml")
+    ended = do(
+        "train",
+        "coma",
+        "--data",
+        place / "set",
+        "--out",
+        tmp_path / "x",
+        "--config",
+        tmp_path / "c.toml",
+    )
     ended.refuses(str(tmp_path / "c.toml"), words)
     assert set(tree(tmp_path)) == {"c.toml"}
 
@@ -187,9 +207,13 @@ def test_a_split_with_an_empty_part(place: Path, tmp_path: Path, do: Do, part: s
     Split(**(rows | {part: np.zeros(0, np.int64)})).write(tmp_path / "set" / "splits" / "odd.json")
     words = f"split 'odd' has no {part} mesh"
     if part == "test":
-        do("evaluate", place / "run", "--data", tmp_path / "set", "--split", "odd:test").refuses(words)
+        do("evaluate", place / "run", "--data", tmp_path / "set", "--split", "odd:test").refuses(
+            words
+        )
     else:
-        do("train", "coma", "--data", tmp_path / "set", "--out", tmp_path / "x", "--split", "odd").refuses(words)
+        do(
+            "train", "coma", "--data", tmp_path / "set", "--out", tmp_path / "x", "--split", "odd"
+        ).refuses(words)
     assert not (tmp_path / "x").exists()
 
 
@@ -200,7 +224,9 @@ def test_meshes_that_do_not_fit_the_model(place: Path, tmp_path: Path, do: Do) -
     template = load(place / "run").template
     write_shape(tmp_path / "few.ply", ball_template(50).mesh.vertices, ball_template(50))
     order = np.roll(np.arange(600), 1)
-    write_mesh(tmp_path / "order.ply", Mesh(template.mesh.vertices[order], (template.mesh.faces + 1) % 600))
+    write_mesh(
+        tmp_path / "order.ply", Mesh(template.mesh.vertices[order], (template.mesh.faces + 1) % 600)
+    )
     content = (place / "a.ply").read_bytes()
     (tmp_path / "cut.ply").write_bytes(content[: len(content) // 2])
     before = tree(tmp_path)
@@ -210,28 +236,46 @@ def test_meshes_that_do_not_fit_the_model(place: Path, tmp_path: Path, do: Do) -
         ("cut.ply", "cut.ply"),
     ):
         path, out = tmp_path / name, tmp_path / "x"
-        do("reconstruct", place / "run", place / "a.ply", path, "--out", out).refuses(str(path), words)
-        do("edit", "interpolate", place / "run", place / "a.ply", path, "--out", out).refuses(str(path), words)
+        do("reconstruct", place / "run", place / "a.ply", path, "--out", out).refuses(
+            str(path), words
+        )
+        do("edit", "interpolate", place / "run", place / "a.ply", path, "--out", out).refuses(
+            str(path), words
+        )
     assert tree(tmp_path) == before
 
 
 # Templates that are odd
 
 
-def test_a_template_in_pieces_and_one_with_fins_still_train_or_say_why(tmp_path: Path, do: Do) -> None:
+def test_a_template_in_pieces_and_one_with_fins_still_train_or_say_why(
+    tmp_path: Path, do: Do
+) -> None:
     from helpers import source
     from morphable.data.dataset import write_dataset
     from morphable.mesh.template import Template
 
     ball = ball_template(600).mesh
     away = ball.vertices + np.array([200, 0, 0])
-    pieces = Mesh(np.concatenate([ball.vertices, away]), np.concatenate([ball.faces, ball.faces + 600]))
+    pieces = Mesh(
+        np.concatenate([ball.vertices, away]), np.concatenate([ball.faces, ball.faces + 600])
+    )
     fins = Mesh(
-        ball.vertices, np.concatenate([ball.faces, ball.faces[:5, [0, 1, 2]][:, ::-1] * [1, 1, 0] + [0, 0, 599]])
+        ball.vertices,
+        np.concatenate([ball.faces, ball.faces[:5, [0, 1, 2]][:, ::-1] * [1, 1, 0] + [0, 0, 599]]),
     )
     for name, mesh in (("pieces", pieces), ("fins", fins)):
         write_dataset(source(Template(mesh, name), 30), tmp_path / name)
-        ended = do("train", "coma", "--data", tmp_path / name, "--out", tmp_path / f"{name}-run", "--epochs", 1)
+        ended = do(
+            "train",
+            "coma",
+            "--data",
+            tmp_path / name,
+            "--out",
+            tmp_path / f"{name}-run",
+            "--epochs",
+            1,
+        )
         assert ended.code in (0, 2) and "Traceback" not in ended.err, ended.err
         if ended.code == 0:
             assert (tmp_path / f"{name}-run" / "model" / "model.json").exists()
@@ -250,7 +294,9 @@ def cut_in_half(path: Path) -> None:
 def described(**changes: object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         content = json.loads(path.read_text()) | changes
-        path.write_text(json.dumps({key: value for key, value in content.items() if value != "gone"}))
+        path.write_text(
+            json.dumps({key: value for key, value in content.items() if value != "gone"})
+        )
 
     return change
 
@@ -279,7 +325,9 @@ MODEL_DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", list(MODEL_DAMAGE))
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_damaged_model_is_named(place: Path, tmp_path: Path, do: Do, name: str, zipped: bool) -> None:
+def test_a_damaged_model_is_named(
+    place: Path, tmp_path: Path, do: Do, name: str, zipped: bool
+) -> None:
     member, change, words = MODEL_DAMAGE[name]
     model = tmp_path / "model"
     shutil.copytree(place / "run" / "model", model)
@@ -289,21 +337,29 @@ def test_a_damaged_model_is_named(place: Path, tmp_path: Path, do: Do, name: str
         shutil.rmtree(model)
         model = tmp_path / "model.zip"
     before = tree(tmp_path)
-    do("sample", model, "-n", 1, "--out", tmp_path / "x").refuses(str(model), words.rpartition(".json.")[2])
+    do("sample", model, "-n", 1, "--out", tmp_path / "x").refuses(
+        str(model), words.rpartition(".json.")[2]
+    )
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "..\\evil.txt", "a/../../evil.txt", "C:evil.txt"])
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/evil.txt", "..\\evil.txt", "a/../../evil.txt", "C:evil.txt"]
+)
 def test_a_zip_whose_paths_escape(place: Path, tmp_path: Path, do: Do, name: str) -> None:
     shutil.copy(place / "model.zip", tmp_path / "evil.zip")
     with zipfile.ZipFile(tmp_path / "evil.zip", "a") as archive:
         archive.writestr(name, "evil")
     before = tree(tmp_path.parent)
-    do("sample", tmp_path / "evil.zip", "-n", 1, "--out", tmp_path / "x").refuses("evil.zip", "would escape the folder")
+    do("sample", tmp_path / "evil.zip", "-n", 1, "--out", tmp_path / "x").refuses(
+        "evil.zip", "would escape the folder"
+    )
     assert tree(tmp_path.parent) == before and not Path("/evil.txt").exists()
 
 
-def test_a_zip_damaged_anywhere_is_refused_or_whole(place: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_zip_damaged_anywhere_is_refused_or_whole(
+    place: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
     content = (place / "model.zip").read_bytes()
     path = tmp_path / "model.zip"
     damaged = [content[:length] for length in rng.integers(0, len(content), 15)]
@@ -372,7 +428,9 @@ def test_a_place_that_may_not_be_written(place: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_making_data_leaves_nothing(tmp_path: Path) -> None:
-    """Even where the tests themselves run in the background of a shell, which lets children ignore the signal."""
+    """Even where the tests themselves run in the background of a shell, which lets children ignore
+    the signal.
+    """
     process = subprocess.Popen(
         command("data", "make", "hands", "--count", 20000, "--out", tmp_path / "hands"),
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -1,4 +1,6 @@
-"""Benches: the tables as published, means and paired changes, runs that are done once, and what is told of failures."""
+"""Benches: the tables as published, means and paired changes, runs that are done once, and what is
+told of failures.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,17 @@ def outcome(row: Row, seed: int, errors: np.ndarray, subjects: np.ndarray | None
     """A finished run with these (N,) mesh errors, one subject a mesh unless told."""
     task = Task(TINY.datasets[0], row, seed, Path(f"{row.name}-{seed}"))
     measures = {"vertex_error_mm": {"mean": float(errors.mean())}, "parameters": 10}
-    where = {"split": "subject", "train_meshes": 5, "meshes": len(errors), "subjects": len(errors), "model": {}}
+    where = {
+        "split": "subject",
+        "train_meshes": 5,
+        "meshes": len(errors),
+        "subjects": len(errors),
+        "model": {},
+    }
     subjects = np.arange(len(errors)) if subjects is None else subjects
-    return Outcome(task, measures, {"mean_shape": {"vertex_error_mm": {"mean": 9.0}}}, where, errors, subjects)
+    return Outcome(
+        task, measures, {"mean_shape": {"vertex_error_mm": {"mean": 9.0}}}, where, errors, subjects
+    )
 
 
 def printed(result: list[list[str]], name: str) -> list[str]:
@@ -48,10 +58,14 @@ def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDat
     table = with_baselines(find_table(name, quick))
     assert len({(row.name, row.size) for row in table.rows}) == len(table.rows)
     for row in table.rows:
-        config = configuration(Task(table.datasets[0], row, 1, Path("x")), hands, Options(Path("x")))
+        config = configuration(
+            Task(table.datasets[0], row, 1, Path("x")), hands, Options(Path("x"))
+        )
         parts = getattr(config.model, "proportions", None) or ("latent",)
         assert sum(getattr(config.model, part) for part in parts) == row.size
-        assert row.against is None or (row.against, row.size) in {(r.name, r.size) for r in table.rows}
+        assert row.against is None or (row.against, row.size) in {
+            (r.name, r.size) for r in table.rows
+        }
     titles = {column.title for column in table.columns}
     assert all(set(row.paper) <= titles for row in table.rows)
 
@@ -69,7 +83,12 @@ def test_the_papers_numbers() -> None:
     ]  # fmt: skip
     assert round(100 * (1 - two["simple, learned maps"] / two["simple, precomputed maps"])) == 45
     assert round(100 * (1 - two["wider, learned maps"] / two["wider, precomputed maps"])) == 35
-    assert three["neither"] > three["encoder alone"] > three["decoder alone"] > three["encoder and decoder"]
+    assert (
+        three["neither"]
+        > three["encoder alone"]
+        > three["decoder alone"]
+        > three["encoder and decoder"]
+    )
 
 
 def test_pca_and_pca_mlp_stand_in_every_table_at_every_size() -> None:
@@ -82,7 +101,10 @@ def test_pca_and_pca_mlp_stand_in_every_table_at_every_size() -> None:
 
 
 def test_a_cell_by_hand() -> None:
-    found = cell([outcome(TINY.rows[0], seed, np.full(4, mm)) for seed, mm in enumerate((1.0, 2.0, 3.0))], ERROR)
+    found = cell(
+        [outcome(TINY.rows[0], seed, np.full(4, mm)) for seed, mm in enumerate((1.0, 2.0, 3.0))],
+        ERROR,
+    )
     assert found is not None
     assert (found.mean, found.spread, found.count) == (2.0, 1.0, 3)
     assert cell([], ERROR) is None
@@ -110,7 +132,10 @@ def test_changes_redraw_subjects_and_seeds(rng: np.random.Generator) -> None:
     assert alone.low < alone.mean < alone.high
 
     few = np.repeat(np.arange(4), 50)
-    by_subject = [outcome(row, 0, e[few], few) for row, e in zip(TINY.rows, (errors[:4], other[:4]), strict=True)]
+    by_subject = [
+        outcome(row, 0, e[few], few)
+        for row, e in zip(TINY.rows, (errors[:4], other[:4]), strict=True)
+    ]
     wide, narrow = (
         change(by_subject[:1], by_subject[1:]),
         change([replace(by_subject[0], subjects=np.arange(200))], by_subject[1:]),
@@ -125,7 +150,8 @@ def test_change_does_not_depend_on_the_order_of_meshes(rng: np.random.Generator)
     subjects = np.repeat(np.arange(6), 5)
     one, two = (
         change(
-            [outcome(TINY.rows[1], 0, errors[0][o], subjects[o])], [outcome(TINY.rows[0], 0, errors[1][o], subjects[o])]
+            [outcome(TINY.rows[1], 0, errors[0][o], subjects[o])],
+            [outcome(TINY.rows[0], 0, errors[1][o], subjects[o])],
         )
         for o in (np.arange(30), order)
     )
@@ -135,7 +161,9 @@ def test_change_does_not_depend_on_the_order_of_meshes(rng: np.random.Generator)
 
 
 def test_the_printed_grid() -> None:
-    done = [outcome(TINY.rows[0], s, np.full(4, 2.0 + s)) for s in (0, 1)] + [outcome(TINY.rows[1], 0, np.full(4, 2.0))]
+    done = [outcome(TINY.rows[0], s, np.full(4, 2.0 + s)) for s in (0, 1)] + [
+        outcome(TINY.rows[1], 0, np.full(4, 2.0))
+    ]
     found = grid(TINY, done, "hands")
     assert found.header[-2:] == ["change of the error", "paper: mean, mm"]
     plain = ["plain", "4", "2.500 ± 0.707", "10", "–", "1.500"]
@@ -160,7 +188,9 @@ def test_the_plan_trains_what_has_chance_with_every_seed() -> None:
 def test_chosen_rows_keep_their_baselines() -> None:
     planned = tasks(TINY, Options(Path("out"), rows=["deeper"]))
     assert [t.row.name for t in planned] == ["deeper", "PCA"]
-    with pytest.raises(InputError, match="--rows deep: the table has no such row, it has plain; deeper"):
+    with pytest.raises(
+        InputError, match="--rows deep: the table has no such row, it has plain; deeper"
+    ):
         tasks(TINY, Options(Path("out"), rows=["deep"]))
 
 
@@ -193,7 +223,10 @@ def test_a_bench_from_the_command_line_is_done_once(
     result = json.loads((tmp_path / "b" / "results.json").read_text())
     runs = {(r["row"], r["seed"]): r for r in result["runs"]}
     assert len(runs) == 5
-    assert runs["plain", 0]["measures"]["vertex_error_mm"] != runs["plain", 1]["measures"]["vertex_error_mm"]
+    assert (
+        runs["plain", 0]["measures"]["vertex_error_mm"]
+        != runs["plain", 1]["measures"]["vertex_error_mm"]
+    )
     assert runs["plain", 1]["provenance"]["model"]["train"]["seed"] == 1
     assert [c["row"] for c in result["changes"]] == ["deeper"]
     written = (tmp_path / "b" / "table.md").read_text()
@@ -207,12 +240,19 @@ def test_a_bench_from_the_command_line_is_done_once(
     folder = tmp_path / "b" / runs["deeper", 0]["folder"]
     weights = tmp_path / "b" / runs["plain", 0]["folder"] / "model" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
-    for path in [*(folder / "model").iterdir(), folder / "evaluation.json", folder / "mesh_errors.npz"]:
+    for path in [
+        *(folder / "model").iterdir(),
+        folder / "evaluation.json",
+        folder / "mesh_errors.npz",
+    ]:
         path.unlink()
     (folder / "model").rmdir()
     assert run(command) == 0
     assert weights.stat().st_mtime_ns == before
-    again = {(r["row"], r["seed"]): r for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
+    again = {
+        (r["row"], r["seed"]): r
+        for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]
+    }
     assert again["deeper", 0]["measures"] == runs["deeper", 0]["measures"]
 
     capsys.readouterr()
@@ -223,9 +263,18 @@ def test_a_bench_from_the_command_line_is_done_once(
 
 
 def test_a_model_that_cannot_be_trained_is_a_cell_that_says_so(
-    tmp_path: Path, hands: MeshDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    hands: MeshDataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wild = Row("wild", "pca-mlp", SMALL, {"learning_rate": 1e30, "epochs": 2, "optimiser": "sgd"}, latent="4")
+    wild = Row(
+        "wild",
+        "pca-mlp",
+        SMALL,
+        {"learning_rate": 1e30, "epochs": 2, "optimizer": "sgd"},
+        latent="4",
+    )
     monkeypatch.setitem(TABLES, "tiny", lambda quick: replace(TINY, rows=[TINY.rows[0], wild]))
     assert run(["bench", "tiny", "--out", str(tmp_path / "b"), "--data", str(hands.path)]) == 0
     assert "failed: training diverged at step" in capsys.readouterr().out
@@ -237,7 +286,9 @@ def test_face_sets_are_left_out_without_the_ict_model(
 ) -> None:
     monkeypatch.delenv("MORPHABLE_ICT", raising=False)
     sets = [Data("faces", "faces", {"count": 200}), TINY.datasets[0]]
-    monkeypatch.setitem(TABLES, "tiny", lambda quick: replace(TINY, datasets=sets, rows=TINY.rows[:1]))
+    monkeypatch.setitem(
+        TABLES, "tiny", lambda quick: replace(TINY, datasets=sets, rows=TINY.rows[:1])
+    )
     assert run(["bench", "tiny", "--out", str(tmp_path / "b")]) == 0
     assert "faces: not run: no ICT data" in capsys.readouterr().out
     assert "faces: not run: no ICT data" in (tmp_path / "b" / "table.md").read_text()
@@ -254,7 +305,9 @@ def test_face_sets_are_left_out_without_the_ict_model(
         (["bench", "main", "--only", "feet"], "the table has no such dataset, it has hands"),
     ],
 )
-def test_wrong_words(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_words(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*arguments, "--out", str(tmp_path / "b")]) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "b").exists()
@@ -265,21 +318,34 @@ def test_unknown_table_is_named() -> None:
         find_table("nothing", True)
 
 
-def test_a_table_of_costs_measures_models_as_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_costs_measures_models_as_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is trained, PCA stands beside, and a second run reads what was measured."""
-    costs = replace(find_table("lamm-complexity", True), datasets=[Data("ball", "sphere", {"vertices": 300})])
+    costs = replace(
+        find_table("lamm-complexity", True), datasets=[Data("ball", "sphere", {"vertices": 300})]
+    )
     monkeypatch.setitem(TABLES, "tiny", lambda quick: costs)
     command = ["bench", "tiny", "--out", str(tmp_path / "b"), "--rows", "LAMM, mixer"]
     assert run(command) == 0
-    found = {r["row"]: r["measures"] for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
+    found = {
+        r["row"]: r["measures"]
+        for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]
+    }
     assert list(found) == ["LAMM, mixer", "PCA", "pca-mlp"]
-    # 3 mixer layers, norm, from_code, 11 learned tokens, an inverse tokeniser of all vertices, and no control nets,
-    # whose regions of a plain template have handles all the same: at rest they pass a gradient.
+    # 3 mixer layers, norm, from_code, 11 learned tokens, an inverse tokenizer of all vertices, and
+    # no control nets, whose regions of a plain template have handles all the same: at rest they
+    # pass a gradient.
     mixer = found["LAMM, mixer"]["decoder_parameters"]
     assert mixer > 799_540 + 256 * 512 + 512 + 11 * 512 + 3 * 300 * 513
     assert all(cost["decode_ms"] > 0 for cost in found.values())
     assert "300 vertices, one mesh at a time" in (tmp_path / "b" / "table.md").read_text()
     assert run(command) == 0
-    again = {r["row"]: r["measures"] for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]}
+    again = {
+        r["row"]: r["measures"]
+        for r in json.loads((tmp_path / "b" / "results.json").read_text())["runs"]
+    }
     assert again == found
-    assert run([*command, "--recipe", "fast"]) == 2, "what was measured of one recipe is not shown as another's"
+    assert run([*command, "--recipe", "fast"]) == 2, (
+        "what was measured of one recipe is not shown as another's"
+    )

@@ -1,4 +1,6 @@
-"""The Chebyshev convolution against cases worked by hand, a dense eigen-decomposition, and its laws."""
+"""The Chebyshev convolution against cases worked by hand, a dense eigen-decomposition, and its
+laws.
+"""
 
 import numpy as np
 import pytest
@@ -30,7 +32,9 @@ def cycle(n: int = 7) -> sp.csr_matrix:
     return sp.csr_matrix(np.roll(np.eye(n), 1, 1) + np.roll(np.eye(n), -1, 1))
 
 
-def conv(graph: sp.csr_matrix, c_in: int, c_out: int, terms: int = 6, bias: bool = True) -> ChebyshevConv:
+def conv(
+    graph: sp.csr_matrix, c_in: int, c_out: int, terms: int = 6, bias: bool = True
+) -> ChebyshevConv:
     torch.manual_seed(0)
     layer = ChebyshevConv(c_in, c_out, graph, terms=terms, bias=bias)
     torch.nn.init.normal_(layer.weight)
@@ -87,7 +91,9 @@ def test_values_and_gradients_equal_the_dense_eigen_decomposition(c_in, c_out, t
     seed = torch.randn_like(y)
     inputs = (x, layer.weight)
     for ours, theirs in zip(
-        torch.autograd.grad(y, inputs, seed), torch.autograd.grad(reference, inputs, seed), strict=True
+        torch.autograd.grad(y, inputs, seed),
+        torch.autograd.grad(reference, inputs, seed),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, **EXACT)
 
@@ -96,7 +102,10 @@ def test_values_and_gradients_equal_the_dense_eigen_decomposition(c_in, c_out, t
 @pytest.mark.parametrize("wants_x", [True, False])
 def test_gradcheck(c_in, c_out, wants_x):
     graph = random_graph(6)
-    layer, x = conv(graph, c_in, c_out, terms=4), signal(graph, c_in, batch=2).requires_grad_(wants_x)
+    layer, x = (
+        conv(graph, c_in, c_out, terms=4),
+        signal(graph, c_in, batch=2).requires_grad_(wants_x),
+    )
     bias = layer.bias
 
     def run(x, weight, bias):
@@ -119,8 +128,12 @@ def test_a_batch_equals_its_samples_however_it_is_cut_into_passes(monkeypatch, c
     layer, x = conv(graph, c_in, c_out), signal(graph, c_in, batch=5).requires_grad_()
     (whole,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
     torch.testing.assert_close(layer(x), torch.cat([layer(sample[None]) for sample in x]), **EXACT)
-    monkeypatch.setattr(gather, "CACHE_BYTES", 12 * 2 * 8 * 2)  # passes of two samples, the last of one
-    torch.testing.assert_close(torch.autograd.grad(layer(x).square().sum(), layer.weight)[0], whole, **EXACT)
+    monkeypatch.setattr(
+        gather, "CACHE_BYTES", 12 * 2 * 8 * 2
+    )  # passes of two samples, the last of one
+    torch.testing.assert_close(
+        torch.autograd.grad(layer(x).square().sum(), layer.weight)[0], whole, **EXACT
+    )
 
 
 def test_an_isolated_vertex_sees_itself_through_the_even_terms_only():

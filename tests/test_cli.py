@@ -45,7 +45,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.code == 0 and "200 x 1609 x 3" in ended.out and ended.err == "", ended.err
     ended = real("train", "pca", "--data", "hands", "--out", "pca", "--latent", 4, cwd=root)
     assert ended.code == 0 and "next: morphable evaluate pca" in ended.out, ended.err
-    (root / "few.toml").write_text('[train]\nepochs = 7\nbatch_size = 32\n[model]\nlatent = 9\nfilters = "wider"\n')
+    (root / "few.toml").write_text(
+        '[train]\nepochs = 7\nbatch_size = 32\n[model]\nlatent = 9\nfilters = "wider"\n'
+    )
     ended = real(
         "train", "coma", "--data", "hands", "--out", "coma", "--config", "few.toml", "--latent", 4, "--epochs", 9,
         "--set", "train.epochs=2", "--set", "model.filters=simple", "--split", "subject", "--seed", 7, cwd=root,
@@ -68,7 +70,9 @@ def test_the_same_command_makes_the_same_bytes(work: Path, do: Do, tmp_path: Pat
     do("data", "make", "hands", "--out", tmp_path / "again", "--count", 200, "--seed", 3)
     again, first = tree(tmp_path / "again"), tree(work / "hands")
     assert again.keys() == first.keys()
-    assert all(again[name] == first[name] for name in first if name != "template.npz")  # a zip holds the time
+    assert all(
+        again[name] == first[name] for name in first if name != "template.npz"
+    )  # a zip holds the time
 
 
 def test_data_info(work: Path, do: Do) -> None:
@@ -89,14 +93,26 @@ def test_flags_go_over_the_config_file_and_set_over_flags(work: Path) -> None:
     assert (config.train.epochs, config.train.batch_size, config.train.seed) == (2, 32, 7)
     assert (config.model.latent, config.model.filters, config.split) == (4, "simple", "subject")
     metrics = read_metrics(work / "coma" / "metrics.jsonl")
-    assert [row["epoch"] for row in metrics] == [1, 2] and metrics[1]["validation_mm"] < metrics[0]["validation_mm"]
+    assert [row["epoch"] for row in metrics] == [1, 2] and metrics[1]["validation_mm"] < metrics[0][
+        "validation_mm"
+    ]
     assert "train coma" in load(work / "coma").provenance["command"]
 
 
 def test_another_runs_config_makes_the_same_run(work: Path, do: Do, tmp_path: Path) -> None:
-    arguments = ("--data", work / "hands", "--config", work / "coma" / "config.toml", "--out", tmp_path / "again")
+    arguments = (
+        "--data",
+        work / "hands",
+        "--config",
+        work / "coma" / "config.toml",
+        "--out",
+        tmp_path / "again",
+    )
     do("train", "coma", *arguments)
-    weights = [(run / "model" / "weights.safetensors").read_bytes() for run in (work / "coma", tmp_path / "again")]
+    weights = [
+        (run / "model" / "weights.safetensors").read_bytes()
+        for run in (work / "coma", tmp_path / "again")
+    ]
     assert weights[0] == weights[1]
 
 
@@ -105,7 +121,11 @@ def test_the_paper_recipe_is_another(work: Path, do: Do, tmp_path: Path) -> None
     do("train", "coma", *arguments, "--recipe", "paper")
     config = RunConfig.read(tmp_path / "run")
     assert config.train is not None and config.recipe == "paper"
-    assert (config.train.optimiser, config.train.learning_rate, config.train.epochs) == ("sgd", 8e-3, 1)
+    assert (config.train.optimizer, config.train.learning_rate, config.train.epochs) == (
+        "sgd",
+        8e-3,
+        1,
+    )
 
 
 # evaluate
@@ -128,15 +148,26 @@ def test_evaluation_json_is_as_designed(work: Path, evaluated: dict[str, typing.
             error = record[name]
             assert error.keys() == {"mean", "std", "median", "p95", "max", "ci95"}
             low, high = error["ci95"]
-            assert low <= error["mean"] <= high <= error["max"] and error["median"] <= error["p95"] <= error["max"]
+            assert (
+                low <= error["mean"] <= high <= error["max"]
+                and error["median"] <= error["p95"] <= error["max"]
+            )
     regions = [name for name in evaluated["model"] if name.startswith("vertex_error_mm/")]
-    assert set(regions) >= {f"vertex_error_mm/{name}" for name in load_dataset(work / "hands").template.region_names}
+    assert set(regions) >= {
+        f"vertex_error_mm/{name}" for name in load_dataset(work / "hands").template.region_names
+    }
     provenance = evaluated["provenance"]
-    assert (provenance["split"], provenance["part"], provenance["meshes"]) == ("subject", "test", 20)
+    assert (provenance["split"], provenance["part"], provenance["meshes"]) == (
+        "subject",
+        "test",
+        20,
+    )
 
 
 def test_the_baselines_are_the_models_own_training_meshes(evaluated: dict[str, typing.Any]) -> None:
-    means = [evaluated["baselines"][name]["vertex_error_mm"]["mean"] for name in ("pca", "mean_shape")]
+    means = [
+        evaluated["baselines"][name]["vertex_error_mm"]["mean"] for name in ("pca", "mean_shape")
+    ]
     assert means[0] < means[1]
 
 
@@ -172,18 +203,24 @@ def test_samples_are_repeatable_meshes(work: Path, do: Do, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", ["obj", "off", "glb"])
-def test_every_format_is_read_back_by_reconstruct(work: Path, do: Do, tmp_path: Path, suffix: str) -> None:
+def test_every_format_is_read_back_by_reconstruct(
+    work: Path, do: Do, tmp_path: Path, suffix: str
+) -> None:
     do("sample", work / "pca", "-n", 2, "--out", tmp_path / "in", "--format", suffix)
     files = sorted((tmp_path / "in").iterdir())
     do("reconstruct", work / "pca", *files, "--out", tmp_path / "out")
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [path.name for path in files]
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        path.name for path in files
+    ]
     for path in files:  # what PCA drew lies in its space, so it comes back
         back = read_mesh(tmp_path / "out" / path.name).mesh.vertices
         np.testing.assert_allclose(back, read_mesh(path).mesh.vertices, atol=1e-3)
 
 
-def test_reconstruct_is_the_models_reconstruction_in_any_unit(work: Path, do: Do, tmp_path: Path) -> None:
-    from morphable.data.registered import write_shape
+def test_reconstruct_is_the_models_reconstruction_in_any_unit(
+    work: Path, do: Do, tmp_path: Path
+) -> None:
+    from morphable.data.registered_mesh import write_shape
 
     hands = load_dataset(work / "hands")
     mesh = hands.vertices[17]
@@ -195,24 +232,36 @@ def test_reconstruct_is_the_models_reconstruction_in_any_unit(work: Path, do: Do
         expected = load(work / "coma")(torch.from_numpy(mesh)[None])[0].numpy()
     found = read_mesh(tmp_path / "a" / "mm.ply").mesh.vertices
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    np.testing.assert_allclose(read_mesh(tmp_path / "b" / "m.ply").mesh.vertices, expected, atol=1e-2)
+    np.testing.assert_allclose(
+        read_mesh(tmp_path / "b" / "m.ply").mesh.vertices, expected, atol=1e-2
+    )
     assert f"{np.linalg.norm(expected - mesh, axis=1).mean():.3f}" in shown
 
 
-def test_interpolation_ends_at_the_reconstructions_and_is_even_in_pca(work: Path, do: Do, tmp_path: Path) -> None:
+def test_interpolation_ends_at_the_reconstructions_and_is_even_in_pca(
+    work: Path, do: Do, tmp_path: Path
+) -> None:
     do("sample", work / "pca", "-n", 2, "--out", tmp_path / "ends")
     a, b = (tmp_path / "ends" / f"sample-000{number}.ply" for number in (0, 1))
     do("edit", "interpolate", work / "pca", a, b, "--steps", 5, "--out", tmp_path / "way")
-    meshes = np.array([read_mesh(path).mesh.vertices for path in sorted((tmp_path / "way").iterdir())])
+    meshes = np.array(
+        [read_mesh(path).mesh.vertices for path in sorted((tmp_path / "way").iterdir())]
+    )
     assert len(meshes) == 5
     ends = np.array([read_mesh(path).mesh.vertices for path in (a, b)])
     positions = np.linspace(0, 1, 5)[:, None, None]
     np.testing.assert_allclose(meshes, ends[0] + positions * (ends[1] - ends[0]), atol=1e-2)
 
 
-def test_a_model_zip_and_a_model_folder_serve_as_well_as_the_run(work: Path, do: Do, tmp_path: Path) -> None:
+def test_a_model_zip_and_a_model_folder_serve_as_well_as_the_run(
+    work: Path, do: Do, tmp_path: Path
+) -> None:
     save(load(work / "coma"), tmp_path / "m.zip")
-    for name, model in (("a", work / "coma"), ("b", work / "coma" / "model"), ("c", tmp_path / "m.zip")):
+    for name, model in (
+        ("a", work / "coma"),
+        ("b", work / "coma" / "model"),
+        ("c", tmp_path / "m.zip"),
+    ):
         do("sample", model, "-n", 1, "--out", tmp_path / name)
     assert tree(tmp_path / "a") == tree(tmp_path / "b") == tree(tmp_path / "c")
 
@@ -272,7 +321,11 @@ def test_help_says_what_it_does_and_documents_every_flag(words: tuple[str, ...],
     assert function is not None and inspect.getdoc(function), words
     hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
-        told = [extra for extra in getattr(hints[name], "__metadata__", ()) if getattr(extra, "help", None)]
+        told = [
+            extra
+            for extra in getattr(hints[name], "__metadata__", ())
+            if getattr(extra, "help", None)
+        ]
         assert told, f"{' '.join(words)}: {name} has no help"
         assert told[0].help.replace("`", "").split()[0] in flat
         plain = name.replace("_", "-")

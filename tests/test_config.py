@@ -40,7 +40,9 @@ class Example:
         ({"count": "2", "name": "b"}, Example(count=2, name="b")),
     ],
 )
-def test_texts_and_toml_values_become_the_fields_type(given: dict[str, object], expected: Example) -> None:
+def test_texts_and_toml_values_become_the_fields_type(
+    given: dict[str, object], expected: Example
+) -> None:
     result = changed(Example(), given, "model")
     assert result == expected
     assert type(result.count) is int and type(result.rate) is float
@@ -94,7 +96,9 @@ def test_settings_are_sorted_into_tables() -> None:
     assert parsed == {"train": {"epochs": "3", "seed": "1=2"}, "model": {"filters": "wider"}}
 
 
-@pytest.mark.parametrize("setting", ["epochs=3", "train.epochs", "data.path=x", "train.=3", ".epochs=1", ""])
+@pytest.mark.parametrize(
+    "setting", ["epochs=3", "train.epochs", "data.path=x", "train.=3", ".epochs=1", ""]
+)
 def test_a_setting_that_is_not_one(setting: str) -> None:
     with pytest.raises(InputError, match=r"--set .*expected model\.KEY=VALUE or train\.KEY=VALUE"):
         parse_settings([setting])
@@ -116,7 +120,8 @@ def test_the_code_length_is_a_total_or_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "latent", ["0", "-1", "eight", "", "1.5", "shape=0", "shape=", "nose=4", "terms=3", "99999999999", "8,8"]
+    "latent",
+    ["0", "-1", "eight", "", "1.5", "shape=0", "shape=", "nose=4", "terms=3", "99999999999", "8,8"],
 )
 def test_code_lengths_that_are_none(latent: str) -> None:
     with pytest.raises(InputError, match="--latent"):

@@ -12,18 +12,20 @@ import pytest
 import torch
 
 from morphable.data.dataset import MeshDataset
-from morphable.edit.code import transferred
+from morphable.edit.code import transfer
 from morphable.errors import InputError
 from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import MODELS, with_latent
 from morphable.models.io import create, load, save
 from morphable.models.training import Batch, Progress
-from morphable.train.feed import TrainingData
+from morphable.train.batches import TrainingData
 from morphable.train.run import fit_prior
 
 COUNT = 24
 STEPS = 30
-LIGHTER: dict[str, dict[str, Any]] = {name: {"samples": (32, 16), "neighbours": 8} for name in ("ib-vae", "cvae")}
+LIGHTER: dict[str, dict[str, Any]] = {
+    name: {"samples": (32, 16), "neighbors": 8} for name in ("ib-vae", "cvae")
+}
 """Settings that make a family's steps fast enough for a test."""
 
 
@@ -53,17 +55,19 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
         estimated.family = request.param
         return estimated.eval()
     classes = {name: gestures.labels.classes(name)[1] for name in ("subject", "expression")}
-    config = row.model.config_for(dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {})), classes)
+    config = row.model.config_for(
+        dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {})), classes
+    )
     made = create(request.param, gestures.template, config)
     assert isinstance(made, TrainableModel)
-    made.observe(data.vertices)
-    optimiser = torch.optim.Adam(made.parameters(), 1e-3)
+    made.initialize(data.vertices)
+    optimizer = torch.optim.Adam(made.parameters(), 1e-3)
     for step in range(STEPS):
         loss = sum(made.loss(batch(data), progress(step)).values())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         assert isinstance(loss, torch.Tensor)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     made.eval()
     fit_prior(made, data)
     return made
@@ -92,7 +96,9 @@ def test_a_batch_equals_its_meshes_one_by_one(model: MorphableModel, shapes: tor
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=2e-3)
 
 
-def test_reconstruction_is_in_millimetres_and_near(model: MorphableModel, shapes: torch.Tensor) -> None:
+def test_reconstruction_is_in_millimeters_and_near(
+    model: MorphableModel, shapes: torch.Tensor
+) -> None:
     """After a few steps every family does better than a mesh of the wrong scale or place would."""
     error = (model(shapes) - shapes).norm(dim=-1).mean()
     assert error < 40
@@ -122,19 +128,25 @@ def test_every_parameter_gets_a_gradient(model: MorphableModel, gestures: MeshDa
 
 
 def test_samples_repeat_with_the_seed_and_differ_without(model: MorphableModel) -> None:
-    first, again, other = (model.sample(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        model.sample(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
 
 
 @torch.no_grad()
-def test_the_prior_has_the_moments_of_the_codes(model: MorphableModel, gestures: MeshDataset) -> None:
+def test_the_prior_has_the_moments_of_the_codes(
+    model: MorphableModel, gestures: MeshDataset
+) -> None:
     free = torch.from_numpy(model.parts.free)
     codes = model.encode(torch.from_numpy(np.asarray(training(gestures).vertices[:]))) * free
     torch.testing.assert_close(model.prior.mean, codes.mean(0), rtol=1e-3, atol=1e-3)
     covariance = model.prior.factor @ model.prior.factor.T
     expected = torch.cov(codes.T).reshape(covariance.shape)
-    torch.testing.assert_close(covariance, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        covariance, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())
+    )
 
 
 def test_a_known_part_stays_as_given(model: MorphableModel) -> None:
@@ -145,8 +157,12 @@ def test_a_known_part_stays_as_given(model: MorphableModel) -> None:
     torch.testing.assert_close(drawn[:, where], value.expand(4, -1))
 
 
-def test_pinned_parts_are_given_never_inferred_nor_drawn(model: MorphableModel, shapes: torch.Tensor) -> None:
-    """What is given comes back unchanged, does not touch the free parts, and the prior knows it as constant."""
+def test_pinned_parts_are_given_never_inferred_nor_drawn(
+    model: MorphableModel, shapes: torch.Tensor
+) -> None:
+    """What is given comes back unchanged, does not touch the free parts, and the prior knows it as
+    constant.
+    """
     pinned = [part.name for part in model.parts.items_ if part.pinned]
     if not pinned:
         return
@@ -164,8 +180,13 @@ def test_pinned_parts_are_given_never_inferred_nor_drawn(model: MorphableModel, 
 def test_deformation_transfer(model: MorphableModel, shapes: torch.Tensor) -> None:
     """What leads from a to b makes b of a, and what leads nowhere changes nothing."""
     a, b, c = model.encode(shapes[:3])
-    for code, expected in ((transferred(model.parts, a, b, a), b), (transferred(model.parts, a, a, c), c)):
-        torch.testing.assert_close(model.decode(code[None]), model.decode(expected[None]), rtol=1e-4, atol=2e-3)
+    for code, expected in (
+        (transfer(model.parts, a, b, a), b),
+        (transfer(model.parts, a, a, c), c),
+    ):
+        torch.testing.assert_close(
+            model.decode(code[None]), model.decode(expected[None]), rtol=1e-4, atol=2e-3
+        )
 
 
 @pytest.mark.parametrize("name", ["folder", "model.zip"])

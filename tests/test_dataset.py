@@ -1,4 +1,6 @@
-"""The dataset folder: what is written comes back, in shards and selections too, and damage is named."""
+"""The dataset folder: what is written comes back, in shards and selections too, and damage is
+named.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,12 @@ def test_what_is_written_comes_back(template: Template, folder: Path) -> None:
         "vertices.npy", "labels.csv", "template.npz", "splits", "dataset.json",
     }  # fmt: skip
     info = json.loads((folder / "dataset.json").read_text())
-    assert info["format_version"] == 1 and info["meshes"] == 60 and info["vertices"] == 40 and info["subjects"] == 10
+    assert (
+        info["format_version"] == 1
+        and info["meshes"] == 60
+        and info["vertices"] == 40
+        and info["subjects"] == 10
+    )
     assert {"source", "licence", "unit", "content_hash"} <= info.keys()
 
 
@@ -54,7 +61,11 @@ def test_meshes_stay_on_disk(folder: Path) -> None:
 
 @pytest.mark.parametrize("per_shard", [1, 7, 59, 60, 61])
 def test_shards_hold_the_same_meshes(
-    template: Template, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_shard: int
+    template: Template,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    per_shard: int,
 ) -> None:
     monkeypatch.setattr(module, "SHARD_BYTES", per_shard * 40 * 12 + 5)
     sharded = dataset(template, tmp_path / "sharded", 60)
@@ -62,9 +73,21 @@ def test_shards_hold_the_same_meshes(
     assert len(sharded.info["vertex_files"]) == -(-60 // per_shard)
     assert sharded.info["content_hash"] == whole.info["content_hash"]
     rows = np.array([59, 0, 13, 13, 58])
-    for index in (slice(None), slice(5, 30, 3), slice(-4, None), rows, rows.tolist(), -1, 7, np.int64(8), []):
+    for index in (
+        slice(None),
+        slice(5, 30, 3),
+        slice(-4, None),
+        rows,
+        rows.tolist(),
+        -1,
+        7,
+        np.int64(8),
+        [],
+    ):
         np.testing.assert_array_equal(sharded.vertices[index], whole.vertices[index])
-    np.testing.assert_array_equal(np.concatenate(list(sharded.vertices.blocks(11))), whole.vertices[:])
+    np.testing.assert_array_equal(
+        np.concatenate(list(sharded.vertices.blocks(11))), whole.vertices[:]
+    )
 
 
 def test_a_stack_is_an_array(rng: np.random.Generator) -> None:
@@ -115,13 +138,19 @@ def test_same_content_same_hash(template: Template, tmp_path: Path) -> None:
     hashes = [d.info["content_hash"] for d in (first, again, other)]
     assert hashes[0] == hashes[1] != hashes[2]
     left, right = (
-        {name: content for name, content in tree(tmp_path / name_).items() if name != "template.npz"}
+        {
+            name: content
+            for name, content in tree(tmp_path / name_).items()
+            if name != "template.npz"
+        }
         for name_, name in (("a", ""), ("b", ""))
     )
     assert left == right
 
 
-def broken(template: Template, change: Callable[[list[np.ndarray]], list[np.ndarray]], count: int = 60) -> object:
+def broken(
+    template: Template, change: Callable[[list[np.ndarray]], list[np.ndarray]], count: int = 60
+) -> object:
     """A source whose blocks are changed by `change`."""
     good = source(template, count)
 
@@ -142,13 +171,19 @@ def with_nan(blocks: list[np.ndarray]) -> list[np.ndarray]:
         (with_nan, "mesh 22: has a coordinate that is not finite"),
         (lambda blocks: blocks[:-1], "gave 56 meshes for 60 labels"),
         (lambda blocks: [*blocks, blocks[0]], "gave meshes of shape"),
-        (lambda blocks: [*blocks[:3], blocks[3][:, :-1], *blocks[4:]], r"gave meshes of shape \(7, 39, 3\)"),
+        (
+            lambda blocks: [*blocks[:3], blocks[3][:, :-1], *blocks[4:]],
+            r"gave meshes of shape \(7, 39, 3\)",
+        ),
         (lambda blocks: [blocks[0] * 1e39], "mesh 0: has a coordinate that is not finite"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_bad_source_writes_nothing(
-    template: Template, tmp_path: Path, change: Callable[[list[np.ndarray]], list[np.ndarray]], words: str
+    template: Template,
+    tmp_path: Path,
+    change: Callable[[list[np.ndarray]], list[np.ndarray]],
+    words: str,
 ) -> None:
     with pytest.raises(InputError, match=words):
         write_dataset(broken(template, change), tmp_path / "set")
@@ -264,7 +299,12 @@ def test_no_folder_and_no_dataset(tmp_path: Path) -> None:
 def test_describe_by_hand(folder: Path) -> None:
     facts = describe(load_dataset(folder))
     assert (facts["meshes"], facts["vertices"], facts["faces"]) == (60, 40, "76 (0 quads)")
-    assert (facts["components"], facts["boundary_edges"], facts["subjects"], facts["expressions"]) == (1, 0, 10, 3)
+    assert (
+        facts["components"],
+        facts["boundary_edges"],
+        facts["subjects"],
+        facts["expressions"],
+    ) == (1, 0, 10, 3)
     assert facts["split subject"] == "48 train, 6 val, 6 test"
     json.dumps(facts)
 
@@ -295,7 +335,8 @@ def test_an_audit_sees_a_leak_between_training_and_test(template: Template, tmp_
     split = loaded.split("subject")
     meshes[split.test[0]] = meshes[split.train[5]]
     assert any(
-        "split subject: 1 validation or test meshes also occur" in f for f in audited(template, tmp_path, meshes)
+        "split subject: 1 validation or test meshes also occur" in f
+        for f in audited(template, tmp_path, meshes)
     )
 
 
@@ -306,4 +347,7 @@ def test_an_audit_notices_that_the_meshes_are_not_those_written(folder: Path) ->
     assert any("content hash" in finding for finding in audit_dataset(load_dataset(folder)))
     stored[3, 4, 1] = np.nan
     np.save(folder / "vertices.npy", stored)
-    assert any("1 meshes hold coordinates that are not finite, row 3" in f for f in audit_dataset(load_dataset(folder)))
+    assert any(
+        "1 meshes hold coordinates that are not finite, row 3" in f
+        for f in audit_dataset(load_dataset(folder))
+    )

@@ -1,4 +1,6 @@
-"""Disentanglement measures: golden check 12, perfect and leaking models made by hand, true swaps against the data."""
+"""Disentanglement measures: golden check 12, perfect and leaking models made by hand, true swaps
+against the data.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 
 from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
-from morphable.data.truth import true_swaps
+from morphable.data.reference_swaps import reference_swaps
 from morphable.evaluate.disentangle import (
     disentanglement,
     disentanglement_error,
@@ -29,7 +31,9 @@ def test_equal_predictions_have_no_error() -> None:
 
 
 def test_predictions_equally_far_from_their_mean() -> None:
-    """Golden check 12: zero under Eq. 14, but the distance r under the root mean square, so that they differ."""
+    """Golden check 12: zero under Eq. 14, but the distance r under the root mean square, so that
+    they differ.
+    """
     random = np.random.default_rng(1)
     mean = 100 * random.standard_normal((300, 3))
     direction = random.standard_normal((300, 3))
@@ -40,7 +44,9 @@ def test_predictions_equally_far_from_their_mean() -> None:
 
 
 def test_eq_14_by_hand() -> None:
-    """Vertex 0 is 1 mm from its mean in both meshes, vertex 1 is 3 mm: the deviation of (1, 3, 1, 3) is 1."""
+    """Vertex 0 is 1 mm from its mean in both meshes, vertex 1 is 3 mm: the deviation of (1, 3, 1,
+    3) is 1.
+    """
     shapes = np.array([[[1.0, 0, 0], [0, 3, 0]], [[-1, 0, 0], [0, -3, 0]]])
     assert disentanglement_error(shapes) == pytest.approx(1)
 
@@ -48,7 +54,9 @@ def test_eq_14_by_hand() -> None:
 def test_a_moved_head_is_no_difference_of_identity() -> None:
     shape = np.random.default_rng(2).standard_normal((80, 3)) * 50
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    assert disentanglement_error_rms(np.stack([shape, shape @ turn.T + 7])) == pytest.approx(0, abs=1e-5)
+    assert disentanglement_error_rms(np.stack([shape, shape @ turn.T + 7])) == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_probes_tell_what_is_there_from_what_is_not() -> None:
@@ -65,7 +73,10 @@ def test_probes_tell_what_is_there_from_what_is_not() -> None:
 def test_a_nonlinear_probe_sees_what_a_linear_one_cannot() -> None:
     random = np.random.default_rng(4)
     classes = np.repeat([0, 1], 100)
-    angle, radius = random.uniform(0, 2 * np.pi, 200), 1 + 2 * classes + 0.1 * random.standard_normal(200)
+    angle, radius = (
+        random.uniform(0, 2 * np.pi, 200),
+        1 + 2 * classes + 0.1 * random.standard_normal(200),
+    )
     found = probe(np.c_[radius * np.cos(angle), radius * np.sin(angle)], classes)
     assert found[""] < 0.7
     assert found["_nonlinear"] > 0.95
@@ -82,7 +93,8 @@ class NoConfig:
 
 
 class Lookup(MorphableModel):
-    """A model that knows the grid of gestures by heart: identity is the subject's number, expression the gesture's.
+    """A model that knows the grid of gestures by heart: identity is the subject's number,
+    expression the gesture's.
 
     With `leak`, the gesture moves the identity too.
     """
@@ -103,7 +115,12 @@ class Lookup(MorphableModel):
 
 def test_a_model_that_knows_the_truth(gestures: MeshDataset) -> None:
     found = disentanglement(Lookup(gestures), gestures, gestures)["model"]
-    for name in ("disentanglement_error_mm", "disentanglement_error_rms_mm", "neutral_error_mm", "swap_error_mm"):
+    for name in (
+        "disentanglement_error_mm",
+        "disentanglement_error_rms_mm",
+        "neutral_error_mm",
+        "swap_error_mm",
+    ):
         assert found[name]["mean"] == pytest.approx(0, abs=1e-4), name
     assert found["expression_kept"] == pytest.approx(1)
     assert "identity_leakage" not in found, "three meshes of a subject are too few for four folds"
@@ -117,7 +134,9 @@ def test_a_leaking_model_is_seen(gestures: MeshDataset) -> None:
 
 
 def test_a_model_of_people_without_expressions_is_seen(gestures: MeshDataset) -> None:
-    """It has no error of disentanglement, and keeps nothing of the expressions; half a gesture is three quarters."""
+    """It has no error of disentanglement, and keeps nothing of the expressions; half a gesture is
+    three quarters.
+    """
 
     class Stiff(Lookup):
         share = 0.0
@@ -131,7 +150,9 @@ def test_a_model_of_people_without_expressions_is_seen(gestures: MeshDataset) ->
     assert found["disentanglement_error_mm"]["mean"] == pytest.approx(0, abs=1e-4)
     assert found["expression_kept"] == pytest.approx(0, abs=1e-6)
     model.share = 0.5
-    assert disentanglement(model, gestures, gestures)["model"]["expression_kept"] == pytest.approx(0.75, abs=1e-5)
+    assert disentanglement(model, gestures, gestures)["model"]["expression_kept"] == pytest.approx(
+        0.75, abs=1e-5
+    )
 
 
 def test_models_without_identity_are_not_measured(gestures: MeshDataset) -> None:
@@ -142,22 +163,26 @@ def test_models_without_identity_are_not_measured(gestures: MeshDataset) -> None
 
 def test_true_swaps_of_hands(hands: MeshDataset) -> None:
     rows = np.array([3, 17, 120])
-    np.testing.assert_allclose(true_swaps(hands, rows, rows), hands.vertices[rows], atol=1e-4)
-    swapped = true_swaps(hands, rows, rows[[1, 2, 0]])
+    np.testing.assert_allclose(reference_swaps(hands, rows, rows), hands.vertices[rows], atol=1e-4)
+    swapped = reference_swaps(hands, rows, rows[[1, 2, 0]])
     # The same pose on another hand: joints as far bent, other sizes.
     assert np.linalg.norm(swapped - hands.vertices[rows], axis=-1).mean() > 1
     assert np.linalg.norm(swapped - hands.vertices[rows[[1, 2, 0]]], axis=-1).mean() > 0.5
 
 
 def test_true_swaps_that_are_looked_up(gestures: MeshDataset) -> None:
-    """Where the source cannot make meshes, a mesh of that subject with the same weights answers, else nothing."""
+    """Where the source cannot make meshes, a mesh of that subject with the same weights answers,
+    else nothing.
+    """
     weights = np.tile([0.0, 1.0, 0.5], 8)
     columns = {"subject": gestures.labels["subject"], "w/jawOpen": weights}
-    other = replace(gestures, labels=LabelTable(columns, 24), info=dict(gestures.info) | {"source": "scans"})
-    found = true_swaps(other, np.array([0, 4]), np.array([23, 1]))
+    other = replace(
+        gestures, labels=LabelTable(columns, 24), info=dict(gestures.info) | {"source": "scans"}
+    )
+    found = reference_swaps(other, np.array([0, 4]), np.array([23, 1]))
     np.testing.assert_array_equal(found, gestures.vertices[[2, 4]])
     weights[5] = 0.7
-    assert np.isnan(true_swaps(other, np.array([0]), np.array([5]))).all()
+    assert np.isnan(reference_swaps(other, np.array([0]), np.array([5]))).all()
 
 
 def test_swaps_are_of_different_subjects(gestures: MeshDataset) -> None:

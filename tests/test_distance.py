@@ -8,9 +8,13 @@ SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)
 HALVES = np.array([[0, 1, 2], [0, 2, 3]])
 
 
-def random_surface(seed: int, n_vertices: int = 30, n_triangles: int = 25) -> tuple[np.ndarray, np.ndarray]:
+def random_surface(
+    seed: int, n_vertices: int = 30, n_triangles: int = 25
+) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    triangles = np.stack([generator.choice(n_vertices, 3, replace=False) for _ in range(n_triangles)])
+    triangles = np.stack(
+        [generator.choice(n_vertices, 3, replace=False) for _ in range(n_triangles)]
+    )
     return generator.normal(size=(n_vertices, 3)), triangles
 
 
@@ -40,7 +44,9 @@ def test_agrees_with_brute_force_and_with_libigl() -> None:
     brute = np.array([sampled_distance(p, vertices, triangles) for p in points])
     assert (nearest.distance <= brute + 1e-12).all()
     np.testing.assert_allclose(nearest.distance, brute, atol=0.04)
-    np.testing.assert_allclose(nearest.distance, point_to_surface(points, vertices, triangles), atol=1e-12)
+    np.testing.assert_allclose(
+        nearest.distance, point_to_surface(points, vertices, triangles), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("offset", [0.0, 1500.0])
@@ -52,7 +58,9 @@ def test_weights_are_true_barycentric_coordinates(offset: float) -> None:
     assert (nearest.barycentric >= 0).all()
     np.testing.assert_allclose(nearest.barycentric.sum(1), 1, atol=1e-15)
     places = np.einsum("pc,pcx->px", nearest.barycentric, vertices[triangles[nearest.face]])
-    np.testing.assert_allclose(np.linalg.norm(places - points, axis=1), nearest.distance, atol=1e-12)
+    np.testing.assert_allclose(
+        np.linalg.norm(places - points, axis=1), nearest.distance, atol=1e-12
+    )
 
 
 def test_a_point_built_on_a_triangle_gives_its_weights_back() -> None:
@@ -65,7 +73,9 @@ def test_a_point_built_on_a_triangle_gives_its_weights_back() -> None:
 
 def test_degenerate_triangles_are_segments_and_points() -> None:
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [9, 9, 9]])
-    nearest = closest_points(np.array([[1.5, 2, 0], [9, 9, 8]]), vertices, np.array([[0, 1, 2], [3, 3, 3]]))
+    nearest = closest_points(
+        np.array([[1.5, 2, 0], [9, 9, 8]]), vertices, np.array([[0, 1, 2], [3, 3, 3]])
+    )
     np.testing.assert_allclose(nearest.distance, [2, 1])
     assert nearest.face.tolist() == [0, 1]
     assert np.isfinite(nearest.barycentric).all() and (nearest.barycentric >= 0).all()
@@ -82,7 +92,9 @@ def test_surface_distance_is_symmetric_and_rigidly_invariant() -> None:
     b = random_surface(7)[0]
     rotation = np.linalg.qr(np.random.default_rng(8).normal(size=(3, 3)))[0]
     assert surface_distance(a, b, triangles) == pytest.approx(surface_distance(b, a, triangles))
-    assert surface_distance(a, b, triangles) == pytest.approx(surface_distance(a @ rotation, b @ rotation, triangles))
+    assert surface_distance(a, b, triangles) == pytest.approx(
+        surface_distance(a @ rotation, b @ rotation, triangles)
+    )
 
 
 def test_bad_input_is_named() -> None:

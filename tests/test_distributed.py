@@ -1,4 +1,6 @@
-"""Two processes under torchrun train one model: equal weights on both, and the same steps as one process takes."""
+"""Two processes under torchrun train one model: equal weights on both, and the same steps as one
+process takes.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,14 @@ from safetensors.torch import load_file
 from conftest import ball_template
 from helpers import Outcome, dataset, environment, in_process
 from morphable.cli.main import main
+from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
-from morphable.train.feed import Feed, TrainingData
 
 EPOCHS, BATCH = 2, 8
 
-# What every process of the library run does: train, and compare a hash of what it holds with the others'.
+# What every process of the library run does: train, and compare a hash of what it holds with the
+# others'.
 SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
@@ -49,21 +52,47 @@ with workers("cpu") as here:
 
 
 def torchrun(*arguments: object) -> Outcome:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     done = subprocess.run(
-        [*launch, *map(str, arguments)], capture_output=True, text=True, env=environment(), timeout=300
+        [*launch, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def options(data: Path, out: Path) -> list[str]:
-    given = ["train", "spiralnet++", "--data", data, "--out", out, "--epochs", EPOCHS, "--latent", 3]
-    return [str(word) for word in [*given, "--split", "subject", "--set", f"train.batch_size={BATCH}"]]
+    given = [
+        "train",
+        "spiralnet++",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--epochs",
+        EPOCHS,
+        "--latent",
+        3,
+    ]
+    return [
+        str(word) for word in [*given, "--split", "subject", "--set", f"train.batch_size={BATCH}"]
+    ]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dataset(ball_template(600), tmp_path_factory.mktemp("data") / "set", 60, subjects=20).path
+    return dataset(
+        ball_template(600), tmp_path_factory.mktemp("data") / "set", 60, subjects=20
+    ).path
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +117,16 @@ def same_course(left: Path, right: Path) -> None:
 def test_both_processes_end_with_the_same_weights_and_one_process_with_nearly_those(
     data: Path, alone: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT.replace("EPOCHS", str(EPOCHS)).replace("BATCH", str(BATCH)))
+    (tmp_path / "script.py").write_text(
+        SCRIPT.replace("EPOCHS", str(EPOCHS)).replace("BATCH", str(BATCH))
+    )
     ended = torchrun(tmp_path / "script.py", data, tmp_path / "run")
     assert ended.code == 0, ended.err
-    assert json.loads((tmp_path / "run" / "ranks.json").read_text()) == {"count": 2, "equal": True, "means": [0.5, 1.0]}
+    assert json.loads((tmp_path / "run" / "ranks.json").read_text()) == {
+        "count": 2,
+        "equal": True,
+        "means": [0.5, 1.0],
+    }
     same_course(alone, tmp_path / "run")
 
 
@@ -99,9 +134,14 @@ def test_the_command_under_torchrun(
     data: Path, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    ended = torchrun("-m", "morphable", *options(data, out), "--set", "train.checkpoint_seconds=0.02")
+    ended = torchrun(
+        "-m", "morphable", *options(data, out), "--set", "train.checkpoint_seconds=0.02"
+    )
     assert ended.code == 0, ended.err
-    assert ended.out.count("next: morphable evaluate") == 1 and ended.out.count(f"epoch {EPOCHS}/{EPOCHS}") == 1
+    assert (
+        ended.out.count("next: morphable evaluate") == 1
+        and ended.out.count(f"epoch {EPOCHS}/{EPOCHS}") == 1
+    )
     same_course(alone, out)
     state = read_checkpoint(out / "checkpoint" / "last.pt")
     assert state["world"] == len(state["generators"]) == 2
@@ -115,8 +155,8 @@ def test_the_command_under_torchrun(
 def test_every_process_sees_its_share_of_the_same_batches(count: int, batch: int) -> None:
     shapes = np.arange(count * 6, dtype=np.float32).reshape(count, 2, 3)
     data = TrainingData(shapes, np.full(count, -1))
-    whole = Feed(data, batch, 3, torch.device("cpu"))
-    shares = [Feed(data, batch, 3, torch.device("cpu"), rank, 2) for rank in (0, 1)]
+    whole = Batches(data, batch, 3, torch.device("cpu"))
+    shares = [Batches(data, batch, 3, torch.device("cpu"), rank, 2) for rank in (0, 1)]
     assert shares[0].steps == shares[1].steps <= whole.steps
     for epoch in (0, 1):
         for both in zip(whole.rows(epoch), *(share.rows(epoch) for share in shares), strict=False):

@@ -1,4 +1,6 @@
-"""Extrapolation and deformation transfer: laws of codes, and for a linear model exactly linear in the shapes."""
+"""Extrapolation and deformation transfer: laws of codes, and for a linear model exactly linear in
+the shapes.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import torch
 
 from conftest import ball_template
 from helpers import in_process, shapes
-from morphable.data.registered import write_shape
-from morphable.edit.code import line, transferred
+from morphable.data.registered_mesh import write_shape
+from morphable.edit.code import line, transfer
 from morphable.errors import InputError
 from morphable.mesh.io import read_mesh
 from morphable.models.io import save
@@ -36,7 +38,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def projected(work: Path) -> dict[str, np.ndarray]:
-    """Each file's shape on the plane of the principal components, found by an SVD of the training shapes."""
+    """Each file's shape on the plane of the principal components, found by an SVD of the training
+    shapes.
+    """
     data = shapes(ball_template(60), 40).reshape(40, -1).astype(np.float64)
     mean = data.mean(0)
     basis = np.linalg.svd(data - mean, full_matrices=False)[2][:FEW]
@@ -52,30 +56,34 @@ def vertices(path: Path) -> np.ndarray:
 
 
 def test_a_transfer_by_hand() -> None:
-    s0, s1, t0 = (torch.tensor(row) for row in ([1.0, 2, 3, 4, 5], [2.0, 2, 5, 4, 9], [10.0, 20, 30, 40, 50]))
-    assert transferred(PARTS, s0, s1, t0).tolist() == [11, 20, 32, 40, 54]
-    assert transferred(PARTS, s0, s1, t0, "identity").tolist() == [11, 20, 30, 40, 50]
-    assert transferred(PARTS, s0, s1, t0, "expression").tolist() == [10, 20, 32, 40, 54]
-    with pytest.raises(InputError, match="part 'pose': this model's parts are identity, expression"):
-        transferred(PARTS, s0, s1, t0, "pose")
+    s0, s1, t0 = (
+        torch.tensor(row) for row in ([1.0, 2, 3, 4, 5], [2.0, 2, 5, 4, 9], [10.0, 20, 30, 40, 50])
+    )
+    assert transfer(PARTS, s0, s1, t0).tolist() == [11, 20, 32, 40, 54]
+    assert transfer(PARTS, s0, s1, t0, "identity").tolist() == [11, 20, 30, 40, 50]
+    assert transfer(PARTS, s0, s1, t0, "expression").tolist() == [10, 20, 32, 40, 54]
+    with pytest.raises(
+        InputError, match="part 'pose': this model's parts are identity, expression"
+    ):
+        transfer(PARTS, s0, s1, t0, "pose")
 
 
 def test_laws_of_transfer() -> None:
     a, b, c, d = torch.randn(4, 7, 5)
-    torch.testing.assert_close(transferred(PARTS, a, a, c), c)
-    torch.testing.assert_close(transferred(PARTS, a, b, a), b)
-    there = transferred(PARTS, a, b, c)
-    torch.testing.assert_close(transferred(PARTS, b, a, there), c)
-    torch.testing.assert_close(transferred(PARTS, b, d, there), transferred(PARTS, a, d, c))
-    parts = transferred(PARTS, a, b, transferred(PARTS, a, b, c, "identity"), "expression")
+    torch.testing.assert_close(transfer(PARTS, a, a, c), c)
+    torch.testing.assert_close(transfer(PARTS, a, b, a), b)
+    there = transfer(PARTS, a, b, c)
+    torch.testing.assert_close(transfer(PARTS, b, a, there), c)
+    torch.testing.assert_close(transfer(PARTS, b, d, there), transfer(PARTS, a, d, c))
+    parts = transfer(PARTS, a, b, transfer(PARTS, a, b, c, "identity"), "expression")
     torch.testing.assert_close(parts, there)
 
 
 def test_extrapolation_is_the_line_gone_on() -> None:
     a, b = torch.randn(2, 5)
     double = line(PARTS, a, b, torch.tensor([2.0]))[0]
-    torch.testing.assert_close(double, transferred(PARTS, a, b, b))
-    torch.testing.assert_close(line(PARTS, a, b, torch.tensor([-1.0]))[0], transferred(PARTS, b, a, a))
+    torch.testing.assert_close(double, transfer(PARTS, a, b, b))
+    torch.testing.assert_close(line(PARTS, a, b, torch.tensor([-1.0]))[0], transfer(PARTS, b, a, a))
 
 
 def test_a_linear_models_transfer_is_linear_in_the_shapes(
@@ -86,7 +94,7 @@ def test_a_linear_models_transfer_is_linear_in_the_shapes(
     assert ended.code == 0, ended.err
     plane = projected(work)
     expected = plane["t0"] + plane["s1"] - plane["s0"]
-    assert np.abs(expected - plane["t0"]).max() > 1, "something was transferred"
+    assert np.abs(expected - plane["t0"]).max() > 1, "something was transfer"
     np.testing.assert_allclose(vertices(tmp_path / "t1.ply"), expected, atol=2e-3)
 
 
@@ -99,7 +107,9 @@ def test_a_linear_models_extrapolation_is_a_straight_line(
     plane, positions = projected(work), np.linspace(-1, 2, 13)
     assert len(files) == 13 and positions[4] == 0 and positions[8] == 1
     for path, t in zip(files, positions, strict=True):
-        np.testing.assert_allclose(vertices(path), plane["s0"] + t * (plane["s1"] - plane["s0"]), atol=3e-3)
+        np.testing.assert_allclose(
+            vertices(path), plane["s0"] + t * (plane["s1"] - plane["s0"]), atol=3e-3
+        )
     chosen = ["--from", -0.5, "--to", 3, "--steps", 2]
     assert in_process(capsys, *command, *chosen, "--out", tmp_path / "y").code == 0
     first, last = (vertices(tmp_path / "y" / f"step-00{i}.ply") for i in (0, 1))
@@ -110,7 +120,10 @@ def test_a_linear_models_extrapolation_is_a_straight_line(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extrapolate", "s0.ply", "s1.ply", "--from", "1", "--to", "1"], "expected two different numbers"),
+        (
+            ["extrapolate", "s0.ply", "s1.ply", "--from", "1", "--to", "1"],
+            "expected two different numbers",
+        ),
         (["extrapolate", "s0.ply", "s1.ply", "--to", "inf"], "expected two different numbers"),
         (["extrapolate", "s0.ply", "s1.ply", "--steps", "1"], "--steps 1: expected at least 2"),
         (["extrapolate", "s0.ply", "s1.ply", "--part", "pose"], "part 'pose'"),
@@ -122,13 +135,19 @@ def test_what_cannot_be_done_is_said(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     command, *rest = [str(work / word) if word.endswith(".ply") else word for word in words]
-    in_process(capsys, "edit", command, work / "m", *rest, "--out", tmp_path / "o.ply").refuses(message)
+    in_process(capsys, "edit", command, work / "m", *rest, "--out", tmp_path / "o.ply").refuses(
+        message
+    )
     assert not (tmp_path / "o.ply").exists()
 
 
-def test_nothing_is_overwritten(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [work / f"{name}.ply" for name in ("s0", "s1", "t0")]
     (tmp_path / "mine.ply").write_text("mine")
-    ended = in_process(capsys, "edit", "transfer", work / "m", *files, "--out", tmp_path / "mine.ply")
+    ended = in_process(
+        capsys, "edit", "transfer", work / "m", *files, "--out", tmp_path / "mine.ply"
+    )
     ended.refuses("mine.ply: already exists")
     assert (tmp_path / "mine.ply").read_text() == "mine"

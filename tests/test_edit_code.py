@@ -28,7 +28,9 @@ def two_parts(model: Pca) -> Pca:
     parts = Parts.of(identity=1, expression=3)
     generator = torch.Generator().manual_seed(0)
     model.parts = model.prior.parts = parts
-    model.prior.fit(torch.randn(200, 4, generator=generator) @ torch.randn(4, 4, generator=generator))
+    model.prior.fit(
+        torch.randn(200, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
+    )
     return model
 
 
@@ -38,7 +40,9 @@ def test_a_line_by_hand() -> None:
     assert codes[:, 0].tolist() == [0, 1, 2, 4] and codes[:, 4].tolist() == [0, 5, 10, 20]
     moved = line(PARTS, a, b, torch.tensor([1.0]), "expression")
     assert moved.tolist() == [[0, 0, 6, 8, 10]]
-    with pytest.raises(InputError, match="part 'pose': this model's parts are identity, expression"):
+    with pytest.raises(
+        InputError, match="part 'pose': this model's parts are identity, expression"
+    ):
         line(PARTS, a, b, torch.tensor([1.0]), "pose")
 
 
@@ -67,14 +71,20 @@ def test_one_part_varies_alone(model: Pca) -> None:
         draw(model, 1, torch.Generator(), part="nose")
 
 
-def test_known_parts_are_kept_and_the_others_follow_their_conditional_distribution(model: Pca) -> None:
+def test_known_parts_are_kept_and_the_others_follow_their_conditional_distribution(
+    model: Pca,
+) -> None:
     model = two_parts(model)
-    codes = draw(model, 4000, torch.Generator().manual_seed(0), given={"identity": torch.tensor([1.5])})
+    codes = draw(
+        model, 4000, torch.Generator().manual_seed(0), given={"identity": torch.tensor([1.5])}
+    )
     torch.testing.assert_close(codes[:, 0], torch.full((4000,), 1.5))
     covariance = (model.prior.factor @ model.prior.factor.T).double().numpy()
     mean = model.prior.mean.double().numpy()
     expected = mean[1:] + covariance[1:, 0] / covariance[0, 0] * (1.5 - mean[0])
-    np.testing.assert_allclose(codes[:, 1:].mean(0), expected, atol=5 * codes[:, 1:].std(0).max() / 4000**0.5)
+    np.testing.assert_allclose(
+        codes[:, 1:].mean(0), expected, atol=5 * codes[:, 1:].std(0).max() / 4000**0.5
+    )
 
 
 def test_known_parts_from_text(model: Pca) -> None:

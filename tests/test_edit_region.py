@@ -1,4 +1,6 @@
-"""Region edits: nothing else moves, the band is the smoothest one, moves are checked, commands write."""
+"""Region edits: nothing else moves, the band is the smoothest one, moves are checked, commands
+write.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
-from morphable.data.registered import read_registered, write_shape
+from morphable.data.registered_mesh import read_registered, write_shape
 from morphable.edit.region import blended, edit_region, parse_moves, region_editor, ring_depth, seam
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
@@ -20,14 +22,27 @@ from morphable.models.lamm import MANIPULATE, Lamm, LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.training import Batch, Progress
 from morphable.report.context import ReportContext
-from morphable.report.editing import region_edits
-from morphable.report.tokens import corrupted_tokens, drawn_regions, movement_by_place, touching_regions
+from morphable.report.region_edits import region_edits
+from morphable.report.token_tests import (
+    corrupted_tokens,
+    drawn_regions,
+    movement_by_place,
+    touching_regions,
+)
 
 
 def strip(columns: int) -> Mesh:
     """A flat strip of quads, three vertices wide; vertex 3 c + r."""
     points = (
-        np.stack([np.repeat(np.arange(columns), 3), np.tile(np.arange(3), columns), np.zeros(3 * columns)], 1) * 1.0
+        np.stack(
+            [
+                np.repeat(np.arange(columns), 3),
+                np.tile(np.arange(3), columns),
+                np.zeros(3 * columns),
+            ],
+            1,
+        )
+        * 1.0
     )
     corner = (3 * np.arange(columns - 1)[:, None] + np.arange(2)).ravel()
     return Mesh(points, np.stack([corner, corner + 3, corner + 4, corner + 1], 1))
@@ -37,17 +52,23 @@ def strip(columns: int) -> Mesh:
 def model(hands: MeshDataset) -> Lamm:
     """A small LAMM with a few steps of either stage."""
     torch.manual_seed(0)
-    made = create("lamm", hands.template, LammConfig(latent=8, width=32, heads=1, encoder_depth=1, decoder_depth=1))
+    made = create(
+        "lamm",
+        hands.template,
+        LammConfig(latent=8, width=32, heads=1, encoder_depth=1, decoder_depth=1),
+    )
     assert isinstance(made, Lamm)
     shapes = hands.vertices[:64]
-    made.observe(shapes)
-    optimiser = torch.optim.Adam(made.parameters(), 3e-3)
+    made.initialize(shapes)
+    optimizer = torch.optim.Adam(made.parameters(), 3e-3)
     for step in range(20):
         stage = made.stages[step // 10]
         progress = Progress(step, 20, step, 1, 64, torch.Generator().manual_seed(step), stage)
-        optimiser.zero_grad()
-        torch.stack(list(made.loss(Batch(torch.from_numpy(shapes)), progress).values())).sum().backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        torch.stack(
+            list(made.loss(Batch(torch.from_numpy(shapes)), progress).values())
+        ).sum().backward()
+        optimizer.step()
     made.family = "lamm"
     return made.eval()
 
@@ -68,7 +89,8 @@ def test_rings_and_seam_by_hand() -> None:
     assert ring_depth(graph, inside).tolist() == np.repeat([0, 0, 0, 1, 2, 3], 3).tolist()
     change = np.zeros((18, 3))
     change[inside, 2] = 1.0
-    # A middle border vertex has four neighbours, one of them across: a jump of a quarter. An edge vertex has three.
+    # A middle border vertex has four neighbors, one of them across: a jump of a quarter. An edge
+    # vertex has three.
     assert seam(change, inside, mesh.faces) == pytest.approx(1 / 3)
     assert seam(np.ones((18, 3)), inside, mesh.faces) == 0
 
@@ -109,7 +131,9 @@ def test_a_thin_region_keeps_its_innermost_vertices() -> None:
     assert (result[12:15] == 1).all()
     assert ((result[9:12] > 0) & (result[9:12] < 1)).all()
     one_ring = np.repeat(np.arange(9) == 4, 3)
-    assert np.array_equal(blended(change, one_ring, mesh.faces), one_ring[:, None] * np.ones((27, 3)))
+    assert np.array_equal(
+        blended(change, one_ring, mesh.faces), one_ring[:, None] * np.ones((27, 3))
+    )
 
 
 @pytest.mark.parametrize("region", range(6))
@@ -127,13 +151,21 @@ def test_a_hard_blend_moves_nothing_outside(model: Lamm, hands: MeshDataset, reg
 def test_no_displacement_gives_the_input_back(model: Lamm, hands: MeshDataset) -> None:
     shape = hands.vertices[70]
     for blend in ("hard", "none"):
-        edit = edit_region(model, shape, model.regions.names[1], torch.zeros(len(model.regions.controls[1]), 3), blend)
+        edit = edit_region(
+            model,
+            shape,
+            model.regions.names[1],
+            torch.zeros(len(model.regions.controls[1]), 3),
+            blend,
+        )
         assert np.array_equal(edit.vertices, shape)
 
 
 def test_named_handles_go_where_told_and_others_follow(model: Lamm) -> None:
     controls = model.regions.controls[1]
-    moved = parse_moves(model, model.regions.names[1], [f"{controls[0]}:0,0,2", f"{controls[3]}:0.5,0,0"])
+    moved = parse_moves(
+        model, model.regions.names[1], [f"{controls[0]}:0,0,2", f"{controls[3]}:0.5,0,0"]
+    )
     assert moved.shape == (len(controls), 3)
     assert moved[0].tolist() == pytest.approx([0, 0, 2], abs=0.3)
     assert moved[3].tolist() == pytest.approx([0.5, 0, 0], abs=0.3)
@@ -154,7 +186,10 @@ def test_unknown_regions_families_and_untrained_edits(model: Lamm, hands: MeshDa
         edit_region(model, hands.vertices[0], "nose", torch.zeros(1, 3))
     pca = Pca(hands.template, PcaConfig(2), {})
     pca.family = "pca"
-    with pytest.raises(InputError, match="pca has no handles to edit regions by; lamm, lamm-mixer and region-pca have"):
+    with pytest.raises(
+        InputError,
+        match="pca has no handles to edit regions by; lamm, lamm-mixer and region-pca have",
+    ):
         region_editor(pca)
     fresh = create("lamm", hands.template, model.config)
     assert isinstance(fresh, Lamm)
@@ -163,7 +198,11 @@ def test_unknown_regions_families_and_untrained_edits(model: Lamm, hands: MeshDa
 
 
 def test_the_commands_write_edited_meshes(
-    folder: Path, model: Lamm, hands: MeshDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    model: Lamm,
+    hands: MeshDataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     a, b, name = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[2]
     handle = model.regions.controls[2][0]
@@ -182,9 +221,47 @@ def test_the_commands_write_edited_meshes(
             str(tmp_path / "m.ply"),
         ]
     )
-    main([*base, "region", str(folder / "model"), a, "--region", name, "--target", b, "--out", str(tmp_path / "t.ply")])
-    main([*base, "swap-region", str(folder / "model"), a, b, "--region", name, "--out", str(tmp_path / "s.ply")])
-    main([*base, "sample-region", str(folder / "model"), a, "--region", name, "-n", "3", "--out", str(tmp_path / "d")])
+    main(
+        [
+            *base,
+            "region",
+            str(folder / "model"),
+            a,
+            "--region",
+            name,
+            "--target",
+            b,
+            "--out",
+            str(tmp_path / "t.ply"),
+        ]
+    )
+    main(
+        [
+            *base,
+            "swap-region",
+            str(folder / "model"),
+            a,
+            b,
+            "--region",
+            name,
+            "--out",
+            str(tmp_path / "s.ply"),
+        ]
+    )
+    main(
+        [
+            *base,
+            "sample-region",
+            str(folder / "model"),
+            a,
+            "--region",
+            name,
+            "-n",
+            "3",
+            "--out",
+            str(tmp_path / "d"),
+        ]
+    )
     said = capsys.readouterr().out
     assert said.count("outside at most 0 mm; seam") == 3 and "nothing moved more than 0 mm" in said
     drawn = sorted((tmp_path / "d").iterdir())
@@ -210,13 +287,28 @@ def test_the_commands_write_edited_meshes(
 def test_what_the_commands_refuse(folder: Path, tmp_path: Path, arguments: list[str]) -> None:
     name, *rest = arguments
     with pytest.raises(SystemExit) as stop:
-        main(["edit", name, str(folder / "model"), str(folder / "a.ply"), *rest, "--out", str(tmp_path / "o.ply")])
+        main(
+            [
+                "edit",
+                name,
+                str(folder / "model"),
+                str(folder / "a.ply"),
+                *rest,
+                "--out",
+                str(tmp_path / "o.ply"),
+            ]
+        )
     assert stop.value.code == 2
     assert not (tmp_path / "o.ply").exists()
 
 
 def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: MeshDataset) -> None:
-    moved = {"control_error_mm": 1.0, "other_error_mm": 2.0, "control_moved_mm": 3.0, "other_moved_mm": 4.0}
+    moved = {
+        "control_error_mm": 1.0,
+        "other_error_mm": 2.0,
+        "control_moved_mm": 3.0,
+        "other_moved_mm": 4.0,
+    }
     evaluation = {
         "model": moved | {"locality": 0.1},
         "baselines": {},
@@ -238,7 +330,9 @@ def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset)
     assert torch.equal(model.learned_tokens, learned)
     regions = len(model.regions.names)
     assert tokens.html.count("<img") == regions
-    assert drawn.html.count("<img") == 3 * sum(len(controls) > 0 for controls in model.regions.controls)
+    assert drawn.html.count("<img") == 3 * sum(
+        len(controls) > 0 for controls in model.regions.controls
+    )
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
     other = ReportContext(pca, hands, {"provenance": {}}, [])
     assert corrupted_tokens(other) is None and drawn_regions(other) is None
@@ -250,7 +344,9 @@ def test_movement_by_place_by_hand(model: Lamm) -> None:
     palm, little = names.index("palm"), names.index("little")
     touching = touching_regions(model)
     fingers = float(np.mean(labels[labels != palm]))
-    assert movement_by_place(labels, touching, labels.astype(float), palm) == pytest.approx((palm, fingers, 0))
+    assert movement_by_place(labels, touching, labels.astype(float), palm) == pytest.approx(
+        (palm, fingers, 0)
+    )
     far = np.isin(labels, [names.index("thumb"), names.index("index")])
     inside, _, elsewhere = movement_by_place(labels, touching, np.where(far, 3.0, 1.0), little)
     assert inside == 1 and 1 < elsewhere <= 3
@@ -265,12 +361,36 @@ def test_combine_takes_each_part_from_its_file(
     model.family = "region-pca"
     save(model, tmp_path / "model")
     a, b, first = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[1]
-    main(["edit", "combine", str(tmp_path / "model"), a, "--part", f"{first}={b}", "--out", str(tmp_path / "c.ply")])
+    main(
+        [
+            "edit",
+            "combine",
+            str(tmp_path / "model"),
+            a,
+            "--part",
+            f"{first}={b}",
+            "--out",
+            str(tmp_path / "c.ply"),
+        ]
+    )
     made = read_registered(tmp_path / "c.ply", hands.template)
-    own, other = (model(torch.from_numpy(hands.vertices[row][None]))[0].numpy() for row in (70, 170))
+    own, other = (
+        model(torch.from_numpy(hands.vertices[row][None]))[0].numpy() for row in (70, 170)
+    )
     inside = model.regions.labels == 1
     np.testing.assert_allclose(made[inside], other[inside], atol=1e-3)
     np.testing.assert_allclose(made[~inside], own[~inside], atol=1e-3)
     with pytest.raises(SystemExit) as stop:
-        main(["edit", "combine", str(tmp_path / "model"), a, "--part", first, "--out", str(tmp_path / "d.ply")])
+        main(
+            [
+                "edit",
+                "combine",
+                str(tmp_path / "model"),
+                a,
+                "--part",
+                first,
+                "--out",
+                str(tmp_path / "d.ply"),
+            ]
+        )
     assert stop.value.code == 2

@@ -1,4 +1,6 @@
-"""Measures: statistics by hand, PCA's measures by the singular value decomposition, and what is measured on what."""
+"""Measures: statistics by hand, PCA's measures by the singular value decomposition, and what is
+measured on what.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def template() -> Template:
     plain = ball_template(60)
     regions = np.repeat([0, 1, 2], [10, 20, 30])
     mask = np.arange(60) < 25
-    return dataclasses.replace(plain, regions=regions, region_names=("a", "b", "c"), masks={"front": mask})
+    return dataclasses.replace(
+        plain, regions=regions, region_names=("a", "b", "c"), masks={"front": mask}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,9 @@ def test_whole_subjects_are_redrawn() -> None:
     narrow = bootstrap_interval(values, np.arange(100))
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
     assert bootstrap_interval(values, np.zeros(100)) == (2.5, 2.5)
-    assert bootstrap_interval(values, subjects, seed=1) == bootstrap_interval(values, subjects, seed=1)
+    assert bootstrap_interval(values, subjects, seed=1) == bootstrap_interval(
+        values, subjects, seed=1
+    )
     names = np.array(["d", "a", "b", "c"])[subjects]
     assert bootstrap_interval(values, names) == pytest.approx(wide, abs=0.2)
 
@@ -111,7 +117,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100])
-def test_errors_are_distances_whatever_the_batch(pca: Pca, train: np.ndarray, test: np.ndarray, batch: int) -> None:
+def test_errors_are_distances_whatever_the_batch(
+    pca: Pca, train: np.ndarray, test: np.ndarray, batch: int
+) -> None:
     expected = distances(by_svd(train, test, LATENT), test)
     np.testing.assert_allclose(vertex_errors(pca, test, batch), expected, atol=1e-4)
     assert mean_vertex_error(pca, test, batch) == pytest.approx(expected.mean(), abs=1e-5)
@@ -123,11 +131,21 @@ def result(pca: Pca, train: np.ndarray, test: np.ndarray) -> dict[str, dict[str,
 
 
 def test_the_record_has_what_the_design_promises(result: dict) -> None:
-    assert set(result) >= {"model", "baselines"} and set(result["baselines"]) >= {"mean_shape", "pca"}
+    assert set(result) >= {"model", "baselines"} and set(result["baselines"]) >= {
+        "mean_shape",
+        "pca",
+    }
     for record in (result["model"], *result["baselines"].values()):
-        for name in ("vertex_error_mm", "mesh_error_mm", "vertex_error_mm/a", "vertex_error_mm/front"):
+        for name in (
+            "vertex_error_mm",
+            "mesh_error_mm",
+            "vertex_error_mm/a",
+            "vertex_error_mm/front",
+        ):
             assert record[name].keys() == KEYS
-    assert {"specificity_mm", "generalisation_mm", "compactness", "self_intersections"} <= result["model"].keys()
+    assert {"specificity_mm", "generalisation_mm", "compactness", "self_intersections"} <= result[
+        "model"
+    ].keys()
     json.dumps(result, allow_nan=False)
 
 
@@ -139,28 +157,40 @@ def test_the_mean_shape_by_hand(result: dict, train: np.ndarray, test: np.ndarra
     assert found["mesh_error_mm"]["std"] == pytest.approx(expected.mean(1).std(), rel=1e-4)
 
 
-def test_pca_beside_itself_is_equal_and_right(result: dict, train: np.ndarray, test: np.ndarray) -> None:
+def test_pca_beside_itself_is_equal_and_right(
+    result: dict, train: np.ndarray, test: np.ndarray
+) -> None:
     expected = distances(by_svd(train, test, LATENT), test)
     for record in (result["model"], result["baselines"]["pca"]):
         assert record["vertex_error_mm"]["mean"] == pytest.approx(expected.mean(), rel=1e-4)
-        assert record["vertex_error_mm"]["p95"] == pytest.approx(np.percentile(expected, 95), rel=1e-4)
+        assert record["vertex_error_mm"]["p95"] == pytest.approx(
+            np.percentile(expected, 95), rel=1e-4
+        )
     assert result["model"]["generalisation_mm"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
-def test_the_curve_over_the_number_of_latents(result: dict, train: np.ndarray, test: np.ndarray) -> None:
+def test_the_curve_over_the_number_of_latents(
+    result: dict, train: np.ndarray, test: np.ndarray
+) -> None:
     curve = {int(k): value for k, value in result["pca_curve"].items()}
     assert set(curve) == {1, 2, 4, 8, 16, 32}  # 39 components exist
     for k, value in curve.items():
         assert value == pytest.approx(distances(by_svd(train, test, k), test).mean(), abs=2e-4)
 
 
-def test_regions_and_masks_are_pooled_over_their_vertices(template: Template, rng: np.random.Generator) -> None:
+def test_regions_and_masks_are_pooled_over_their_vertices(
+    template: Template, rng: np.random.Generator
+) -> None:
     errors = rng.random((7, 60)).astype(np.float32)
     measures = error_measures(template, errors, np.arange(7))
     sizes = {"a": slice(0, 10), "b": slice(10, 30), "c": slice(30, 60), "front": slice(0, 25)}
     for name, where in sizes.items():
-        assert measures[f"vertex_error_mm/{name}"]["mean"] == pytest.approx(errors[:, where].mean(), rel=1e-5)
-    weighted = sum(len(range(60)[sizes[n]]) * measures[f"vertex_error_mm/{n}"]["mean"] for n in "abc") / 60
+        assert measures[f"vertex_error_mm/{name}"]["mean"] == pytest.approx(
+            errors[:, where].mean(), rel=1e-5
+        )
+    weighted = (
+        sum(len(range(60)[sizes[n]]) * measures[f"vertex_error_mm/{n}"]["mean"] for n in "abc") / 60
+    )
     assert weighted == pytest.approx(measures["vertex_error_mm"]["mean"], rel=1e-6)
     assert measures["mesh_error_mm"]["max"] == pytest.approx(errors.mean(1).max(), rel=1e-5)
 
@@ -179,17 +209,25 @@ def test_specificity_by_another_route(pca: Pca, train: np.ndarray) -> None:
 def test_compactness_by_another_route(pca: Pca, train: np.ndarray, test: np.ndarray) -> None:
     shares = compactness(pca, test)
     total = ((test - test.astype(np.float64).mean(0)) ** 2).sum()
-    expected = [1 - ((by_svd(train, test, k) - test) ** 2).sum() / total for k in range(1, LATENT + 1)]
+    expected = [
+        1 - ((by_svd(train, test, k) - test) ** 2).sum() / total for k in range(1, LATENT + 1)
+    ]
     np.testing.assert_allclose(shares, expected, atol=1e-4)
 
 
-def test_compactness_of_the_training_meshes_is_the_share_of_the_eigenvalues(pca: Pca, train: np.ndarray) -> None:
+def test_compactness_of_the_training_meshes_is_the_share_of_the_eigenvalues(
+    pca: Pca, train: np.ndarray
+) -> None:
     flat = (train - train.astype(np.float64).mean(0)).reshape(len(train), -1)
     values = np.linalg.svd(flat, compute_uv=False) ** 2
-    np.testing.assert_allclose(compactness(pca, train), np.cumsum(values)[:LATENT] / values.sum(), atol=1e-4)
+    np.testing.assert_allclose(
+        compactness(pca, train), np.cumsum(values)[:LATENT] / values.sum(), atol=1e-4
+    )
 
 
-def test_a_model_that_reproduces_everything_has_no_error(template: Template, train: np.ndarray) -> None:
+def test_a_model_that_reproduces_everything_has_no_error(
+    template: Template, train: np.ndarray
+) -> None:
     whole = Pca.estimate(template, train, {}, PcaConfig(39)).eval()
     found = evaluate(whole, train, train, np.arange(40))
     assert found["model"]["vertex_error_mm"]["max"] < 1e-3
@@ -202,7 +240,9 @@ def test_the_surface_is_never_further_than_the_vertex(result: dict) -> None:
     assert 0 < result["model"]["surface_distance_mm"] < result["model"]["vertex_error_mm"]["mean"]
 
 
-def test_truncating_keeps_the_leading_components(pca: Pca, template: Template, train: np.ndarray) -> None:
+def test_truncating_keeps_the_leading_components(
+    pca: Pca, template: Template, train: np.ndarray
+) -> None:
     small = Pca.estimate(template, train, {}, PcaConfig(1))
     torch.testing.assert_close(truncated(pca, 1).components, small.components, atol=1e-5, rtol=1e-4)
 
@@ -224,14 +264,26 @@ def trained(folder: MeshDataset) -> Pca:
     return made
 
 
-def test_the_runs_own_split_and_its_test_part_are_the_default(trained: Pca, folder: MeshDataset) -> None:
+def test_the_runs_own_split_and_its_test_part_are_the_default(
+    trained: Pca, folder: MeshDataset
+) -> None:
     provenance = evaluate_on(trained, folder, None)["provenance"]
     split = folder.split("subject")
-    assert (provenance["split"], provenance["part"], provenance["split_hash"]) == ("subject", "test", split.hash)
+    assert (provenance["split"], provenance["part"], provenance["split_hash"]) == (
+        "subject",
+        "test",
+        split.hash,
+    )
     assert (provenance["meshes"], provenance["subjects"], provenance["train_meshes"]) == (6, 2, 48)
-    assert provenance["latent"] == LATENT and provenance["content_hash"] == folder.info["content_hash"]
+    assert (
+        provenance["latent"] == LATENT and provenance["content_hash"] == folder.info["content_hash"]
+    )
     other = evaluate_on(trained, folder, "frames:val")["provenance"]
-    assert (other["split"], other["part"], other["meshes"]) == ("frames", "val", len(folder.split("frames").val))
+    assert (other["split"], other["part"], other["meshes"]) == (
+        "frames",
+        "val",
+        len(folder.split("frames").val),
+    )
     assert evaluate_on(trained, folder, "val")["provenance"]["part"] == "val"
 
 
@@ -256,7 +308,9 @@ def test_meshes_of_no_known_subject_count_alone(folder: MeshDataset) -> None:
 
 def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:
     other = dataset(ball_template(50), tmp_path / "other", 30)
-    with pytest.raises(InputError, match=r"its template \(ball, 50 vertices, .*\) is not the model's \(ball, 60"):
+    with pytest.raises(
+        InputError, match=r"its template \(ball, 50 vertices, .*\) is not the model's \(ball, 60"
+    ):
         open_dataset(trained, other.path)
     del trained.provenance["data"]
     with pytest.raises(InputError, match="does not record its dataset; name one with --data"):
@@ -275,7 +329,9 @@ def test_a_model_moved_elsewhere_decodes_the_same_without_its_dataset(
     shutil.move(folder.path, tmp_path / "away")
     back = load(tmp_path / f"there-{name}")
     assert torch.equal(back.encode(meshes), code) and torch.equal(back.decode(code), expected)
-    with pytest.raises(InputError, match="the dataset the model was trained on is not there; name one with --data"):
+    with pytest.raises(
+        InputError, match="the dataset the model was trained on is not there; name one with --data"
+    ):
         open_dataset(back, None)
     moved = evaluate_on(back, open_dataset(back, tmp_path / "away"), None)
     assert moved["model"] == evaluate_on(trained, load_dataset(tmp_path / "away"), None)["model"]

@@ -29,7 +29,9 @@ from morphable.files import (
 
 @pytest.fixture
 def tight_disk() -> object:
-    """Files may not grow past 20,000 bytes: a real write fails as on a full disk, with a real system error."""
+    """Files may not grow past 20,000 bytes: a real write fails as on a full disk, with a real
+    system error.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     yield
@@ -45,7 +47,9 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("bug"), KeyboardInterrupt(), InputError("bad")])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, failure: BaseException) -> None:
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, failure: BaseException
+) -> None:
     write_text(tmp_path / "a.txt", "old")
     before = tree(tmp_path)
     with pytest.raises(type(failure)), atomic_path(tmp_path / "a.txt") as temporary:
@@ -82,7 +86,9 @@ def test_a_full_disk_in_a_folder_names_the_final_path(tmp_path: Path, tight_disk
     assert tree(tmp_path) == {}
 
 
-def test_no_space_where_the_temporary_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_where_the_temporary_file_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -90,7 +96,10 @@ def test_no_space_where_the_temporary_file_is_made(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("tempfile.mkdtemp", full)
     with pytest.raises(InputError, match=r"a\.txt: cannot be written: No space left"):
         write_text(tmp_path / "a.txt", "x")
-    with pytest.raises(InputError, match="out: cannot be written: No space left"), atomic_folder(tmp_path / "out"):
+    with (
+        pytest.raises(InputError, match="out: cannot be written: No space left"),
+        atomic_folder(tmp_path / "out"),
+    ):
         pass
     assert tree(tmp_path) == {}
 
@@ -99,7 +108,10 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
         write_text(tmp_path / "file" / "a.txt", "x")
-    with pytest.raises(InputError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):
+    with (
+        pytest.raises(InputError, match="cannot be written"),
+        atomic_folder(tmp_path / "file" / "out"),
+    ):
         pass
     with pytest.raises(InputError, match="not a folder that you may write to"):
         require_writable(tmp_path / "file" / "a.json")
@@ -139,7 +151,12 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(content[: len(content) // 2])
     (tmp_path / "a.json").write_text('{"a": ')
     np.savez(tmp_path / "pickle.npz", a=np.array([{"a": 1}], object))
-    for read, name in ((read_npz, "a.npz"), (read_json, "a.json"), (read_npz, "pickle.npz"), (read_npz, "none.npz")):
+    for read, name in (
+        (read_npz, "a.npz"),
+        (read_json, "a.json"),
+        (read_npz, "pickle.npz"),
+        (read_npz, "none.npz"),
+    ):
         with pytest.raises(InputError, match=name):
             read(tmp_path / name)
 
@@ -152,7 +169,14 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 
 def test_the_hash_tells_shape_type_and_border_apart() -> None:
     values = np.arange(6)
-    parts = [(values,), (values.reshape(2, 3),), (values.astype(np.int32),), ("ab", "c"), ("a", "bc"), ("abc",)]
+    parts = [
+        (values,),
+        (values.reshape(2, 3),),
+        (values.astype(np.int32),),
+        ("ab", "c"),
+        ("a", "bc"),
+        ("abc",),
+    ]
     hashes = {content_hash(*part) for part in parts}
     assert len(hashes) == len(parts)
     assert content_hash(values[::-1]) == content_hash(values[::-1].copy())

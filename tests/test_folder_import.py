@@ -1,4 +1,6 @@
-"""Any folder of meshes with one topology becomes a dataset: vertices in order and to float32, quads and seams kept."""
+"""Any folder of meshes with one topology becomes a dataset: vertices in order and to float32, quads
+and seams kept.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import pytest
 
 from helpers import in_process, shapes, tree
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
-from morphable.data.registered import read_registered, same_faces, write_shape, z_up_to_y_up
-from morphable.data.sources.folder import folder
+from morphable.data.importers.folder import folder
+from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
 from morphable.errors import InputError
 from morphable.mesh.align import procrustes
 from morphable.mesh.io import read_mesh, write_mesh
@@ -27,16 +29,22 @@ def cylinder() -> Template:
     """An open cylinder of quads with one triangle, whose texture is cut along one seam."""
     angle, level = np.meshgrid(np.arange(ROUND) * 2 * np.pi / ROUND, np.arange(HIGH), indexing="xy")
     vertices = np.stack([40 * np.cos(angle), 15.0 * level, 40 * np.sin(angle)], -1).reshape(-1, 3)
-    i, j = (grid.ravel() for grid in np.meshgrid(np.arange(ROUND), np.arange(HIGH - 1), indexing="xy"))
+    i, j = (
+        grid.ravel() for grid in np.meshgrid(np.arange(ROUND), np.arange(HIGH - 1), indexing="xy")
+    )
 
     def corners(width: int) -> np.ndarray:
         right = (i + 1) % width
-        return np.stack([j * width + i, (j + 1) * width + i, (j + 1) * width + right, j * width + right], -1)
+        return np.stack(
+            [j * width + i, (j + 1) * width + i, (j + 1) * width + right, j * width + right], -1
+        )
 
     faces, uv_faces = corners(ROUND), corners(ROUND + 1)
     faces[5, 3] = uv_faces[5, 3] = -1
     across, up = np.meshgrid(np.linspace(0, 1, ROUND + 1), np.linspace(0, 1, HIGH), indexing="xy")
-    return Template(Mesh(vertices, faces), "tube", np.stack([across, up], -1).reshape(-1, 2), uv_faces)
+    return Template(
+        Mesh(vertices, faces), "tube", np.stack([across, up], -1).reshape(-1, 2), uv_faces
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +57,27 @@ def meshes(template: Template) -> np.ndarray:
     return shapes(template, COUNT)
 
 
-def exported(root: Path, template: Template, meshes: np.ndarray, suffix: str = "obj", scale: float = 1.0) -> Path:
-    """Meshes written as SUBJECT/EXPRESSION/FRAME files: ten frames of two expressions of each subject."""
+def exported(
+    root: Path, template: Template, meshes: np.ndarray, suffix: str = "obj", scale: float = 1.0
+) -> Path:
+    """Meshes written as SUBJECT/EXPRESSION/FRAME files: ten frames of two expressions of each
+    subject.
+    """
     for row, mesh in enumerate(meshes):
         subject, turn = divmod(row, 20)
-        path = root / f"s{subject}" / ("neutral" if turn < 10 else "smile") / f"{turn % 10 + 1}.{suffix}"
+        path = (
+            root
+            / f"s{subject}"
+            / ("neutral" if turn < 10 else "smile")
+            / f"{turn % 10 + 1}.{suffix}"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_mesh(path, Mesh(mesh * np.float32(scale), template.mesh.faces), template.uv, template.uv_faces)
+        write_mesh(
+            path,
+            Mesh(mesh * np.float32(scale), template.mesh.faces),
+            template.uv,
+            template.uv_faces,
+        )
     return root
 
 
@@ -89,21 +111,29 @@ def test_two_hundred_files_come_back_in_order_and_to_the_last_bit(
     assert loaded.template.fingerprint == template.fingerprint
     row = np.arange(COUNT)
     assert loaded.labels["subject"].tolist() == [f"s{r // 20}" for r in row]
-    assert loaded.labels["frame"].tolist() == (row % 10 + 1).tolist()  # natural order: 10 is last, not after 1
+    assert (
+        loaded.labels["frame"].tolist() == (row % 10 + 1).tolist()
+    )  # natural order: 10 is last, not after 1
     assert loaded.labels["neutral"].tolist() == (row // 20 * 20).tolist()
-    assert {"subject", "frames", "expression-smile"} >= {"subject"} and "subject" in loaded.split_names
+    assert {"subject", "frames", "expression-smile"} >= {
+        "subject"
+    } and "subject" in loaded.split_names
     assert loaded.info["unit"] == "mm" and loaded.info["skipped"] == []
 
 
 @pytest.mark.parametrize("suffix", ["ply", "obj", "off"])
-def test_what_goes_out_comes_in_again(template: Template, meshes: np.ndarray, tmp_path: Path, suffix: str) -> None:
+def test_what_goes_out_comes_in_again(
+    template: Template, meshes: np.ndarray, tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"a.{suffix}"
     write_shape(path, meshes[3], template)
     np.testing.assert_array_equal(read_registered(path, template), meshes[3])
     np.testing.assert_array_equal(read_mesh(path).mesh.faces, template.mesh.faces)
 
 
-def test_a_triangulated_copy_is_the_same_topology(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:
+def test_a_triangulated_copy_is_the_same_topology(
+    template: Template, meshes: np.ndarray, tmp_path: Path
+) -> None:
     write_shape(tmp_path / "a.glb", meshes[3], template)
     assert read_mesh(tmp_path / "a.glb").mesh.faces.shape[1] == 3
     np.testing.assert_array_equal(read_registered(tmp_path / "a.glb", template), meshes[3])
@@ -126,7 +156,11 @@ def test_quads_may_be_split_either_way_but_nothing_else(template: Template) -> N
 def test_units_are_converted_once(
     template: Template, meshes: np.ndarray, tmp_path: Path, unit: str, scale: float
 ) -> None:
-    loaded = imported(exported(tmp_path / "raw", template, meshes[:6], "ply", 1 / scale), tmp_path / "set", unit=unit)
+    loaded = imported(
+        exported(tmp_path / "raw", template, meshes[:6], "ply", 1 / scale),
+        tmp_path / "set",
+        unit=unit,
+    )
     np.testing.assert_allclose(loaded.vertices[:], meshes[:6], rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(loaded.template.mesh.vertices, meshes[0], rtol=1e-6, atol=1e-5)
 
@@ -149,7 +183,11 @@ def test_alignment_takes_rigid_motion_out_and_nothing_else(
         rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0]
         rotation[:, 0] *= np.linalg.det(rotation)
         moved.append(mesh @ rotation.T + 500 * rng.standard_normal(3))
-    loaded = imported(exported(tmp_path / "raw", template, np.array(moved, np.float32)), tmp_path / "set", align=True)
+    loaded = imported(
+        exported(tmp_path / "raw", template, np.array(moved, np.float32)),
+        tmp_path / "set",
+        align=True,
+    )
     aligned = loaded.vertices[:].astype(np.float64)
     assert loaded.info["aligned"] is True
     np.testing.assert_allclose(aligned.mean((0, 1)), 0, atol=1e-3)
@@ -163,7 +201,9 @@ def test_alignment_takes_rigid_motion_out_and_nothing_else(
 def test_a_stack_of_vertices(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:
     write_shape(tmp_path / "template.obj", meshes[0] / 1000, template)
     np.save(tmp_path / "stack.npy", meshes / np.float32(1000))
-    loaded = imported(tmp_path / "stack.npy", tmp_path / "set", template=tmp_path / "template.obj", unit="m")
+    loaded = imported(
+        tmp_path / "stack.npy", tmp_path / "set", template=tmp_path / "template.obj", unit="m"
+    )
     np.testing.assert_allclose(loaded.vertices[:], meshes, rtol=1e-6, atol=1e-5)
     with pytest.raises(InputError, match="name a mesh file with --template"):
         folder(tmp_path / "stack.npy", unit="mm")
@@ -171,7 +211,9 @@ def test_a_stack_of_vertices(template: Template, meshes: np.ndarray, tmp_path: P
         folder(tmp_path / "stack.npy", unit="mm", template=tmp_path / "template.obj", skip_bad=True)
 
 
-@pytest.mark.parametrize(("factor", "words"), [(np.nan, "mesh 7 has a coordinate"), (1000.0, "stack.npy: mesh 7: is")])
+@pytest.mark.parametrize(
+    ("factor", "words"), [(np.nan, "mesh 7 has a coordinate"), (1000.0, "stack.npy: mesh 7: is")]
+)
 def test_one_bad_mesh_of_a_stack(
     template: Template, meshes: np.ndarray, tmp_path: Path, factor: float, words: str
 ) -> None:
@@ -200,13 +242,22 @@ def test_labels_by_csv_whatever_their_order(few: Path, tmp_path: Path) -> None:
     assert loaded.labels["subject"].tolist() == ["p1", "p0"] * 3
     write_labels(tmp_path / "w.csv", few)
     (tmp_path / "w.csv").write_text((tmp_path / "w.csv").read_text().replace("3.ply", "./3.ply"))
-    assert imported(few, tmp_path / "set2", labels=tmp_path / "w.csv").labels["mood"].tolist() == [2, 1, 0, 2, 1, 0]
+    assert imported(few, tmp_path / "set2", labels=tmp_path / "w.csv").labels["mood"].tolist() == [
+        2,
+        1,
+        0,
+        2,
+        1,
+        0,
+    ]
 
 
 def test_labels_that_do_not_fit(few: Path, tmp_path: Path) -> None:
     rows = write_labels(tmp_path / "l.csv", few)
     cases = {
-        "\n".join(["file,mood,subject", *rows[:-1]]): "has no line for 0.ply (1 of 6 meshes are missing)",
+        "\n".join(
+            ["file,mood,subject", *rows[:-1]]
+        ): "has no line for 0.ply (1 of 6 meshes are missing)",
         "\n".join(["file,mood,subject", *rows, rows[0]]): "has two lines for 5.ply",
         "\n".join(["name,mood,subject", *rows]): "has no `file` column",
         "\n".join(["file,mood", *rows]): "line 2: expected 2 values, got 3",
@@ -224,14 +275,31 @@ def test_labels_that_do_not_fit(few: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "name", "expected"),
     [
-        ("{subject}/{expression}/{frame}", "a/b/007.ply", {"subject": "a", "expression": "b", "frame": 7}),
-        ("{subject}_{expression}", "deep/1_mouth_open.ply", {"subject": "1", "expression": "mouth_open"}),
-        ("{subject}.{sequence}.{frame}", "1.2.30.ply", {"subject": "1", "sequence": "2", "frame": 30}),
+        (
+            "{subject}/{expression}/{frame}",
+            "a/b/007.ply",
+            {"subject": "a", "expression": "b", "frame": 7},
+        ),
+        (
+            "{subject}_{expression}",
+            "deep/1_mouth_open.ply",
+            {"subject": "1", "expression": "mouth_open"},
+        ),
+        (
+            "{subject}.{sequence}.{frame}",
+            "1.2.30.ply",
+            {"subject": "1", "sequence": "2", "frame": 30},
+        ),
         ("scan-{subject}", "scan-1 x.ply", {"subject": "1 x"}),
     ],
 )
 def test_labels_by_pattern(
-    template: Template, meshes: np.ndarray, tmp_path: Path, pattern: str, name: str, expected: dict[str, object]
+    template: Template,
+    meshes: np.ndarray,
+    tmp_path: Path,
+    pattern: str,
+    name: str,
+    expected: dict[str, object],
 ) -> None:
     path = tmp_path / "raw" / name
     path.parent.mkdir(parents=True)
@@ -247,7 +315,9 @@ def test_patterns_that_are_none(few: Path, pattern: str) -> None:
 
 
 def test_a_path_that_does_not_match(few: Path) -> None:
-    with pytest.raises(InputError, match=r"0\.ply: its path does not match the pattern \{subject\}/\{frame\}"):
+    with pytest.raises(
+        InputError, match=r"0\.ply: its path does not match the pattern \{subject\}/\{frame\}"
+    ):
         folder(few / ".." / "few", unit="mm", pattern="{subject}/{frame}")
     with pytest.raises(InputError, match="give one of the two"):
         folder(few, unit="mm", pattern="{subject}", labels=few / "l.csv")
@@ -291,7 +361,7 @@ BAD = {
     "vertices in another order": (reordered, "its faces are not the template's"),
     "merged vertices": (two_quads_merged, "its faces are not the template's"),
     "cut short": (cut_short, "3.ply"),
-    "metres among millimetres": (other_unit, "is the unit right?"),
+    "meters among millimeters": (other_unit, "is the unit right?"),
     "empty": (lambda path, template: path.write_bytes(b""), "the file is empty"),
     "no mesh at all": (lambda path, template: path.write_bytes(b"hello"), "3.ply"),
 }
@@ -304,10 +374,23 @@ def test_one_bad_file_stops_the_import_or_is_left_out(
     change, words = BAD[name]
     change(few / "3.ply", template)
     before = tree(tmp_path)
-    ended = in_process(capsys, "data", "import", "folder", few, "--out", tmp_path / "set", "--unit", "mm")
+    ended = in_process(
+        capsys, "data", "import", "folder", few, "--out", tmp_path / "set", "--unit", "mm"
+    )
     ended.refuses(str(few / "3.ply"), words)
     assert tree(tmp_path) == before
-    ended = in_process(capsys, "data", "import", "folder", few, "--out", tmp_path / "set", "--unit", "mm", "--skip-bad")
+    ended = in_process(
+        capsys,
+        "data",
+        "import",
+        "folder",
+        few,
+        "--out",
+        tmp_path / "set",
+        "--unit",
+        "mm",
+        "--skip-bad",
+    )
     assert ended.code == 0 and "note: left out:" in ended.err and words in ended.err
     loaded = load_dataset(tmp_path / "set")
     assert loaded.labels["file"].tolist() == [f"{i}.ply" for i in (0, 1, 2, 4, 5)]
@@ -316,15 +399,22 @@ def test_one_bad_file_stops_the_import_or_is_left_out(
 
 @pytest.mark.filterwarnings("ignore:left out")
 @pytest.mark.parametrize("change", [with_nan, cut_short])
-def test_an_unreadable_first_file_does_not_become_the_template(few: Path, template: Template, change: object) -> None:
+def test_an_unreadable_first_file_does_not_become_the_template(
+    few: Path, template: Template, change: object
+) -> None:
     change(few / "0.ply", template)  # type: ignore[operator]
     assert folder(few, unit="mm", skip_bad=True).labels.count == 5
 
 
 @pytest.mark.filterwarnings("ignore:left out")
-def test_a_first_file_unlike_the_others_is_not_taken_for_the_template(few: Path, template: Template) -> None:
+def test_a_first_file_unlike_the_others_is_not_taken_for_the_template(
+    few: Path, template: Template
+) -> None:
     other_count(few / "0.ply", template)
-    with pytest.raises(InputError, match=r"5 of 6 files do not fit the first, 0; name the right one with --template"):
+    with pytest.raises(
+        InputError,
+        match=r"5 of 6 files do not fit the first, 0; name the right one with --template",
+    ):
         folder(few, unit="mm", skip_bad=True)
     assert folder(few, unit="mm", skip_bad=True, template=few / "1.ply").labels.count == 5
 
@@ -353,24 +443,42 @@ def test_files_that_count_the_same_keep_one_order(few: Path) -> None:
     assert folder(few, unit="mm").labels.count == 7
 
 
-def test_empty_missing_and_wrong_places(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_missing_and_wrong_places(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     before = tree(tmp_path)
     arguments = ("--out", tmp_path / "set", "--unit", "mm")
-    in_process(capsys, "data", "import", "folder", tmp_path / "empty", *arguments).refuses("empty: holds no mesh file")
-    in_process(capsys, "data", "import", "folder", tmp_path / "none", *arguments).refuses("none: no such folder")
-    in_process(capsys, "data", "import", "folder", few, "--out", few, "--unit", "mm").refuses("few: already exists")
+    in_process(capsys, "data", "import", "folder", tmp_path / "empty", *arguments).refuses(
+        "empty: holds no mesh file"
+    )
+    in_process(capsys, "data", "import", "folder", tmp_path / "none", *arguments).refuses(
+        "none: no such folder"
+    )
+    in_process(capsys, "data", "import", "folder", few, "--out", few, "--unit", "mm").refuses(
+        "few: already exists"
+    )
     in_process(capsys, "data", "import", "folder", few, "--out", tmp_path / "set").refuses("--unit")
-    in_process(capsys, "data", "import", "folder", few, "--out", tmp_path / "set", "--unit", "inch").refuses("inch")
-    in_process(capsys, "data", "import", "folder", few, *arguments, "--template", few / "9.ply").refuses("9.ply")
-    in_process(capsys, "data", "import", "folder", few, *arguments, "--labels", few / "l.csv").refuses("l.csv")
-    in_process(capsys, "data", "import", "folder", few, *arguments, "--seed", "-1").refuses("--seed -1")
+    in_process(
+        capsys, "data", "import", "folder", few, "--out", tmp_path / "set", "--unit", "inch"
+    ).refuses("inch")
+    in_process(
+        capsys, "data", "import", "folder", few, *arguments, "--template", few / "9.ply"
+    ).refuses("9.ply")
+    in_process(
+        capsys, "data", "import", "folder", few, *arguments, "--labels", few / "l.csv"
+    ).refuses("l.csv")
+    in_process(capsys, "data", "import", "folder", few, *arguments, "--seed", "-1").refuses(
+        "--seed -1"
+    )
     assert tree(tmp_path) == before
 
 
 def test_a_template_of_another_topology(few: Path, tmp_path: Path, template: Template) -> None:
     other_count(tmp_path / "other.ply", template)
-    with pytest.raises(InputError, match="expected 110 vertices as in the template 'other', got 108"):
+    with pytest.raises(
+        InputError, match="expected 110 vertices as in the template 'other', got 108"
+    ):
         folder(few, unit="mm", template=tmp_path / "other.ply")
     (tmp_path / "points.ply").write_text(
         "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
@@ -380,13 +488,19 @@ def test_a_template_of_another_topology(few: Path, tmp_path: Path, template: Tem
         folder(few, unit="mm", template=tmp_path / "points.ply")
 
 
-def test_a_saved_template_keeps_what_is_known_of_it(few: Path, tmp_path: Path, template: Template) -> None:
+def test_a_saved_template_keeps_what_is_known_of_it(
+    few: Path, tmp_path: Path, template: Template
+) -> None:
     regions = np.repeat([0, 1], [50, 58])
-    Template(template.mesh, "tube", regions=regions, region_names=("low", "high")).save(tmp_path / "template.npz")
+    Template(template.mesh, "tube", regions=regions, region_names=("low", "high")).save(
+        tmp_path / "template.npz"
+    )
     loaded = imported(few, tmp_path / "set", template=tmp_path / "template.npz")
     assert loaded.template.region_names == ("low", "high")
 
 
 def test_a_template_of_an_unlikely_size_is_pointed_out(few: Path) -> None:
-    with pytest.warns(UserWarning, match="read in m, the template is .* mm across; is --unit right"):
+    with pytest.warns(
+        UserWarning, match="read in m, the template is .* mm across; is --unit right"
+    ):
         folder(few, unit="m")

@@ -1,4 +1,6 @@
-"""Golden checks on the published networks: parameter counts and level sizes (checks 1 and 2 of the facts)."""
+"""Golden checks on the published networks: parameter counts and level sizes (checks 1 and 2 of the
+facts).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def test_level_sizes_of_the_coma_template(coma_sized: Template) -> None:
         ("wider", 64, False, 466_432),
     ],
 )
-def test_coma_counts(coma_sized: Template, filters: str, latent: int, final_bias: bool, expected: int) -> None:
+def test_coma_counts(
+    coma_sized: Template, filters: str, latent: int, final_bias: bool, expected: int
+) -> None:
     from dataclasses import replace
 
     config = replace(COMA, filters=filters, latent=latent, final_bias=final_bias)
@@ -56,7 +60,8 @@ def test_spiralnet_plus_counts(coma_sized: Template, latent: int, expected: int)
 
 
 @pytest.mark.parametrize(
-    ("filters", "latent", "expected"), [("wider", 8, 261_035), ("wider", 16, 304_051), ("simple", 8, 44_779)]
+    ("filters", "latent", "expected"),
+    [("wider", 8, 261_035), ("wider", 16, 304_051), ("simple", 8, 44_779)],
 )
 def test_spiralnet_counts_at_comas_spiral_lengths(
     coma_sized: Template, filters: str, latent: int, expected: int

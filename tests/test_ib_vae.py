@@ -1,4 +1,6 @@
-"""Information-bottlenecked VAE: golden counts and values, what gradients reach, points in any order, conditions."""
+"""Information-bottlenecked VAE: golden counts and values, what gradients reach, points in any
+order, conditions.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,14 @@ from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.families import divided
-from morphable.models.ib_vae import IbVae, IbVaeConfig, regularisation_left, scan_like
+from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left, scan_like
 from morphable.models.io import load, save
 from morphable.models.pca import principal_basis
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.training import Batch, Progress
-from morphable.train.feed import TrainingData
+from morphable.train.batches import TrainingData
 
-SMALL = {"samples": (32, 16), "neighbours": 8}
+SMALL = {"samples": (32, 16), "neighbors": 8}
 EXPRESSIONS = ("eyebrow", "mouth_open", "neutral")
 
 
@@ -45,7 +47,7 @@ def ib_vae(template: Template, **changes: object) -> IbVae:
     torch.manual_seed(0)
     config = IbVaeConfig(**SMALL, **changes)  # type: ignore[arg-type]
     model = IbVae(template, config, IbVae.geometry(template, config))
-    model.observe(shapes(template, 8).numpy())
+    model.initialize(shapes(template, 8).numpy())
     return model
 
 
@@ -53,7 +55,7 @@ def cvae(template: Template) -> Cvae:
     torch.manual_seed(0)
     config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
     model = Cvae(template, config, Cvae.geometry(template, config))
-    model.observe(shapes(template, 8).numpy())
+    model.initialize(shapes(template, 8).numpy())
     return model.eval()
 
 
@@ -78,11 +80,15 @@ def spread(batch: int, mean: float, deviation: float) -> tuple[torch.Tensor, Pos
     generator = torch.Generator().manual_seed(0)
     means = mean * torch.randn(batch, 4, generator=generator, dtype=torch.float64)
     posterior = Posterior(means, torch.full_like(means, 2 * math.log(deviation)))
-    return means + deviation * torch.randn(batch, 4, generator=generator, dtype=torch.float64), posterior
+    return means + deviation * torch.randn(
+        batch, 4, generator=generator, dtype=torch.float64
+    ), posterior
 
 
 def test_information_of_equal_and_of_separate_posteriors() -> None:
-    """Golden check 8: with its constant log N, 9.821 where posteriors are equal and 13.287 where they are far apart."""
+    """Golden check 8: with its constant log N, 9.821 where posteriors are equal and 13.287 where
+    they are far apart.
+    """
     drawn, posterior = spread(32, 0.0, 1.0)
     assert float(mutual_information(drawn, posterior)) == pytest.approx(0, abs=1e-12)
     drawn, posterior = spread(32, 1e3, 0.01)
@@ -92,13 +98,17 @@ def test_information_of_equal_and_of_separate_posteriors() -> None:
 
 
 def test_information_of_overlapping_posteriors() -> None:
-    """Golden check 8: codes of variance 0.91 with posterior deviation 0.3 in four dimensions, B = 32."""
+    """Golden check 8: codes of variance 0.91 with posterior deviation 0.3 in four dimensions, B =
+    32.
+    """
     values = []
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         means = 0.91**0.5 * torch.randn(32, 4, generator=generator, dtype=torch.float64)
         posterior = Posterior(means, torch.full_like(means, 2 * math.log(0.3)))
-        values.append(float(mutual_information(posterior.draw(generator), posterior)) + math.log(18_420))
+        values.append(
+            float(mutual_information(posterior.draw(generator), posterior)) + math.log(18_420)
+        )
     assert np.mean(values) == pytest.approx(12.96, abs=0.05)
 
 
@@ -110,7 +120,9 @@ def test_information_counts_the_meshes_it_is_told_to() -> None:
 
 
 def test_the_full_decoder_does_not_reach_the_identity_code(ball: Template) -> None:
-    """Golden check 10: exactly zero, while the expression code is reached; and in `decode` both are, for fitting."""
+    """Golden check 10: exactly zero, while the expression code is reached; and in `decode` both
+    are, for fitting.
+    """
     model = ib_vae(ball)
     code = torch.randn(3, 8, requires_grad=True)
     model.decode(model.without_identity_gradient(code)).square().sum().backward()
@@ -123,13 +135,17 @@ def test_the_full_decoder_does_not_reach_the_identity_code(ball: Template) -> No
 
 
 def test_the_encoder_hears_a_share_of_the_identitys_gradient(ball: Template) -> None:
-    """Codes are the same; the identity rows' gradient into the features is scaled, the expression rows' is not."""
+    """Codes are the same; the identity rows' gradient into the features is scaled, the expression
+    rows' is not.
+    """
     whole, some = ib_vae(ball), ib_vae(ball, identity_gradient=0.25)
     gradients = {}
     for part in ("identity", "expression"):
         for model in (whole, some):
             features = torch.linspace(-1, 1, 128).view(2, 64).requires_grad_()
-            model.posterior(features, features.new_zeros(2, 0)).part(model.parts[part]).mean.sum().backward()
+            model.posterior(features, features.new_zeros(2, 0)).part(
+                model.parts[part]
+            ).mean.sum().backward()
             gradients[part, model.config.identity_gradient] = features.grad
     torch.testing.assert_close(gradients["identity", 0.25], 0.25 * gradients["identity", 1.0])
     torch.testing.assert_close(gradients["expression", 0.25], gradients["expression", 1.0])
@@ -157,9 +173,13 @@ def test_terms_by_hand(ball: Template) -> None:
         torch.nn.init.zeros_(decoder[2].bias)  # type: ignore[arg-type]
     with torch.no_grad():
         terms = model.loss(batch, progress())
-    mean = model.normalisation.mean
-    assert float(terms["reconstruction"]) == pytest.approx(6.6e-2 * float((vertices - mean).square().mean()), rel=1e-5)
-    assert float(terms["identity"]) == pytest.approx(0.66 * float((neutral - mean).square().mean()), rel=1e-5)
+    mean = model.normalization.mean
+    assert float(terms["reconstruction"]) == pytest.approx(
+        6.6e-2 * float((vertices - mean).square().mean()), rel=1e-5
+    )
+    assert float(terms["identity"]) == pytest.approx(
+        0.66 * float((neutral - mean).square().mean()), rel=1e-5
+    )
     assert float(terms["kl"]) == 0
     assert float(terms["information"]) == pytest.approx(0, abs=1e-6)
 
@@ -176,7 +196,9 @@ def test_fresh_posteriors_are_as_narrow_as_told(ball: Template) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("hidden", [6, 7])
 def test_decoders_that_start_at_the_components_are_linear(ball: Template, hidden: int) -> None:
-    """The mean shape moved along three components by their deviations times what the first layer makes of the code."""
+    """The mean shape moved along three components by their deviations times what the first layer
+    makes of the code.
+    """
     model = ib_vae(ball, start="pca", hidden=hidden)
     basis = principal_basis(shapes(ball, 8).numpy(), 3)
     axes = torch.from_numpy(basis.components * basis.deviations[:, None]).float().view(3, -1, 3)
@@ -199,21 +221,25 @@ def test_divergence_is_a_sum_over_the_code_or_a_mean_over_each_part(ball: Templa
 
 def test_the_divergence_has_a_weight_of_its_own(ball: Template) -> None:
     batch = Batch(shapes(ball, 4), shapes(ball, 4, 1))
-    plain, heavy = (ib_vae(ball, kl_weight=weight).loss(batch, progress()) for weight in (1.0, 10.0))
+    plain, heavy = (
+        ib_vae(ball, kl_weight=weight).loss(batch, progress()) for weight in (1.0, 10.0)
+    )
     torch.testing.assert_close(heavy["kl"], 10 * plain["kl"])
     torch.testing.assert_close(heavy["information"], plain["information"])
 
 
-def test_the_regularisation_falls_as_published() -> None:
+def test_the_regularization_falls_as_published() -> None:
     """(350 - epoch) / 350 with epochs counted from 1 to 300."""
     for epoch in (0, 100, 299):
-        assert regularisation_left(progress(epoch)) == pytest.approx((350 - epoch - 1) / 350)
-    assert regularisation_left(progress(9, epochs=10)) == pytest.approx(1 / 7)
+        assert regularization_left(progress(epoch)) == pytest.approx((350 - epoch - 1) / 350)
+    assert regularization_left(progress(9, epochs=10)) == pytest.approx(1 / 7)
 
 
 @torch.no_grad()
 def test_registered_meshes_and_their_points_give_the_same_code(ball: Template) -> None:
-    """Where sampled points agree: the template itself, whose sampling is the stored one, shuffled as a cloud."""
+    """Where sampled points agree: the template itself, whose sampling is the stored one, shuffled
+    as a cloud.
+    """
     model = ib_vae(ball).eval()
     vertices = torch.from_numpy(ball.mesh.vertices.astype(np.float32))[None]
     order = torch.randperm(ball.n_vertices, generator=torch.Generator().manual_seed(1))
@@ -268,7 +294,10 @@ def test_conditions_are_one_hot_times_level(ball: Template) -> None:
     model = cvae(ball)
     assert model.names_of("condition") == ("eyebrow", "mouth_open")
     assert model.parts.free_size == 8
-    labels = {"expression": torch.tensor([1, 0, 2, -1, 1]), "level": torch.tensor([0.5, 1.0, 0.0, 0.7, math.nan])}
+    labels = {
+        "expression": torch.tensor([1, 0, 2, -1, 1]),
+        "level": torch.tensor([0.5, 1.0, 0.0, 0.7, math.nan]),
+    }
     found = model.given_by(Batch(shapes(ball, 5), None, labels))["condition"]
     assert found.tolist() == [[0, 0.5], [1, 0], [0, 0], [0, 0], [0, 1]]
 
@@ -277,7 +306,10 @@ def test_without_named_expressions_the_condition_is_the_level(ball: Template) ->
     config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": ("neutral",)})  # type: ignore[arg-type]
     model = Cvae(ball, config, Cvae.geometry(ball, config))
     labels = {"expression": torch.tensor([0, -1]), "level": torch.tensor([0.0, 0.25])}
-    assert model.given_by(Batch(shapes(ball, 2), None, labels))["condition"].tolist() == [[0], [0.25]]
+    assert model.given_by(Batch(shapes(ball, 2), None, labels))["condition"].tolist() == [
+        [0],
+        [0.25],
+    ]
 
 
 @torch.no_grad()
@@ -324,7 +356,9 @@ def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:
     assert 0 <= levels.min() < levels.max() <= 1
 
 
-def test_scans_from_the_command_line(ball: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scans_from_the_command_line(
+    ball: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Shuffled, thinned points give what the mesh gives, nearly; the condition has to be said."""
     model = cvae(ball)
     model.family = "cvae"
@@ -351,16 +385,25 @@ def test_scans_from_the_command_line(ball: Template, tmp_path: Path, capsys: pyt
 
 
 def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path) -> None:
-    """A folder laid out as COMA's, from import to evaluation: first frames are neutral, levels grow with the frames."""
+    """A folder laid out as COMA's, from import to evaluation: first frames are neutral, levels grow
+    with the frames.
+    """
     random = np.random.default_rng(0)
-    bump = np.exp(-np.square(ball.mesh.vertices - ball.mesh.vertices[0]).sum(1) / 500)[:, None] * [0, 0, 8.0]
+    bump = np.exp(-np.square(ball.mesh.vertices - ball.mesh.vertices[0]).sum(1) / 500)[:, None] * [
+        0,
+        0,
+        8.0,
+    ]
     for person in range(3):
         own = ball.mesh.vertices * random.uniform(0.8, 1.2, 3)
         for name, sign in (("pout", 1.0), ("suck", -1.0)):
             (tmp_path / f"raw/p{person}/{name}").mkdir(parents=True)
             for frame in range(6):
                 vertices = (own + sign * frame / 5 * bump).astype(np.float32)
-                write_mesh(tmp_path / f"raw/p{person}/{name}/{frame:03d}.ply", Mesh(vertices, ball.mesh.faces))
+                write_mesh(
+                    tmp_path / f"raw/p{person}/{name}/{frame:03d}.ply",
+                    Mesh(vertices, ball.mesh.faces),
+                )
     data, out = str(tmp_path / "data"), str(tmp_path / "run")
     main(["data", "import", "folder", str(tmp_path / "raw"), "--unit", "mm", "--out", data,
           "--pattern", "{subject}/{sequence}/{frame}"])  # fmt: skip
@@ -368,13 +411,28 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
     assert training.neutral_shapes is not None and (training.neutral >= 0).all()
     assert training.labels["level"].max() == 1
     main(["train", "cvae", "--data", data, "--split", "frames", "--out", out, "--epochs", "1", "--latent", "4",
-          "--set", "model.samples=32,16", "--set", "model.neighbours=8"])  # fmt: skip
+          "--set", "model.samples=32,16", "--set", "model.neighbors=8"])  # fmt: skip
     assert load(Path(out)).names_of("condition") == ("pout", "suck")
     main(["evaluate", out])
     for family in ("multilinear", "linear-two-space"):
-        main(["train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}", "--latent", "4"])
+        main(
+            [
+                "train",
+                family,
+                "--data",
+                data,
+                "--split",
+                "frames",
+                "--out",
+                f"{out}-{family}",
+                "--latent",
+                "4",
+            ]
+        )
         main(["evaluate", f"{out}-{family}"])
     for name in ("", "-multilinear", "-linear-two-space"):
         measured = read_json(Path(out + name) / "evaluation.json")["model"]
         assert {"disentanglement_error_mm", "neutral_error_mm", "expression_kept"} <= set(measured)
-    assert measured["vertex_error_mm"]["mean"] < 1e-3, "people and bumps add up, so a linear model has them exactly"
+    assert measured["vertex_error_mm"]["mean"] < 1e-3, (
+        "people and bumps add up, so a linear model has them exactly"
+    )

@@ -16,7 +16,9 @@ def soup(seed: int, count: int, size: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """A flat square of 2 (n-1)^2 triangles, tilted in space and rounded to float32, so that it is not quite flat."""
+    """A flat square of 2 (n-1)^2 triangles, tilted in space and rounded to float32, so that it is
+    not quite flat.
+    """
     x, y = np.meshgrid(np.linspace(0, 100, n), np.linspace(0, 100, n))
     tilt = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     vertices = (np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], 1) @ tilt + 700).astype(np.float32)
@@ -94,7 +96,9 @@ def test_agrees_with_brute_force_where_sizes_differ_and_corners_are_shared() -> 
 
 def test_convex_and_flat_surfaces_are_clean() -> None:
     points = np.random.default_rng(4).normal(size=(400, 3))
-    points = (points / np.linalg.norm(points, axis=1, keepdims=True) * 90 + [0, 1500, 0]).astype(np.float32)
+    points = (points / np.linalg.norm(points, axis=1, keepdims=True) * 90 + [0, 1500, 0]).astype(
+        np.float32
+    )
     assert len(self_intersecting_faces(points, ConvexHull(points).simplices)) == 0
     assert len(self_intersecting_faces(*grid(30))) == 0
 
@@ -102,7 +106,12 @@ def test_convex_and_flat_surfaces_are_clean() -> None:
 def test_a_closed_seam_of_doubled_vertices_is_clean() -> None:
     vertices, triangles = grid(12)
     assert (
-        len(self_intersecting_faces(vertices[triangles].reshape(-1, 3), np.arange(triangles.size).reshape(-1, 3))) == 0
+        len(
+            self_intersecting_faces(
+                vertices[triangles].reshape(-1, 3), np.arange(triangles.size).reshape(-1, 3)
+            )
+        )
+        == 0
     )
 
 
@@ -123,7 +132,9 @@ def test_rigid_motion_scale_and_renumbering_change_nothing() -> None:
     vertices, triangles = soup(5, 200, 0.1)
     pairs = intersecting_pairs(vertices, triangles)
     rotation = np.linalg.qr(np.random.default_rng(6).normal(size=(3, 3)))[0]
-    np.testing.assert_array_equal(intersecting_pairs(vertices @ rotation * 1e3 + 500, triangles), pairs)
+    np.testing.assert_array_equal(
+        intersecting_pairs(vertices @ rotation * 1e3 + 500, triangles), pairs
+    )
     order = np.random.default_rng(7).permutation(len(triangles))
     renamed = order[intersecting_pairs(vertices, triangles[order])]
     assert sorted(map(sorted, renamed.tolist())) == pairs.tolist()

@@ -8,12 +8,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from morphable.errors import InputError
-from morphable.mesh.io import MESH_SUFFIXES, MeshFile, read_mesh, read_stack, read_vertices, write_mesh
+from morphable.mesh.io import (
+    MESH_SUFFIXES,
+    MeshFile,
+    read_mesh,
+    read_stack,
+    read_vertices,
+    write_mesh,
+)
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import triangulate
 
-# A cube's corners in awkward numbers, then a vertex no face uses, then a copy of vertex 0 that a face does use.
-CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [0.1, 1 / 3, 1e-7] + [1e3, -2, 5e-9]
+# A cube's corners in awkward numbers, then a vertex no face uses, then a copy of vertex 0 that a
+# face does use.
+CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [
+    0.1,
+    1 / 3,
+    1e-7,
+] + [1e3, -2, 5e-9]
 VERTICES = np.concatenate([CORNERS, [[7, 8, 9]], CORNERS[:1]]).astype(np.float32)
 TRIANGLES = np.array([[0, 1, 3], [9, 3, 2], [4, 6, 7], [7, 5, 4]])
 QUADS = np.array([[9, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1]])
@@ -28,7 +40,9 @@ def write(path: Path, content: str | bytes) -> Path:
 
 @pytest.mark.parametrize("faces", TOPOLOGIES.values(), ids=TOPOLOGIES.keys())
 @pytest.mark.parametrize("suffix", MESH_SUFFIXES)
-def test_round_trip_keeps_every_vertex_in_its_place(tmp_path: Path, suffix: str, faces: np.ndarray) -> None:
+def test_round_trip_keeps_every_vertex_in_its_place(
+    tmp_path: Path, suffix: str, faces: np.ndarray
+) -> None:
     path = tmp_path / f"mesh{suffix}"
     mesh = Mesh(VERTICES, faces)
     write_mesh(path, mesh)
@@ -50,7 +64,12 @@ def test_libigl_reads_what_we_write(tmp_path: Path, suffix: str) -> None:
 
 
 def test_precision_is_that_of_the_file(tmp_path: Path) -> None:
-    for suffix, dtype in ((".ply", np.float32), (".glb", np.float32), (".obj", np.float64), (".off", np.float64)):
+    for suffix, dtype in (
+        (".ply", np.float32),
+        (".glb", np.float32),
+        (".obj", np.float64),
+        (".off", np.float64),
+    ):
         write_mesh(tmp_path / f"a{suffix}", Mesh(VERTICES, TRIANGLES))
         assert read_mesh(tmp_path / f"a{suffix}").mesh.vertices.dtype == dtype
 
@@ -63,13 +82,17 @@ def test_floats_of_any_size_survive_text(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_vertices(tmp_path / "a.obj").astype(np.float32), vertices)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     sides=st.lists(st.sampled_from([3, 4]), min_size=1, max_size=8),
     seed=st.integers(0, 2**16),
     suffix=st.sampled_from([".ply", ".obj", ".off"]),
 )
-def test_any_mixture_of_polygons_round_trips(tmp_path: Path, sides: list[int], seed: int, suffix: str) -> None:
+def test_any_mixture_of_polygons_round_trips(
+    tmp_path: Path, sides: list[int], seed: int, suffix: str
+) -> None:
     generator = np.random.default_rng(seed)
     faces = np.full((len(sides), max(sides)), -1)
     for face, n in zip(faces, sides, strict=True):
@@ -85,7 +108,9 @@ def test_any_mixture_of_polygons_round_trips(tmp_path: Path, sides: list[int], s
 
 
 def big_endian_ply() -> bytes:
-    """Doubles out of order, extra properties before and after, an element to skip, lists of two lengths."""
+    """Doubles out of order, extra properties before and after, an element to skip, lists of two
+    lengths.
+    """
     header = (
         "ply\r\nformat binary_big_endian 1.0\r\ncomment made by hand\r\nelement camera 2\r\nproperty uchar id\r\n"
         "property list uchar short values\r\nelement vertex 5\r\nproperty uchar red\r\nproperty double z\r\n"
@@ -95,7 +120,9 @@ def big_endian_ply() -> bytes:
     body = struct.pack(">BBhh", 1, 2, -5, 6) + struct.pack(">BB", 2, 0)
     for i in range(5):
         body += struct.pack(">Bdddf", 255, i + 0.3, i + 0.1, i + 0.2, 0.5)
-    body += struct.pack(">fB4IB2f", 1.5, 4, 0, 1, 2, 4, 2, 0.1, 0.2) + struct.pack(">fB3IB", 2.5, 3, 4, 3, 1, 0)
+    body += struct.pack(">fB4IB2f", 1.5, 4, 0, 1, 2, 4, 2, 0.1, 0.2) + struct.pack(
+        ">fB3IB", 2.5, 3, 4, 3, 1, 0
+    )
     return header.encode() + body
 
 
@@ -128,7 +155,9 @@ def test_ascii_ply_with_odd_but_harmless_content(tmp_path: Path) -> None:
         "0 0 0 255.0\r1 0 0 ?\r0 1 0 0\r3 0 1 2\r"
     )
     mesh = read_mesh(write(tmp_path / "a.ply", text.encode("latin-1"))).mesh
-    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]] and mesh.faces.tolist() == [[0, 1, 2]]
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]] and mesh.faces.tolist() == [
+        [0, 1, 2]
+    ]
     assert np.issubdtype(read_vertices(tmp_path / "a.ply").dtype, np.floating)
 
 
@@ -144,11 +173,17 @@ def test_every_truncation_of_a_ply_is_noticed(tmp_path: Path) -> None:
             read_mesh(write(tmp_path / "a.ply", whole[:end]))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    where=st.integers(0, 10**6), value=st.integers(0, 255), name=st.sampled_from(["a.ply", "b.ply", "c.obj", "d.off"])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_damaged_file_is_read_or_refused_but_never_crashes(tmp_path: Path, where: int, value: int, name: str) -> None:
+@given(
+    where=st.integers(0, 10**6),
+    value=st.integers(0, 255),
+    name=st.sampled_from(["a.ply", "b.ply", "c.obj", "d.off"]),
+)
+def test_a_damaged_file_is_read_or_refused_but_never_crashes(
+    tmp_path: Path, where: int, value: int, name: str
+) -> None:
     path = tmp_path / name
     if name == "a.ply":
         write(path, big_endian_ply())
@@ -174,15 +209,26 @@ FACE = "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 
         ("solid cube", "does not begin with 'ply'"),
         ("ply\nformat ascii 1.0\nelement vertex 3\n", "header does not end"),
         ("ply\nelement vertex 0\nend_header\n", "names no format"),
-        ("ply\nformat ascii 1.0\nelement vertex many\nend_header\n", "'element vertex many' is not understood"),
-        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0", "do not have one x, y and z each"),
+        (
+            "ply\nformat ascii 1.0\nelement vertex many\nend_header\n",
+            "'element vertex many' is not understood",
+        ),
+        (
+            "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0",
+            "do not have one x, y and z each",
+        ),
         ("ply\nformat ascii 1.0\nelement face 0\nend_header\n", "do not have one x, y and z each"),
         (
-            PLY.replace("property float y", "property list uchar float y") + "end_header\n" + "0 0 0\n" * 3,
+            PLY.replace("property float y", "property list uchar float y")
+            + "end_header\n"
+            + "0 0 0\n" * 3,
             "one x, y and z each",
         ),
         (PLY.replace("3", "0") + "end_header\n", "holds no vertices"),
-        (PLY + FACE + "3 0 1 3\n", "face 0 refers to a vertex that does not exist, the file holds 3"),
+        (
+            PLY + FACE + "3 0 1 3\n",
+            "face 0 refers to a vertex that does not exist, the file holds 3",
+        ),
         (PLY + FACE + "3 0 1 -1\n", "face 0 refers to a vertex that does not exist"),
         (PLY + FACE.replace("int v", "float v") + "3 0 1 2\n", "expected whole numbers"),
         (PLY + FACE + "5 0 1 2 1 2\n", "face 0 has 5 corners"),
@@ -190,7 +236,10 @@ FACE = "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 
         (PLY + FACE + "3 0 1 2\n3 0 1 2", "goes on after the last element"),
         (PLY + FACE + "3 0 1 x\n", "expected a number for property vertex_indices, got 'x'"),
         (PLY + FACE.replace("1 0 0", "1 nan 0") + "3 0 1 2\n", "not finite, the first is vertex 1"),
-        (PLY + "element tristrips 1\nproperty list int int vertex_indices\nend_header\n", "triangle strips"),
+        (
+            PLY + "element tristrips 1\nproperty list int int vertex_indices\nend_header\n",
+            "triangle strips",
+        ),
     ],
 )
 def test_bad_ply(tmp_path: Path, content: str, message: str) -> None:
@@ -227,12 +276,23 @@ f -5/-1/1 5/2/1 \\
 
 def test_obj_by_hand(tmp_path: Path) -> None:
     found = read_mesh(write(tmp_path / "a.obj", SEAM))
-    assert found.mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [2, 0, 0.25], [9, 9, 9]]
+    assert found.mesh.vertices.tolist() == [
+        [0, 0, 0],
+        [1, 0, 0],
+        [1, 1, 0],
+        [0, 1, 0],
+        [2, 0, 0.25],
+        [9, 9, 9],
+    ]
     assert found.mesh.faces.tolist() == [[0, 1, 2, 3], [1, 4, 2, -1]]
     assert found.uv is not None and found.uv_faces is not None
     assert found.uv.tolist() == [[0, 0], [0.5, 0], [0.5, 1], [0, 1], [0.75, 0]]
     assert found.uv_faces.tolist() == [[0, 1, 2, 3], [4, 1, 2, -1]]
-    assert {name: faces.tolist() for name, faces in found.groups.items()} == {"left": [0], "right": [1], "side": [1]}
+    assert {name: faces.tolist() for name, faces in found.groups.items()} == {
+        "left": [0],
+        "right": [1],
+        "side": [1],
+    }
 
 
 def test_seams_survive_an_obj_round_trip(tmp_path: Path) -> None:
@@ -265,7 +325,10 @@ def test_obj_corners_without_texture(tmp_path: Path, corner: str) -> None:
         ("v 0 0 0\nf 0 1 1\n", "OBJ counts from 1"),
         ("v 0 0 0\nf 1 1\n", "face 0 has 2 corners"),
         ("v 0 0 0\nf 1 1 1 1 1\n", "face 0 has 5 corners, only triangles and quads"),
-        ("v 0 0 0\nvt 0 0\nf 1/1 1/1 1/2\n", "face 0 refers to a texture coordinate that does not exist"),
+        (
+            "v 0 0 0\nvt 0 0\nf 1/1 1/1 1/2\n",
+            "face 0 refers to a texture coordinate that does not exist",
+        ),
         ("v 0 0 0\nf 1 1 99999999999999999999\n", "expected a number for a face corner"),
         (b"v 0\0", "it is binary"),
     ],
@@ -279,11 +342,15 @@ def test_bad_obj(tmp_path: Path, content: str | bytes, message: str) -> None:
 # OFF
 
 
-@pytest.mark.parametrize("header", ["OFF\n4 2 5\n", "COFF 4 2 0\n", "# hello\nSTCNOFF # what\n\n4 2 0\n"])
+@pytest.mark.parametrize(
+    "header", ["OFF\n4 2 5\n", "COFF 4 2 0\n", "# hello\nSTCNOFF # what\n\n4 2 0\n"]
+)
 def test_off_variants(tmp_path: Path, header: str) -> None:
     extra = " 255 0 0 255" if "C" in header else ""
     rows = "".join(f"{xyz}{extra}\n" for xyz in ("0 0 0", "1 0 0", "1 1 0", "0 1 0"))
-    mesh = read_mesh(write(tmp_path / "a.off", f"{header}{rows}4 0 1 2 3 0.5 0.5 0.5\n3 0 2 3\n")).mesh
+    mesh = read_mesh(
+        write(tmp_path / "a.off", f"{header}{rows}4 0 1 2 3 0.5 0.5 0.5\n3 0 2 3\n")
+    ).mesh
     assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
     assert mesh.faces.tolist() == [[0, 1, 2, 3], [0, 2, 3, -1]]
 
@@ -326,9 +393,14 @@ def test_gltf_applies_the_pose_of_its_node_and_wants_one_mesh(tmp_path: Path) ->
     path = tmp_path / "a.gltf"
     write_mesh(path, Mesh(VERTICES, TRIANGLES))
     plain = path.read_text()
-    moved = write(path, plain.replace('{"mesh": 0}', '{"mesh": 0, "translation": [1, 2, 3], "scale": [2, 2, 2]}'))
+    moved = write(
+        path,
+        plain.replace('{"mesh": 0}', '{"mesh": 0, "translation": [1, 2, 3], "scale": [2, 2, 2]}'),
+    )
     np.testing.assert_allclose(read_vertices(moved), 2 * VERTICES + np.array([1, 2, 3]), rtol=1e-6)
-    double = plain.replace('{"mesh": 0}', '{"mesh": 0}, {"mesh": 0}').replace('"nodes": [0]', '"nodes": [0, 1]')
+    double = plain.replace('{"mesh": 0}', '{"mesh": 0}, {"mesh": 0}').replace(
+        '"nodes": [0]', '"nodes": [0, 1]'
+    )
     with pytest.raises(InputError, match="expected one mesh, found 2"):
         read_mesh(write(path, double))
 
@@ -345,7 +417,9 @@ def test_bad_gltf(tmp_path: Path) -> None:
 
 def test_unknown_suffix_missing_file_and_stl(tmp_path: Path) -> None:
     mesh = Mesh(VERTICES, TRIANGLES)
-    with pytest.raises(InputError, match=r"unknown mesh suffix '\.fbx', expected one of \.ply \.obj"):
+    with pytest.raises(
+        InputError, match=r"unknown mesh suffix '\.fbx', expected one of \.ply \.obj"
+    ):
         write_mesh(tmp_path / "a.fbx", mesh)
     with pytest.raises(InputError, match="vertex order is lost"):
         read_mesh(tmp_path / "a.stl")

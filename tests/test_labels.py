@@ -39,7 +39,9 @@ def test_every_kind_of_column_comes_back(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=5))
-def test_numbers_come_back_to_the_last_bit(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
+def test_numbers_come_back_to_the_last_bit(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
     path = tmp_path_factory.mktemp("labels") / "labels.csv"
     LabelTable({"x": np.array(values)}, len(values)).write(path)
     np.testing.assert_array_equal(LabelTable.read(path)["x"].astype(np.float64), values)

@@ -1,4 +1,6 @@
-"""LAMM: published counts, the laws of its states, handles that change nothing when they rest, stages that resume."""
+"""LAMM: published counts, the laws of its states, handles that change nothing when they rest,
+stages that resume.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ from morphable.models.handles import aligned_displacement
 from morphable.models.io import create, load, save
 from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
 from morphable.models.training import Batch, Progress, TrainConfig
-from morphable.ops.tokens import ControlNets, InverseTokeniser, Tokeniser
+from morphable.ops.tokens import ControlNets, InverseTokenizer, Tokenizer
 from morphable.train.distributed import Workers
 from morphable.train.loop import Interrupted
 from morphable.train.run import RunConfig, run
 
-SMALL = LammConfig(latent=8, width=24, heads=1, encoder_depth=2, decoder_depth=2, normalisation="global")
+SMALL = LammConfig(
+    latent=8, width=24, heads=1, encoder_depth=2, decoder_depth=2, normalization="global"
+)
 PUBLISHED_CONTROLS = (11, 11, 0, 16, 0, 0, 3, 3, 12, 8, 15)
 """Control vertices of UHM12k's regions 0..10."""
 
@@ -56,7 +60,7 @@ def made(template: Template, config: LammConfig, **changes: object) -> Lamm:
 def small(hands: MeshDataset) -> Lamm:
     """A model that has seen hands but learned nothing."""
     model = made(hands.template, SMALL)
-    model.observe(hands.vertices[:])
+    model.initialize(hands.vertices[:])
     return model
 
 
@@ -74,8 +78,8 @@ def test_published_counts(uhm_sized: Template) -> None:
     assert sum(token.numel() for token in tokens) == 11_776
     assert len(transformer.controls) == 79
     assert numbers(transformer.control_nets) == 1_194_816
-    assert numbers(transformer.inverse_tokeniser) == 3 * 11_916 * 513
-    assert numbers(transformer.tokeniser) == 3 * 11_916 * 512 + 11 * 512
+    assert numbers(transformer.inverse_tokenizer) == 3 * 11_916 * 513
+    assert numbers(transformer.tokenizer) == 3 * 11_916 * 512 + 11 * 512
 
 
 def test_there_are_ten_outputs_and_the_last_is_the_prediction(uhm_sized: Template) -> None:
@@ -98,7 +102,9 @@ def test_no_displacement_is_the_autoencoder_bit_for_bit(
     assert torch.equal(model.decode(code), edited)
 
 
-def test_changing_a_token_changes_only_its_region_at_the_decoder_input(small: Lamm, shapes: torch.Tensor) -> None:
+def test_changing_a_token_changes_only_its_region_at_the_decoder_input(
+    small: Lamm, shapes: torch.Tensor
+) -> None:
     before = small.outputs(shapes)
     input_state = small.config.encoder_depth + 1
     noisy = made(small.template, SMALL)
@@ -130,19 +136,23 @@ def test_regions_reproduce_every_vertex_once(small: Lamm, shapes: torch.Tensor) 
     for region in range(len(small.regions.names)):
         members = np.flatnonzero(small.regions.labels == region)
         rows = slice(start, start + 3 * len(members))
-        layer = small.inverse_tokeniser
-        x[:, members] = (last[:, 1 + region] @ layer.weight[rows].T + layer.bias[rows]).unflatten(1, (-1, 3))
+        layer = small.inverse_tokenizer
+        x[:, members] = (last[:, 1 + region] @ layer.weight[rows].T + layer.bias[rows]).unflatten(
+            1, (-1, 3)
+        )
         start = rows.stop
-    expected = small.normalisation.inverse(x)
+    expected = small.normalization.inverse(x)
     torch.testing.assert_close(small.decode(code), expected, rtol=1e-5, atol=1e-3)
     for region in range(len(small.regions.names)):
         members = small.regions.labels == region
-        torch.testing.assert_close(small.decode_region(code, region), expected[:, members], rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(
+            small.decode_region(code, region), expected[:, members], rtol=1e-5, atol=1e-3
+        )
 
 
 def test_the_order_of_vertices_does_not_matter(hands: MeshDataset, shapes: torch.Tensor) -> None:
-    """The tokeniser on shuffled vertices with shuffled weights sees the same."""
-    layer = Tokeniser([2, 3], 4)
+    """The tokenizer on shuffled vertices with shuffled weights sees the same."""
+    layer = Tokenizer([2, 3], 4)
     x = torch.randn(5, 15)
     swap = torch.tensor([0, 1, 2, 3, 4, 5, 12, 13, 14, 9, 10, 11, 6, 7, 8])
     before = layer(x)
@@ -152,7 +162,7 @@ def test_the_order_of_vertices_does_not_matter(hands: MeshDataset, shapes: torch
 
 
 def test_tokens_by_hand() -> None:
-    layer = Tokeniser([1, 1], 2)
+    layer = Tokenizer([1, 1], 2)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [1, 1], [2, 0], [0, 2], [2, 2]]))
         layer.bias.copy_(torch.tensor([[0.0, 0], [10, 20]]))
@@ -161,9 +171,9 @@ def test_tokens_by_hand() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_inverse_tokeniser_alone_in_a_batch_and_factored(batch: int) -> None:
+def test_inverse_tokenizer_alone_in_a_batch_and_factored(batch: int) -> None:
     torch.manual_seed(0)
-    full, thin = InverseTokeniser([4, 2, 7], 6), InverseTokeniser([4, 2, 7], 6, 2)
+    full, thin = InverseTokenizer([4, 2, 7], 6), InverseTokenizer([4, 2, 7], 6, 2)
     assert thin.inner is not None
     with torch.no_grad():
         rows = torch.tensor([12, 6, 21])
@@ -190,22 +200,29 @@ def progress(epoch: int = 0, stage: str = AUTOENCODE, seed: int = 0) -> Progress
 
 def test_the_loss_by_its_definition(small: Lamm, shapes: torch.Tensor) -> None:
     """Encoder states walk from the shape to the mean, decoder states from the mean to the shape."""
-    normal = small.normalisation
+    normal = small.normalization
     truth, outputs = normal(shapes), normal(small.outputs(shapes))
     shares = [1, 0.5, 0, 0, 0.5, 1]
     errors = [(x - share * truth).abs().mean() for x, share in zip(outputs, shares, strict=True)]
     terms = small.loss(Batch(shapes), progress())
-    torch.testing.assert_close(terms["encoder"] + terms["decoder"], torch.stack(errors).mean(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(terms["encoder"] * 2, torch.stack(errors[:3]).mean(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        terms["encoder"] + terms["decoder"], torch.stack(errors).mean(), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        terms["encoder"] * 2, torch.stack(errors[:3]).mean(), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    ("layers", "states"), [("output", [5]), ("encoder", [0, 1, 2, 5]), ("decoder", [3, 4, 5]), ("full", range(6))]
+    ("layers", "states"),
+    [("output", [5]), ("encoder", [0, 1, 2, 5]), ("decoder", [3, 4, 5]), ("full", range(6))],
 )
-def test_the_losses_of_the_ablation(small: Lamm, shapes: torch.Tensor, layers: str, states: list[int]) -> None:
+def test_the_losses_of_the_ablation(
+    small: Lamm, shapes: torch.Tensor, layers: str, states: list[int]
+) -> None:
     model = made(small.template, SMALL, layers=layers)
     model.load_state_dict(small.state_dict())
-    normal = model.normalisation
+    normal = model.normalization
     truth, outputs = normal(shapes), normal(model.outputs(shapes))
     shares = [1.0] * 6 if layers == "full" else [1, 0.5, 0, 0, 0.5, 1]
     expected = torch.stack([(outputs[i] - shares[i] * truth).abs().mean() for i in states]).mean()
@@ -214,10 +231,12 @@ def test_the_losses_of_the_ablation(small: Lamm, shapes: torch.Tensor, layers: s
 
 
 def test_the_manipulation_loss_by_its_definition(hands: MeshDataset, shapes: torch.Tensor) -> None:
-    """Rolled pairs, one share of the way each, all regions displaced, the decoder's edited input not judged."""
+    """Rolled pairs, one share of the way each, all regions displaced, the decoder's edited input
+    not judged.
+    """
     model = made(hands.template, SMALL)
-    model.observe(hands.vertices[:])
-    normal, count = model.normalisation, len(shapes)
+    model.initialize(hands.vertices[:])
+    normal, count = model.normalization, len(shapes)
     share = 0.25 + 0.75 * 0.5 * torch.rand(count, generator=torch.Generator().manual_seed(7))
     goal = shapes + share[:, None, None] * (shapes.roll(1, 0) - shapes)
     controls = torch.from_numpy(np.concatenate(model.regions.controls))
@@ -234,7 +253,9 @@ def test_the_manipulation_loss_by_its_definition(hands: MeshDataset, shapes: tor
             judged += normal(shapes).numel()
     # Epoch 5 of 150 at a ramp over the first fifteenth: half the way.
     terms = model.loss(Batch(shapes), progress(5, MANIPULATE, seed=7))
-    assert float((terms["encoder"] + terms["decoder"]).detach()) == pytest.approx(total / judged, rel=1e-4)
+    assert float((terms["encoder"] + terms["decoder"]).detach()) == pytest.approx(
+        total / judged, rel=1e-4
+    )
     assert model.edits_trained and not made(hands.template, SMALL).edits_trained
 
 
@@ -249,7 +270,7 @@ def test_without_a_bottleneck_the_code_is_the_tokens_and_cannot_be_sampled(
     model = made(hands.template, SMALL, bottleneck=False)
     assert list(model.parts) == ["tokens", "controls"]
     assert model.parts.free_size == 6 * SMALL.width
-    with pytest.raises(InputError, match="region tokens as code"):
+    with pytest.raises(InputError, match="its code is the region tokens"):
         model.sample(1, torch.Generator())
     model.prior.fit(model.encode(shapes))
     save(model, tmp_path / "m")
@@ -264,12 +285,15 @@ def test_a_template_without_regions_gets_automatic_ones(tmp_path: Path) -> None:
     assert load(tmp_path / "m").template.region_names == model.template.region_names
 
 
-def test_controls_are_millimetres_in_region_order(small: Lamm, shapes: torch.Tensor) -> None:
+def test_controls_are_millimeters_in_region_order(small: Lamm, shapes: torch.Tensor) -> None:
     """The second region's first handle is the first number after the first region's handles."""
-    code = small.encode(shapes, {"controls": torch.zeros(small.parts["controls"].stop - small.parts["controls"].start)})
+    code = small.encode(
+        shapes,
+        {"controls": torch.zeros(small.parts["controls"].stop - small.parts["controls"].start)},
+    )
     first = len(small.regions.controls[0])
     code[:, small.parts["controls"].start + 3 * first] = 2.0
-    scale = float(small.normalisation.std)
+    scale = float(small.normalization.std)
     change = small.control_nets(code[:1, small.parts["controls"]] / scale)[0]
     unit = torch.zeros(1, 3 * len(small.controls))
     unit[0, 3 * first] = 2.0 / scale
@@ -278,15 +302,19 @@ def test_controls_are_millimetres_in_region_order(small: Lamm, shapes: torch.Ten
     assert small.controls[first] == small.regions.controls[1][0]
 
 
-def test_factoring_at_nearly_full_rank_costs_nearly_nothing(small: Lamm, shapes: torch.Tensor) -> None:
-    """Six shapes span at most six directions a region, so rank 8 holds them; the cost falls with the rank."""
+def test_factoring_at_nearly_full_rank_costs_nearly_nothing(
+    small: Lamm, shapes: torch.Tensor
+) -> None:
+    """Six shapes span at most six directions a region, so rank 8 holds them; the cost falls with
+    the rank.
+    """
     before = small(shapes).detach()
     results = [small.factored(rank, shapes)(shapes).detach() for rank in (1, 3, 8, 23)]
     cost = [float((result - before).norm(dim=-1).mean()) for result in results]
     assert cost[2] < 1e-2 and cost[3] < 1e-2
     assert all(a >= b - 1e-3 for a, b in itertools.pairwise(cost))
     thin = small.factored(8, shapes)
-    assert numbers(thin.inverse_tokeniser) < numbers(small.inverse_tokeniser)
+    assert numbers(thin.inverse_tokenizer) < numbers(small.inverse_tokenizer)
     with pytest.raises(InputError, match=r"rank: expected 1\.\.23"):
         small.factored(24, shapes)
     with pytest.raises(InputError, match="not factored"):
@@ -325,7 +353,8 @@ def test_swapping_a_region_with_itself_moves_nothing(small: Lamm, hands: MeshDat
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("latent", 0), ("width", 0), ("encoder_depth", 0), ("regions", -1), ("rank", -1), ("ramp", 0)]
+    ("field", "value"),
+    [("latent", 0), ("width", 0), ("encoder_depth", 0), ("regions", -1), ("rank", -1), ("ramp", 0)],
 )
 def test_impossible_settings(field: str, value: int) -> None:
     with pytest.raises(InputError, match=f"model.{field}: expected"):
@@ -338,7 +367,11 @@ def test_the_fast_recipe_is_named_in_one_place() -> None:
 
 ONE = Workers(0, 1, torch.device("cpu"))
 TRAINING = TrainConfig(
-    epochs=2, batch_size=64, learning_rate=1e-3, stages=(AUTOENCODE, MANIPULATE), checkpoint_seconds=1e9
+    epochs=2,
+    batch_size=64,
+    learning_rate=1e-3,
+    stages=(AUTOENCODE, MANIPULATE),
+    checkpoint_seconds=1e9,
 )
 
 
@@ -403,13 +436,17 @@ def test_stages_that_there_are_not(
 ) -> None:
     from morphable.models.families import MODELS
 
-    config = RunConfig(family, hands.path, "subject", MODELS[family].fast.model, replace(TRAINING, stages=stages))
+    config = RunConfig(
+        family, hands.path, "subject", MODELS[family].fast.model, replace(TRAINING, stages=stages)
+    )
     with pytest.raises(InputError, match=message):
         run(config, tmp_path / "r", ONE)
     assert not (tmp_path / "r").exists()
 
 
-def test_factor_says_what_it_costs(staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_factor_says_what_it_costs(
+    staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from morphable.cli.main import main
 
     main(["factor", str(staged), "--rank", "4", "--out", str(tmp_path / "thin")])

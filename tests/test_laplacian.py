@@ -15,7 +15,9 @@ def ball(seed: int = 0, count: int = 80) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     points = generator.normal(size=(count, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return points * generator.uniform(0.8, 1.2, (count, 1)) * 90, ConvexHull(points).simplices.astype(np.int64)
+    return points * generator.uniform(0.8, 1.2, (count, 1)) * 90, ConvexHull(
+        points
+    ).simplices.astype(np.int64)
 
 
 def flat_patch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,8 +29,11 @@ def flat_patch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_unit_square_by_hand() -> None:
-    # Every side of the square faces one 45 degree corner (weight 1/2), the diagonal faces two right angles (weight 0).
-    expected = np.array([[1, -0.5, 0, -0.5], [-0.5, 1, -0.5, 0], [0, -0.5, 1, -0.5], [-0.5, 0, -0.5, 1]])
+    # Every side of the square faces one 45 degree corner (weight 1/2), the diagonal faces two right
+    # angles (weight 0).
+    expected = np.array(
+        [[1, -0.5, 0, -0.5], [-0.5, 1, -0.5, 0], [0, -0.5, 1, -0.5], [-0.5, 0, -0.5, 1]]
+    )
     np.testing.assert_allclose(cotangent_laplacian(SQUARE, HALVES).toarray(), expected, atol=1e-15)
     np.testing.assert_allclose(mass_matrix(SQUARE, HALVES).diagonal(), [1 / 3, 1 / 6, 1 / 3, 1 / 6])
 
@@ -38,7 +43,9 @@ def test_agrees_with_libigl_up_to_sign() -> None:
     laplacian = cotangent_laplacian(vertices, triangles)
     assert abs(laplacian + igl.cotmatrix(vertices, triangles)).max() < 1e-12 * abs(laplacian).max()
     barycentric = igl.massmatrix(vertices, triangles, igl.MASSMATRIX_TYPE_BARYCENTRIC)
-    np.testing.assert_allclose(mass_matrix(vertices, triangles).diagonal(), barycentric.diagonal(), rtol=1e-12)
+    np.testing.assert_allclose(
+        mass_matrix(vertices, triangles).diagonal(), barycentric.diagonal(), rtol=1e-12
+    )
 
 
 def test_symmetric_positive_semidefinite_and_blind_to_constants() -> None:
@@ -49,7 +56,9 @@ def test_symmetric_positive_semidefinite_and_blind_to_constants() -> None:
     assert spectrum[0] == pytest.approx(0, abs=1e-12) and spectrum[1] > 1e-3
     np.testing.assert_allclose(laplacian @ np.ones(len(vertices)), 0, atol=1e-12)
     rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
-    assert abs(cotangent_laplacian(7 * vertices @ rotation + 3, triangles) - laplacian).max() < 1e-10
+    assert (
+        abs(cotangent_laplacian(7 * vertices @ rotation + 3, triangles) - laplacian).max() < 1e-10
+    )
 
 
 def test_linear_functions_are_harmonic_inside_a_flat_patch() -> None:
@@ -84,11 +93,18 @@ def test_graph_laplacian_by_hand() -> None:
     faces = np.array([[0, 1, 2, 3], [1, 4, 2, -1]])
     root = np.sqrt(6)
     expected = np.eye(6)
-    for i, j, weight in ((0, 1, root), (1, 2, 3), (2, 3, root), (0, 3, 2), (1, 4, root), (2, 4, root)):
+    for i, j, weight in (
+        (0, 1, root),
+        (1, 2, 3),
+        (2, 3, root),
+        (0, 3, 2),
+        (1, 4, root),
+        (2, 4, root),
+    ):
         expected[i, j] = expected[j, i] = -1 / weight
     np.testing.assert_allclose(graph_laplacian(faces, 6).toarray(), expected, atol=1e-15)
     plain = np.diag([2, 3, 3, 2, 2, 0]) - adjacency(faces, 6).toarray()
-    np.testing.assert_array_equal(graph_laplacian(faces, 6, normalised=False).toarray(), plain)
+    np.testing.assert_array_equal(graph_laplacian(faces, 6, normalized=False).toarray(), plain)
 
 
 def test_graph_laplacian_spectrum_lies_in_0_to_2_and_follows_relabelling() -> None:

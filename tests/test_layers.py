@@ -18,18 +18,21 @@ BASE = ("errors", "files", "config")
 LAYERS = (
     BASE,
     ("mesh",),
-    ("ops",),
+    ("ops", "draw"),
     ("models", "data"),
-    ("evaluate", "fit"),
+    ("fit",),
+    ("evaluate",),
     ("train", "edit", "export"),
     ("report",),
     ("bench",),
     ("cli", "studio", "__main__"),
 )
-"""From the bottom up. Neighbours in a layer do not import each other, but for the two of BETWEEN_NEIGHBOURS."""
+"""From the bottom up. Neighbors in a layer do not import each other, but for the two of
+BETWEEN_NEIGHBORS.
+"""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WITHIN_BASE = {("files", "errors"), ("config", "errors"), ("cli", "studio"), ("__main__", "cli")}
-WITHOUT_TORCH = ("errors", "files", "config", "mesh", "data", "cli", "__main__")
+WITHOUT_TORCH = ("errors", "files", "config", "mesh", "draw", "data", "cli", "__main__")
 """Modules of these import torch, if at all, only inside functions."""
 OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "pygltflib", "pyvista"}
 
@@ -44,7 +47,9 @@ def unit(path: Path) -> str:
 
 
 def imports(tree: ast.AST, everywhere: bool) -> Iterator[str]:
-    """Dotted names imported in a module; with `everywhere` inside functions too. Typing-only imports do not run."""
+    """Dotted names imported in a module; with `everywhere` inside functions too. Typing-only
+    imports do not run.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -62,7 +67,11 @@ def imports(tree: ast.AST, everywhere: bool) -> Iterator[str]:
 
 def used(path: Path) -> set[str]:
     names = imports(ast.parse(path.read_text(encoding="utf-8")), everywhere=True)
-    return {name.split(".")[1] for name in names if name.startswith("morphable.") and name.split(".")[1] in LEVEL}
+    return {
+        name.split(".")[1]
+        for name in names
+        if name.startswith("morphable.") and name.split(".")[1] in LEVEL
+    }
 
 
 def test_every_module_has_a_layer() -> None:
@@ -82,7 +91,11 @@ def test_imports_go_down_only(name: str) -> None:
 
 def test_the_rule_would_notice() -> None:
     code = "def f():\n    from morphable.data import labels\nif TYPE_CHECKING:\n    import torch\nimport a.b\n"
-    assert set(imports(ast.parse(code), everywhere=True)) == {"morphable.data.labels", "torch", "a.b"}
+    assert set(imports(ast.parse(code), everywhere=True)) == {
+        "morphable.data.labels",
+        "torch",
+        "a.b",
+    }
     assert set(imports(ast.parse(code), everywhere=False)) == {"a.b"}
 
 
@@ -97,7 +110,9 @@ def test_a_module_says_its_idea_and_imports_no_luxury(path: Path) -> None:
 
 
 def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

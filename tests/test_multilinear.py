@@ -1,4 +1,6 @@
-"""The linear models of identity and expression: exact where the data is of their kind, and clear where it is not."""
+"""The linear models of identity and expression: exact where the data is of their kind, and clear
+where it is not.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.multilinear import Multilinear, MultilinearConfig, complete_grid, tucker
-from morphable.train.feed import TrainingData
+from morphable.train.batches import TrainingData
 
 PEOPLE, FACES = 6, 5
 
@@ -27,14 +29,20 @@ def grid_labels(people: int = PEOPLE, faces: int = FACES) -> dict[str, np.ndarra
 
 
 def bilinear(template: Template, identity: int, expression: int, seed: int = 0) -> np.ndarray:
-    """(PEOPLE * FACES, V, 3) mm meshes that are exactly multilinear; the first of each person is the neutral."""
+    """(PEOPLE * FACES, V, 3) mm meshes that are exactly multilinear; the first of each person is
+    the neutral.
+    """
     random = np.random.default_rng(seed)
     core = random.standard_normal((1 + identity, 1 + expression, template.n_vertices, 3)) * 3
     core[0, 0] = template.mesh.vertices
     people = np.c_[np.ones(PEOPLE), random.standard_normal((PEOPLE, identity))]
     faces = np.c_[np.ones(FACES), random.standard_normal((FACES, expression))]
     faces[0, 1:] = 0
-    return np.einsum("pi,ej,ijvc->pevc", people, faces, core).reshape(-1, template.n_vertices, 3).astype(np.float32)
+    return (
+        np.einsum("pi,ej,ijvc->pevc", people, faces, core)
+        .reshape(-1, template.n_vertices, 3)
+        .astype(np.float32)
+    )
 
 
 def error(model: torch.nn.Module, vertices: np.ndarray) -> float:
@@ -46,7 +54,9 @@ def error(model: torch.nn.Module, vertices: np.ndarray) -> float:
 def test_tucker_is_exact_on_multilinear_data(ball: Template, ranks: tuple[int, int]) -> None:
     grid = bilinear(ball, *ranks).reshape(PEOPLE, FACES, -1).astype(np.float64)
     core, people, faces = tucker(grid, *ranks)
-    rebuilt = np.einsum("pi,ej,ijd->ped", np.c_[np.ones(PEOPLE), people], np.c_[np.ones(FACES), faces], core)
+    rebuilt = np.einsum(
+        "pi,ej,ijd->ped", np.c_[np.ones(PEOPLE), people], np.c_[np.ones(FACES), faces], core
+    )
     np.testing.assert_allclose(rebuilt, grid, atol=1e-6 * abs(grid).max())
     assert np.allclose(faces[0], 0), "the neutral expression is zero"
 
@@ -63,7 +73,9 @@ def test_truncation_costs_more_the_shorter_the_codes(ball: Template) -> None:
     errors = []
     for size in (1, 2, 3, 4):
         core, people, faces = tucker(grid, size, size)
-        rebuilt = np.einsum("pi,ej,ijd->ped", np.c_[np.ones(PEOPLE), people], np.c_[np.ones(FACES), faces], core)
+        rebuilt = np.einsum(
+            "pi,ej,ijd->ped", np.c_[np.ones(PEOPLE), people], np.c_[np.ones(FACES), faces], core
+        )
         errors.append(np.square(rebuilt - grid).sum())
     assert errors == sorted(errors, reverse=True)
 
@@ -74,8 +86,12 @@ def test_multilinear_finds_both_codes(ball: Template) -> None:
     model = Multilinear.estimate(ball, vertices, labels, MultilinearConfig(2, 2))
     assert error(model, vertices) < 0.1
     code = model.encode(torch.from_numpy(vertices)).reshape(PEOPLE, FACES, 4)
-    torch.testing.assert_close(code[:, :, :2], code[:, :1, :2].expand(-1, FACES, -1), rtol=0, atol=0.02)
-    torch.testing.assert_close(code[:, :, 2:], code[:1, :, 2:].expand(PEOPLE, -1, -1), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        code[:, :, :2], code[:, :1, :2].expand(-1, FACES, -1), rtol=0, atol=0.02
+    )
+    torch.testing.assert_close(
+        code[:, :, 2:], code[:1, :, 2:].expand(PEOPLE, -1, -1), rtol=0, atol=0.02
+    )
     swapped = model.decode(torch.cat([code[0, 1, :2], code[3, 4, 2:]])[None])[0]
     truth = torch.from_numpy(vertices.reshape(PEOPLE, FACES, -1, 3)[0, 4])
     assert float((swapped - truth).norm(dim=-1).max()) < 0.2
@@ -113,7 +129,9 @@ def test_a_subject_with_few_expressions_does_not_empty_the_grid() -> None:
     keep = np.flatnonzero((labels["subject"] > 0) | (labels["expression"] < 2))
     position = np.full(PEOPLE * FACES, -1)
     position[keep] = np.arange(len(keep))
-    kept = {name: column[keep] for name, column in labels.items()} | {"neutral": position[labels["neutral"][keep]]}
+    kept = {name: column[keep] for name, column in labels.items()} | {
+        "neutral": position[labels["neutral"][keep]]
+    }
     assert complete_grid(len(keep), kept).shape == (PEOPLE - 1, FACES)
 
 
@@ -122,7 +140,9 @@ def test_what_is_missing_is_said(ball: Template) -> None:
     with pytest.raises(InputError, match="complete grid.*got 0 subjects"):  # noqa: RUF043
         Multilinear.estimate(ball, vertices, {}, MultilinearConfig())
     with pytest.raises(InputError, match="column neutral"):
-        LinearTwoSpace.estimate(ball, vertices, {"subject": grid_labels()["subject"]}, TwoSpaceConfig())
+        LinearTwoSpace.estimate(
+            ball, vertices, {"subject": grid_labels()["subject"]}, TwoSpaceConfig()
+        )
 
 
 @torch.no_grad()

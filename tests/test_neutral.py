@@ -1,4 +1,6 @@
-"""Neutral targets: from the neutral column, else from first frames, or a message that says what to add."""
+"""Neutral targets: from the neutral column, else from first frames, or a message that says what to
+add.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,15 @@ from morphable.data.dataset import MeshDataset, MeshStack
 from morphable.data.labels import LabelTable
 from morphable.data.neutral import expression_levels, neutral_targets, require_neutral
 from morphable.errors import InputError
-from morphable.train.feed import TrainingData
+from morphable.train.batches import TrainingData
 
 
 def labelled(hands: MeshDataset, **columns: list[object]) -> MeshDataset:
     """A small dataset whose mesh i has all coordinates i."""
     count = len(next(iter(columns.values())))
-    meshes = np.ones((count, 1609, 3), np.float32) * np.arange(count, dtype=np.float32)[:, None, None]
+    meshes = (
+        np.ones((count, 1609, 3), np.float32) * np.arange(count, dtype=np.float32)[:, None, None]
+    )
     labels = LabelTable({name: np.array(values) for name, values in columns.items()}, count)
     return replace(hands, vertices=MeshStack([meshes]), labels=labels, rows=np.arange(count))
 
@@ -42,7 +46,8 @@ def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None
     )
     found = neutral_targets(made)
     assert found.computed is not None
-    # a: frame 1 of both sequences, rows 1 and 2. b: the yawn's start is missing, so frame 3 of the smile, row 5.
+    # a: frame 1 of both sequences, rows 1 and 2. b: the yawn's start is missing, so frame 3 of the
+    # smile, row 5.
     assert found.computed[:2, 0, 0].tolist() == [1.5, 5.0]
     assert found.rows.tolist() == [0, 0, 0, 0, 1, 1, 1, -1]
     data = TrainingData.of(made, ("subject",))
@@ -53,7 +58,9 @@ def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None
         if target < 0:
             assert joined.neutral[row] == -1
         else:
-            assert np.array_equal(joined.vertices[int(joined.neutral[row])], data.neutral_shapes[target])
+            assert np.array_equal(
+                joined.vertices[int(joined.neutral[row])], data.neutral_shapes[target]
+            )
     assert joined.neutral[8:].tolist() == [8, 9], "their own neutral meshes"
     assert np.isfinite(joined.vertices[:]).all()
     assert joined.labels["subject"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, -1, -1]
@@ -61,7 +68,9 @@ def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None
 
 def test_a_message_that_says_what_to_add(hands: MeshDataset) -> None:
     rows = neutral_targets(labelled(hands, subject=["a", "b"])).rows
-    with pytest.raises(InputError, match=r"2 of 2 training meshes have no neutral mesh.*column neutral"):
+    with pytest.raises(
+        InputError, match=r"2 of 2 training meshes have no neutral mesh.*column neutral"
+    ):
         require_neutral(Path("data"), rows)
 
 
@@ -81,7 +90,12 @@ def test_levels_are_the_column_where_there_is_one(hands: MeshDataset) -> None:
 def test_an_empty_level_column_is_none(hands: MeshDataset) -> None:
     made = labelled(hands, subject=["a", "a"], sequence=["s", "s"], frame=[0, 1], level=["", ""])
     assert levels_of(made) == [0, 1]
-    assert "level" not in TrainingData.of(labelled(hands, subject=["a"], level=[""]), ("subject", "level")).labels
+    assert (
+        "level"
+        not in TrainingData.of(
+            labelled(hands, subject=["a"], level=[""]), ("subject", "level")
+        ).labels
+    )
 
 
 @pytest.mark.parametrize("column", [[0.5, 60.0], [-0.1, 0.2], ["low", "high"]])
@@ -91,7 +105,9 @@ def test_levels_that_are_none(hands: MeshDataset, column: list[object]) -> None:
 
 
 def test_levels_from_sequences_by_hand(hands: MeshDataset) -> None:
-    """Mesh i has all coordinates i: distances are sqrt(3) times differences. The neutral mesh is that of 0 and 3."""
+    """Mesh i has all coordinates i: distances are sqrt(3) times differences. The neutral mesh is
+    that of 0 and 3.
+    """
     made = labelled(
         hands,
         subject=["a", "a", "a", "a", "a", "b"],
@@ -102,7 +118,9 @@ def test_levels_from_sequences_by_hand(hands: MeshDataset) -> None:
     levels = levels_of(made)
     assert levels[:5] == pytest.approx([1, 1 / 3, 1 / 3, 0.6, 1])
     assert np.isnan(levels[5])
-    assert expression_levels(labelled(hands, subject=["a"], frame=[0]), neutral_targets(made)) is None
+    assert (
+        expression_levels(labelled(hands, subject=["a"], frame=[0]), neutral_targets(made)) is None
+    )
 
 
 def test_one_broken_frame_does_not_set_the_scale(hands: MeshDataset) -> None:
@@ -118,4 +136,8 @@ def test_one_broken_frame_does_not_set_the_scale(hands: MeshDataset) -> None:
 
 def test_a_sequence_that_stands_still_has_level_zero(hands: MeshDataset) -> None:
     made = labelled(hands, subject=["a"] * 3, sequence=["s"] * 3, frame=[0, 1, 2])
-    assert levels_of(replace(made, vertices=MeshStack([np.ones((3, 1609, 3), np.float32)]))) == [0, 0, 0]
+    assert levels_of(replace(made, vertices=MeshStack([np.ones((3, 1609, 3), np.float32)]))) == [
+        0,
+        0,
+        0,
+    ]

@@ -32,7 +32,13 @@ def test_impossible_parts(parts: tuple[Part, ...]) -> None:
 def fitted() -> tuple[CodePrior, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     mixing = torch.tensor(
-        [[1.0, 0.5, 0, 0, 0], [0, 1, 0.8, 0, 0], [0, 0, 1, 0.1, 0], [0.3, 0, 0, 0.2, 0], [0, 0, 0, 0, 0]]
+        [
+            [1.0, 0.5, 0, 0, 0],
+            [0, 1, 0.8, 0, 0],
+            [0, 0, 1, 0.1, 0],
+            [0.3, 0, 0, 0.2, 0],
+            [0, 0, 0, 0, 0],
+        ]
     )
     codes = torch.randn(4000, 5, generator=generator) @ mixing + torch.tensor([1.0, 2, 3, 4, 0])
     prior = CodePrior(PARTS)
@@ -66,7 +72,9 @@ def test_conditioning_equals_regression_on_the_samples() -> None:
     torch.testing.assert_close(given.mean[2:4].double(), expected, rtol=1e-3, atol=1e-3)
     residual = codes[:, 2:4].double() - design @ solution
     covariance = given.factor @ given.factor.T
-    torch.testing.assert_close(covariance[2:4, 2:4].double(), torch.cov(residual.T), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        covariance[2:4, 2:4].double(), torch.cov(residual.T), rtol=1e-2, atol=1e-2
+    )
     assert not covariance[:2].any()
 
 
@@ -75,7 +83,9 @@ def test_a_pinned_part_can_be_given_and_nothing_else_moves() -> None:
     given = prior.given({"condition": torch.tensor([0.7])})
     assert given.mean[4] == pytest.approx(0.7)
     torch.testing.assert_close(given.mean[:4], prior.mean[:4])
-    torch.testing.assert_close(given.factor @ given.factor.T, prior.factor @ prior.factor.T, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        given.factor @ given.factor.T, prior.factor @ prior.factor.T, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_value_of_the_wrong_size() -> None:
@@ -87,5 +97,6 @@ def test_one_code_is_a_point() -> None:
     prior = CodePrior(PARTS)
     prior.fit(torch.tensor([[1.0, 2, 3, 4, 0]]))
     assert torch.equal(
-        prior.sample(3, torch.Generator().manual_seed(0)), torch.tensor([[1.0, 2, 3, 4, 0]]).expand(3, -1)
+        prior.sample(3, torch.Generator().manual_seed(0)),
+        torch.tensor([[1.0, 2, 3, 4, 0]]).expand(3, -1),
     )

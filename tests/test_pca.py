@@ -13,12 +13,20 @@ from morphable.models.pca import Pca, PcaConfig, leading_eigenpairs, principal_b
 def shapes(count: int, n_vertices: int, rank: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     weights = random.standard_normal((count, rank)) * 0.7 ** np.arange(rank)
-    return (weights @ random.standard_normal((rank, 3 * n_vertices)) + 5).reshape(count, -1, 3).astype(np.float32)
+    return (
+        (weights @ random.standard_normal((rank, 3 * n_vertices)) + 5)
+        .reshape(count, -1, 3)
+        .astype(np.float32)
+    )
 
 
-@pytest.mark.parametrize(("count", "n_vertices"), [(12, 30), (200, 30), (300, 400), (900, 30), (900, 10)])
+@pytest.mark.parametrize(
+    ("count", "n_vertices"), [(12, 30), (200, 30), (300, 400), (900, 30), (900, 10)]
+)
 def test_equals_the_singular_value_decomposition(count: int, n_vertices: int) -> None:
-    """By the Gram matrix, dense or iterated; with many meshes without it; and back to it where vertices are few."""
+    """By the Gram matrix, dense or iterated; with many meshes without it; and back to it where
+    vertices are few.
+    """
     data = shapes(count, n_vertices, 9)
     basis = principal_basis(data, 5)
     flat = data.reshape(count, -1).astype(np.float64)
@@ -31,7 +39,9 @@ def test_equals_the_singular_value_decomposition(count: int, n_vertices: int) ->
 def test_exact_on_data_of_its_own_rank() -> None:
     data = shapes(40, 320, 3)
     model = Pca.estimate(ball_template(320), data, {}, PcaConfig(3))
-    torch.testing.assert_close(model(torch.from_numpy(data)), torch.from_numpy(data), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model(torch.from_numpy(data)), torch.from_numpy(data), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_codes_have_unit_deviation() -> None:
@@ -45,7 +55,9 @@ def test_more_components_than_meshes_are_left_at_zero() -> None:
     model = Pca.estimate(ball_template(320), data, {}, PcaConfig(8))
     assert (model.deviations > 0).sum() == 3
     assert torch.isfinite(model(torch.from_numpy(data))).all()
-    torch.testing.assert_close(model(torch.from_numpy(data)), torch.from_numpy(data), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        model(torch.from_numpy(data)), torch.from_numpy(data), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_block_iteration_equals_a_dense_solve(rng: np.random.Generator) -> None:

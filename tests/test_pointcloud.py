@@ -1,4 +1,6 @@
-"""Point cloud transformer: layers against their formulas, exact invariance, the template's own sampling."""
+"""Point cloud transformer: layers against their formulas, exact invariance, the template's own
+sampling.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,13 @@ import torch
 
 from helpers import clouds
 from morphable.errors import InputError
-from morphable.ops.pointcloud import NeighbourEmbedding, OffsetAttention, PointLayer, PointTransformer
-from morphable.ops.sampling import Stage, point_order, sample_points, shared_sampling
+from morphable.ops.point_sampling import Stage, point_order, sample_points, shared_sampling
+from morphable.ops.pointcloud import (
+    NeighborEmbedding,
+    OffsetAttention,
+    PointLayer,
+    PointTransformer,
+)
 
 SMALL = ((40, 20), 8)
 
@@ -23,21 +30,21 @@ def transformer() -> PointTransformer:
 
 
 def test_embedding_equals_its_formula() -> None:
-    layer = NeighbourEmbedding(5).eval()
+    layer = NeighborEmbedding(5).eval()
     for part in (layer.first, layer.second):
         torch.nn.init.normal_(part.norm.weight)
         torch.nn.init.normal_(part.norm.running_mean)
     x = torch.randn(2, 30, 5)
-    centres, neighbours = torch.randint(30, (2, 7)), torch.randint(30, (2, 7, 4))
+    centers, neighbors = torch.randint(30, (2, 7)), torch.randint(30, (2, 7, 4))
     expected = torch.empty(2, 7, 10)
     for b in range(2):
         for s in range(7):
-            centre = x[b, centres[b, s]]
-            rows = torch.stack([torch.cat([x[b, n] - centre, centre]) for n in neighbours[b, s]])
+            center = x[b, centers[b, s]]
+            rows = torch.stack([torch.cat([x[b, n] - center, center]) for n in neighbors[b, s]])
             for part in (layer.first, layer.second):
                 rows = torch.relu(part.norm(rows @ part.linear.weight.T))
             expected[b, s] = rows.max(0).values
-    torch.testing.assert_close(layer(x, Stage(centres, neighbours)), expected)
+    torch.testing.assert_close(layer(x, Stage(centers, neighbors)), expected)
 
 
 def test_offset_attention_equals_its_formula() -> None:
@@ -51,7 +58,9 @@ def test_offset_attention_equals_its_formula() -> None:
     gathered = torch.stack([sum(attention[i, j] * value[i] for i in range(6)) for j in range(6)])
     expected = x[0] + torch.relu(layer.norm(layer.out(x[0] - gathered)))
     torch.testing.assert_close(layer(x)[0], expected)
-    assert torch.allclose(attention.sum(0), torch.ones(6)), "each point gathers with weights that sum to one"
+    assert torch.allclose(attention.sum(0), torch.ones(6)), (
+        "each point gathers with weights that sum to one"
+    )
 
 
 def test_parameter_count_of_the_published_trunk() -> None:
@@ -82,7 +91,8 @@ def test_shared_sampling_gives_the_same_features_where_indices_agree() -> None:
     assert shared.used is not None
     assert len(shared.used) < 500
     torch.testing.assert_close(model(cloud, shared), model(cloud), rtol=0, atol=1e-5)
-    # A shape that has moved as a whole keeps its distances, so the indices still agree for a batch of them.
+    # A shape that has moved as a whole keeps its distances, so the indices still agree for a batch
+    # of them.
     moved = torch.cat([cloud, cloud + 0.25, cloud - 0.5])
     torch.testing.assert_close(model(moved, shared), model(moved), rtol=0, atol=1e-5)
 
@@ -107,10 +117,12 @@ def test_the_smallest_cloud_and_repeated_points() -> None:
 
 
 @torch.no_grad()
-def test_folded_layers_are_linear_normalisation_and_activation(rng: np.random.Generator) -> None:
-    """Outside training, with statistics as training leaves them; neighbourhoods in several passes too."""
+def test_folded_layers_are_linear_normalization_and_activation(rng: np.random.Generator) -> None:
+    """Outside training, with statistics as training leaves them; neighborhoods in several passes
+    too.
+    """
     torch.manual_seed(0)
-    layer, embed = PointLayer(6, 5), NeighbourEmbedding(6)
+    layer, embed = PointLayer(6, 5), NeighborEmbedding(6)
     x = torch.from_numpy(rng.standard_normal((3, 90, 6)).astype(np.float32))
     stages = sample_points(torch.from_numpy(rng.standard_normal((3, 90, 3))), (30, 10), 7)
     for norm in (layer.norm, embed.first.norm, embed.second.norm):
@@ -125,9 +137,9 @@ def test_folded_layers_are_linear_normalisation_and_activation(rng: np.random.Ge
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
     cloud = torch.arange(3)[:, None]
-    centre = x[cloud, stages.first.centres][:, :, None].expand(-1, -1, 7, -1)
-    around = x[cloud[:, :, None], stages.first.neighbours]
-    pairs = torch.cat([around - centre, centre], -1)
+    center = x[cloud, stages.first.centers][:, :, None].expand(-1, -1, 7, -1)
+    around = x[cloud[:, :, None], stages.first.neighbors]
+    pairs = torch.cat([around - center, center], -1)
     for each in (embed.first, embed.second):
         flat = (pairs @ each.linear.weight.T).flatten(0, 2)
         pairs = torch.relu(each.norm(flat)).view(3, 30, 7, 12)

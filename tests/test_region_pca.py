@@ -8,7 +8,7 @@ import torch
 
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
-from morphable.evaluate.editing import editing, pair_errors
+from morphable.evaluate.edit_errors import editing, pair_errors
 from morphable.models.io import create
 from morphable.models.lamm import LammConfig
 from morphable.models.pca import Pca, PcaConfig
@@ -25,14 +25,18 @@ def shapes(hands: MeshDataset) -> torch.Tensor:
     return torch.from_numpy(hands.vertices[np.arange(0, 80, 10)])
 
 
-@pytest.mark.parametrize(("latent", "expected"), [(64, [6] * 9 + [5] * 2), (11, [1] * 11), (3, [1] * 3 + [0] * 8)])
+@pytest.mark.parametrize(
+    ("latent", "expected"), [(64, [6] * 9 + [5] * 2), (11, [1] * 11), (3, [1] * 3 + [0] * 8)]
+)
 def test_the_first_regions_take_the_rest(latent: int, expected: list[int]) -> None:
     assert shared_out(latent, 11) == expected
     assert sum(expected) == latent
 
 
-def test_each_region_is_the_pca_of_its_own_vertices(model: RegionPca, hands: MeshDataset, shapes: torch.Tensor) -> None:
-    """By another route: singular values of the region's centred coordinates."""
+def test_each_region_is_the_pca_of_its_own_vertices(
+    model: RegionPca, hands: MeshDataset, shapes: torch.Tensor
+) -> None:
+    """By another route: singular values of the region's centered coordinates."""
     x = hands.vertices[:].astype(np.float64)
     result = model(shapes).numpy()
     for number, name in enumerate(model.regions.names):
@@ -62,17 +66,23 @@ def test_it_never_beats_pca_of_the_same_length(model: RegionPca, hands: MeshData
     assert own > other
 
 
-def test_handles_at_rest_change_nothing_and_moved_ones_follow(model: RegionPca, shapes: torch.Tensor) -> None:
+def test_handles_at_rest_change_nothing_and_moved_ones_follow(
+    model: RegionPca, shapes: torch.Tensor
+) -> None:
     count = sum(len(c) for c in model.regions.controls)
     assert torch.equal(model.edited(shapes, torch.zeros(len(shapes), 3 * count)), model(shapes))
     handles = torch.from_numpy(np.concatenate(model.regions.controls))
     goal = model(shapes.roll(1, 0))
     way = (goal - model(shapes))[:, handles]
     error = (model.edited(shapes, way.flatten(1)) - goal)[:, handles].norm(dim=-1).mean()
-    assert error < 0.05 * way.norm(dim=-1).mean(), "a goal within the model is reached, but for the ridge"
+    assert error < 0.05 * way.norm(dim=-1).mean(), (
+        "a goal within the model is reached, but for the ridge"
+    )
 
 
-def test_more_regions_than_components_leave_the_rest_at_the_mean(hands: MeshDataset, shapes: torch.Tensor) -> None:
+def test_more_regions_than_components_leave_the_rest_at_the_mean(
+    hands: MeshDataset, shapes: torch.Tensor
+) -> None:
     model = RegionPca.estimate(hands.template, hands.vertices, {}, RegionPcaConfig(4))
     last = model.regions.labels == 5
     assert len(model.parts) == 4
@@ -82,7 +92,9 @@ def test_more_regions_than_components_leave_the_rest_at_the_mean(hands: MeshData
 
 
 def test_pair_errors_by_hand(model: RegionPca, shapes: torch.Tensor) -> None:
-    """A model that gives the source back misses by exactly the way; one that hits the goal misses by nothing."""
+    """A model that gives the source back misses by exactly the way; one that hits the goal misses
+    by nothing.
+    """
 
     class Fixed(RegionPca):
         answer: torch.Tensor

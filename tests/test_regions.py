@@ -12,12 +12,18 @@ from scipy.sparse.csgraph import connected_components
 from conftest import ball_template
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
-from morphable.data.sources.bodies import bodies
-from morphable.data.sources.hands import hands as make_hands
+from morphable.data.makers.bodies import bodies
+from morphable.data.makers.hands import hands as make_hands
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.region_files import disjoint, read_regions
-from morphable.mesh.regions import Regions, automatic_regions, border_vertices, spread_controls, template_regions
+from morphable.mesh.regions import (
+    Regions,
+    automatic_regions,
+    border_vertices,
+    spread_controls,
+    template_regions,
+)
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
 
@@ -38,7 +44,11 @@ def flip(columns: int, rows: int) -> np.ndarray:
 def fragments(mesh: Mesh, labels: np.ndarray) -> int:
     """Connected pieces that the regions fall into, counted by another route than the code's."""
     graph = adjacency(mesh.faces, len(labels)).tocsr()
-    return sum(connected_components(graph[cell][:, cell])[0] for r in np.unique(labels) for cell in [labels == r])
+    return sum(
+        connected_components(graph[cell][:, cell])[0]
+        for r in np.unique(labels)
+        for cell in [labels == r]
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 11, 29])
@@ -136,7 +146,9 @@ def written(path: Path, mesh: Mesh, labels: np.ndarray, names: list[str]) -> Pat
     if path.suffix == ".json":
         path.write_text(json.dumps(members))
     elif path.suffix == ".csv":
-        path.write_text("vertex,region\n" + "".join(f"{v},{names[r]}\n" for v, r in enumerate(labels)))
+        path.write_text(
+            "vertex,region\n" + "".join(f"{v},{names[r]}\n" for v, r in enumerate(labels))
+        )
     elif path.suffix == ".npy":
         np.save(path, labels)
     else:
@@ -145,14 +157,20 @@ def written(path: Path, mesh: Mesh, labels: np.ndarray, names: list[str]) -> Pat
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".npy", ".npz"])
-def test_every_format_gives_the_same_regions(hands: MeshDataset, tmp_path: Path, suffix: str) -> None:
+def test_every_format_gives_the_same_regions(
+    hands: MeshDataset, tmp_path: Path, suffix: str
+) -> None:
     template = hands.template
     assert template.regions is not None
     names = list(template.region_names)
-    read = read_regions(written(tmp_path / f"l{suffix}", template.mesh, template.regions, names), template.mesh)
+    read = read_regions(
+        written(tmp_path / f"l{suffix}", template.mesh, template.regions, names), template.mesh
+    )
     by_name = {name: np.flatnonzero(read.labels == n).tolist() for n, name in enumerate(read.names)}
     expected = [np.flatnonzero(template.regions == n).tolist() for n in range(len(names))]
-    assert [by_name[name if suffix != ".npy" else f"r{n}"] for n, name in enumerate(names)] == expected
+    assert [
+        by_name[name if suffix != ".npy" else f"r{n}"] for n, name in enumerate(names)
+    ] == expected
 
 
 def test_obj_groups_give_a_border_vertex_to_the_group_of_most_faces(tmp_path: Path) -> None:
@@ -165,7 +183,9 @@ def test_obj_groups_give_a_border_vertex_to_the_group_of_most_faces(tmp_path: Pa
 
 def test_given_controls_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "l.json"
-    path.write_text(json.dumps({"a": {"vertices": [0, 1, 4, 5], "controls": [5]}, "b": [2, 3, 6, 7]}))
+    path.write_text(
+        json.dumps({"a": {"vertices": [0, 1, 4, 5], "controls": [5]}, "b": [2, 3, 6, 7]})
+    )
     assert read_regions(path, grid(4, 2)).controls[0].tolist() == [5]
 
 
@@ -204,7 +224,9 @@ def test_unreadable_label_files(tmp_path: Path) -> None:
         read_regions(tmp_path / "missing.json", mesh)
 
 
-def test_the_command_saves_draws_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_saves_draws_and_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "hands"
     before = write_dataset(make_hands(count=10, seed=3), data, 3).template.fingerprint
     main(["data", "regions", str(data), "--count", "5"])

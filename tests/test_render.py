@@ -1,4 +1,6 @@
-"""Pictures: the z-buffer against a loop over pixels, the camera against its definition, colours, strips and PNG."""
+"""Pictures: the z-buffer against a loop over pixels, the camera against its definition, colors,
+strips and PNG.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +11,27 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from morphable.draw.camera import Camera, view_for
+from morphable.draw.render import heat_colors, render
+from morphable.draw.strips import png, sheet, strip
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.raster import rasterize
 from morphable.mesh.template import Template
-from morphable.report.camera import Camera, view_for
-from morphable.report.raster import rasterise
-from morphable.report.render import heat_colours, render
-from morphable.report.strips import png, sheet, strip
 
 FRONT = Camera(np.eye(3), np.zeros(3), np.array([10.0, 10.0]))
 
 
 def sphere(rings: int = 24, radius: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and outward triangles of a closed sphere."""
-    polar, around = np.linspace(0, np.pi, rings + 1), np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
+    polar, around = (
+        np.linspace(0, np.pi, rings + 1),
+        np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False),
+    )
     p, a = np.meshgrid(polar, around, indexing="ij")
-    vertices = radius * np.stack([np.sin(p) * np.sin(a), np.cos(p), np.sin(p) * np.cos(a)], -1).reshape(-1, 3)
+    vertices = radius * np.stack(
+        [np.sin(p) * np.sin(a), np.cos(p), np.sin(p) * np.cos(a)], -1
+    ).reshape(-1, 3)
     index = np.arange(len(vertices)).reshape(rings + 1, 2 * rings)
     ahead = np.roll(index, -1, axis=1)
     first = np.stack([index[:-1], index[1:], ahead[:-1]], -1).reshape(-1, 3)
@@ -48,13 +55,13 @@ def by_loops(points: np.ndarray, triangles: np.ndarray, width: int, height: int)
 
 
 def picture_of(points: np.ndarray, triangles: np.ndarray, width: int, height: int) -> np.ndarray:
-    seen = rasterise(points, triangles, width, height)
+    seen = rasterize(points, triangles, width, height)
     picture = np.full(width * height, -1)
     picture[seen.pixel] = seen.triangle
     return picture.reshape(height, width)
 
 
-def test_one_triangle_covers_the_pixels_whose_centres_it_holds() -> None:
+def test_one_triangle_covers_the_pixels_whose_centers_it_holds() -> None:
     points = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0]], float)
     expected = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]) - 1
     for order in ([0, 1, 2], [2, 1, 0]):
@@ -63,7 +70,7 @@ def test_one_triangle_covers_the_pixels_whose_centres_it_holds() -> None:
 
 def test_weights_and_depth_by_hand() -> None:
     points = np.array([[0, 0, 0], [4, 0, 4], [0, 4, 8]], float)
-    seen = rasterise(points, np.array([[0, 1, 2]]), 4, 4)
+    seen = rasterize(points, np.array([[0, 1, 2]]), 4, 4)
     at = np.flatnonzero(seen.pixel == 1 * 4 + 1)[0]
     assert np.allclose(seen.weights[at], [0.25, 0.375, 0.375])
     assert np.isclose(seen.depth[at], 0.375 * 4 + 0.375 * 8)
@@ -81,23 +88,30 @@ def test_crossing_triangles_agree_with_a_loop_over_pixels() -> None:
     points = random.uniform(-3, 15, (30, 3))
     triangles = random.integers(0, 30, (24, 3))
     triangles = np.concatenate([triangles, [[0, 0, 1], [2, 2, 2]]])
-    assert np.array_equal(picture_of(points, triangles, 12, 11), by_loops(points, triangles, 12, 11))
+    assert np.array_equal(
+        picture_of(points, triangles, 12, 11), by_loops(points, triangles, 12, 11)
+    )
 
 
-def test_neighbours_leave_no_gap_even_on_pixel_centres() -> None:
-    """A fan over the whole picture, with corners on pixel centres: every pixel is covered."""
+def test_neighbors_leave_no_gap_even_on_pixel_centers() -> None:
+    """A fan over the whole picture, with corners on pixel centers: every pixel is covered."""
     random = np.random.default_rng(1)
     for middle in (np.array([4.5, 3.5]), random.uniform(2, 6, 2)):
-        rim = np.array([[-1, -1], [4.5, -1], [10, -1], [10, 3.5], [10, 10], [2.5, 10], [-1, 10], [-1, 3.5]])
+        rim = np.array(
+            [[-1, -1], [4.5, -1], [10, -1], [10, 3.5], [10, 10], [2.5, 10], [-1, 10], [-1, 3.5]]
+        )
         points = np.column_stack([np.vstack([middle, rim]), np.zeros(9)])
         fan = np.array([[0, i, i % 8 + 1] for i in range(1, 9)])
         assert (picture_of(points, fan, 9, 8) >= 0).all()
 
 
 def test_what_lies_outside_the_picture_is_cut_off() -> None:
-    points = np.array([[-50, -50, 0], [90, -50, 0], [-50, 90, 0], [100, 100, 0], [120, 100, 0], [100, 120, 0]], float)
+    points = np.array(
+        [[-50, -50, 0], [90, -50, 0], [-50, 90, 0], [100, 100, 0], [120, 100, 0], [100, 120, 0]],
+        float,
+    )
     assert (picture_of(points, np.array([[0, 1, 2], [3, 4, 5]]), 6, 6) == 0).all()
-    assert len(rasterise(points, np.array([[3, 4, 5]]), 6, 6).pixel) == 0
+    assert len(rasterize(points, np.array([[3, 4, 5]]), 6, 6).pixel) == 0
 
 
 def test_a_sphere_covers_its_disc_and_is_lit_from_the_upper_left() -> None:
@@ -116,7 +130,8 @@ def test_turning_the_mesh_and_the_camera_together_changes_nothing() -> None:
     moved = vertices @ turned.rotation
     assert (
         np.abs(
-            render(vertices, triangles, FRONT, (40, 40)).astype(int) - render(moved, triangles, turned, (40, 40))
+            render(vertices, triangles, FRONT, (40, 40)).astype(int)
+            - render(moved, triangles, turned, (40, 40))
         ).max()
         <= 1
     )
@@ -124,41 +139,52 @@ def test_turning_the_mesh_and_the_camera_together_changes_nothing() -> None:
 
 def test_the_inner_side_is_darker() -> None:
     vertices, triangles = sphere()
-    outside, inside = (render(vertices, t, FRONT, (40, 40)) for t in (triangles, triangles[:, ::-1]))
+    outside, inside = (
+        render(vertices, t, FRONT, (40, 40)) for t in (triangles, triangles[:, ::-1])
+    )
     assert inside[20, 20, :3].mean() < 0.8 * outside[20, 20, :3].mean()
 
 
-def test_vertex_colours_are_shown_and_checked() -> None:
+def test_vertex_colors_are_shown_and_checked() -> None:
     vertices, triangles = sphere()
     left = vertices[:, :1] < 0
-    picture = render(vertices, triangles, FRONT, (60, 60), np.where(left, [[1.0, 0, 0]], [[0, 0, 1.0]]))
+    picture = render(
+        vertices, triangles, FRONT, (60, 60), np.where(left, [[1.0, 0, 0]], [[0, 0, 1.0]])
+    )
     assert picture[30, 15, 0] > 180 > 40 > picture[30, 15, 2]
     assert picture[30, 45, 2] > 120 > 40 > picture[30, 45, 0]
-    with pytest.raises(InputError, match="one colour per vertex"):
+    with pytest.raises(InputError, match="one color per vertex"):
         render(vertices, triangles, FRONT, (60, 60), np.ones((3, 3)))
     with pytest.raises(InputError, match="at least 1 x 1"):
         render(vertices, triangles, FRONT, (0, 60))
 
 
-def test_heat_colours_darken_evenly_up_to_the_limit() -> None:
-    colours = heat_colours(np.linspace(0, 2, 21), 2.0)
-    light = colours @ [0.2126, 0.7152, 0.0722]
+def test_heat_colors_darken_evenly_up_to_the_limit() -> None:
+    colors = heat_colors(np.linspace(0, 2, 21), 2.0)
+    light = colors @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(light) < 0).all() and light[0] > 0.8 and light[-1] < 0.2
-    assert np.array_equal(heat_colours(np.array([2.0, 9.0]), 2.0)[0], heat_colours(np.array([2.0, 9.0]), 2.0)[1])
+    assert np.array_equal(
+        heat_colors(np.array([2.0, 9.0]), 2.0)[0], heat_colors(np.array([2.0, 9.0]), 2.0)[1]
+    )
     for limit in (0.0, np.nan):
         with pytest.raises(InputError, match="limit_mm"):
-            heat_colours(np.zeros(3), limit)
+            heat_colors(np.zeros(3), limit)
 
 
 @pytest.mark.parametrize("name", ["hand", "ICT-face", "body", "thing"])
 def test_the_camera_sees_every_shape_right_way_up(name: str) -> None:
     vertices, triangles = sphere(8)
     tall = vertices * [1, 2, 0.5]
-    camera = view_for(Template(Mesh(tall, triangles), name), [tall * 1.5, tall + np.array([9.0, 0, 0])])
+    camera = view_for(
+        Template(Mesh(tall, triangles), name), [tall * 1.5, tall + np.array([9.0, 0, 0])]
+    )
     for shape in (tall, tall * 1.5, tall + np.array([9.0, 0, 0])):
         points = camera.project(shape, camera.size(200))
         assert (points[:, :2] >= 0).all() and (points[:, :2] <= camera.size(200)).all()
-    assert np.allclose(camera.rotation @ camera.rotation.T, np.eye(3)) and np.linalg.det(camera.rotation) > 0
+    assert (
+        np.allclose(camera.rotation @ camera.rotation.T, np.eye(3))
+        and np.linalg.det(camera.rotation) > 0
+    )
     assert camera.rotation[1, 1] > 0.9 and camera.rotation[2, 2] > 0.85
 
 
@@ -183,14 +209,20 @@ def test_a_strip_is_its_pictures_side_by_side() -> None:
     single = [render(shape, triangles, FRONT, (40, 40)) for shape in shapes]
     assert np.array_equal(strip(shapes, triangles, FRONT, 40), np.concatenate(single, axis=1))
     rows = strip(shapes, triangles, FRONT, 40, columns=2)
-    assert rows.shape == (80, 80, 4) and np.array_equal(rows[40:, :40], single[2]) and not rows[40:, 40:].any()
+    assert (
+        rows.shape == (80, 80, 4)
+        and np.array_equal(rows[40:, :40], single[2])
+        and not rows[40:, 40:].any()
+    )
     with pytest.raises(InputError, match="at least one picture"):
         sheet([], 2)
 
 
 def test_png_round_trip() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (7, 5, 4)).astype(np.uint8)
-    assert np.array_equal(np.round(matplotlib.image.imread(io.BytesIO(png(picture)), "png") * 255), picture)
+    assert np.array_equal(
+        np.round(matplotlib.image.imread(io.BytesIO(png(picture)), "png") * 255), picture
+    )
     with pytest.raises(InputError, match="uint8"):
         png(picture.astype(float))
 

@@ -1,4 +1,6 @@
-"""The report: one file, nothing outside it, the numbers of the evaluation in it, and honest words about them."""
+"""The report: one file, nothing outside it, the numbers of the evaluation in it, and honest words
+about them.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,8 @@ import torch
 from morphable.data.dataset import MeshDataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
+from morphable.draw.charts import Axis, Series, chart, ticks
+from morphable.draw.numbers import number, percent, round_up
 from morphable.errors import InputError
 from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.measure import compactness
@@ -29,11 +33,9 @@ from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.training import TrainConfig
 from morphable.report import gallery
-from morphable.report.charts import Axis, Series, chart, ticks
 from morphable.report.context import Comparison, ReportContext, middles, spread
 from morphable.report.headline import setting, verdict
 from morphable.report.latent import STEPS, prior_walks
-from morphable.report.numbers import number, percent, round_up
 from morphable.report.page import write_report
 from morphable.report.section import Section
 
@@ -52,7 +54,9 @@ SHAPES = {"rect", "path", "polyline", "circle", "stop"}
 
 
 class Page(HTMLParser):
-    """What a report holds: its text, its ids, its images' alternative texts, and whether its elements nest."""
+    """What a report holds: its text, its ids, its images' alternative texts, and whether its
+    elements nest.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -93,15 +97,21 @@ def trained(dataset: MeshDataset, split: str, latent: int = 4) -> MorphableModel
     config = type(recipe.model)(latent=latent)
     model = create("pca-mlp", dataset.template, config)
     assert isinstance(model, PcaMlp) and isinstance(recipe.train, TrainConfig)
-    model.observe(dataset.part(split, "train").vertices)
+    model.initialize(dataset.part(split, "train").vertices)
     with torch.no_grad():
         model.prior.fit(model.encode(torch.from_numpy(dataset.part(split, "train").vertices[:])))
-    model.provenance = {"split": split, "command": "morphable train pca-mlp <b>", "licence": "CC0-1.0"}
+    model.provenance = {
+        "split": split,
+        "command": "morphable train pca-mlp <b>",
+        "licence": "CC0-1.0",
+    }
     return model.eval()
 
 
 def linear(dataset: MeshDataset, split: str, latent: int = 3) -> Pca:
-    model = Pca.estimate(dataset.template, dataset.part(split, "train").vertices, {}, PcaConfig(latent))
+    model = Pca.estimate(
+        dataset.template, dataset.part(split, "train").vertices, {}, PcaConfig(latent)
+    )
     model.family, model.provenance = "pca", {"split": split}
     return model.eval()
 
@@ -112,17 +122,28 @@ def balls(template: Template, folder: Path, count: int = 12) -> MeshDataset:
     shapes = template.mesh.vertices * random.uniform(0.7, 1.3, (count, 1, 3))
     shapes = (shapes + random.normal(0, 0.3, shapes.shape)).astype(np.float32)
     info = {"source": "balls <script>", "licence": "none", "unit": "mm"}
-    return write_dataset(MeshSource(template, LabelTable({}, count), lambda: iter([shapes]), info), folder)
+    return write_dataset(
+        MeshSource(template, LabelTable({}, count), lambda: iter([shapes]), info), folder
+    )
 
 
 METRICS: list[dict[str, Any]] = [
-    {"epoch": e, "step": e, "train/distance": 5.0 / e, "train/kl": 0.1 * e, "validation_mm": v, "seconds": 2.0 * e}
+    {
+        "epoch": e,
+        "step": e,
+        "train/distance": 5.0 / e,
+        "train/kl": 0.1 * e,
+        "validation_mm": v,
+        "seconds": 2.0 * e,
+    }
     for e, v in enumerate((4.0, 2.5, 3.0), start=1)
 ]
 
 
 @pytest.fixture(scope="module")
-def report(hands: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+def report(
+    hands: MeshDataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, dict[str, Any]]:
     """The HTML of a report on hands and the evaluation that it shows."""
     model = trained(hands, "subject")
     evaluation = json.loads(json.dumps(evaluate_on(model, hands, None)))
@@ -135,14 +156,18 @@ def test_it_is_one_file_with_nothing_outside(report: tuple[str, dict[str, Any]])
     html, _ = report
     page = Page(html)
     targets = [
-        value for name, value in page.attributes if name in ("src", "href", "srcset", "data", "action", "poster")
+        value
+        for name, value in page.attributes
+        if name in ("src", "href", "srcset", "data", "action", "poster")
     ]
     assert targets and all(value.startswith(("data:image/png;base64,", "#")) for value in targets)
     bare = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
     assert not re.search(r"https?:|//|<script|<link|@import|@font-face|url\((?!#)", bare)
 
 
-def test_its_links_lead_to_sections_and_every_picture_has_words(report: tuple[str, dict[str, Any]]) -> None:
+def test_its_links_lead_to_sections_and_every_picture_has_words(
+    report: tuple[str, dict[str, Any]],
+) -> None:
     page = Page(report[0])
     anchors = [value[1:] for name, value in page.attributes if name == "href"]
     identifiers = [value for name, value in page.attributes if name == "id"]
@@ -157,13 +182,23 @@ def test_it_holds_the_numbers_of_the_evaluation(report: tuple[str, dict[str, Any
     for measures in (evaluation["model"], *evaluation["baselines"].values()):
         for key, value in measures.items():
             shown = (
-                [number(value[k]) for k in ("mean", "std", "median", "p95", "max")] if isinstance(value, dict) else []
+                [number(value[k]) for k in ("mean", "std", "median", "p95", "max")]
+                if isinstance(value, dict)
+                else []
             )
             assert all(item in text for item in shown), key
     assert number(evaluation["model"]["specificity_mm"]) in text
     raw = re.findall(r"<pre>(\{.*?\})</pre>", html, re.S)
-    assert json.loads(unescape(raw[0])) == {k: v for k, v in evaluation.items() if k != "provenance"}
-    for name in ("palm", "thumb", "CC0-1.0", evaluation["provenance"]["split_hash"], "morphable train pca-mlp <b>"):
+    assert json.loads(unescape(raw[0])) == {
+        k: v for k, v in evaluation.items() if k != "provenance"
+    }
+    for name in (
+        "palm",
+        "thumb",
+        "CC0-1.0",
+        evaluation["provenance"]["split_hash"],
+        "morphable train pca-mlp <b>",
+    ):
         assert name in text
     assert not re.search(r"\b(nan|inf|None)\b", text)
 
@@ -183,7 +218,9 @@ def test_writing_it_again_gives_the_same_file(hands: MeshDataset, tmp_path: Path
     assert "than the mean shape" in page.text and "Training" not in page.texts
 
 
-def test_a_template_without_regions_and_meshes_without_subjects(ball: Template, tmp_path: Path) -> None:
+def test_a_template_without_regions_and_meshes_without_subjects(
+    ball: Template, tmp_path: Path
+) -> None:
     dataset = balls(ball, tmp_path / "balls")
     for model in (linear(dataset, "frames"), trained(dataset, "frames", 2)):
         assert len(dataset.part("frames", "test")) == 2
@@ -191,7 +228,11 @@ def test_a_template_without_regions_and_meshes_without_subjects(ball: Template, 
         write_report(model, dataset, evaluate_on(model, dataset, None), [], path)
         html = path.read_text(encoding="utf-8")
         page = Page(html)
-        assert "The template has no regions." in page.text and "balls <script>" in page.text and "<script" not in html
+        assert (
+            "The template has no regions." in page.text
+            and "balls <script>" in page.text
+            and "<script" not in html
+        )
         assert not re.search(r"\b(nan|inf|None)\b", page.text)
 
 
@@ -199,15 +240,23 @@ def test_one_test_mesh(ball: Template, tmp_path: Path) -> None:
     dataset = balls(ball, tmp_path / "balls", 4)
     assert len(dataset.part("frames", "test")) == 1
     model = trained(dataset, "frames", 2)
-    write_report(model, dataset, evaluate_on(model, dataset, None), METRICS[:1], tmp_path / "one.html")
+    write_report(
+        model, dataset, evaluate_on(model, dataset, None), METRICS[:1], tmp_path / "one.html"
+    )
     text = Page((tmp_path / "one.html").read_text(encoding="utf-8")).text
-    assert "With one test subject there is no interval" in text and not re.search(r"\b(nan|inf|None)\b", text)
+    assert "With one test subject there is no interval" in text and not re.search(
+        r"\b(nan|inf|None)\b", text
+    )
 
 
 def test_an_evaluation_with_almost_nothing_in_it(ball: Template, tmp_path: Path) -> None:
     dataset = balls(ball, tmp_path / "balls")
-    write_report(linear(dataset, "frames"), dataset, {"model": {"locality": None}}, [], tmp_path / "r.html")
-    assert not re.search(r"\b(nan|inf)\b", Page((tmp_path / "r.html").read_text(encoding="utf-8")).text)
+    write_report(
+        linear(dataset, "frames"), dataset, {"model": {"locality": None}}, [], tmp_path / "r.html"
+    )
+    assert not re.search(
+        r"\b(nan|inf)\b", Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+    )
 
 
 def test_sections_of_a_family_and_what_a_model_cannot_do(ball: Template, tmp_path: Path) -> None:
@@ -225,12 +274,17 @@ def test_sections_of_a_family_and_what_a_model_cannot_do(ball: Template, tmp_pat
     write_report(model, dataset, evaluation, [], tmp_path / "r.html", [edits, lambda context: None])
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert page.texts.count("Edits & more") == 2 and "3 latents" in page.text
-    assert "Not shown: this model cannot be sampled" in page.text and "Meshes of the test set" in page.text
+    assert (
+        "Not shown: this model cannot be sampled" in page.text
+        and "Meshes of the test set" in page.text
+    )
 
 
 def test_another_template_is_refused(hands: MeshDataset, ball: Template, tmp_path: Path) -> None:
     dataset = balls(ball, tmp_path / "balls")
-    with pytest.raises(InputError, match=r"template \(ball, 320 vertices\) is not the model's \(hand, 1609"):
+    with pytest.raises(
+        InputError, match=r"template \(ball, 320 vertices\) is not the model's \(hand, 1609"
+    ):
         write_report(linear(hands, "subject"), dataset, {}, [], tmp_path / "r.html")
 
 
@@ -242,7 +296,9 @@ def test_another_template_is_refused(hands: MeshDataset, ball: Template, tmp_pat
 def test_the_verdict_follows_the_paired_interval(
     hands: MeshDataset, own: list[float], better: bool | None, emphasis: str
 ) -> None:
-    """Errors of PCA are 1 mm everywhere; the model's are own[0] mm on one half of the subjects, own[1] on the other."""
+    """Errors of PCA are 1 mm everywhere; the model's are own[0] mm on one half of the subjects,
+    own[1] on the other.
+    """
     context = ReportContext(trained(hands, "subject"), hands, _means(float(np.mean(own)), 1.0), [])
     context.__dict__["subjects"] = np.arange(40)
     errors = np.repeat(own, 20)[:, None].astype(np.float32)
@@ -253,8 +309,14 @@ def test_the_verdict_follows_the_paired_interval(
 
 
 def _means(own: float, pca: float) -> dict[str, Any]:
-    results = {name: {"vertex_error_mm": {"mean": mean}} for name, mean in (("model", own), ("pca", pca))}
-    return {"model": results["model"], "baselines": {"pca": results["pca"]}, "provenance": {"split": "subject"}}
+    results = {
+        name: {"vertex_error_mm": {"mean": mean}} for name, mean in (("model", own), ("pca", pca))
+    }
+    return {
+        "model": results["model"],
+        "baselines": {"pca": results["pca"]},
+        "provenance": {"split": "subject"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -267,7 +329,9 @@ def _means(own: float, pca: float) -> dict[str, Any]:
         ("subject", "val", "on validation subjects"),
     ],
 )
-def test_the_setting_is_named_for_what_it_is(hands: MeshDataset, split: str, part: str, words: str) -> None:
+def test_the_setting_is_named_for_what_it_is(
+    hands: MeshDataset, split: str, part: str, words: str
+) -> None:
     evaluation = {"provenance": {"split": split, "part": part}}
     assert setting(ReportContext(linear(hands, "subject"), hands, evaluation, [])) == words
 
@@ -277,7 +341,9 @@ def test_walks_follow_the_components_of_pca(hands: MeshDataset) -> None:
     model = linear(hands, "subject", 5)
     found = prior_walks(model, "shape", 3)
     assert [walk.title for walk in found] == ["shape 1", "shape 2", "shape 3"]
-    ends = (model.components * model.deviations[:, None]).reshape(5, -1, 3).numpy() * (STEPS[-1] - STEPS[0])
+    ends = (model.components * model.deviations[:, None]).reshape(5, -1, 3).numpy() * (
+        STEPS[-1] - STEPS[0]
+    )
     for walk, end in zip(found, ends, strict=False):
         assert np.allclose(walk.movement, np.linalg.norm(end, axis=-1), rtol=1e-3, atol=1e-3)
         assert np.allclose(walk.shapes[2], model.mean.reshape(-1, 3).numpy(), atol=1e-4)
@@ -298,20 +364,30 @@ def test_compactness_of_pca_is_the_classical_one(hands: MeshDataset) -> None:
     few = train.select(np.arange(40))
     model = Pca.estimate(hands.template, few, {}, PcaConfig(6)).eval()
     spectrum = (
-        np.linalg.svd(few[:].reshape(40, -1).astype(float) - few[:].reshape(40, -1).mean(0), compute_uv=False) ** 2
+        np.linalg.svd(
+            few[:].reshape(40, -1).astype(float) - few[:].reshape(40, -1).mean(0), compute_uv=False
+        )
+        ** 2
     )
     assert np.allclose(compactness(model, few), np.cumsum(spectrum)[:6] / spectrum.sum(), atol=1e-4)
 
 
 def test_a_chart_draws_what_it_is_given() -> None:
-    series = [Series("a < b", [0, 1, 2], [0.0, np.nan, 4.0]), Series("m", [1], [2], "mark", 1, np.array([[1.0, 3.0]]))]
+    series = [
+        Series("a < b", [0, 1, 2], [0.0, np.nan, 4.0]),
+        Series("m", [1], [2], "mark", 1, np.array([[1.0, 3.0]])),
+    ]
     page = Page(chart(series, Axis("x, mm", low=0, high=2), Axis("y", low=0, high=4), "two things"))
     lines = [value for name, value in page.attributes if name == "points"]
-    assert "62.0,280.0 544.0,34.0" in lines, "from the lower left to the upper right corner, without the hole"
+    assert "62.0,280.0 544.0,34.0" in lines, (
+        "from the lower left to the upper right corner, without the hole"
+    )
     assert "a < b" in page.text and "x, mm" in page.text
     for values in ([], [3.0], [0.0, 0.0], [1e-9, 1e9]):
         for log in (False, True):
-            drawn = chart([Series("s", values, values)], Axis("x", log), Axis("y", log), "edge cases")
+            drawn = chart(
+                [Series("s", values, values)], Axis("x", log), Axis("y", log), "edge cases"
+            )
             assert "nan" not in drawn and "inf" not in drawn
 
 
@@ -323,7 +399,14 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_numbers_as_people_read_them() -> None:
-    assert [number(v) for v in (3, -0.5, 99.96, None, True, np.inf)] == ["3", "−0.500", "100.0", "–", "–", "–"]
+    assert [number(v) for v in (3, -0.5, 99.96, None, True, np.inf)] == [
+        "3",
+        "−0.500",
+        "100.0",
+        "–",
+        "–",
+        "–",
+    ]
     assert percent(float("nan")) == "–" and round_up(0.0) == 1.0 and round_up(3.1) == 5.0
     assert middles(80, 4).tolist() == [10, 30, 50, 70] and middles(2, 6).tolist() == [0, 1]
     assert spread(5, 3).tolist() == [0, 2, 4] and spread(1, 3).tolist() == [0]

@@ -1,4 +1,6 @@
-"""Report sections on identity and expression: what they show, and absence where there is nothing to show."""
+"""Report sections on identity and expression: what they show, and absence where there is nothing to
+show.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,18 @@ from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
-from morphable.report.identity import _plane, _posed, _scatter, identity_codes, named_expressions, neutral_shapes, swaps
+from morphable.report.identity import (
+    _plane,
+    _posed,
+    _scatter,
+    identity_codes,
+    named_expressions,
+    neutral_shapes,
+    swaps,
+)
 from morphable.report.latent import prior_walks
 from morphable.report.points import point_clouds
-from morphable.train.feed import TrainingData
+from morphable.train.batches import TrainingData
 
 
 class WholeContext(ReportContext):
@@ -34,7 +44,9 @@ class WholeContext(ReportContext):
 def two_space(gestures: MeshDataset) -> LinearTwoSpace:
     data = TrainingData.of(gestures, ("subject", "expression"))
     labels = dict(data.labels) | {"neutral": data.neutral}
-    model = LinearTwoSpace.estimate(gestures.template, np.asarray(data.vertices[:]), labels, TwoSpaceConfig(2, 2))
+    model = LinearTwoSpace.estimate(
+        gestures.template, np.asarray(data.vertices[:]), labels, TwoSpaceConfig(2, 2)
+    )
     return model.eval()
 
 
@@ -42,18 +54,24 @@ def context(model: MorphableModel, gestures: MeshDataset) -> ReportContext:
     return WholeContext(model, gestures, {"provenance": {"split": "subject"}}, [])
 
 
-def test_sections_of_a_model_with_identity(two_space: LinearTwoSpace, gestures: MeshDataset) -> None:
+def test_sections_of_a_model_with_identity(
+    two_space: LinearTwoSpace, gestures: MeshDataset
+) -> None:
     made = context(two_space, gestures)
     codes, neutral, swapped = identity_codes(made), neutral_shapes(made), swaps(made)
     assert codes is not None and neutral is not None and swapped is not None
     assert codes.html.count("<svg") == 4, "two parts by subject and by expression"
     assert codes.html.count("hand020") == 2
-    assert neutral.html.count("<img") == 5 * 6, "input, reconstruction, neutral and the errors of both"
+    assert neutral.html.count("<img") == 5 * 6, (
+        "input, reconstruction, neutral and the errors of both"
+    )
     assert swapped.html.count("<img") == 5 + 6 * 6, "six people with five expressions"
     assert named_expressions(made) is None
 
 
-def test_swaps_take_no_neutral_mesh_for_an_expression(two_space: LinearTwoSpace, gestures: MeshDataset) -> None:
+def test_swaps_take_no_neutral_mesh_for_an_expression(
+    two_space: LinearTwoSpace, gestures: MeshDataset
+) -> None:
     made = context(two_space, gestures)
     rows = _posed(made)
     assert 0 < len(rows) < len(gestures)
@@ -67,14 +85,16 @@ def test_swaps_take_no_neutral_mesh_for_an_expression(two_space: LinearTwoSpace,
 def test_a_model_without_identity_has_none_of_them(gestures: MeshDataset) -> None:
     model = Pca.estimate(gestures.template, gestures.vertices, {}, PcaConfig(4))
     made = context(model.eval(), gestures)
-    assert [section(made) for section in (identity_codes, neutral_shapes, swaps, named_expressions)] == [None] * 4
+    assert [
+        section(made) for section in (identity_codes, neutral_shapes, swaps, named_expressions)
+    ] == [None] * 4
 
 
 @pytest.fixture(scope="module")
 def conditional(gestures: MeshDataset) -> Cvae:
-    config = CvaeConfig(samples=(32, 16), neighbours=8, expressions=("grasp", "neutral", "point"))
+    config = CvaeConfig(samples=(32, 16), neighbors=8, expressions=("grasp", "neutral", "point"))
     model = Cvae(gestures.template, config, Cvae.geometry(gestures.template, config))
-    model.observe(gestures.vertices)
+    model.initialize(gestures.vertices)
     return model.eval()
 
 
@@ -83,7 +103,12 @@ def test_points_in_no_order_and_what_they_give(conditional: Cvae, gestures: Mesh
     assert section is not None
     assert section.html.count("<img") == 4 * 4, "mesh, two reconstructions and their difference"
     assert section.html.count("<circle") == 4 * round(0.25 * gestures.template.n_vertices)
-    assert point_clouds(context(Pca.estimate(gestures.template, gestures.vertices, {}, PcaConfig(2)), gestures)) is None
+    assert (
+        point_clouds(
+            context(Pca.estimate(gestures.template, gestures.vertices, {}, PcaConfig(2)), gestures)
+        )
+        is None
+    )
 
 
 def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditional: Cvae) -> None:
@@ -99,11 +124,15 @@ def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditio
 def test_named_expressions_at_three_levels(conditional: Cvae, gestures: MeshDataset) -> None:
     section = named_expressions(context(conditional, gestures))
     assert section is not None
-    assert section.html.count("<img") == 3 * 2 + 2 * 6, "two names at three levels; six people and one expression"
+    assert section.html.count("<img") == 3 * 2 + 2 * 6, (
+        "two names at three levels; six people and one expression"
+    )
     assert "grasp at 0.33" in section.html and "neutral at" not in section.html
 
 
-def test_people_get_the_expression_that_moves_most(conditional: Cvae, gestures: MeshDataset) -> None:
+def test_people_get_the_expression_that_moves_most(
+    conditional: Cvae, gestures: MeshDataset
+) -> None:
     strong = copy.deepcopy(conditional)
     with torch.no_grad():
         first = strong.full_decoder[0]
@@ -122,8 +151,10 @@ def test_the_plane_keeps_distances_where_codes_lie_in_one(rng: np.random.Generat
     assert _plane(flat[:, :1]).shape == (20, 2)
 
 
-def test_scatter_colours_classes_and_greys_the_unknown() -> None:
-    svg = _scatter(np.array([[0.0, 0], [1, 1], [2, 0]]), np.array([0, 1, -1]), ["a<b", "c"], "codes")
+def test_scatter_colors_classes_and_grays_the_unknown() -> None:
+    svg = _scatter(
+        np.array([[0.0, 0], [1, 1], [2, 0]]), np.array([0, 1, -1]), ["a<b", "c"], "codes"
+    )
     assert svg.count("<circle") == 3 + 2
     assert "rgb(150,150,150)" in svg
     assert "a&lt;b" in svg

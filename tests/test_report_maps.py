@@ -1,4 +1,6 @@
-"""Report sections on learned maps and on arithmetic of codes: what they compute, and when they have nothing to say."""
+"""Report sections on learned maps and on arithmetic of codes: what they compute, and when they have
+nothing to say.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,16 @@ from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.mesh.topology import vertex_normals
-from morphable.models.aggregations import folded_map
 from morphable.models.base import MorphableModel, TrainableModel
 from morphable.models.families import MODELS
 from morphable.models.io import create
+from morphable.models.level_maps import folded_map
 from morphable.models.pca import Pca, PcaConfig
-from morphable.report import aggregation, arithmetic
-from morphable.report.aggregation import (
-    GREY,
+from morphable.report import arithmetic, level_map_pictures
+from morphable.report.arithmetic import choose
+from morphable.report.context import ReportContext
+from morphable.report.level_map_pictures import (
+    GRAY,
     MARK,
     facing_vertices,
     learned_maps,
@@ -34,14 +38,12 @@ from morphable.report.aggregation import (
     ringed,
     snapshot_files,
 )
-from morphable.report.arithmetic import choose
-from morphable.report.context import ReportContext
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aggregation, "HEIGHT", 24)
+        patch.setattr(level_map_pictures, "HEIGHT", 24)
         patch.setattr(arithmetic, "HEIGHT", 24)
         yield
 
@@ -55,12 +57,14 @@ def network(data: MeshDataset, name: str = "deep3dmm", **settings: object) -> Mo
     torch.manual_seed(0)
     made = create(name, data.template, replace(MODELS[name].fast.model, latent=3, **settings))
     assert isinstance(made, TrainableModel)
-    made.observe(data.vertices[:])
-    return made.eval().finished()
+    made.initialize(data.vertices[:])
+    return made.eval().for_inference()
 
 
 def context(data: MeshDataset, model: MorphableModel, folder: Path | None = None) -> ReportContext:
-    return ReportContext(model, data, {"provenance": {"split": "subject", "part": "test"}}, [], folder)
+    return ReportContext(
+        model, data, {"provenance": {"split": "subject", "part": "test"}}, [], folder
+    )
 
 
 def snapshot(folder: Path, epoch: int, vertices: int = 640) -> None:
@@ -69,8 +73,10 @@ def snapshot(folder: Path, epoch: int, vertices: int = 640) -> None:
     write_npz(folder / "snapshots" / f"epoch-{epoch:05d}.npz", arrays)
 
 
-def test_neighbours_stay_neighbours_in_one_dimension(rng: np.random.Generator) -> None:
-    """Rows that overlap with their neighbours on a line, shuffled: the line may be cut, but its pieces stay."""
+def test_neighbors_stay_neighbors_in_one_dimension(rng: np.random.Generator) -> None:
+    """Rows that overlap with their neighbors on a line, shuffled: the line may be cut, but its
+    pieces stay.
+    """
     count = 120
     band = sp.diags([1.0] * 9, range(9), (count, count + 8))
     place = rng.permutation(count)
@@ -85,14 +91,21 @@ def test_neighbours_stay_neighbours_in_one_dimension(rng: np.random.Generator) -
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_levels_too_small_for_tsne_are_ordered_too(count: int) -> None:
     order = one_dimension(sp.csr_matrix(np.arange(3.0 * count).reshape(count, 3)))
-    assert sorted(order.tolist()) == np.linspace(0, 1, count).tolist() if count > 1 else order.tolist() == [0]
+    assert (
+        sorted(order.tolist()) == np.linspace(0, 1, count).tolist()
+        if count > 1
+        else order.tolist() == [0]
+    )
 
 
 def test_maps_are_those_of_the_model(data: MeshDataset) -> None:
     model = network(data)
     maps = learned_maps(context(data, model))
     assert maps is not None
-    for side, found, given in (("down", maps.down, maps.hierarchy.down), ("up", maps.up, maps.hierarchy.up)):
+    for side, found, given in (
+        ("down", maps.down, maps.hierarchy.down),
+        ("up", maps.up, maps.hierarchy.up),
+    ):
         for level, matrix in enumerate(found):
             stored = folded_map(model.saved_geometry, f"{side}/{level}", given[level].shape)
             assert matrix is not None and stored is not None and abs(matrix - stored).max() == 0
@@ -100,15 +113,22 @@ def test_maps_are_those_of_the_model(data: MeshDataset) -> None:
 
 def test_a_vertex_that_no_row_reads_is_grey(data: MeshDataset) -> None:
     matrix = sp.csr_matrix(np.diag([1.0, 1, 0, 1, 1, 1, 0, 1]))
-    colours = aggregation._colours(matrix, np.random.default_rng(0).standard_normal((8, 3)))
-    grey = (colours == np.array(GREY)).all(1)
-    assert np.flatnonzero(grey).tolist() == [2, 6]
+    colors = level_map_pictures._colors(matrix, np.random.default_rng(0).standard_normal((8, 3)))
+    gray = (colors == np.array(GRAY)).all(1)
+    assert np.flatnonzero(gray).tolist() == [2, 6]
 
 
 def test_the_sections_of_learned_maps(data: MeshDataset, tmp_path: Path) -> None:
     both = mapped_vertices(context(data, network(data)))
     assert both is not None
-    for text in ("down, learned", "down, precomputed", "up, learned", "up, precomputed", "640 ⇄ 160", "10 ⇄ 3"):
+    for text in (
+        "down, learned",
+        "down, precomputed",
+        "up, learned",
+        "up, precomputed",
+        "640 ⇄ 160",
+        "10 ⇄ 3",
+    ):
         assert text in both.html
     assert both.html.count("<img") == 16
     half = mapped_vertices(context(data, network(data, learned="decoder")))
@@ -130,7 +150,9 @@ def test_receptive_fields_follow_the_snapshots(data: MeshDataset, tmp_path: Path
     assert found is not None
     assert found.html.count("<img") == 4 * 4
     assert "precomputed" in found.html and "25 % learned" in found.html
-    assert found.html.index("epoch 1<") < found.html.index("epoch 3<") < found.html.index("epoch 12<")
+    assert (
+        found.html.index("epoch 1<") < found.html.index("epoch 3<") < found.html.index("epoch 12<")
+    )
     snapshot(tmp_path, 13, vertices=639)
     with pytest.raises(InputError, match=r"epoch-00013\.npz: not a snapshot of this model"):
         receptive_fields(context(data, model, tmp_path))

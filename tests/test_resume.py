@@ -1,4 +1,6 @@
-"""A run that is killed or stopped at any step and resumed ends bit for bit where an undisturbed one ends."""
+"""A run that is killed or stopped at any step and resumed ends bit for bit where an undisturbed one
+ends.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,25 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dataset(ball_template(600), tmp_path_factory.mktemp("data") / "set", 60, subjects=20).path
+    return dataset(
+        ball_template(600), tmp_path_factory.mktemp("data") / "set", 60, subjects=20
+    ).path
 
 
 def options(family: str, data: Path, out: Path) -> list[object]:
     settings = [f"train.batch_size={BATCH}", "train.checkpoint_seconds=0", "model.latent=3"]
-    given: list[object] = ["train", family, "--data", data, "--out", out, "--epochs", EPOCHS, "--seed", 5]
+    given: list[object] = [
+        "train",
+        family,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--epochs",
+        EPOCHS,
+        "--seed",
+        5,
+    ]
     return given + [word for setting in settings for word in ("--set", setting)]
 
 
@@ -58,8 +73,13 @@ def same(left: Path, right: Path) -> None:
     """Equal weights, prior and metrics; only the clock may differ."""
     a, b = (load_file(run / "model" / "weights.safetensors") for run in (left, right))
     assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a), [name for name in a if not torch.equal(a[name], b[name])]
-    rows = [[{**row, "seconds": 0} for row in read_metrics(run / "metrics.jsonl")] for run in (left, right)]
+    assert all(torch.equal(a[name], b[name]) for name in a), [
+        name for name in a if not torch.equal(a[name], b[name])
+    ]
+    rows = [
+        [{**row, "seconds": 0} for row in read_metrics(run / "metrics.jsonl")]
+        for run in (left, right)
+    ]
     assert rows[0] == rows[1] and [row["epoch"] for row in rows[0]] == list(range(1, EPOCHS + 1))
 
 
@@ -107,7 +127,10 @@ def test_killed_at_some_step_and_resumed(
 
 
 def test_killed_before_the_first_checkpoint(
-    data: Path, tmp_path: Path, undisturbed: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    undisturbed: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "run"
     process = started("coma", data, out)
@@ -115,13 +138,17 @@ def test_killed_before_the_first_checkpoint(
     kill(process)
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     # Killed between a line of metrics and its checkpoint, a run has a line too many.
-    (out / "metrics.jsonl").write_text((undisturbed("coma") / "metrics.jsonl").read_text().splitlines()[0] + "\n{")
+    (out / "metrics.jsonl").write_text(
+        (undisturbed("coma") / "metrics.jsonl").read_text().splitlines()[0] + "\n{"
+    )
     ended = in_process(capsys, *resumption("coma", data, out))
     assert ended.code == 0, ended.err
     same(undisturbed("coma"), out)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path, undisturbed: Callable[[str], Path]) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    data: Path, tmp_path: Path, undisturbed: Callable[[str], Path]
+) -> None:
     out = tmp_path / "run"
     process = started("coma", data, out)
     wait_for(process, lambda: step_of(out) >= 5)
@@ -151,23 +178,55 @@ def damage(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "checkpoint cut short": (damage("checkpoint/last.pt", lambda b: b[: len(b) // 2]), "last.pt: not a readable"),
-    "checkpoint empty": (damage("checkpoint/last.pt", lambda b: b""), "last.pt: not a readable checkpoint"),
-    "checkpoint is text": (damage("checkpoint/last.pt", lambda b: b"hello"), "last.pt: not a readable checkpoint"),
-    "best cut short": (damage("checkpoint/best.pt", lambda b: b[:100]), "best.pt: not a readable checkpoint"),
-    "best is gone": (lambda run: (run / "checkpoint/best.pt").unlink(), "best.pt: no such checkpoint"),
+    "checkpoint cut short": (
+        damage("checkpoint/last.pt", lambda b: b[: len(b) // 2]),
+        "last.pt: not a readable",
+    ),
+    "checkpoint empty": (
+        damage("checkpoint/last.pt", lambda b: b""),
+        "last.pt: not a readable checkpoint",
+    ),
+    "checkpoint is text": (
+        damage("checkpoint/last.pt", lambda b: b"hello"),
+        "last.pt: not a readable checkpoint",
+    ),
+    "best cut short": (
+        damage("checkpoint/best.pt", lambda b: b[:100]),
+        "best.pt: not a readable checkpoint",
+    ),
+    "best is gone": (
+        lambda run: (run / "checkpoint/best.pt").unlink(),
+        "best.pt: no such checkpoint",
+    ),
     "config cut short": (damage("config.toml", lambda b: b[:40]), "config.toml"),
-    "config empty": (damage("config.toml", lambda b: b""), "config.toml: not the configuration of a run"),
+    "config empty": (
+        damage("config.toml", lambda b: b""),
+        "config.toml: not the configuration of a run",
+    ),
     "config is gone": (lambda run: (run / "config.toml").unlink(), "no run to go on with"),
-    "config of another model": (damage("config.toml", lambda b: b.replace(b"latent = 3", b"latent = 4")), "last.pt"),
-    "unknown setting": (damage("config.toml", lambda b: b.replace(b"latent", b"lament")), "config.toml: model.lament"),
-    "model is no table": (damage("config.toml", lambda b: b"model = 3\ndata = 3\n"), "not the configuration of a run"),
-    "changed by hand": (damage("config.toml", lambda b: b.replace(b"epochs = 3", b"epochs = -3")), "train.epochs"),
+    "config of another model": (
+        damage("config.toml", lambda b: b.replace(b"latent = 3", b"latent = 4")),
+        "last.pt",
+    ),
+    "unknown setting": (
+        damage("config.toml", lambda b: b.replace(b"latent", b"lament")),
+        "config.toml: model.lament",
+    ),
+    "model is no table": (
+        damage("config.toml", lambda b: b"model = 3\ndata = 3\n"),
+        "not the configuration of a run",
+    ),
+    "changed by hand": (
+        damage("config.toml", lambda b: b.replace(b"epochs = 3", b"epochs = -3")),
+        "train.epochs",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", list(DAMAGE))
-def test_a_damaged_run_is_named(half: Path, data: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_a_damaged_run_is_named(
+    half: Path, data: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     change, words = DAMAGE[name]
     change(half)
     in_process(capsys, *resumption("coma", data, half)).refuses(str(half), words)
@@ -177,16 +236,31 @@ def test_a_damaged_run_is_named(half: Path, data: Path, capsys: pytest.CaptureFi
 def test_another_family_other_data_and_other_settings(
     half: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    in_process(capsys, *resumption("pca-mlp", data, half)).refuses("was started as coma, not pca-mlp")
+    in_process(capsys, *resumption("pca-mlp", data, half)).refuses(
+        "was started as coma, not pca-mlp"
+    )
     other = dataset(ball_template(600), tmp_path / "other", 60, subjects=20, seed=1).path
     in_process(capsys, *resumption("coma", other, half)).refuses("holds other meshes or labels")
-    for flags in (["--latent", 4], ["--epochs", 9], ["--set", "train.seed=1"], ["--recipe", "paper"]):
-        in_process(capsys, *resumption("coma", data, half), *flags).refuses(str(flags[0]), "cannot be changed")
-    in_process(capsys, *resumption("coma", data, tmp_path / "none")).refuses("none: no run to go on with")
+    for flags in (
+        ["--latent", 4],
+        ["--epochs", 9],
+        ["--set", "train.seed=1"],
+        ["--recipe", "paper"],
+    ):
+        in_process(capsys, *resumption("coma", data, half), *flags).refuses(
+            str(flags[0]), "cannot be changed"
+        )
+    in_process(capsys, *resumption("coma", data, tmp_path / "none")).refuses(
+        "none: no run to go on with"
+    )
 
 
 def test_data_that_moved_are_still_the_same_data(
-    half: Path, data: Path, tmp_path: Path, undisturbed: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    half: Path,
+    data: Path,
+    tmp_path: Path,
+    undisturbed: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(data, tmp_path / "moved")
     state = read_checkpoint(half / "checkpoint" / "last.pt")
@@ -214,15 +288,27 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     state = {"a": torch.arange(3), "b": {"c": [1.5, "x"]}, "d": torch.get_rng_state()}
     write_checkpoint(tmp_path / "deep" / "a.pt", state)
     back = read_checkpoint(tmp_path / "deep" / "a.pt")
-    assert torch.equal(back["a"], state["a"]) and back["b"] == state["b"] and torch.equal(back["d"], state["d"])
+    assert (
+        torch.equal(back["a"], state["a"])
+        and back["b"] == state["b"]
+        and torch.equal(back["d"], state["d"])
+    )
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.pt"]
 
 
 @pytest.mark.parametrize(
     ("text", "epochs", "kept"),
-    [("1\n2\n3\n", 2, [1, 2]), ("1\n2\n", 5, [1, 2]), ("1\n{", 2, [1]), ("1\n\udcff\n", 2, [1]), ("1\n", 0, [])],
+    [
+        ("1\n2\n3\n", 2, [1, 2]),
+        ("1\n2\n", 5, [1, 2]),
+        ("1\n{", 2, [1]),
+        ("1\n\udcff\n", 2, [1]),
+        ("1\n", 0, []),
+    ],
 )
-def test_lines_after_the_checkpoint_are_cut(tmp_path: Path, text: str, epochs: int, kept: list[int]) -> None:
+def test_lines_after_the_checkpoint_are_cut(
+    tmp_path: Path, text: str, epochs: int, kept: list[int]
+) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(text, errors="surrogateescape")
     cut_metrics(path, epochs)

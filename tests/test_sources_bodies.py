@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from morphable.data.labels import LabelTable
-from morphable.data.sources.bodies import (
+from morphable.data.makers.bodies import (
     PREFIX,
     bodies,
     body_rig,
@@ -19,15 +19,17 @@ from morphable.data.sources.bodies import (
     pose_labels,
     slerp,
 )
-from morphable.data.sources.body_pose import GRASPS, TURNS, joint_rotations, sample_poses
-from morphable.data.sources.sampling import subject_numbers
+from morphable.data.makers.body_pose import GRASPS, TURNS, joint_rotations, sample_poses
+from morphable.data.makers.draws import subject_numbers
 from morphable.errors import InputError
 from morphable.mesh.topology import adjacency, components
 
 
 def mirrored(turns: np.ndarray, grasps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same pose seen in a mirror: sides swapped, turns about y and z reversed."""
-    swapped = [name[:-1] + {"L": "R", "R": "L"}[name[-1]] if name[-2] == "." else name for name in TURNS]
+    swapped = [
+        name[:-1] + {"L": "R", "R": "L"}[name[-1]] if name[-2] == "." else name for name in TURNS
+    ]
     return turns[:, [TURNS.index(name) for name in swapped]] * [1, -1, -1], grasps[:, ::-1]
 
 
@@ -56,13 +58,18 @@ def test_turns_do_what_their_names_say() -> None:
         turns = still.copy()
         turns[0, TURNS.index(turn)] = vector
         tip = rig.weights[:, rig.joint(joint)] > 0.9
-        before, after = (rig.pose(np.array([0]), joint_rotations(rig, t, np.zeros((1, 2)))) for t in (still, turns))
+        before, after = (
+            rig.pose(np.array([0]), joint_rotations(rig, t, np.zeros((1, 2))))
+            for t in (still, turns)
+        )
         return (after - before)[0, tip].mean(axis=0)
 
     assert moved("hip.L", [-0.6, 0, 0], "foot.L")[2] > 200, "hip flexion brings the foot forward"
     assert moved("knee.R", [0.6, 0, 0], "foot.R")[2] < -100, "knee flexion brings the foot back"
     assert moved("spine", [0.6, 0, 0], "head")[2] > 100, "a bow brings the head forward"
-    assert np.abs(moved("neck", [0, 0.6, 0], "foot.L")).max() < 1e-3, "the feet do not care about the neck"
+    assert np.abs(moved("neck", [0, 0.6, 0], "foot.L")).max() < 1e-3, (
+        "the feet do not care about the neck"
+    )
 
 
 def test_angles_stay_within_human_ranges() -> None:
@@ -82,19 +89,27 @@ def test_slerp_by_hand() -> None:
     a, b = random.normal(size=(2, 1, 4, 3)) * 0.7
     half = slerp(a, b, np.array([0.5]))[0]
     start, middle, end = (Rotation.from_rotvec(v) for v in (a[0], half, b[0]))
-    np.testing.assert_allclose((start.inv() * middle).magnitude(), (middle.inv() * end).magnitude(), atol=1e-9)
+    np.testing.assert_allclose(
+        (start.inv() * middle).magnitude(), (middle.inv() * end).magnitude(), atol=1e-9
+    )
 
 
 def test_sequences_flow_and_subjects_share_motions() -> None:
     source = bodies(count=10 * (1 + 14 * 12))
     labels = source.labels
     turns, _ = pose_labels(labels)
-    rows = np.flatnonzero((labels["sequence"] == "motion03") & (labels["subject"] == labels["subject"][0]))
+    rows = np.flatnonzero(
+        (labels["sequence"] == "motion03") & (labels["subject"] == labels["subject"][0])
+    )
     assert np.array_equal(labels["frame"][rows], np.arange(12))
     step = np.abs(np.diff(turns[rows], axis=0)).max()
     assert 0 < step < 0.6 * np.ptp(turns[rows], axis=0).max()
-    other = np.flatnonzero((labels["sequence"] == "motion03") & (labels["subject"] != labels["subject"][0]))
-    stranger = np.flatnonzero((labels["sequence"] == "motion04") & (labels["subject"] != labels["subject"][0]))
+    other = np.flatnonzero(
+        (labels["sequence"] == "motion03") & (labels["subject"] != labels["subject"][0])
+    )
+    stranger = np.flatnonzero(
+        (labels["sequence"] == "motion04") & (labels["subject"] != labels["subject"][0])
+    )
     distance = [np.abs(turns[rows] - turns[o[:12]]).mean() for o in (other, stranger)]
     assert 0 < distance[0] < distance[1]
 
@@ -106,12 +121,16 @@ def test_labels_are_complete_and_make_the_same_mesh_again(tmp_path: Path) -> Non
     is_neutral = labels["expression"] == "neutral"
     assert np.array_equal(np.unique(labels["neutral"]), np.flatnonzero(is_neutral))
     assert np.array_equal(labels["subject"][labels["neutral"]], labels["subject"])
-    assert {"gender", "age", "muscle", "weight", "height", "proportions", "level", "frame"} <= set(labels.columns)
+    assert {"gender", "age", "muscle", "weight", "height", "proportions", "level", "frame"} <= set(
+        labels.columns
+    )
     labels.write(tmp_path / "labels.csv")
     read = LabelTable.read(tmp_path / "labels.csv")
     made = np.concatenate(list(source.blocks()))
     again = pose_bodies(subject_numbers(PREFIX, read["subject"]), *pose_labels(read))
-    assert np.array_equal(again, made) and made.dtype == np.float32 and made.shape == (32, 13_718, 3)
+    assert (
+        np.array_equal(again, made) and made.dtype == np.float32 and made.shape == (32, 13_718, 3)
+    )
     assert made.tobytes() == np.concatenate(list(bodies(count=32).blocks())).tobytes()
 
 
@@ -122,10 +141,15 @@ def test_regions_cover_the_body_and_are_connected() -> None:
     graph = adjacency(template.mesh.faces, template.n_vertices)
     for name in template.region_names:
         for piece in np.unique(island[template.region(name)]):
-            members = np.flatnonzero((template.regions == template.region_names.index(name)) & (island == piece))
+            members = np.flatnonzero(
+                (template.regions == template.region_names.index(name)) & (island == piece)
+            )
             assert connected_components(graph[members][:, members])[0] == 1
     sizes = {name: len(template.region(name)) for name in template.region_names}
-    assert sizes["thigh_left"] == pytest.approx(sizes["thigh_right"], rel=0.02) and min(sizes.values()) > 200
+    assert (
+        sizes["thigh_left"] == pytest.approx(sizes["thigh_right"], rel=0.02)
+        and min(sizes.values()) > 200
+    )
 
 
 def test_wrong_options_are_named() -> None:

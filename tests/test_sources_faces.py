@@ -1,4 +1,6 @@
-"""Faces: expressions, subdivision and hinges by hand; the ICT model's own laws where the model is at hand."""
+"""Faces: expressions, subdivision and hinges by hand; the ICT model's own laws where the model is
+at hand.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,47 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from morphable.data.labels import LabelTable
+from morphable.data.makers import MAKERS, ict, make_source
+from morphable.data.makers.draws import subject_numbers
+from morphable.data.makers.expressions import (
+    OPPOSITES,
+    random_weights,
+    recipe,
+    recipes,
+    sequence_weights,
+)
+from morphable.data.makers.face_shape import FaceShapes, Transfer, sphere_center
+from morphable.data.makers.faces import (
+    GRID,
+    PREFIX,
+    face_maker,
+    face_population,
+    faces,
+    weight_labels,
+)
+from morphable.data.makers.ict import EYEBALLS, HEAD, LOWER_TEETH, IctModel, find_ict, load_ict
+from morphable.data.makers.subdivide import subdivide
 from morphable.data.source import MeshSource
-from morphable.data.sources import SOURCES, ict, make_source
-from morphable.data.sources.expressions import OPPOSITES, random_weights, recipe, recipes, sequence_weights
-from morphable.data.sources.face_shape import FaceShapes, Transfer, sphere_centre
-from morphable.data.sources.faces import GRID, PREFIX, face_maker, face_population, faces, weight_labels
-from morphable.data.sources.ict import EYEBALLS, HEAD, LOWER_TEETH, IctModel, find_ict, load_ict
-from morphable.data.sources.sampling import subject_numbers
-from morphable.data.sources.subdivide import subdivide
 from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.mesh.topology import adjacency, boundary_edges, components, nonmanifold_edges
 
-needs_ict = pytest.mark.skipif("MORPHABLE_ICT" not in os.environ, reason="not run: no ICT data (set MORPHABLE_ICT)")
+needs_ict = pytest.mark.skipif(
+    "MORPHABLE_ICT" not in os.environ, reason="not run: no ICT data (set MORPHABLE_ICT)"
+)
 
 PAIRS = ("eyeBlink", "mouthSmile", "eyeLookUp", "mouthStretch", "browInnerUp")
 SINGLES = [name for pair in OPPOSITES for name in pair]
-NAMES = [*SINGLES, "jawForward", "jawOpen", "mouthClose", *(f"{name}_{side}" for name in PAIRS for side in "LR")]
-CUBE = np.array([[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]])
+NAMES = [
+    *SINGLES,
+    "jawForward",
+    "jawOpen",
+    "mouthClose",
+    *(f"{name}_{side}" for name in PAIRS for side in "LR"),
+]
+CUBE = np.array(
+    [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]]
+)
 CORNERS = np.array([[x, y, z] for z in (-1.0, 1) for y in (-1.0, 1) for x in (-1.0, 1)])
 
 
@@ -37,7 +62,8 @@ def meshes(source: MeshSource) -> np.ndarray:
     return np.concatenate(list(source.blocks()))
 
 
-# ----- without the model -----------------------------------------------------------------------------------------
+# ----- without the model
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_cube_subdivides_as_catmull_and_clark_have_it() -> None:
@@ -45,10 +71,17 @@ def test_a_cube_subdivides_as_catmull_and_clark_have_it() -> None:
     fine = step.matrix @ CORNERS
     assert len(fine) == 8 + 12 + 6 and step.faces.shape == (24, 4)
     np.testing.assert_allclose(fine[:8], CORNERS * 5 / 9)
-    np.testing.assert_allclose(np.sort(np.abs(fine[8:20]), axis=1), np.tile([0, 0.75, 0.75], (12, 1)), atol=1e-12)
-    np.testing.assert_allclose(np.sort(np.abs(fine[20:]), axis=1), np.tile([0, 0, 1], (6, 1)), atol=1e-12)
+    np.testing.assert_allclose(
+        np.sort(np.abs(fine[8:20]), axis=1), np.tile([0, 0.75, 0.75], (12, 1)), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        np.sort(np.abs(fine[20:]), axis=1), np.tile([0, 0, 1], (6, 1)), atol=1e-12
+    )
     assert not len(boundary_edges(step.faces)) and not len(nonmanifold_edges(step.faces))
-    normal = np.cross(fine[step.faces[:, 1]] - fine[step.faces[:, 0]], fine[step.faces[:, 3]] - fine[step.faces[:, 0]])
+    normal = np.cross(
+        fine[step.faces[:, 1]] - fine[step.faces[:, 0]],
+        fine[step.faces[:, 3]] - fine[step.faces[:, 0]],
+    )
     outward = (normal * fine[step.faces].mean(axis=1)).sum(axis=1)
     assert (np.sign(outward) == np.sign(outward[0])).all(), "all faces keep one orientation"
 
@@ -58,7 +91,9 @@ def test_borders_follow_the_spline_of_the_border_and_triangles_become_quads() ->
     step = subdivide(np.array([[0, 1, 2, 3], [1, 4, 2, -1]]), 5)
     fine = step.matrix @ points
     assert step.faces.shape == (7, 4)
-    np.testing.assert_allclose(fine[1], [4, 0, 0], err_msg="6/8 of itself, 1/8 of either neighbour along the border")
+    np.testing.assert_allclose(
+        fine[1], [4, 0, 0], err_msg="6/8 of itself, 1/8 of either neighbor along the border"
+    )
     np.testing.assert_allclose(fine[0], [0.5, 0.5, 0])
     np.testing.assert_allclose(step.matrix.sum(axis=1), 1)
     flat = subdivide(np.array([[0, 1, 2, 3], [1, 4, 2, -1]]), 5, smooth=False).matrix @ points
@@ -90,11 +125,11 @@ def test_random_expressions_obey_their_rules() -> None:
     assert 0.7 < symmetric < 0.9 and (at["mouthSmile_R"] <= at["mouthSmile_L"]).all()
 
 
-def test_sphere_centre_is_exact_on_part_of_a_sphere() -> None:
+def test_sphere_center_is_exact_on_part_of_a_sphere() -> None:
     points = np.random.default_rng(0).normal(size=(40, 3))
     points[:, 2] = np.abs(points[:, 2])
     points = 12 * points / np.linalg.norm(points, axis=1, keepdims=True) + [30, 36, 80]
-    np.testing.assert_allclose(sphere_centre(points), [30, 36, 80], atol=1e-8)
+    np.testing.assert_allclose(sphere_center(points), [30, 36, 80], atol=1e-8)
 
 
 def test_transfer_recovers_a_rotation_and_is_the_identity_on_its_own_face() -> None:
@@ -103,12 +138,17 @@ def test_transfer_recovers_a_rotation_and_is_the_identity_on_its_own_face() -> N
     sheet = np.stack([x, y, 0.3 * random.normal(size=36)], axis=1)
     corner = np.array([r * 6 + c for r in range(5) for c in range(5)])
     triangles = np.concatenate(
-        [np.stack([corner, corner + 1, corner + 7], 1), np.stack([corner, corner + 7, corner + 6], 1)]
+        [
+            np.stack([corner, corner + 1, corner + 7], 1),
+            np.stack([corner, corner + 7, corner + 6], 1),
+        ]
     )
     transfer = Transfer(sheet, triangles)
     np.testing.assert_allclose(transfer.gradients(sheet), np.tile(np.eye(3), (36, 1, 1)), atol=1e-6)
     angle = 0.7
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
     turned = transfer.gradients(sheet @ turn.T + [5, 6, 7])
     np.testing.assert_allclose(turned, np.tile(turn, (36, 1, 1)), atol=1e-5)
 
@@ -127,18 +167,26 @@ def test_a_missing_or_wrong_model_is_named(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"it lacks expression_deltas, .*uv"):
         load_ict(tmp_path / "other.npz")
     with pytest.raises(InputError, match="size: expected one of 5k, 12k, 70k"):
-        from morphable.data.sources.face_template import face_topology
+        from morphable.data.makers.face_template import face_topology
 
         face_topology(None, "9k")  # type: ignore[arg-type]
 
 
 def write_obj(path: Path, vertices: np.ndarray) -> None:
     lines = ["mtllib none.mtl", *(f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in vertices)]
-    lines += ["vt 0 0", "vt 1 0", "vt 1 1", "vt 0 1", "vt 0.5 0.5", "f 1/1 2/2 3/3 4/4", "f 2/2 5/5 3/3"]
+    lines += [
+        "vt 0 0",
+        "vt 1 0",
+        "vt 1 1",
+        "vt 0 1",
+        "vt 0.5 0.5",
+        "f 1/1 2/2 3/3 4/4",
+        "f 2/2 5/5 3/3",
+    ]
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_a_clone_is_read_in_the_models_order_and_in_millimetres(
+def test_a_clone_is_read_in_the_models_order_and_in_millimeters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ict, "VERTICES", 5)
@@ -148,7 +196,10 @@ def test_a_clone_is_read_in_the_models_order_and_in_millimetres(
     folder.mkdir()
     neutral = random.normal(size=(5, 3))
     names = ["jawOpen", "eyeBlink_R", "eyeBlink_L"]
-    files = {name: neutral + random.normal(size=(5, 3)) for name in ["identity000", "identity001", *names]}
+    files = {
+        name: neutral + random.normal(size=(5, 3))
+        for name in ["identity000", "identity001", *names]
+    }
     for name, vertices in (files | {"generic_neutral_mesh": neutral}).items():
         write_obj(folder / f"{name}.obj", vertices)
     index = {"expressions": names, "idx_to_landmark_verts": [3, 1], "idx_to_rigid_verts": [4]}
@@ -156,8 +207,12 @@ def test_a_clone_is_read_in_the_models_order_and_in_millimetres(
     for path in (tmp_path, folder):
         model = load_ict(path)
         np.testing.assert_allclose(model.neutral, 10 * neutral, atol=1e-5)
-        np.testing.assert_allclose(model.expressions[1], 10 * (files["eyeBlink_R"] - neutral), atol=1e-5)
-        np.testing.assert_allclose(model.identity_modes[1], 10 * (files["identity001"] - neutral), atol=1e-5)
+        np.testing.assert_allclose(
+            model.expressions[1], 10 * (files["eyeBlink_R"] - neutral), atol=1e-5
+        )
+        np.testing.assert_allclose(
+            model.identity_modes[1], 10 * (files["identity001"] - neutral), atol=1e-5
+        )
         assert model.names == tuple(names) and model.landmarks.tolist() == [3, 1]
         assert model.faces.tolist() == [[0, 1, 2, 3], [1, 4, 2, -1]] == model.uv_faces.tolist()
     (folder / "jawOpen.obj").unlink()
@@ -166,9 +221,10 @@ def test_a_clone_is_read_in_the_models_order_and_in_millimetres(
 
 
 def test_options_that_do_not_apply_are_refused() -> None:
-    assert set(SOURCES) == {"hands", "faces", "face-population", "bodies"}
+    assert set(MAKERS) == {"hands", "faces", "face-population", "bodies"}
     with pytest.raises(
-        InputError, match="--linear, --neutral-only: not an option of hands, which takes --count, --seed"
+        InputError,
+        match="--linear, --neutral-only: not an option of hands, which takes --count, --seed",
     ):
         make_source("hands", linear=True, neutral_only=True)
     with pytest.raises(InputError, match="data set 'feet': expected one of hands, faces"):
@@ -178,7 +234,8 @@ def test_options_that_do_not_apply_are_refused() -> None:
         make_source("face-population", count=3, labelled=7)
 
 
-# ----- with the model --------------------------------------------------------------------------------------------
+# ----- with the model
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +268,9 @@ def test_the_linear_twin_is_the_model(model: IctModel, straight: FaceShapes) -> 
 def test_neutral_is_the_same_to_the_bit(curved: FaceShapes, straight: FaceShapes) -> None:
     identity = np.random.default_rng(1).normal(size=100)
     still = np.zeros((3, 53))
-    one, other = (shapes.express(shapes.individual(identity), still) for shapes in (curved, straight))
+    one, other = (
+        shapes.express(shapes.individual(identity), still) for shapes in (curved, straight)
+    )
     assert np.array_equal(one, other)
 
 
@@ -225,7 +284,9 @@ def test_hinged_shapes_end_where_the_artist_put_them(model: IctModel, curved: Fa
         target = (model.neutral + model.expressions[model.names.index(name)])[:HEAD]
         assert np.linalg.norm(end - target, axis=1).max() < 0.01
         chord = (model.neutral[:HEAD] + target) / 2
-        assert np.linalg.norm(middle - chord, axis=1).max() > 0.1, f"{name} takes an arc, not the chord"
+        assert np.linalg.norm(middle - chord, axis=1).max() > 0.1, (
+            f"{name} takes an arc, not the chord"
+        )
 
 
 @needs_ict
@@ -233,15 +294,21 @@ def test_lower_teeth_turn_rigidly_about_the_jaw_hinge(model: IctModel) -> None:
     shapes = FaceShapes(model, n_vertices=len(model.neutral))
     weights = np.zeros((3, 53))
     weights[:, model.names.index("jawOpen")] = 0, 0.5, 1
-    rest, half, full = shapes.express(shapes.individual(np.zeros(100)), weights)[:, LOWER_TEETH].astype(np.float64)
+    rest, half, full = shapes.express(shapes.individual(np.zeros(100)), weights)[
+        :, LOWER_TEETH
+    ].astype(np.float64)
     for teeth, degrees in ((half, 25.33 / 2), (full, 25.33)):
         angle = np.radians(degrees)
-        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        turn = np.array(
+            [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+        )
         hinge = np.array([0, -5.5, 18.2])
         miss = teeth - ((rest - hinge) @ turn.T + hinge)
         assert np.sqrt((miss**2).sum(axis=1).mean()) < 0.15
     size = [np.linalg.norm(teeth - teeth.mean(axis=0), axis=1).mean() for teeth in (rest, half)]
-    assert size[1] == pytest.approx(size[0], rel=2e-3), "half way, a chord would have shrunk the row of teeth"
+    assert size[1] == pytest.approx(size[0], rel=2e-3), (
+        "half way, a chord would have shrunk the row of teeth"
+    )
 
 
 @needs_ict
@@ -250,11 +317,13 @@ def test_closing_lids_keep_further_from_the_eyeball_than_on_the_chord(
 ) -> None:
     blink = model.names.index("eyeBlink_L")
     lid = np.argsort(np.linalg.norm(model.expressions[blink, :HEAD], axis=1))[-200:]
-    centre = sphere_centre(model.neutral[EYEBALLS["L"]].astype(np.float64))
+    center = sphere_center(model.neutral[EYEBALLS["L"]].astype(np.float64))
     weights = np.zeros((1, 53))
     weights[0, blink] = 0.5
     nearest = [
-        np.linalg.norm(shapes.express(shapes.individual(np.zeros(100)), weights)[0, lid] - centre, axis=1).min()
+        np.linalg.norm(
+            shapes.express(shapes.individual(np.zeros(100)), weights)[0, lid] - center, axis=1
+        ).min()
         for shapes in (curved, straight)
     ]
     assert nearest[0] > nearest[1] + 0.1
@@ -279,9 +348,13 @@ def test_sequences_are_labelled_and_repeatable() -> None:
     assert sum(name.startswith("w/") for name in labels.columns) == 53
     neutral = labels["neutral"]
     assert len(np.unique(neutral)) == 2 and (labels["expression"][neutral] == "neutral").all()
-    assert (weight_labels(labels)[neutral] == 0).all() and np.array_equal(labels["subject"][neutral], labels["subject"])
+    assert (weight_labels(labels)[neutral] == 0).all() and np.array_equal(
+        labels["subject"][neutral], labels["subject"]
+    )
     assert len(labels.classes("sequence")[1]) == 12
-    assert weight_labels(labels)[labels["expression"] != "neutral"].any(axis=1).all(), "no frame is exactly neutral"
+    assert weight_labels(labels)[labels["expression"] != "neutral"].any(axis=1).all(), (
+        "no frame is exactly neutral"
+    )
     assert meshes(source).tobytes() == meshes(faces(count=30)).tobytes()
 
 
@@ -291,11 +364,17 @@ def test_labels_make_the_same_face_again_and_answer_swaps(tmp_path: Path) -> Non
     source.labels.write(tmp_path / "labels.csv")
     labels = LabelTable.read(tmp_path / "labels.csv")
     maker = face_maker(seed=1)
-    subjects, weights, made = subject_numbers(PREFIX, labels["subject"]), weight_labels(labels), meshes(source)
+    subjects, weights, made = (
+        subject_numbers(PREFIX, labels["subject"]),
+        weight_labels(labels),
+        meshes(source),
+    )
     np.testing.assert_allclose(maker.faces(subjects, weights), made, atol=1e-4)
     smile = np.flatnonzero(labels["expression"] == "high_smile")
     assert len(smile) == 2
-    np.testing.assert_allclose(maker.faces(subjects[smile[1:]], weights[smile[:1]])[0], made[smile[1]], atol=1e-4)
+    np.testing.assert_allclose(
+        maker.faces(subjects[smile[1:]], weights[smile[:1]])[0], made[smile[1]], atol=1e-4
+    )
 
 
 @needs_ict
@@ -339,7 +418,10 @@ def test_every_topology_is_whole(options: dict[str, str], count: int) -> None:
     assert len(template.region_names) == 11 and len(template.landmarks) == 68
     assert template.rigid is not None and len(template.rigid) > 10
     vertices = template.mesh.vertices
-    eyes = vertices[template.region("eye_left")].mean(axis=0), vertices[template.region("eye_right")].mean(axis=0)
+    eyes = (
+        vertices[template.region("eye_left")].mean(axis=0),
+        vertices[template.region("eye_right")].mean(axis=0),
+    )
     assert eyes[0][0] > 20 and eyes[1][0] < -20, "left is the subject's left"
     assert vertices[template.landmarks[30], 2] > vertices[template.landmarks[8], 2], (
         "the tip of the nose leads the chin"
@@ -351,8 +433,12 @@ def test_every_topology_is_whole(options: dict[str, str], count: int) -> None:
 
 
 @needs_ict
-def test_the_small_head_is_a_selection_of_the_large_one_and_the_fine_one_its_subdivision(model: IctModel) -> None:
-    large, small, fine = (meshes(face_population(count=8, size=size)) for size in ("12k", "5k", "70k"))
+def test_the_small_head_is_a_selection_of_the_large_one_and_the_fine_one_its_subdivision(
+    model: IctModel,
+) -> None:
+    large, small, fine = (
+        meshes(face_population(count=8, size=size)) for size in ("12k", "5k", "70k")
+    )
     kept = face_maker(seed=1, size="5k").topology.resample
     assert kept is not None and np.array_equal(small, large[:, kept.indices])
     base = face_maker(seed=1, size="70k")
@@ -367,6 +453,10 @@ def test_a_model_with_missing_shapes_is_refused(model: IctModel, tmp_path: Path)
     short = replace(model, names=model.names[:-1], expressions=model.expressions[:-1])
     assert ict._checked(tmp_path, short) is short
     with pytest.raises(InputError, match="the expression shapes lack jawOpen"):
-        ict._checked(tmp_path, replace(model, names=tuple(n.replace("jawOpen", "jaw") for n in model.names)))
-    with pytest.raises(InputError, match=r"expected the neutral mesh of ICT-FaceKit Light, shape \(26719, 3\)"):
+        ict._checked(
+            tmp_path, replace(model, names=tuple(n.replace("jawOpen", "jaw") for n in model.names))
+        )
+    with pytest.raises(
+        InputError, match=r"expected the neutral mesh of ICT-FaceKit Light, shape \(26719, 3\)"
+    ):
         ict._checked(tmp_path, replace(model, neutral=model.neutral[:100]))

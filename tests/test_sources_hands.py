@@ -9,10 +9,17 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from morphable.data.labels import LabelTable
+from morphable.data.makers.draws import subject_numbers
+from morphable.data.makers.fingers import hand_axes, sample_grasps
+from morphable.data.makers.hands import (
+    PREFIX,
+    hand_rig,
+    hand_template,
+    hands,
+    pose_hands,
+    rotation_labels,
+)
 from morphable.data.source import MeshSource
-from morphable.data.sources.fingers import hand_axes, sample_grasps
-from morphable.data.sources.hands import PREFIX, hand_rig, hand_template, hands, pose_hands, rotation_labels
-from morphable.data.sources.sampling import subject_numbers
 from morphable.errors import InputError
 from morphable.mesh.topology import adjacency
 
@@ -45,13 +52,24 @@ def test_labels_are_complete_and_neutral_rows_are_neutral() -> None:
     source = hands(count=30)
     labels = source.labels
     phenotypes = ["gender", "age", "muscle", "weight", "height", "proportions"]
-    for name in ["subject", "expression", "level", "neutral", "frame", *phenotypes, "finger2-1/x", "wrist/z"]:
+    for name in [
+        "subject",
+        "expression",
+        "level",
+        "neutral",
+        "frame",
+        *phenotypes,
+        "finger2-1/x",
+        "wrist/z",
+    ]:
         assert name in labels
     assert sum("/" in name for name in labels.columns) == 60
     is_neutral = labels["expression"] == "neutral"
     assert np.array_equal(np.unique(labels["neutral"]), np.flatnonzero(is_neutral))
     assert np.array_equal(labels["subject"][labels["neutral"]], labels["subject"])
-    assert (rotation_labels(labels)[is_neutral] == 0).all() and (labels["level"][is_neutral] == 0).all()
+    assert (rotation_labels(labels)[is_neutral] == 0).all() and (
+        labels["level"][is_neutral] == 0
+    ).all()
     assert (labels["age"] >= 8).all() and (labels["age"] <= 76).all()
 
 
@@ -75,16 +93,19 @@ def test_truth_of_a_swap_keeps_bone_lengths() -> None:
         rest = rig.rest[subject]
         for mesh in (posed, rest):
             spread = np.linalg.norm(mesh[tip] - mesh[tip[0]], axis=1)
-            np.testing.assert_allclose(spread, np.linalg.norm(rest[tip] - rest[tip[0]], axis=1), atol=1e-3)
+            np.testing.assert_allclose(
+                spread, np.linalg.norm(rest[tip] - rest[tip[0]], axis=1), atol=1e-3
+            )
 
 
-def test_sizes_are_those_of_hands_in_millimetres() -> None:
+def test_sizes_are_those_of_hands_in_millimeters() -> None:
     source = hands(count=1000)
     rows = np.flatnonzero((source.labels["expression"] == "neutral") & (source.labels["age"] >= 20))
     rig = hand_rig()
     adults = subject_numbers(PREFIX, source.labels["subject"][rows])
     rest = pose_hands(adults, np.zeros((len(adults), len(rig.joints) - 1, 3)))
-    # From the wrist's rim to the tip of the middle finger; anatomical hand length (from the crease) is a little less.
+    # From the wrist's rim to the tip of the middle finger; anatomical hand length (from the crease)
+    # is a little less.
     length = np.ptp(rest[..., 1], axis=1)
     assert 175 < length.mean() < 205 and length.min() > 150 and length.max() < 230
     np.testing.assert_allclose(meshes(hands(count=10)).mean(axis=1), 0, atol=1e-3)
@@ -93,14 +114,19 @@ def test_sizes_are_those_of_hands_in_millimetres() -> None:
 def test_it_is_a_right_hand_that_closes_towards_the_palm() -> None:
     template = hand_template()
     tips = template.mesh.vertices[template.landmarks[:5]]
-    assert tips[0, 0] == tips[:, 0].max(), "the thumb is on the subject's left when the palm faces forward"
+    assert tips[0, 0] == tips[:, 0].max(), (
+        "the thumb is on the subject's left when the palm faces forward"
+    )
     assert tips[2, 1] == tips[:, 1].max(), "the middle finger is the longest"
     rig, axes = hand_rig(), hand_axes(hand_rig())
     np.testing.assert_allclose(np.stack([axes.side, axes.up, axes.palm]), np.eye(3), atol=1e-9)
     pose = np.zeros((1, 20, 3))
     pose[0, rig.joint("finger3-1.R") - 1] = 0.5 * axes.flexion[2]
     tip = template.landmarks[2]
-    moved = pose_hands(np.array([0]), pose)[0, tip] - pose_hands(np.array([0]), np.zeros((1, 20, 3)))[0, tip]
+    moved = (
+        pose_hands(np.array([0]), pose)[0, tip]
+        - pose_hands(np.array([0]), np.zeros((1, 20, 3)))[0, tip]
+    )
     assert moved[2] > 20 and abs(moved[0]) < 10
 
 
@@ -109,7 +135,9 @@ def test_grasps_stay_within_the_range_of_fingers() -> None:
     degrees = np.degrees(grasp.bend)
     assert degrees.min() >= -10 and degrees.max() <= 100
     assert np.abs(np.degrees(grasp.spread)).max() <= 15 and grasp.spread[:, 0].max() == 0
-    assert 0.4 < np.corrcoef(grasp.closed[:, 1], grasp.closed[:, 4])[0, 1] < 0.9, "one synergy moves all fingers"
+    assert 0.4 < np.corrcoef(grasp.closed[:, 1], grasp.closed[:, 4])[0, 1] < 0.9, (
+        "one synergy moves all fingers"
+    )
 
 
 def test_regions_cover_the_hand_and_are_connected() -> None:
@@ -126,7 +154,9 @@ def test_regions_cover_the_hand_and_are_connected() -> None:
     assert [template.regions[tip] for tip in template.landmarks[:5]] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(("options", "message"), [({"count": 0}, "count: expected"), ({"seed": -1}, "seed: expected")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"count": 0}, "count: expected"), ({"seed": -1}, "seed: expected")]
+)
 def test_wrong_options_are_named(options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         hands(**options)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from morphable.data.sources.bodies import body_rig
-from morphable.data.sources.hands import hand_rig
-from morphable.data.sources.regions import grow_regions, mirror_map, skin_regions
-from morphable.data.sources.rig import ASSETS, Rig, load_rig
-from morphable.data.sources.sampling import centred, spread_evenly, subject_names, subject_numbers
+from morphable.data.makers.bodies import body_rig
+from morphable.data.makers.draws import centered, spread_evenly, subject_names, subject_numbers
+from morphable.data.makers.hands import hand_rig
+from morphable.data.makers.rig import ASSETS, Rig, load_rig
+from morphable.data.makers.rig_regions import grow_regions, mirror_map, skin_regions
 from morphable.errors import InputError
 from morphable.files import read_npz
 from morphable.mesh.regions import connected_regions, farthest_points
@@ -22,7 +22,9 @@ STRIP = np.array([[i, i + 1, i + 2] for i in range(6)])
 
 
 def two_bones(child_weight: float = 1.0) -> Rig:
-    """An arm along y: root at the origin, elbow at (0, 10, 0), one vertex beside the root and one at the far end."""
+    """An arm along y: root at the origin, elbow at (0, 10, 0), one vertex beside the root and one
+    at the far end.
+    """
     return Rig(
         rest=np.array([[[1, 0, 0], [0, 20, 0]]], np.float32),
         heads=np.array([[[0.0, 0, 0], [0, 10, 0]]]),
@@ -56,7 +58,12 @@ def test_a_root_turn_carries_the_elbow_with_it() -> None:
 
 def test_a_subjects_own_rest_rotation_settles_into_the_reference_pose() -> None:
     rig = two_bones()
-    turned = Rig(**{**vars(rig), "orientations": Rotation.from_rotvec([[0, 0, np.pi / 2]] * 2).as_matrix()[None]})
+    turned = Rig(
+        **{
+            **vars(rig),
+            "orientations": Rotation.from_rotvec([[0, 0, np.pi / 2]] * 2).as_matrix()[None],
+        }
+    )
     posed = turned.pose(np.array([0]), np.zeros((1, 2, 3)))[0]
     np.testing.assert_allclose(posed, [[0, -1, 0], [20, 0, 0]], atol=1e-5)
 
@@ -73,8 +80,12 @@ def test_root_rotation_is_rigid(make: Callable[[], Rig]) -> None:
     np.testing.assert_allclose(rig.pose(np.array([0, 3]), turned), expected, atol=2e-3)
 
 
-def posed_by_matrices(arrays: dict[str, np.ndarray], subject: int, vectors: np.ndarray) -> np.ndarray:
-    """One mesh in the root's own axes, metres, by 4x4 matrices and a loop over joints and influences."""
+def posed_by_matrices(
+    arrays: dict[str, np.ndarray], subject: int, vectors: np.ndarray
+) -> np.ndarray:
+    """One mesh in the root's own axes, meters, by 4x4 matrices and a loop over joints and
+    influences.
+    """
     parents, reference = arrays["parents"], arrays["reference_orientations"].astype(float)
     poses = arrays["rest_bone_poses"][subject].astype(float)
     world = np.zeros((len(parents), 4, 4))
@@ -92,7 +103,9 @@ def posed_by_matrices(arrays: dict[str, np.ndarray], subject: int, vectors: np.n
     skin = world @ np.linalg.inv(poses)
     posed = np.zeros_like(rest)
     for vertex, point in enumerate(rest):
-        for joint, weight in zip(arrays["skin_indices"][vertex], arrays["skin_weights"][vertex], strict=True):
+        for joint, weight in zip(
+            arrays["skin_indices"][vertex], arrays["skin_weights"][vertex], strict=True
+        ):
             posed[vertex] += weight * (skin[joint] @ [*point, 1])[:3]
     return posed
 
@@ -122,7 +135,9 @@ def test_wrong_input_is_named() -> None:
     rig = two_bones()
     with pytest.raises(InputError, match=r"subjects: expected numbers in 0\.\.0, got 1\.\.1"):
         rig.pose(np.array([1]), np.zeros((1, 2, 3)))
-    with pytest.raises(InputError, match=r"rotation_vectors: expected shape \(1, 2, 3\), got \(1, 3, 3\)"):
+    with pytest.raises(
+        InputError, match=r"rotation_vectors: expected shape \(1, 2, 3\), got \(1, 3, 3\)"
+    ):
         rig.pose(np.array([0]), np.zeros((1, 3, 3)))
 
 
@@ -133,8 +148,17 @@ def test_assets_are_compact_and_sound() -> None:
         assert (rig.parents < np.arange(len(rig.parents))).all()
 
 
-def test_fragments_go_to_the_neighbour_they_touch_most() -> None:
-    assert connected_regions(np.array([0, 0, 0, 0, 1, 1, 1, 0]), STRIP).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+def test_fragments_go_to_the_neighbor_they_touch_most() -> None:
+    assert connected_regions(np.array([0, 0, 0, 0, 1, 1, 1, 0]), STRIP).tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]
     whole = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     assert np.array_equal(connected_regions(whole, STRIP), whole)
 
@@ -164,10 +188,10 @@ def test_mirror_map_needs_an_exact_pairing() -> None:
     assert mirror_map(points + np.array([0.5, 0, 0]), 0.1) is None
 
 
-def test_spreading_centring_and_names() -> None:
+def test_spreading_centering_and_names() -> None:
     assert spread_evenly(7, 3).tolist() == [0, 0, 0, 1, 1, 2, 2]
     meshes = np.random.default_rng(0).normal(50, 10, (3, 20, 3)).astype(np.float32)
-    np.testing.assert_allclose(centred(meshes).mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(centered(meshes).mean(axis=1), 0, atol=1e-5)
     assert subject_numbers("hand", subject_names("hand", np.array([7, 123]))).tolist() == [7, 123]
     with pytest.raises(InputError, match="expected a name like hand007"):
         subject_numbers("hand", np.array(["face001"]))

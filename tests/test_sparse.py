@@ -40,7 +40,9 @@ def signal(n: int, channels: int = 3, batch: int = 4) -> torch.Tensor:
 
 def random_rows(n_out: int = 5, n_in: int = 9, k: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
-    index = torch.randint(0, n_in - 1, (n_out, k), generator=generator)  # the last input is read by nobody
+    index = torch.randint(
+        0, n_in - 1, (n_out, k), generator=generator
+    )  # the last input is read by nobody
     return index, torch.randn(n_out, k, generator=generator)
 
 
@@ -57,7 +59,9 @@ def test_the_product_is_scipys_and_the_backward_its_transpose(monkeypatch, budge
     y, seed = SparseMap(matrix)(x), signal(5)
     (grad,) = torch.autograd.grad(y, x, seed)
     for sample in range(len(x)):
-        np.testing.assert_allclose(y[sample].detach(), matrix @ x[sample].detach().numpy(), atol=1e-13)
+        np.testing.assert_allclose(
+            y[sample].detach(), matrix @ x[sample].detach().numpy(), atol=1e-13
+        )
         np.testing.assert_allclose(grad[sample], matrix.T @ seed[sample].numpy(), atol=1e-13)
 
 
@@ -93,7 +97,9 @@ def test_row_map_equals_the_dense_product_in_values_and_gradients(monkeypatch, b
     y, seed = row_map(x, index, weights), signal(5)
     torch.testing.assert_close(y, dense @ x, **EXACT)
     for ours, theirs in zip(
-        torch.autograd.grad(y, (x, weights), seed), torch.autograd.grad(dense @ x, (x, weights), seed), strict=True
+        torch.autograd.grad(y, (x, weights), seed),
+        torch.autograd.grad(dense @ x, (x, weights), seed),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, **EXACT)
 
@@ -101,7 +107,9 @@ def test_row_map_equals_the_dense_product_in_values_and_gradients(monkeypatch, b
 @pytest.mark.parametrize("wants_x", [True, False])
 def test_row_map_gradcheck(wants_x):
     (index, weights), x = random_rows(), signal(9, 2, 2).requires_grad_(wants_x)
-    assert torch.autograd.gradcheck(lambda x, weights: row_map(x, index, weights), (x, weights.requires_grad_()))
+    assert torch.autograd.gradcheck(
+        lambda x, weights: row_map(x, index, weights), (x, weights.requires_grad_())
+    )
 
 
 def test_row_map_runs_under_bfloat16_autocast():
@@ -116,10 +124,14 @@ def test_row_map_runs_under_bfloat16_autocast():
 
 
 def test_bad_shapes_are_named():
-    with pytest.raises(InputError, match=r"SparseMap: expected x of shape \(B, 9, C\), got \(4, 5, 3\)"):
+    with pytest.raises(
+        InputError, match=r"SparseMap: expected x of shape \(B, 9, C\), got \(4, 5, 3\)"
+    ):
         SparseMap(random_matrix())(torch.zeros(4, 5, 3))
     index, weights = random_rows()
-    with pytest.raises(InputError, match=r"row_map: expected x .* got \(4, 9, 3\), \(5, 3\) and \(5, 2\)"):
+    with pytest.raises(
+        InputError, match=r"row_map: expected x .* got \(4, 9, 3\), \(5, 3\) and \(5, 2\)"
+    ):
         row_map(signal(9), index, weights[:, :2])
 
 
@@ -139,7 +151,9 @@ class EveryOperator(torch.nn.Module):
 
 def test_operators_export_with_a_free_batch_size():
     model, batch = EveryOperator(), torch.export.Dim("batch", min=1, max=64)
-    exported = torch.export.export(model, (signal(9, batch=3),), dynamic_shapes=({0: batch},)).module()
+    exported = torch.export.export(
+        model, (signal(9, batch=3),), dynamic_shapes=({0: batch},)
+    ).module()
     for count in (1, 5):
         x = signal(9, batch=count)
         torch.testing.assert_close(exported(x), model(x), **EXACT)
@@ -154,7 +168,9 @@ def test_an_empty_batch_stays_empty():
 
 def test_the_allocator_setting_is_made_where_malloc_is_glibcs():
     code = "from morphable.ops.allocator import keep_freed_memory as keep; print(keep())"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert answer.strip() == str(sys.platform == "linux" and platform.libc_ver()[0] == "glibc")
 
 

@@ -21,7 +21,9 @@ def in_double():
     torch.set_default_dtype(torch.float32)
 
 
-def random_spirals(n: int = 10, length: int = 4, padding: float = 0.25, seed: int = 0) -> np.ndarray:
+def random_spirals(
+    n: int = 10, length: int = 4, padding: float = 0.25, seed: int = 0
+) -> np.ndarray:
     rng = np.random.default_rng(seed)
     spirals = rng.integers(0, n, (n, length))
     spirals[rng.random((n, length)) < padding] = -1
@@ -40,11 +42,13 @@ def signal(n: int, channels: int, batch: int = 3) -> torch.Tensor:
     return torch.randn(batch, n, channels, generator=torch.Generator().manual_seed(1))
 
 
-def with_dummy_vertex(x: torch.Tensor, spirals: np.ndarray, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def with_dummy_vertex(
+    x: torch.Tensor, spirals: np.ndarray, weight: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
     """Neural3DMM's form: an extra all-zero vertex at the end, which index -1 addresses."""
     x = torch.cat([x, torch.zeros_like(x[:, :1])], 1)
-    neighbours = x[:, torch.as_tensor(spirals).reshape(-1)]
-    return F.linear(neighbours.reshape(len(x), len(spirals), -1), weight, bias)
+    neighbors = x[:, torch.as_tensor(spirals).reshape(-1)]
+    return F.linear(neighbors.reshape(len(x), len(spirals), -1), weight, bias)
 
 
 def test_slots_are_read_in_order_and_padding_reads_zero():
@@ -65,7 +69,9 @@ def test_values_and_gradients_equal_the_dummy_vertex_formulation(c_in, c_out, pa
     torch.testing.assert_close(y, reference, **EXACT)
     seed, inputs = torch.randn_like(y), (x, layer.weight, layer.bias)
     for ours, theirs in zip(
-        torch.autograd.grad(y, inputs, seed), torch.autograd.grad(reference, inputs, seed), strict=True
+        torch.autograd.grad(y, inputs, seed),
+        torch.autograd.grad(reference, inputs, seed),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, **EXACT)
 
@@ -73,7 +79,10 @@ def test_values_and_gradients_equal_the_dummy_vertex_formulation(c_in, c_out, pa
 @pytest.mark.parametrize(("c_in", "c_out"), [(2, 3), (3, 2)])
 @pytest.mark.parametrize("wants_x", [True, False])
 def test_gradcheck(c_in, c_out, wants_x):
-    layer, x = conv(c_in, c_out, random_spirals(5, 3)), signal(5, c_in, batch=2).requires_grad_(wants_x)
+    layer, x = (
+        conv(c_in, c_out, random_spirals(5, 3)),
+        signal(5, c_in, batch=2).requires_grad_(wants_x),
+    )
 
     def run(x, weight, bias):
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
@@ -88,8 +97,12 @@ def test_a_batch_equals_its_samples_however_it_is_cut_into_passes(monkeypatch, c
     inputs = (x, layer.weight)
     whole = torch.autograd.grad(layer(x).square().sum(), inputs)
     torch.testing.assert_close(layer(x), torch.cat([layer(sample[None]) for sample in x]), **EXACT)
-    monkeypatch.setattr(gather, "CACHE_BYTES", 10 * 4 * min(c_in, c_out) * 8 * 2)  # passes of two samples, then one
-    for ours, theirs in zip(torch.autograd.grad(layer(x).square().sum(), inputs), whole, strict=True):
+    monkeypatch.setattr(
+        gather, "CACHE_BYTES", 10 * 4 * min(c_in, c_out) * 8 * 2
+    )  # passes of two samples, then one
+    for ours, theirs in zip(
+        torch.autograd.grad(layer(x).square().sum(), inputs), whole, strict=True
+    ):
         torch.testing.assert_close(ours, theirs, **EXACT)
 
 
@@ -125,7 +138,9 @@ def test_runs_under_bfloat16_autocast_and_as_a_bfloat16_module(c_in, c_out):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(InputError, match=r"spirals: expected integers of shape \(V, L\), got float64"):
+    with pytest.raises(
+        InputError, match=r"spirals: expected integers of shape \(V, L\), got float64"
+    ):
         SpiralConv(3, 3, np.zeros((4, 2)))
     with pytest.raises(InputError, match=r"spirals: expected vertices in -1\.\.3, got -2\.\.0"):
         SpiralConv(3, 3, np.array([[0], [-2], [0], [0]]))

@@ -1,4 +1,6 @@
-"""spirals: grids worked by hand, breadth-first distances as the other route, and what no motion may change."""
+"""spirals: grids worked by hand, breadth-first distances as the other route, and what no motion may
+change.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def grid(side: int, rough: float = 0) -> Mesh:
-    """Vertex x + side * y at (x, y, 0), every cell cut from its lower left to its upper right, facing +z."""
+    """Vertex x + side * y at (x, y, 0), every cell cut from its lower left to its upper right,
+    facing +z.
+    """
     x, y = np.meshgrid(np.arange(side), np.arange(side))
     index = np.arange(side * side).reshape(side, side)
-    a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
+    a, b, c, d = (
+        part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1])
+    )
     vertices = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], axis=1).astype(float)
     vertices += rough * np.random.default_rng(0).normal(size=vertices.shape)
     return Mesh(vertices, np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]))
@@ -46,7 +52,9 @@ def without_tail(spiral: np.ndarray) -> list[int]:
 def lengths(mesh: Mesh) -> np.ndarray:
     pairs = adjacency(mesh.faces, len(mesh.vertices)).tocoo()
     dense = np.zeros(pairs.shape)
-    dense[pairs.row, pairs.col] = np.linalg.norm(mesh.vertices[pairs.row] - mesh.vertices[pairs.col], axis=1)
+    dense[pairs.row, pairs.col] = np.linalg.norm(
+        mesh.vertices[pairs.row] - mesh.vertices[pairs.col], axis=1
+    )
     return dense
 
 
@@ -55,9 +63,24 @@ def lengths(mesh: Mesh) -> np.ndarray:
 
 def test_reference_spirals_of_a_grid_by_hand() -> None:
     spirals = flat_spirals(grid(5))  # the reference is the middle, 12
-    assert without_tail(spirals[12]) == [12, 7, 13, 18, 17, 11, 6]  # start: of four nearest the lowest index
+    assert without_tail(spirals[12]) == [
+        12,
+        7,
+        13,
+        18,
+        17,
+        11,
+        6,
+    ]  # start: of four nearest the lowest index
     assert without_tail(spirals[8])[:7] == [8, 7, 2, 3, 9, 14, 13]  # 7 and 13 lie on shortest paths
-    assert without_tail(spirals[2]) == [2, 7, 1, -1, 3, 8]  # from the start to the border, then the other way
+    assert without_tail(spirals[2]) == [
+        2,
+        7,
+        1,
+        -1,
+        3,
+        8,
+    ]  # from the start to the border, then the other way
     assert without_tail(spirals[4]) == [4, 3, -1, 9]
     assert without_tail(spirals[0]) == [0, 6, 5, -1, 1]
 
@@ -81,7 +104,9 @@ def test_first_rings_of_a_grid_turn_with_the_faces() -> None:
     assert (np.diff(angle, axis=1) > 0).all() and (angle[:, -1] - angle[:, 0] < 2 * np.pi).all()
     degree = np.asarray(adjacency(mesh.faces, 49).sum(axis=1)).ravel()
     for vertex in border:
-        ring = spirals[vertex, 1 : 2 + int(degree[vertex])]  # its neighbours and one gap, then padding
+        ring = spirals[
+            vertex, 1 : 2 + int(degree[vertex])
+        ]  # its neighbors and one gap, then padding
         assert (ring == -1).sum() == 1
         assert (spirals[vertex, 2 + int(degree[vertex]) :] == -1).all()
 
@@ -101,7 +126,8 @@ def test_starts_lie_on_shortest_paths_to_the_reference() -> None:
 def test_every_component_has_a_reference_its_own_or_the_given_one() -> None:
     one = grid(4, rough=0.1)
     both = Mesh(
-        np.concatenate([one.vertices, one.vertices + np.array([50, 0, 0])]), np.concatenate([one.faces, one.faces + 16])
+        np.concatenate([one.vertices, one.vertices + np.array([50, 0, 0])]),
+        np.concatenate([one.faces, one.faces + 16]),
     )
     spirals = flat_spirals(both)
     assert np.array_equal(spirals[16:], np.where(spirals[:16] >= 0, spirals[:16] + 16, -1))
@@ -109,7 +135,9 @@ def test_every_component_has_a_reference_its_own_or_the_given_one() -> None:
     width = min(moved.shape[1], spirals.shape[1])
     assert np.array_equal(moved[:16, :width], spirals[:16, :width])
     assert not np.array_equal(moved[16:], spirals[16:])
-    assert np.array_equal(flat_spirals(both, references=[20, 31]), moved)  # the last one in a component counts
+    assert np.array_equal(
+        flat_spirals(both, references=[20, 31]), moved
+    )  # the last one in a component counts
 
 
 # SpiralNet++
@@ -118,7 +146,17 @@ def test_every_component_has_a_reference_its_own_or_the_given_one() -> None:
 def test_ring_spirals_of_a_grid_by_hand() -> None:
     (spirals,) = ring_spirals(single(grid(5)))
     assert spirals.shape == (25, 9)
-    assert spirals[12].tolist() == [12, 6, 7, 13, 18, 17, 11, 5, 0]  # the second ring goes on from 6
+    assert spirals[12].tolist() == [
+        12,
+        6,
+        7,
+        13,
+        18,
+        17,
+        11,
+        5,
+        0,
+    ]  # the second ring goes on from 6
     assert spirals[4].tolist()[:3] == [4, 3, 9]
     (strided,) = ring_spirals(single(grid(5)), seq_length=4, dilation=2)
     assert strided[12].tolist() == [12, 7, 18, 11]
@@ -137,9 +175,13 @@ def test_ring_spirals_are_whole_rings_in_order() -> None:
 
 
 def test_small_components_take_the_nearest_vertices_and_small_levels_repeat() -> None:
-    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1.5, 0], [0, 0, 2.5], [9, 0, 0], [9, 1, 0], [9.5, 2, 0]])
+    vertices = np.array(
+        [[0.0, 0, 0], [1, 0, 0], [0, 1.5, 0], [0, 0, 2.5], [9, 0, 0], [9, 1, 0], [9.5, 2, 0]]
+    )
     faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2], [4, 5, 6]])
-    (spirals,) = ring_spirals(single(Mesh(vertices, faces)), seq_length=9)  # 7 vertices, like the coarsest hand level
+    (spirals,) = ring_spirals(
+        single(Mesh(vertices, faces)), seq_length=9
+    )  # 7 vertices, like the coarsest hand level
     assert spirals[0].tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1]
     assert np.array_equal(np.sort(spirals[:, :7], axis=1), np.tile(np.arange(7), (7, 1)))
     assert np.array_equal(spirals[:, 7:], spirals[:, :2])
@@ -154,11 +196,16 @@ def test_small_components_take_the_nearest_vertices_and_small_levels_repeat() ->
 def turned(hierarchy: Hierarchy) -> Hierarchy:
     rotation, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     rotation *= np.sign(np.linalg.det(rotation))
-    levels = tuple(replace(level, vertices=level.vertices @ rotation + [5.0, 6, -70]) for level in hierarchy.levels)
+    levels = tuple(
+        replace(level, vertices=level.vertices @ rotation + [5.0, 6, -70])
+        for level in hierarchy.levels
+    )
     return replace(hierarchy, levels=levels)
 
 
-@pytest.mark.parametrize("rough", [0, 0.1])  # a flat grid is full of ties, which rounding must not decide
+@pytest.mark.parametrize(
+    "rough", [0, 0.1]
+)  # a flat grid is full of ties, which rounding must not decide
 def test_rigid_motion_changes_nothing(rough: float) -> None:
     hierarchy = build_hierarchy(grid(20, rough), factors=(4, 4))
     for one, other in zip(
@@ -187,8 +234,12 @@ def test_every_level_starts_with_itself_and_repeats_nothing() -> None:
         count = len(level.vertices)
         assert reference.dtype == ring.dtype == np.int64
         assert reference.shape[0] == ring.shape[0] == count and ring.shape[1] == 9
-        assert np.array_equal(reference[:, 0], np.arange(count)) and np.array_equal(ring[:, 0], np.arange(count))
-        assert reference.min() >= -1 and ring.min() >= 0 and max(reference.max(), ring.max()) < count
+        assert np.array_equal(reference[:, 0], np.arange(count)) and np.array_equal(
+            ring[:, 0], np.arange(count)
+        )
+        assert (
+            reference.min() >= -1 and ring.min() >= 0 and max(reference.max(), ring.max()) < count
+        )
         for spiral in reference.tolist():
             used = [vertex for vertex in spiral if vertex >= 0]
             assert len(used) == len(set(used))
@@ -197,9 +248,11 @@ def test_every_level_starts_with_itself_and_repeats_nothing() -> None:
 
 def test_length_is_mean_and_two_deviations_and_cuts_the_rest() -> None:
     turn = np.arange(20) * np.pi / 10
-    vertices = np.concatenate([[[0.0, 0, 0]], np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)])
+    vertices = np.concatenate(
+        [[[0.0, 0, 0]], np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)]
+    )
     wheel = Mesh(vertices, np.array([[0, 1 + i, 1 + (i + 1) % 20] for i in range(20)]))
-    sizes = np.array([1 + 20] + [1 + 3 + 1] * 20)  # the rim has three neighbours and a gap
+    sizes = np.array([1 + 20] + [1 + 3 + 1] * 20)  # the rim has three neighbors and a gap
     spirals = flat_spirals(wheel)
     assert spirals.shape == (21, int(sizes.mean() + 2 * sizes.std())) == (21, 12)
     assert spirals[0].tolist() == list(range(12))
@@ -212,9 +265,21 @@ def test_the_default_reference_is_the_lowest_of_the_nearest_to_the_centroid() ->
 
 
 def test_dirty_levels_have_spirals() -> None:
-    """Isolated and coincident vertices, an edge with three faces, two fans at one vertex, degenerate faces."""
+    """Isolated and coincident vertices, an edge with three faces, two fans at one vertex,
+    degenerate faces.
+    """
     vertices = np.array(
-        [[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [3, 0, 0], [-1, 0, 0], [-1, 1, 0], [3, 0, 0]]
+        [
+            [0.0, 0, 0],
+            [1, 0, 0],
+            [0, 1, 0],
+            [0, -1, 0],
+            [0, 0, 1],
+            [3, 0, 0],
+            [-1, 0, 0],
+            [-1, 1, 0],
+            [3, 0, 0],
+        ]
     )
     faces = np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4], [0, 6, 7], [4, 4, 2], [3, 3, 3]])
     level = Level(vertices, faces, np.arange(9))
@@ -224,7 +289,9 @@ def test_dirty_levels_have_spirals() -> None:
     for vertex in (5, 8):
         assert without_tail(reference[vertex]) == [vertex]
     assert ring[8].tolist()[:2] == [8, 5] and ring[5].tolist()[:2] == [5, 8]
-    assert np.array_equal(ring[:, 0], np.arange(9)) and all(len(set(spiral)) == 6 for spiral in ring.tolist())
+    assert np.array_equal(ring[:, 0], np.arange(9)) and all(
+        len(set(spiral)) == 6 for spiral in ring.tolist()
+    )
     assert set(ring_spirals(hierarchy, seq_length=7)[0][0].tolist()) == {0, 1, 2, 3, 4, 6, 7}
 
 
@@ -233,7 +300,10 @@ def test_dirty_levels_have_spirals() -> None:
     [
         ({"n_steps": (2, 1)}, "n_steps: expected one positive number for each of 1 levels"),
         ({"n_steps": (1,), "dilation": (0,)}, "dilation: expected one positive"),
-        ({"n_steps": (1,), "dilation": (1,), "references": [25]}, r"references: expected vertex indices in 0\.\.24"),
+        (
+            {"n_steps": (1,), "dilation": (1,), "references": [25]},
+            r"references: expected vertex indices in 0\.\.24",
+        ),
         ({"n_steps": (1,), "dilation": (1,), "references": [-1]}, "references"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Splits: the published counts, disjoint by construction, the same on every machine, and checked when read."""
+"""Splits: the published counts, disjoint by construction, the same on every machine, and checked
+when read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from hypothesis import strategies as st
 
 from helpers import labels
 from morphable.data.labels import LabelTable
-from morphable.data.splits import Split, expression_split, frame_split, make_splits, sorted_rows, subject_split
+from morphable.data.splits import (
+    Split,
+    expression_split,
+    frame_split,
+    make_splits,
+    sorted_rows,
+    subject_split,
+)
 from morphable.errors import InputError
 
 COMA_FRAMES = 20_466
@@ -25,7 +34,11 @@ def frames(count: int) -> LabelTable:
 
 def test_coma_blocks_of_ten_give_the_published_counts() -> None:
     split = frame_split(frames(COMA_FRAMES))
-    assert (len(split.test), len(split.train) + len(split.val), len(split.val)) == (2050, 18416, 100)
+    assert (len(split.test), len(split.train) + len(split.val), len(split.val)) == (
+        2050,
+        18416,
+        100,
+    )
     assert np.array_equal(split.test, np.flatnonzero(np.arange(COMA_FRAMES) % 100 < 10))
     rest = np.flatnonzero(np.arange(COMA_FRAMES) % 100 >= 10)
     assert np.array_equal(split.val, rest[-100:])
@@ -44,7 +57,9 @@ def test_small_sets_count_in_blocks_of_ten() -> None:
     assert split.test.tolist() == [0, 10, 20] and split.val.tolist() == [28, 29]
 
 
-def test_rows_are_counted_in_sorted_order_whatever_their_order_in_the_folder(rng: np.random.Generator) -> None:
+def test_rows_are_counted_in_sorted_order_whatever_their_order_in_the_folder(
+    rng: np.random.Generator,
+) -> None:
     table = LabelTable(
         {
             "subject": np.repeat(["a", "b"], 150),
@@ -78,11 +93,15 @@ def test_subjects_are_kept_apart() -> None:
     assert split.hash == subject_split(table, seed=4).hash
 
 
-@pytest.mark.parametrize(("subjects", "sizes"), [(3, [1, 1, 1]), (10, [8, 1, 1]), (12, [9, 1, 2]), (34, [27, 3, 4])])
+@pytest.mark.parametrize(
+    ("subjects", "sizes"), [(3, [1, 1, 1]), (10, [8, 1, 1]), (12, [9, 1, 2]), (34, [27, 3, 4])]
+)
 def test_a_tenth_of_the_subjects_tests_rounded_up(subjects: int, sizes: list[int]) -> None:
     table = labels(5 * subjects, subjects=subjects)
     split = subject_split(table)
-    found = [len(set(table["subject"][split.part(name)].tolist())) for name in ("train", "val", "test")]
+    found = [
+        len(set(table["subject"][split.part(name)].tolist())) for name in ("train", "val", "test")
+    ]
     assert found == sizes
 
 
@@ -101,7 +120,9 @@ def test_an_expression_is_left_out_and_neutral_meshes_train() -> None:
     assert set(table["neutral"].tolist()) <= set(split.train.tolist())
     pairs = np.char.add(table["subject"], table["expression"])
     moving = table["expression"] != "neutral"
-    assert len(split.val) and not set(pairs[split.train][moving[split.train]]) & set(pairs[split.val])
+    assert len(split.val) and not set(pairs[split.train][moving[split.train]]) & set(
+        pairs[split.val]
+    )
     assert set(table["neutral"].tolist()) <= set(frame_split(table).train.tolist())
 
 
@@ -118,23 +139,35 @@ def test_which_splits_there_are() -> None:
 
 def test_neutral_is_no_expression_to_leave_out_however_it_is_written() -> None:
     table = LabelTable({"expression": np.array(["Neutral", "NEUTRAL", "a", "b"])}, 4)
-    assert {name for name in make_splits(table) if name.startswith("expr")} == {"expression-a", "expression-b"}
+    assert {name for name in make_splits(table) if name.startswith("expr")} == {
+        "expression-a",
+        "expression-b",
+    }
 
 
 def test_labels_that_give_the_same_file_name_keep_their_own_split() -> None:
     table = LabelTable({"expression": np.array(["a b", "a/b", "a_b", "../x"])}, 4)
     splits = {name: split for name, split in make_splits(table).items() if name.startswith("expr")}
-    assert set(splits) == {"expression-a_b", "expression-a_b-2", "expression-a_b-3", "expression-.._x"}
+    assert set(splits) == {
+        "expression-a_b",
+        "expression-a_b-2",
+        "expression-a_b-3",
+        "expression-.._x",
+    }
     assert sorted(int(split.test[0]) for split in splits.values()) == [0, 1, 2, 3]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(3, 500), st.integers(1, 30), st.integers(0, 5))
-def test_parts_are_disjoint_sorted_and_cover_every_mesh(count: int, subjects: int, seed: int) -> None:
+def test_parts_are_disjoint_sorted_and_cover_every_mesh(
+    count: int, subjects: int, seed: int
+) -> None:
     for name, split in make_splits(labels(count, subjects=min(subjects, count)), seed).items():
         rows = np.concatenate([split.train, split.val, split.test])
         assert np.array_equal(np.sort(rows), np.arange(count)), name
-        assert all(np.array_equal(part, np.sort(part)) for part in (split.train, split.val, split.test)), name
+        assert all(
+            np.array_equal(part, np.sort(part)) for part in (split.train, split.val, split.test)
+        ), name
         assert len(split.test), name
 
 
@@ -163,7 +196,9 @@ def test_a_split_comes_back_from_its_file(tmp_path: Path) -> None:
         ({"seed": None}, "not a split file"),
     ],
 )
-def test_a_split_changed_by_hand_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_a_split_changed_by_hand_is_refused(
+    change: dict[str, object], words: str, tmp_path: Path
+) -> None:
     path = tmp_path / "splits" / "subject.json"
     subject_split(labels(60)).write(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

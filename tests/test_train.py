@@ -25,12 +25,12 @@ from morphable.models.families import MODELS
 from morphable.models.io import load
 from morphable.models.pca_mlp import PcaMlpConfig
 from morphable.models.training import TrainConfig
-from morphable.train import feed as feed_module
+from morphable.train import batches as feed_module
+from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
-from morphable.train.feed import Feed, TrainingData
 from morphable.train.loop import Interrupted, Listener, Report
-from morphable.train.optimise import make_optimiser, rate_at
+from morphable.train.optimizer import make_optimizer, rate_at
 from morphable.train.run import RunConfig, command_line, run
 
 CPU = torch.device("cpu")
@@ -44,12 +44,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
 
 
 def config(data: MeshDataset, **train: object) -> RunConfig:
-    settings = TrainConfig(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2, optimiser="adamw")
+    settings = TrainConfig(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2, optimizer="adamw")
     model = PcaMlpConfig(latent=2, rank=8, width=16, depth=1)
     return RunConfig("pca-mlp", data.path, "subject", model, dataclasses.replace(settings, **train))
 
 
-def trained(data: MeshDataset, out: Path, listener: Listener | None = None, **train: object) -> MorphableModel:
+def trained(
+    data: MeshDataset, out: Path, listener: Listener | None = None, **train: object
+) -> MorphableModel:
     return run(config(data, **train), out, HERE, listener=listener)
 
 
@@ -62,7 +64,7 @@ def equal(left: Path, right: Path) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-# The rate and the optimiser
+# The rate and the optimizer
 
 
 def rates(epochs: int, steps: int, **settings: object) -> list[float]:
@@ -72,11 +74,34 @@ def rates(epochs: int, steps: int, **settings: object) -> list[float]:
 
 def test_schedules_by_hand() -> None:
     assert rates(2, 3, schedule="constant", warmup=0.0) == [1.0] * 6
-    assert rates(2, 4, schedule="constant", warmup=0.5) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
-    assert rates(3, 2, schedule="exponential", decay=0.5, warmup=0.0) == [1, 1, 0.5, 0.5, 0.25, 0.25]
-    assert rates(4, 1, schedule="exponential", decay=0.5, decay_every=2, warmup=0.0) == [1, 1, 0.5, 0.5]
+    assert rates(2, 4, schedule="constant", warmup=0.5) == [
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+    ]
+    assert rates(3, 2, schedule="exponential", decay=0.5, warmup=0.0) == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+    ]
+    assert rates(4, 1, schedule="exponential", decay=0.5, decay_every=2, warmup=0.0) == [
+        1,
+        1,
+        0.5,
+        0.5,
+    ]
     cosine = rates(2, 2, schedule="cosine", warmup=0.0)
-    assert cosine == pytest.approx([1.0, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2])
+    assert cosine == pytest.approx(
+        [1.0, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2]
+    )
 
 
 @pytest.mark.parametrize("schedule", ["constant", "exponential", "cosine"])
@@ -85,29 +110,35 @@ def test_rates_are_positive_and_never_above_the_given_one(schedule: str) -> None
     assert all(0 < value <= 1.0 for value in values) and values[0] < values[9]
 
 
-def test_optimisers_are_the_ones_asked_for() -> None:
+def test_optimizers_are_the_ones_asked_for() -> None:
     parameter = torch.nn.Parameter(torch.ones(1))
-    for name, kind in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)):
-        made = make_optimiser([parameter], TrainConfig(optimiser=name, weight_decay=0.1, momentum=0.5))  # type: ignore[arg-type]
+    for name, kind in (
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("sgd", torch.optim.SGD),
+    ):
+        made = make_optimizer(
+            [parameter], TrainConfig(optimizer=name, weight_decay=0.1, momentum=0.5)
+        )  # type: ignore[arg-type]
         assert type(made) is kind and made.param_groups[0]["weight_decay"] == 0.1
     assert made.param_groups[0]["momentum"] == 0.5
 
 
-# The feed
+# The batches
 
 
-def rows_of(feed: Feed, epoch: int) -> list[list[int]]:
-    return [rows.tolist() for rows in feed.rows(epoch)]
+def rows_of(batches: Batches, epoch: int) -> list[list[int]]:
+    return [rows.tolist() for rows in batches.rows(epoch)]
 
 
 def test_every_mesh_once_an_epoch_in_an_order_of_seed_and_epoch(data: MeshDataset) -> None:
     training = TrainingData.of(data)
-    feed = Feed(training, 7, 3, CPU)
-    first = rows_of(feed, 0)
+    batches = Batches(training, 7, 3, CPU)
+    first = rows_of(batches, 0)
     assert sorted(row for rows in first for row in rows) == list(range(60))
     assert [len(rows) for rows in first] == [7] * 8 + [4]
-    assert first == rows_of(Feed(training, 7, 3, CPU), 0)
-    assert first != rows_of(feed, 1) and first != rows_of(Feed(training, 7, 4, CPU), 0)
+    assert first == rows_of(Batches(training, 7, 3, CPU), 0)
+    assert first != rows_of(batches, 1) and first != rows_of(Batches(training, 7, 4, CPU), 0)
 
 
 @pytest.mark.parametrize("resident", [True, False])
@@ -119,21 +150,26 @@ def test_batches_hold_their_rows_from_memory_or_disk(
         monkeypatch.setattr(feed_module, "RESIDENT_BYTES", 0)
     training = TrainingData.of(data, ("subject", "nothing"))
     assert isinstance(training.vertices, np.ndarray) is resident
-    feed = Feed(training, 7, 3, CPU)
-    found = list(feed.batches(2, skip))
+    batches = Batches(training, 7, 3, CPU)
+    found = list(batches.batches(2, skip))
     assert len(found) == 9 - skip
-    for rows, batch in zip(feed.rows(2)[skip:], found, strict=True):
+    for rows, batch in zip(batches.rows(2)[skip:], found, strict=True):
         np.testing.assert_array_equal(batch.vertices.numpy(), data.vertices[rows])
         assert batch.neutral is not None
         np.testing.assert_array_equal(batch.neutral.numpy(), data.vertices[rows % 20])
-        assert batch.labels.keys() == {"subject"} and batch.labels["subject"].tolist() == (rows % 20).tolist()
+        assert (
+            batch.labels.keys() == {"subject"}
+            and batch.labels["subject"].tolist() == (rows % 20).tolist()
+        )
 
 
 def test_a_batch_with_a_mesh_of_no_neutral_has_none(data: MeshDataset) -> None:
-    training = TrainingData.of(data.select(np.arange(1, 60)))  # the neutral mesh of subject 0 is left out
-    feed = Feed(training, 59, 0, CPU)
-    assert feed.batch(np.array([19])).neutral is None
-    assert feed.batch(np.array([0, 20])).neutral is not None
+    training = TrainingData.of(
+        data.select(np.arange(1, 60))
+    )  # the neutral mesh of subject 0 is left out
+    batches = Batches(training, 59, 0, CPU)
+    assert batches.batch(np.array([19])).neutral is None
+    assert batches.batch(np.array([0, 20])).neutral is not None
 
 
 # Runs
@@ -154,12 +190,19 @@ def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path
     model = trained(data, tmp_path / "run", reports.append)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.toml", "metrics.jsonl", "checkpoint", "model"}
-    assert {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()} == {"best.pt", "last.pt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()} == {
+        "best.pt",
+        "last.pt",
+    }
     assert {path.name for path in (tmp_path / "run" / "model").iterdir()} == {
         "model.json", "weights.safetensors", "template.npz", "README.md",
     }  # fmt: skip
     metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [row["epoch"] for row in metrics] == [1, 2, 3] and [row["step"] for row in metrics] == [6, 12, 18]
+    assert [row["epoch"] for row in metrics] == [1, 2, 3] and [row["step"] for row in metrics] == [
+        6,
+        12,
+        18,
+    ]
     errors = [row["validation_mm"] for row in metrics]
     assert [row["best_mm"] for row in metrics] == list(np.minimum.accumulate(errors))
     best = read_checkpoint(tmp_path / "run" / "checkpoint" / "best.pt")
@@ -174,14 +217,26 @@ def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None
     trained(data, tmp_path / "run")
     assert RunConfig.read(tmp_path / "run") == config(data)
     tables = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
-    assert set(tables) == {"data", "model", "train"} and tables["data"]["content_hash"] == data.info["content_hash"]
+    assert (
+        set(tables) == {"data", "model", "train"}
+        and tables["data"]["content_hash"] == data.info["content_hash"]
+    )
 
 
 def test_provenance_says_how_to_make_it_again(data: MeshDataset, tmp_path: Path) -> None:
     provenance = load(run_folder(data, tmp_path)).provenance
-    assert provenance["split"] == "subject" and provenance["split_hash"] == data.split("subject").hash
+    assert (
+        provenance["split"] == "subject" and provenance["split_hash"] == data.split("subject").hash
+    )
     assert provenance["train_meshes"] == 48 and provenance["licence"] == "CC0-1.0"
-    assert {"command", "versions", "threads", "recipe", "train", "content_hash"} <= provenance.keys()
+    assert {
+        "command",
+        "versions",
+        "threads",
+        "recipe",
+        "train",
+        "content_hash",
+    } <= provenance.keys()
 
 
 def run_folder(data: MeshDataset, tmp_path: Path) -> Path:
@@ -214,8 +269,12 @@ def test_training_learns(data: MeshDataset, tmp_path: Path) -> None:
     assert min(errors) < 0.9 * errors[0]
 
 
-@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"gradient_clip": 0.1}, {"optimiser": "sgd"}])
-def test_options_of_the_loop_change_the_course(data: MeshDataset, tmp_path: Path, settings: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{"precision": "bfloat16"}, {"gradient_clip": 0.1}, {"optimizer": "sgd"}]
+)
+def test_options_of_the_loop_change_the_course(
+    data: MeshDataset, tmp_path: Path, settings: dict[str, object]
+) -> None:
     trained(data, tmp_path / "plain")
     trained(data, tmp_path / "other", **settings)
     assert not equal(tmp_path / "plain", tmp_path / "other")
@@ -226,10 +285,14 @@ def test_the_prior_fits_the_codes_of_the_training_meshes(data: MeshDataset, tmp_
     model = load(run_folder(data, tmp_path))
     codes = model.encode(torch.from_numpy(data.part("subject", "train").vertices[:])).detach()
     torch.testing.assert_close(model.prior.mean, codes.mean(0), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(model.prior.factor @ model.prior.factor.T, codes.T.cov(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        model.prior.factor @ model.prior.factor.T, codes.T.cov(), atol=1e-4, rtol=1e-3
+    )
 
 
-def test_tensorboard_events_are_written_where_it_is_installed(data: MeshDataset, tmp_path: Path) -> None:
+def test_tensorboard_events_are_written_where_it_is_installed(
+    data: MeshDataset, tmp_path: Path
+) -> None:
     pytest.importorskip("tensorboard")
     assert list((run_folder(data, tmp_path) / "events").glob("events.out.*"))
 
@@ -240,7 +303,9 @@ def test_tensorboard_events_are_written_where_it_is_installed(data: MeshDataset,
 def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_path: Path) -> None:
     trained(data, tmp_path / "whole")
     handler = signal.getsignal(signal.SIGINT)
-    for number, (stop_at, sent) in enumerate([(4, signal.SIGINT), (5, signal.SIGTERM), (12, signal.SIGINT)]):
+    for number, (stop_at, sent) in enumerate(
+        [(4, signal.SIGINT), (5, signal.SIGTERM), (12, signal.SIGINT)]
+    ):
         out = tmp_path / str(number)
 
         def stop(report: Report, at: int = stop_at, sent: int = sent) -> None:
@@ -250,7 +315,9 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
         with pytest.raises(Interrupted):
             trained(data, out, stop)
         assert signal.getsignal(signal.SIGINT) is handler
-        assert read_checkpoint(out / "checkpoint" / "last.pt")["step"] == stop_at + 1  # the step after it
+        assert (
+            read_checkpoint(out / "checkpoint" / "last.pt")["step"] == stop_at + 1
+        )  # the step after it
         assert not (out / "model").exists()
         run(config(data), out, HERE, resume=True)
         assert equal(tmp_path / "whole", out), stop_at
@@ -275,13 +342,26 @@ def test_asked_at_the_very_end_it_just_finishes(data: MeshDataset, tmp_path: Pat
     assert (tmp_path / "run" / "model" / "model.json").exists()
 
 
-def test_divergence_is_named_and_keeps_the_last_checkpoint(data: MeshDataset, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"diverged at step \d+.*smaller train.learning_rate \(now 1e\+30\)"):
-        trained(data, tmp_path / "run", learning_rate=1e30, warmup=0.0, schedule="constant", optimiser="sgd")
+def test_divergence_is_named_and_keeps_the_last_checkpoint(
+    data: MeshDataset, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"diverged at step \d+.*smaller train.learning_rate \(now 1e\+30\)"
+    ):
+        trained(
+            data,
+            tmp_path / "run",
+            learning_rate=1e30,
+            warmup=0.0,
+            schedule="constant",
+            optimizer="sgd",
+        )
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(data: MeshDataset, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(
+    data: MeshDataset, tmp_path: Path
+) -> None:
     trained(data, tmp_path / "whole")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -1,4 +1,5 @@
-"""morphable: deep 3D morphable models of registered meshes, from training to editing, under one interface.
+"""morphable: deep 3D morphable models of registered meshes, from training to editing, under one
+interface.
 
     import morphable
     model = morphable.load("runs/demo")          # a run folder, a model folder or a zip

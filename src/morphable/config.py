@@ -1,4 +1,6 @@
-"""Configurations: small frozen dataclasses, changed by `key=value` texts or TOML tables, never by guessing."""
+"""Configurations: small frozen dataclasses, changed by `key=value` texts or TOML tables, never by
+guessing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ Config = TypeVar("Config")
 def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
     """`config` with fields replaced; texts are read as the field's type.
 
-    Raises InputError, naming `where`.key, for an unknown key or a value that the field's type does not take.
+    Raises InputError, naming `where`.key, for an unknown key or a value that the field's type does
+    not take.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Example:
@@ -35,12 +38,17 @@ def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
         replaced[key] = convert(value, hints[key], f"{where}.{key}")
     try:
         return dataclasses.replace(config, **replaced)  # type: ignore[type-var]
-    except InputError as error:  # from the class's own check, which does not know where the value came from
-        raise InputError(f"{where}.{str(error).removeprefix('train.').removeprefix('model.')}") from None
+    except (
+        InputError
+    ) as error:  # from the class's own check, which does not know where the value came from
+        raise InputError(
+            f"{where}.{str(error).removeprefix('train.').removeprefix('model.')}"
+        ) from None
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """What to say to someone who asked for a `name` that does not exist: the nearest known one, or all of them.
+    """What to say to someone who asked for a `name` that does not exist: the nearest known one, or
+    all of them.
 
     >>> suggestion("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"
@@ -51,7 +59,9 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value`, possibly a text from the command line, as the annotated type; InputError where it does not fit."""
+    """`value`, possibly a text from the command line, as the annotated type; InputError where it
+    does not fit.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None or value == "none":
@@ -59,7 +69,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return convert(value, next(a for a in arguments if a is not type(None)), where)
     if origin is typing.Literal:
         if value not in arguments:
-            raise InputError(f"{where}: expected one of {', '.join(map(str, arguments))}, got {value!r}")
+            raise InputError(
+                f"{where}: expected one of {', '.join(map(str, arguments))}, got {value!r}"
+            )
         return value
     if origin is tuple:
         items = [item for item in value.split(",") if item] if isinstance(value, str) else value
@@ -82,11 +94,15 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _plain(value: Any, hint: type) -> Any:
-    """`value` as int, float or str without loss; ValueError for nan, inf, 1.5 as int, or a number as text."""
+    """`value` as int, float or str without loss; ValueError for nan, inf, 1.5 as int, or a number
+    as text.
+    """
     if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
         raise ValueError
     result = hint(value)
-    if (isinstance(value, float) and result != value) or (hint is float and not math.isfinite(result)):
+    if (isinstance(value, float) and result != value) or (
+        hint is float and not math.isfinite(result)
+    ):
         raise ValueError
     return result
 
@@ -95,12 +111,16 @@ def as_table(config: Any) -> dict[str, Any]:
     """The fields as a TOML- and JSON-ready table; fields that are None are left out."""
     table = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in table.items() if value is not None
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in table.items()
+        if value is not None
     }
 
 
 def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, str]]:
-    """`["train.epochs=3", "model.filters=wider"]` as `{"train": {"epochs": "3"}, "model": {"filters": "wider"}}`."""
+    """`["train.epochs=3", "model.filters=wider"]` as `{"train": {"epochs": "3"}, "model":
+    {"filters": "wider"}}`.
+    """
     tables: dict[str, dict[str, str]] = {}
     for setting in settings:
         path, equals, value = setting.partition("=")

@@ -23,13 +23,16 @@ from morphable.errors import InputError
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not.
+    """Yield a temporary path beside `path` that replaces it when the block ends well, and vanishes
+    when it does not.
 
     Raises InputError where the place cannot be written or is full.
     """
     with _named(path), contextlib.ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
         os.close(handle)
         temporary = Path(name)
         undo.callback(temporary.unlink, missing_ok=True)
@@ -42,7 +45,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
+    """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and
+    vanishes otherwise.
 
     Raises InputError where `path` already exists and is not an empty folder, or cannot be written.
     """
@@ -71,18 +75,24 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def require_new(path: Path) -> None:
-    """Raise InputError unless `path` is absent or an empty folder: nothing of the user's is ever overwritten."""
+    """Raise InputError unless `path` is absent or an empty folder: nothing of the user's is ever
+    overwritten.
+    """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: already exists; choose another name or remove it first")
 
 
 def require_writable(path: Path) -> None:
-    """Raise InputError where the file cannot be written, before the work whose result it is to hold."""
+    """Raise InputError where the file cannot be written, before the work whose result it is to
+    hold.
+    """
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected the name of a file")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{path}: cannot be written, {parent} is not a folder that you may write to")
+        raise InputError(
+            f"{path}: cannot be written, {parent} is not a folder that you may write to"
+        )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,9 +117,21 @@ def read_json(path: Path) -> Any:
 
 
 DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, RuntimeError, ValueError, OSError, EOFError,
-    LookupError, AttributeError, TypeError, SyntaxError, OverflowError, MemoryError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    RuntimeError,
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+)
 """What NumPy and torch raise on damaged files, found by damaging some at every byte."""
 
 
@@ -119,7 +141,9 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file. Nothing pickled is ever loaded; InputError where the file is missing or damaged."""
+    """All arrays of an .npz file. Nothing pickled is ever loaded; InputError where the file is
+    missing or damaged.
+    """
     label = name or str(path)
     try:
         with contextlib.ExitStack() as files:
@@ -129,23 +153,31 @@ def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.nd
     except FileNotFoundError:
         raise InputError(f"{label}: no such file") from None
     except DAMAGE as error:
-        raise InputError(f"{label}: not a readable .npz file, it may be truncated ({brief(error)})") from error
+        raise InputError(
+            f"{label}: not a readable .npz file, it may be truncated ({brief(error)})"
+        ) from error
 
 
 def brief(error: BaseException) -> str:
-    """The first sentence of another library's message; what follows is advice that is not meant for our users."""
+    """The first sentence of another library's message; what follows is advice that is not meant for
+    our users.
+    """
     return str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """The array of an .npy file, memory-mapped and read-only; InputError where the file is missing or damaged."""
+    """The array of an .npy file, memory-mapped and read-only; InputError where the file is missing
+    or damaged.
+    """
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable .npy file, it may be truncated ({brief(error)})") from error
+        raise InputError(
+            f"{path}: not a readable .npy file, it may be truncated ({brief(error)})"
+        ) from error
 
 
 def content_hash(*parts: np.ndarray | str | bytes) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from morphable.bench import deep3dmm, ibvae, lamm, main
+from morphable.bench import deep3dmm, ibvae, lamm, overview
 from morphable.bench.table import Table
 from morphable.config import suggestion
 from morphable.errors import InputError
 
 TABLES: dict[str, Callable[[bool], Table]] = {
-    "main": main.main,
+    "main": overview.main,
     "deep3dmm-aggregation": deep3dmm.aggregation,
     "deep3dmm-filters": deep3dmm.filters,
     "deep3dmm-ablation": deep3dmm.ablation,

@@ -1,4 +1,6 @@
-"""What decoding costs: parameters and the time for one mesh, of models as created, on a template of any size."""
+"""What decoding costs: parameters and the time for one mesh, of models as created, on a template of
+any size.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,22 @@ MESHES = 4
 
 
 def sphere_template(vertices: int, seed: int = 0) -> Template:
-    """A bumpy closed surface with exactly `vertices` vertices in shuffled order, about 100 mm in radius."""
+    """A bumpy closed surface with exactly `vertices` vertices in shuffled order, about 100 mm in
+    radius.
+    """
     rank = np.random.default_rng(seed).permutation(vertices) + 0.5
-    height, turn = 1 - 2 * rank / vertices, rank * np.pi * (1 + 5**0.5)  # Fibonacci's spiral, even over the sphere
+    height, turn = (
+        1 - 2 * rank / vertices,
+        rank * np.pi * (1 + 5**0.5),
+    )  # Fibonacci's spiral, even over the sphere
     ring = np.sqrt(1 - height**2)
     points = np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], 1)
     hull = ConvexHull(points)
     outward = (
         np.einsum(
-            "fi,fi->f", np.cross(*np.diff(points[hull.simplices], axis=1).transpose(1, 0, 2)), hull.equations[:, :3]
+            "fi,fi->f",
+            np.cross(*np.diff(points[hull.simplices], axis=1).transpose(1, 0, 2)),
+            hull.equations[:, :3],
         )
         > 0
     )
@@ -45,16 +54,22 @@ def sphere(*, vertices: int) -> MeshSource:
     noise = np.random.default_rng(0).standard_normal((MESHES, vertices, 3))
     shapes = (template.mesh.vertices + noise).astype(np.float32)
     labels = LabelTable({"subject": np.array([f"s{row}" for row in range(MESHES)])}, MESHES)
-    return MeshSource(template, labels, lambda: iter([shapes]), {"source": "sphere", "licence": "CC0", "unit": "mm"})
+    return MeshSource(
+        template,
+        labels,
+        lambda: iter([shapes]),
+        {"source": "sphere", "licence": "CC0", "unit": "mm"},
+    )
 
 
 def in_turns(
     actions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] | None = None
 ) -> list[list[float]]:
-    """Milliseconds of every action in every round, after one warm-up; in turns, so that a busy spell hits all alike.
+    """Milliseconds of every action in every round, after one warm-up; in turns, so that a busy
+    spell hits all alike.
 
-    clock: by default the process's CPU time with one thread, which other programs hardly disturb, and wall time with
-    more.
+    clock: by default the process's CPU time with one thread, which other programs hardly disturb,
+    and wall time with more.
     """
     clock = clock or (time.process_time if torch.get_num_threads() == 1 else time.perf_counter)
     times: list[list[float]] = [[] for _ in actions]
@@ -68,8 +83,13 @@ def in_turns(
 
 
 def decoding_cost(model: MorphableModel, device: torch.device) -> dict[str, Any]:
-    """`decoder_parameters`, and the median `decode_ms` of one mesh; `decode_gpu_ms` too where `device` is a GPU."""
-    costs: dict[str, Any] = {"decoder_parameters": decoder_parameters(model), "decode_ms": _decode_ms(model.cpu())}
+    """`decoder_parameters`, and the median `decode_ms` of one mesh; `decode_gpu_ms` too where
+    `device` is a GPU.
+    """
+    costs: dict[str, Any] = {
+        "decoder_parameters": decoder_parameters(model),
+        "decode_ms": _decode_ms(model.cpu()),
+    }
     if device.type == "cuda":
         costs["decode_gpu_ms"] = _decode_ms(model.to(device))
     return costs

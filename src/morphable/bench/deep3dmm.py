@@ -10,13 +10,15 @@ TRAINED = Column("parameters in training", "training_parameters", digits=0)
 ERRORS = (ERROR, MEDIAN, Column("95th percentile, mm", "vertex_error_mm", "p95"))
 NOTE = (
     "The paper's errors are of COMA's recorded faces (frame split, code of 8, 300 epochs), ours of the sets "
-    "named here: compare the order of the rows and the change against the precomputed maps, not the millimetres."
+    "named here: compare the order of the rows and the change against the precomputed maps, not the millimeters."
 )
 
 
 def hands(quick: bool) -> Data:
     """Posed hands, tested on unseen people."""
-    return Data("hands", "hands", {"count": 1500 if quick else 10_000, "seed": 3}, epochs=8 if quick else 30)
+    return Data(
+        "hands", "hands", {"count": 1500 if quick else 10_000, "seed": 3}, epochs=8 if quick else 30
+    )
 
 
 def faces(quick: bool) -> Data:
@@ -39,50 +41,105 @@ def open_sets(quick: bool) -> Sequence[Data]:
 
 def aggregation(quick: bool) -> Table:
     """Table 1: the ways to pass features between levels, CoMA's network otherwise unchanged."""
-    published = {"full": 4.319, "diffpool": 3.964, "average": 0.975, "qem": 0.931, "variant": 0.928, "attention": 0.519}
+    published = {
+        "full": 4.319,
+        "diffpool": 3.964,
+        "average": 0.975,
+        "qem": 0.931,
+        "variant": 0.928,
+        "attention": 0.519,
+    }
     names = {
-        "full": "full mapping", "diffpool": "DiffPool", "average": "average", "qem": "precomputed (QEM)",
-        "variant": "variant weights", "attention": "learned attention",
-    }  # fmt: skip
+        "full": "full mapping",
+        "diffpool": "DiffPool",
+        "average": "average",
+        "qem": "precomputed (QEM)",
+        "variant": "variant weights",
+        "attention": "learned attention",
+    }
     rows = [
-        Row(names[key], "deep3dmm", {"aggregation": key}, paper={ERROR.title: number}, against=names["qem"])
+        Row(
+            names[key],
+            "deep3dmm",
+            {"aggregation": key},
+            paper={ERROR.title: number},
+            against=names["qem"],
+        )
         for key, number in published.items()
     ]
     return Table(
-        "deep3dmm-aggregation", "Feature aggregation between the levels", open_sets(quick), rows,
-        (*ERRORS, PARAMETERS, TRAINED, SECONDS), NOTE, "Deep3DMM, Table 1",
-    )  # fmt: skip
+        "deep3dmm-aggregation",
+        "Feature aggregation between the levels",
+        open_sets(quick),
+        rows,
+        (*ERRORS, PARAMETERS, TRAINED, SECONDS),
+        NOTE,
+        "Deep3DMM, Table 1",
+    )
 
 
 def filters(quick: bool) -> Table:
     """Table 2: learned maps beside more filters."""
     published = {
-        ("simple", "qem"): 0.939, ("simple", "attention"): 0.519,
-        ("wider", "qem"): 0.682, ("wider", "attention"): 0.441,
-    }  # fmt: skip
+        ("simple", "qem"): 0.939,
+        ("simple", "attention"): 0.519,
+        ("wider", "qem"): 0.682,
+        ("wider", "attention"): 0.441,
+    }
     counts = {"simple": 30_056.0, "wider": 179_656.0}
     rows = [
         Row(
-            f"{width}, {'precomputed' if maps == 'qem' else 'learned'} maps", "deep3dmm",
-            {"filters": width, "aggregation": maps}, paper={ERROR.title: number, PARAMETERS.title: counts[width]},
+            f"{width}, {'precomputed' if maps == 'qem' else 'learned'} maps",
+            "deep3dmm",
+            {"filters": width, "aggregation": maps},
+            paper={ERROR.title: number, PARAMETERS.title: counts[width]},
             against=f"{width}, precomputed maps",
         )
         for (width, maps), number in published.items()
-    ]  # fmt: skip
+    ]
     return Table(
-        "deep3dmm-filters", "Learned maps or more filters", open_sets(quick), rows,
-        (*ERRORS, PARAMETERS, TRAINED, SECONDS), NOTE, "Deep3DMM, Table 2",
-    )  # fmt: skip
+        "deep3dmm-filters",
+        "Learned maps or more filters",
+        open_sets(quick),
+        rows,
+        (*ERRORS, PARAMETERS, TRAINED, SECONDS),
+        NOTE,
+        "Deep3DMM, Table 2",
+    )
 
 
 def ablation(quick: bool) -> Table:
     """Table 3: learned maps in the encoder, the decoder, or both."""
     rows = [
         Row("neither", "deep3dmm", {"aggregation": "qem"}, paper={ERROR.title: 0.939}),
-        Row("encoder alone", "deep3dmm", {"learned": "encoder"}, paper={ERROR.title: 0.886}, against="neither"),
-        Row("decoder alone", "deep3dmm", {"learned": "decoder"}, paper={ERROR.title: 0.525}, against="neither"),
-        Row("encoder and decoder", "deep3dmm", {"learned": "both"}, paper={ERROR.title: 0.519}, against="neither"),
-        Row("both, 8 entries down", "deep3dmm", {"neighbours": "code"}, paper={ERROR.title: None}, against="neither"),
+        Row(
+            "encoder alone",
+            "deep3dmm",
+            {"learned": "encoder"},
+            paper={ERROR.title: 0.886},
+            against="neither",
+        ),
+        Row(
+            "decoder alone",
+            "deep3dmm",
+            {"learned": "decoder"},
+            paper={ERROR.title: 0.525},
+            against="neither",
+        ),
+        Row(
+            "encoder and decoder",
+            "deep3dmm",
+            {"learned": "both"},
+            paper={ERROR.title: 0.519},
+            against="neither",
+        ),
+        Row(
+            "both, 8 entries down",
+            "deep3dmm",
+            {"neighbors": "code"},
+            paper={ERROR.title: None},
+            against="neither",
+        ),
         Row(
             "both, selected every 10 steps",
             "deep3dmm",
@@ -92,27 +149,42 @@ def ablation(quick: bool) -> Table:
         ),
     ]
     return Table(
-        "deep3dmm-ablation", "Where the learned maps stand", open_sets(quick), rows, (*ERRORS, PARAMETERS, SECONDS),
-        NOTE, "Deep3DMM, Table 3",
-    )  # fmt: skip
+        "deep3dmm-ablation",
+        "Where the learned maps stand",
+        open_sets(quick),
+        rows,
+        (*ERRORS, PARAMETERS, SECONDS),
+        NOTE,
+        "Deep3DMM, Table 3",
+    )
 
 
 def latents(quick: bool) -> Table:
     """Figure 3: CoMA and SpiralNet with and without learned maps over the code length."""
     known = {("coma", 8): 0.939, ("deep3dmm", 8): 0.519}
     names = {
-        "coma": "CoMA", "deep3dmm": "CoMA, learned maps", "spiralnet": "SpiralNet",
+        "coma": "CoMA",
+        "deep3dmm": "CoMA, learned maps",
+        "spiralnet": "SpiralNet",
         "deep3dmm-spiral": "SpiralNet, learned maps",
-    }  # fmt: skip
+    }
     rows = [
         Row(
-            names[family], family, latent=str(size), paper={ERROR.title: known.get((family, size))},
+            names[family],
+            family,
+            latent=str(size),
+            paper={ERROR.title: known.get((family, size))},
             against={"deep3dmm": names["coma"], "deep3dmm-spiral": names["spiralnet"]}.get(family),
         )
         for size in ((8,) if quick else (8, 16, 32, 64))
         for family in names
-    ]  # fmt: skip
+    ]
     return Table(
-        "deep3dmm-latents", "Error over the code length", open_sets(quick), rows, (*ERRORS, PARAMETERS, SECONDS),
-        NOTE, "Deep3DMM, Figure 3, which prints no numbers; at 8 those of its Table 2",
-    )  # fmt: skip
+        "deep3dmm-latents",
+        "Error over the code length",
+        open_sets(quick),
+        rows,
+        (*ERRORS, PARAMETERS, SECONDS),
+        NOTE,
+        "Deep3DMM, Figure 3, which prints no numbers; at 8 those of its Table 2",
+    )

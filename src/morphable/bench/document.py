@@ -1,4 +1,6 @@
-"""What a bench writes: every number as JSON, and the tables for people as Markdown and as one HTML page."""
+"""What a bench writes: every number as JSON, and the tables for people as Markdown and as one HTML
+page.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from morphable.train.run import command_line, versions
 NOT_PUBLISHED = "not published"
 NOTHING = "–"
 NO_CONTEST = ("seconds_per_epoch", "self_intersections")
-"""Measures of which less is not better: a shape smoother than the truth has fewer crossings than it."""
+"""Measures of which less is not better: a shape smoother than the truth has fewer crossings than
+it.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +40,21 @@ class Grid:
 
 
 def write_results(
-    table: Table, options: Options, planned: Sequence[Task], outcomes: Sequence[Outcome], skipped: Mapping[str, str],
+    table: Table,
+    options: Options,
+    planned: Sequence[Task],
+    outcomes: Sequence[Outcome],
+    skipped: Mapping[str, str],
     pictures: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
-    """Write results.json, table.md and table.html into the bench's folder; cells of runs still to come are empty.
+) -> None:
+    """Write results.json, table.md and table.html into the bench's folder; cells of runs still to
+    come are empty.
 
     pictures: ready HTML by dataset, which the page shows below the table of that dataset.
     """
-    grids = [grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)]
+    grids = [
+        grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)
+    ]
     facts = _facts(table, options, planned, outcomes, skipped)
     write_json(options.out / "results.json", record(table, options, outcomes, skipped))
     write_text(options.out / "table.md", markdown(table, grids, facts))
@@ -78,9 +89,14 @@ def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
     return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best)
 
 
-def _mean_shape(table: Table, outcomes: Sequence[Outcome], data: str, width: int) -> list[tuple[str, list[str]]]:
+def _mean_shape(
+    table: Table, outcomes: Sequence[Outcome], data: str, width: int
+) -> list[tuple[str, list[str]]]:
     """The mean shape's line, from the baselines of any finished run on the dataset."""
-    measures = next((o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines), None)
+    measures = next(
+        (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
+        None,
+    )
     if measures is None:
         return []
     values = [number_of(measures, column) for column in table.columns]
@@ -100,7 +116,11 @@ def _best(
         if column.measure.endswith(("parameters", "_chance")) or column.measure in NO_CONTEST:
             continue
         for size in {row.size for row in rows}:
-            known = [(c.mean, i) for i, row in enumerate(rows) if row.size == size and (c := cells[i][place])]
+            known = [
+                (c.mean, i)
+                for i, row in enumerate(rows)
+                if row.size == size and (c := cells[i][place])
+            ]
             if known:
                 best.add(((min if column.lower_is_better else max)(known)[1], place + 2))
     return best
@@ -122,12 +142,17 @@ def _change_text(found: Change | None, row: Row) -> str:
 def _paper_text(row: Row, title: str, columns: Sequence[Column]) -> str:
     if row.baseline or title not in row.paper:
         return NOTHING
-    value, digits = row.paper[title], next(column.digits for column in columns if column.title == title)
+    value, digits = (
+        row.paper[title],
+        next(column.digits for column in columns if column.title == title),
+    )
     return NOT_PUBLISHED if value is None else f"{value:,.{digits}f}"
 
 
 def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
-    found = next((o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None)
+    found = next(
+        (o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None
+    )
     if found is None:
         return "nothing measured yet"
     if "split" not in found:
@@ -139,11 +164,17 @@ def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
 
 
 def _facts(
-    table: Table, options: Options, planned: Sequence[Task], outcomes: Sequence[Outcome], skipped: Mapping[str, str]
+    table: Table,
+    options: Options,
+    planned: Sequence[Task],
+    outcomes: Sequence[Outcome],
+    skipped: Mapping[str, str],
 ) -> list[str]:
     """Sentences under the tables: how to read and how to repeat them."""
     seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
-    facts = [f"Seeds: {seeds}. Cells are means over seeds ± standard deviation, the least error of each size in bold."]
+    facts = [
+        f"Seeds: {seeds}. Cells are means over seeds ± standard deviation, the least error of each size in bold."
+    ]
     references = list(dict.fromkeys(row.against for row in table.rows if row.against))
     if references:
         facts.append(
@@ -169,7 +200,9 @@ def _training(outcome: Outcome) -> str:
     return f"networks by the {record['recipe']} recipe, {record['train']['epochs']} epoch(s)"
 
 
-def record(table: Table, options: Options, outcomes: Sequence[Outcome], skipped: Mapping[str, str]) -> dict[str, Any]:
+def record(
+    table: Table, options: Options, outcomes: Sequence[Outcome], skipped: Mapping[str, str]
+) -> dict[str, Any]:
     """The content of results.json."""
     return {
         "table": table.name,
@@ -210,9 +243,16 @@ def _changes(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def markdown(table: Table, grids: Sequence[Grid], facts: Sequence[str]) -> str:
     lines = [f"# {table.title}", ""]
     for part in grids:
-        lines += [f"## {part.title}", "", _line(part.header), _line(["---", *["---:"] * (len(part.header) - 1)])]
+        lines += [
+            f"## {part.title}",
+            "",
+            _line(part.header),
+            _line(["---", *["---:"] * (len(part.header) - 1)]),
+        ]
         for i, row in enumerate(part.rows):
-            lines.append(_line([f"**{t}**" if (i, j) in part.best else t for j, t in enumerate(row)]))
+            lines.append(
+                _line([f"**{t}**" if (i, j) in part.best else t for j, t in enumerate(row)])
+            )
         lines.append("")
     return "\n".join([*lines, *(f"- {fact}" for fact in facts), ""])
 
@@ -221,7 +261,9 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
 
 
-def html(table: Table, grids: Sequence[Grid], facts: Sequence[str], pictures: Mapping[str, str]) -> str:
+def html(
+    table: Table, grids: Sequence[Grid], facts: Sequence[str], pictures: Mapping[str, str]
+) -> str:
     """One page in the style of the reports, with nothing outside the file."""
     style = (resources.files("morphable.report") / "style.css").read_text(encoding="utf-8")
     body = "".join(
@@ -242,8 +284,14 @@ def _html_table(part: Grid) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in part.header)
     rows = ""
     for i, row in enumerate(part.rows):
-        cells = [f"<b>{escape(t)}</b>" if (i, j) in part.best else escape(t) for j, t in enumerate(row)]
-        rows += f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td>{c}</td>" for c in cells[1:]) + "</tr>"
+        cells = [
+            f"<b>{escape(t)}</b>" if (i, j) in part.best else escape(t) for j, t in enumerate(row)
+        ]
+        rows += (
+            f'<tr><th scope="row">{cells[0]}</th>'
+            + "".join(f"<td>{c}</td>" for c in cells[1:])
+            + "</tr>"
+        )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 

@@ -1,4 +1,6 @@
-"""Information-bottlenecked VAE (Sun, Pears and Gu, WACV 2022): its tables of disentanglement and reconstruction."""
+"""Information-bottlenecked VAE (Sun, Pears and Gu, WACV 2022): its tables of disentanglement and
+reconstruction.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ LEAKS = (
 )
 NO_BOTTLENECK: Mapping[str, Any] = {"identity_weight": 1, "information_weight": 0}
 NO_INFORMATION: Mapping[str, Any] = {"information_weight": 0}
-QUICK: Mapping[str, Any] = {"samples": (32, 16), "neighbours": 8, "scan_share": 0}
+QUICK: Mapping[str, Any] = {"samples": (32, 16), "neighbors": 8, "scan_share": 0}
 """Of the quick tables: half as dense a sampling, and no scans among the meshes, as in the paper."""
 NOTE = (
     "The paper's numbers are of COMA's recorded faces, split by frames, in which neutral faces are averages of frames; "
@@ -41,22 +43,40 @@ def datasets(quick: bool) -> Sequence[Data]:
     return [
         Data("faces", "faces", sequences, "frames", epochs=5 if quick else 60),
         Data("faces-unseen", "faces", sequences, "subject", epochs=5 if quick else 60),
-        Data("face-population", "face-population", {"count": 6_000 if quick else 20_000, "size": "5k"}, "subject",
-             epochs=8 if quick else 60),
-        Data("hands", "hands", {"count": 4_000 if quick else 10_000}, "subject", epochs=12 if quick else 60),
-    ]  # fmt: skip
+        Data(
+            "face-population",
+            "face-population",
+            {"count": 6_000 if quick else 20_000, "size": "5k"},
+            "subject",
+            epochs=8 if quick else 60,
+        ),
+        Data(
+            "hands",
+            "hands",
+            {"count": 4_000 if quick else 10_000},
+            "subject",
+            epochs=12 if quick else 60,
+        ),
+    ]
 
 
 def _rows(rows: Sequence[Row], quick: bool) -> list[Row]:
     """The rows as they are trained in this size of a table."""
     networks = ("ib-vae", "cvae")
-    return [replace(row, model={**QUICK, **row.model}) if quick and row.family in networks else row for row in rows]
+    return [
+        replace(row, model={**QUICK, **row.model}) if quick and row.family in networks else row
+        for row in rows
+    ]
 
 
 def disentanglement(quick: bool) -> Table:
-    """The disentanglement error of the paper, our linear stand-ins for its rivals, and what that error cannot see."""
+    """The disentanglement error of the paper, our linear stand-ins for its rivals, and what that
+    error cannot see.
+    """
 
-    def published(mean: float | None, median: float | None, neutral: float | None = None) -> dict[str, float | None]:
+    def published(
+        mean: float | None, median: float | None, neutral: float | None = None
+    ) -> dict[str, float | None]:
         return {SPREAD.title: mean, SPREAD_MEDIAN.title: median, NEUTRAL.title: neutral}
 
     rows = [
@@ -69,10 +89,15 @@ def disentanglement(quick: bool) -> Table:
     ]
     columns = (SPREAD, SPREAD_MEDIAN, SPREAD_RMS, NEUTRAL, SWAP, KEPT, *LEAKS, ERROR, SECONDS)
     return Table(
-        "ibvae-disentanglement", "Identity and expression apart", datasets(quick), _rows(rows, quick), columns,
-        NOTE + " Printed for others on COMA: Jiang et al. 0.064 (median 0.062), Zhang et al. 0.019 (0.020).",
+        "ibvae-disentanglement",
+        "Identity and expression apart",
+        datasets(quick),
+        _rows(rows, quick),
+        columns,
+        NOTE
+        + " Printed for others on COMA: Jiang et al. 0.064 (median 0.062), Zhang et al. 0.019 (0.020).",
         "IB-VAE, table of disentanglement on COMA",
-    )  # fmt: skip
+    )
 
 
 def reconstruction(quick: bool) -> Table:
@@ -94,12 +119,16 @@ def reconstruction(quick: bool) -> Table:
     ]
     crossings = Column("self-intersecting faces, less the truth's", "self_intersections", digits=1)
     return Table(
-        "ibvae-reconstruction", "What the bottleneck costs", datasets(quick), _rows(rows, quick),
+        "ibvae-reconstruction",
+        "What the bottleneck costs",
+        datasets(quick),
+        _rows(rows, quick),
         (ERROR, per_mesh, MEDIAN, crossings, PARAMETERS, SECONDS),
-        NOTE + " The paper's number beside CoMA is its MeshAE's. The conditional form chooses expression and level by "
+        NOTE
+        + " The paper's number beside CoMA is its MeshAE's. The conditional form chooses expression and level by "
         "least error.",
         "IB-VAE, table of reconstruction on COMA",
-    )  # fmt: skip
+    )
 
 
 def ablation(quick: bool) -> Table:
@@ -107,18 +136,33 @@ def ablation(quick: bool) -> Table:
     known = {(0, 10): (0.016, 0.604), (50, 10): (0.006, 0.663)}
     grid = [(0, 10), (50, 10), (100, 10), (50, 0)]
     if not quick:
-        grid = [(information, identity) for identity in (10, 0) for information in (0, 10, 25, 50, 75, 100)]
+        grid = [
+            (information, identity)
+            for identity in (10, 0)
+            for information in (0, 10, 25, 50, 75, 100)
+        ]
     rows = [
         Row(
-            f"information {information}, identity {identity}", "ib-vae",
+            f"information {information}, identity {identity}",
+            "ib-vae",
             {"information_weight": information, "identity_weight": identity},
-            paper=dict(zip((SPREAD.title, ERROR.title), known.get((information, identity), (None, None)), strict=True)),
+            paper=dict(
+                zip(
+                    (SPREAD.title, ERROR.title),
+                    known.get((information, identity), (None, None)),
+                    strict=True,
+                )
+            ),
             against="information 0, identity 10",
         )
         for information, identity in grid
-    ]  # fmt: skip
+    ]
     return Table(
-        "ibvae-ablation", "Weights of the information and the identity term", datasets(quick)[: 1 if quick else None],
-        _rows(rows, quick), (SPREAD, SPREAD_RMS, NEUTRAL, SWAP, KEPT, *LEAKS, ERROR), NOTE,
+        "ibvae-ablation",
+        "Weights of the information and the identity term",
+        datasets(quick)[: 1 if quick else None],
+        _rows(rows, quick),
+        (SPREAD, SPREAD_RMS, NEUTRAL, SWAP, KEPT, *LEAKS, ERROR),
+        NOTE,
         "IB-VAE, ablation; on BU-3DFE an information weight of 50 instead of 0 changes 0.332 to 0.328",
-    )  # fmt: skip
+    )

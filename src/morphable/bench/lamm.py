@@ -1,4 +1,6 @@
-"""LAMM (Tarasiou et al. 2024): its reconstruction, ablation, manipulation and region tables on open data."""
+"""LAMM (Tarasiou et al. 2024): its reconstruction, ablation, manipulation and region tables on open
+data.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +11,69 @@ from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Da
 
 LATENTS = (32, 64, 128, 256)
 FAMILIES = {
-    "PCA": "pca", "region-PCA": "region-pca", "CoMA": "coma", "SpiralNet": "spiralnet", "SpiralNet++": "spiralnet++",
-    "LAMM, transformer": "lamm", "LAMM, mixer": "lamm-mixer",
-}  # fmt: skip
+    "PCA": "pca",
+    "region-PCA": "region-pca",
+    "CoMA": "coma",
+    "SpiralNet": "spiralnet",
+    "SpiralNet++": "spiralnet++",
+    "LAMM, transformer": "lamm",
+    "LAMM, mixer": "lamm-mixer",
+}
 Published = dict[str, tuple[float, ...]]
 """By row, mean vertex errors in hundredths of a mm, for the last code sizes of LATENTS."""
 NEUTRAL: Published = {
-    "PCA": (54.32, 31.78, 16.39, 10.42), "region-PCA": (191.48, 99.12, 49.10, 23.36),
-    "CoMA": (56.5, 35.30, 16.23, 13.11), "SpiralNet": (52.57, 29.55, 15.69, 11.82),
-    "SpiralNet++": (52.00, 29.62, 15.60, 11.53), "LAMM, transformer": (42.88, 19.55, 10.71, 9.08),
+    "PCA": (54.32, 31.78, 16.39, 10.42),
+    "region-PCA": (191.48, 99.12, 49.10, 23.36),
+    "CoMA": (56.5, 35.30, 16.23, 13.11),
+    "SpiralNet": (52.57, 29.55, 15.69, 11.82),
+    "SpiralNet++": (52.00, 29.62, 15.60, 11.53),
+    "LAMM, transformer": (42.88, 19.55, 10.71, 9.08),
     "LAMM, mixer": (46.59, 23.46, 10.88, 7.97),
-}  # fmt: skip
+}
 EXPRESSIONS: Published = {
-    "PCA": (24.12, 11.49), "region-PCA": (50.91, 25.31), "CoMA": (26.80, 14.20), "SpiralNet": (18.92, 14.77),
-    "SpiralNet++": (16.74, 14.28), "LAMM, transformer": (10.65, 9.09), "LAMM, mixer": (12.32, 9.51),
-}  # fmt: skip
+    "PCA": (24.12, 11.49),
+    "region-PCA": (50.91, 25.31),
+    "CoMA": (26.80, 14.20),
+    "SpiralNet": (18.92, 14.77),
+    "SpiralNet++": (16.74, 14.28),
+    "LAMM, transformer": (10.65, 9.09),
+    "LAMM, mixer": (12.32, 9.51),
+}
 FINE: Published = {
-    "PCA": (20.84, 11.73), "region-PCA": (50.34, 25.92), "CoMA": (20.70, 15.40), "SpiralNet": (22.34, 13.88),
-    "SpiralNet++": (21.60, 13.55), "LAMM, transformer": (21.72, 13.70), "LAMM, mixer": (19.93, 11.48),
-}  # fmt: skip
+    "PCA": (20.84, 11.73),
+    "region-PCA": (50.34, 25.92),
+    "CoMA": (20.70, 15.40),
+    "SpiralNet": (22.34, 13.88),
+    "SpiralNet++": (21.60, 13.55),
+    "LAMM, transformer": (21.72, 13.70),
+    "LAMM, mixer": (19.93, 11.48),
+}
 HANDS: Published = {
-    "PCA": (87.27, 60.89, 40.97, 25.90), "region-PCA": (189.11, 108.11, 68.16, 42.61),
-    "CoMA": (89.50, 60.07, 41.60, 26.20), "SpiralNet": (85.66, 58.20, 40.32, 26.75),
-    "SpiralNet++": (84.45, 57.75, 39.83, 26.72), "LAMM, transformer": (84.34, 57.22, 40.50, 26.31),
+    "PCA": (87.27, 60.89, 40.97, 25.90),
+    "region-PCA": (189.11, 108.11, 68.16, 42.61),
+    "CoMA": (89.50, 60.07, 41.60, 26.20),
+    "SpiralNet": (85.66, 58.20, 40.32, 26.75),
+    "SpiralNet++": (84.45, 57.75, 39.83, 26.72),
+    "LAMM, transformer": (84.34, 57.22, 40.50, 26.31),
     "LAMM, mixer": (82.63, 56.89, 39.20, 24.60),
-}  # fmt: skip
+}
 Costs = Mapping[str, tuple[float, float, float]]
 """Decoder parameters, and ms of one mesh on its CPU and its GPU."""
 COSTS: Costs = {
-    "CoMA": (3.88e6, 500, 15), "SpiralNet++": (4.27e6, 75, 3), "LAMM, transformer": (28.95e6, 15, 6),
+    "CoMA": (3.88e6, 500, 15),
+    "SpiralNet++": (4.27e6, 75, 3),
+    "LAMM, transformer": (28.95e6, 15, 6),
     "LAMM, mixer": (20.3e6, 15, 6),
-}  # fmt: skip
+}
 FINE_COSTS: Costs = {
-    "CoMA": (19.38e6, 3800, 89), "SpiralNet++": (19.67e6, 580, 16), "LAMM, transformer": (120.2e6, 47, 11),
+    "CoMA": (19.38e6, 3800, 89),
+    "SpiralNet++": (19.67e6, 580, 16),
+    "LAMM, transformer": (120.2e6, 47, 11),
     "LAMM, mixer": (111.5e6, 45, 11),
-}  # fmt: skip
+}
 NOTE = (
     "The paper's errors are of scanned heads and hands that are not public, after 1,500 epochs; ours of the sets named "
-    "here: compare the order of the rows, not the millimetres."
+    "here: compare the order of the rows, not the millimeters."
 )
 BOTH = {"stages": ("autoencode", "manipulate")}
 
@@ -55,16 +82,32 @@ def _population(quick: bool, **options: Any) -> Data:
     """Heads of many people, tested on people never seen."""
     fine = options.get("size") == "70k"
     count = (300 if fine else 2_000) if quick else 6_000
-    name = "-".join(["faces", *(str(v) if v is not True else k for k, v in options.items())]).replace("_", "-")
+    name = "-".join(
+        ["faces", *(str(v) if v is not True else k for k, v in options.items())]
+    ).replace("_", "-")
     size = {"size": "5k"} if quick and not fine else {}
-    return Data(name, "face-population", {"count": count, "seed": 1, **size, **options}, "subject", 8 if quick else 60)
+    return Data(
+        name,
+        "face-population",
+        {"count": count, "seed": 1, **size, **options},
+        "subject",
+        8 if quick else 60,
+    )
 
 
 def _hands(quick: bool) -> Data:
-    return Data("hands", "hands", {"count": 4_000 if quick else 10_000, "seed": 3}, "subject", 8 if quick else 60)
+    return Data(
+        "hands",
+        "hands",
+        {"count": 4_000 if quick else 10_000, "seed": 3},
+        "subject",
+        8 if quick else 60,
+    )
 
 
-def _reconstruction(name: str, title: str, data: Data, published: Published, quick: bool, source: str) -> Table:
+def _reconstruction(
+    name: str, title: str, data: Data, published: Published, quick: bool, source: str
+) -> Table:
     sizes = LATENTS[-len(published["PCA"]) :]
     rows = []
     for place, size in enumerate(sizes):
@@ -72,7 +115,15 @@ def _reconstruction(name: str, title: str, data: Data, published: Published, qui
             continue
         for row, family in FAMILIES.items():
             paper = {ERROR.title: published[row][place] / 100}
-            rows.append(Row(row, family, latent=str(size), paper=paper, against=None if row == "PCA" else "PCA"))
+            rows.append(
+                Row(
+                    row,
+                    family,
+                    latent=str(size),
+                    paper=paper,
+                    against=None if row == "PCA" else "PCA",
+                )
+            )
     return Table(name, title, [data], rows, (ERROR, MEDIAN, PARAMETERS, SECONDS), NOTE, source)
 
 
@@ -87,7 +138,9 @@ def expressions(quick: bool) -> Table:
     """Heads with expressions (UHM12k with expressions)."""
     data = _population(quick)
     title = "Reconstruction of heads with expressions"
-    return _reconstruction("lamm-expressions", title, data, EXPRESSIONS, quick, "LAMM, UHM12k with expressions")
+    return _reconstruction(
+        "lamm-expressions", title, data, EXPRESSIONS, quick, "LAMM, UHM12k with expressions"
+    )
 
 
 def fine(quick: bool) -> Table:
@@ -99,67 +152,120 @@ def fine(quick: bool) -> Table:
 
 def hands(quick: bool) -> Table:
     """Posed hands (Handy)."""
-    return _reconstruction("lamm-hands", "Reconstruction of hands", _hands(quick), HANDS, quick, "LAMM, Handy")
+    return _reconstruction(
+        "lamm-hands", "Reconstruction of hands", _hands(quick), HANDS, quick, "LAMM, Handy"
+    )
 
 
 def ablation(quick: bool) -> Table:
-    """Width, multiplier, depth, number of regions, loss and a tenfold rate, around the transformer as published."""
+    """Width, multiplier, depth, number of regions, loss and a tenfold rate, around the transformer
+    as published.
+    """
     whole: dict[str, Any] = {
-        "width": 512, "heads": 8, "encoder_depth": 5, "decoder_depth": 3, "expansion": 4.0, "normalisation": "vertex",
-        "start": "random", "regions": 11,
-    }  # fmt: skip
+        "width": 512,
+        "heads": 8,
+        "encoder_depth": 5,
+        "decoder_depth": 3,
+        "expansion": 4.0,
+        "normalization": "vertex",
+        "start": "random",
+        "regions": 11,
+    }
     changes: list[tuple[str, dict[str, Any], dict[str, Any], float]] = [
-        ("as published", {}, {}, 9.08), ("width 256", {"width": 256}, {}, 14.53),
+        ("as published", {}, {}, 9.08),
+        ("width 256", {"width": 256}, {}, 14.53),
         ("width 1024", {"width": 1024}, {}, 9.04),
-        ("multiplier 0.5", {"expansion": 0.5}, {}, 14.02), ("multiplier 1", {"expansion": 1.0}, {}, 11.97),
+        ("multiplier 0.5", {"expansion": 0.5}, {}, 14.02),
+        ("multiplier 1", {"expansion": 1.0}, {}, 11.97),
         ("multiplier 2", {"expansion": 2.0}, {}, 10.45),
         ("depth 3 + 3", {"encoder_depth": 3, "decoder_depth": 3}, {}, 10.50),
         ("depth 4 + 4", {"encoder_depth": 4, "decoder_depth": 4}, {}, 9.10),
         ("depth 3 + 5", {"encoder_depth": 3, "decoder_depth": 5}, {}, 9.34),
         ("depth 5 + 5", {"encoder_depth": 5, "decoder_depth": 5}, {}, 8.48),
-        ("29 regions", {"regions": 29}, {}, 8.96), ("17 regions", {"regions": 17}, {}, 9.05),
+        ("29 regions", {"regions": 29}, {}, 8.96),
+        ("17 regions", {"regions": 17}, {}, 9.05),
         ("13 regions", {"regions": 13}, {}, 9.07),
         ("loss of the output alone", {"layers": "output"}, {}, 12.14),
         ("loss of encoder and output", {"layers": "encoder"}, {}, 10.52),
         ("loss of the decoder", {"layers": "decoder"}, {}, 10.13),
         ("output alone, tenfold rate", {"layers": "output"}, {"learning_rate": 1e-3}, 49.39),
-    ]  # fmt: skip
+    ]
     rows = [
         Row(
-            name, "lamm", whole | model, {"learning_rate": 1e-4, **train}, "256", {ERROR.title: number / 100},
+            name,
+            "lamm",
+            whole | model,
+            {"learning_rate": 1e-4, **train},
+            "256",
+            {ERROR.title: number / 100},
             against=None if name == "as published" else "as published",
         )
         for name, model, train, number in changes
-    ]  # fmt: skip
+    ]
     columns = (ERROR, MEDIAN, PARAMETERS, SECONDS)
     data = _population(quick, neutral_only=True)
-    return Table("lamm-ablation", "What LAMM is made of", [data], rows, columns, NOTE, "LAMM, ablation on UHM12k")
+    return Table(
+        "lamm-ablation",
+        "What LAMM is made of",
+        [data],
+        rows,
+        columns,
+        NOTE,
+        "LAMM, ablation on UHM12k",
+    )
 
 
 def manipulation(quick: bool) -> Table:
-    """Errors at the control vertices and at all others when one person's handles go where another's are."""
-    controls, others = Column("control, mm", "control_error_mm"), Column("other, mm", "other_error_mm")
+    """Errors at the control vertices and at all others when one person's handles go where another's
+    are.
+    """
+    controls, others = (
+        Column("control, mm", "control_error_mm"),
+        Column("other, mm", "other_error_mm"),
+    )
     columns = (
-        controls, others, Column("moved, control", "control_moved_mm"), Column("moved, other", "other_moved_mm"),
-        Column("locality", "locality"), ERROR,
-    )  # fmt: skip
+        controls,
+        others,
+        Column("moved, control", "control_moved_mm"),
+        Column("moved, other", "other_moved_mm"),
+        Column("locality", "locality"),
+        ERROR,
+    )
     published = {True: (18.47, 26.03), False: (16.55, 23.38)}
     rows = [
         Row(
-            "LAMM, transformer" if bottleneck else "LAMM, transformer, no bottleneck", "lamm",
-            {"bottleneck": bottleneck}, BOTH, "64",
+            "LAMM, transformer" if bottleneck else "LAMM, transformer, no bottleneck",
+            "lamm",
+            {"bottleneck": bottleneck},
+            BOTH,
+            "64",
             {controls.title: numbers[0] / 100, others.title: numbers[1] / 100},
         )
         for bottleneck, numbers in published.items()
     ] + [
-        Row("LAMM, mixer", "lamm-mixer", {}, BOTH, "64", {controls.title: None, others.title: None}),
-        Row("region-PCA", "region-pca", latent="64", paper={controls.title: None, others.title: None}),
-    ]  # fmt: skip
-    note = NOTE + " PCA and pca-mlp have no handles; the columns of movement are how far the vertices should go."
+        Row(
+            "LAMM, mixer", "lamm-mixer", {}, BOTH, "64", {controls.title: None, others.title: None}
+        ),
+        Row(
+            "region-PCA",
+            "region-pca",
+            latent="64",
+            paper={controls.title: None, others.title: None},
+        ),
+    ]
+    note = (
+        NOTE
+        + " PCA and pca-mlp have no handles; the columns of movement are how far the vertices should go."
+    )
     return Table(
-        "lamm-manipulation", "Editing by control vertices", [_population(quick, neutral_only=True), _hands(quick)],
-        rows, columns, note, "LAMM, supplement 2.3",
-    )  # fmt: skip
+        "lamm-manipulation",
+        "Editing by control vertices",
+        [_population(quick, neutral_only=True), _hands(quick)],
+        rows,
+        columns,
+        note,
+        "LAMM, supplement 2.3",
+    )
 
 
 def complexity(quick: bool) -> Table:
@@ -175,21 +281,37 @@ def fine_complexity(quick: bool) -> Table:
 def _complexity(name: str, vertices: int, published: Costs) -> Table:
     """Parameters of the decoder, and how long it takes for one mesh; quick in either size."""
     columns = (
-        Column("decoder parameters", "decoder_parameters", digits=0), Column("CPU, ms", "decode_ms", digits=1),
+        Column("decoder parameters", "decoder_parameters", digits=0),
+        Column("CPU, ms", "decode_ms", digits=1),
         Column("GPU, ms", "decode_gpu_ms", digits=1),
-    )  # fmt: skip
+    )
     rows = [
-        Row(row, FAMILIES[row], latent="256", recipe="paper",
-            paper={column.title: number for column, number in zip(columns, numbers, strict=True)})
+        Row(
+            row,
+            FAMILIES[row],
+            latent="256",
+            recipe="paper",
+            paper={column.title: number for column, number in zip(columns, numbers, strict=True)},
+        )
         for row, numbers in published.items()
-    ]  # fmt: skip
-    rows += [Row(f"{row.name}, fast recipe", row.family, latent="256") for row in rows if "LAMM" in row.name]
+    ]
+    rows += [
+        Row(f"{row.name}, fast recipe", row.family, latent="256")
+        for row in rows
+        if "LAMM" in row.name
+    ]
     note = (
         "Models as created, on a closed surface with as many vertices as the paper's heads: cost does not depend on "
         "the shape. Medians of 20 decodes; the GPU is measured with --device cuda. Parameters count what was trained, "
         "so not PCA's components."
     )
     return Table(
-        name, "What decoding costs", [Data("sphere", "sphere", {"vertices": vertices})], rows, columns, note,
-        "LAMM, table of complexity", trained=False,
-    )  # fmt: skip
+        name,
+        "What decoding costs",
+        [Data("sphere", "sphere", {"vertices": vertices})],
+        rows,
+        columns,
+        note,
+        "LAMM, table of complexity",
+        trained=False,
+    )

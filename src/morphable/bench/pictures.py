@@ -1,4 +1,6 @@
-"""Pictures of a bench: where each model errs, and arithmetic of codes, the reference above what is compared with it."""
+"""Pictures of a bench: where each model errs, and arithmetic of codes, the reference above what is
+compared with it.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +11,24 @@ import numpy as np
 
 from morphable.bench.runner import Outcome
 from morphable.data.dataset import MeshDataset
+from morphable.draw.numbers import millimeters
+from morphable.draw.render import heat_colors
 from morphable.errors import InputError
 from morphable.evaluate.errors import vertex_errors
 from morphable.models.base import MorphableModel
 from morphable.models.io import load
 from morphable.report.arithmetic import strips
 from morphable.report.context import ReportContext, scale_end
-from morphable.report.numbers import millimetres
-from morphable.report.render import heat_colours
-from morphable.report.section import colour_bar, image, paragraph, table
+from morphable.report.section import color_bar, image, paragraph, table
 
-MOST_MODELS = 8
+MAX_MODELS = 8
 HEIGHT = 300
 
 
 def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
-    """HTML with the models of one dataset's first seed at the smallest code size; empty where none is finished."""
+    """HTML with the models of one dataset's first seed at the smallest code size; empty where none
+    is finished.
+    """
     models = shown_models(outcomes)
     if not models:
         return ""
@@ -38,7 +42,9 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
 
 
 def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
-    """By row name, in the table's order: what is compared and its references, else all rows; then the baselines."""
+    """By row name, in the table's order: what is compared and its references, else all rows; then
+    the baselines.
+    """
     done = [o for o in outcomes if o.measures is not None and o.task.seed == 0 and o.task.trained]
     rows = [o.task.row for o in done if not o.task.row.baseline]
     if not rows:
@@ -46,21 +52,32 @@ def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
     size = min(row.size for row in rows)
     named = {row.against for row in rows if row.against} | {row.name for row in rows if row.against}
     chosen = [
-        o for o in done if o.task.row.size == size and (o.task.row.baseline or o.task.row.name in named or not named)
+        o
+        for o in done
+        if o.task.row.size == size
+        and (o.task.row.baseline or o.task.row.name in named or not named)
     ]
     chosen = sorted(chosen, key=lambda o: o.task.row.baseline)
-    return {o.task.row.name: load(o.task.folder) for o in chosen[:MOST_MODELS]}
+    return {o.task.row.name: load(o.task.folder) for o in chosen[:MAX_MODELS]}
 
 
 def _errors(context: ReportContext, models: dict[str, MorphableModel]) -> str:
-    errors = {title: vertex_errors(model, context.test.vertices).mean(0) for title, model in models.items()}
+    errors = {
+        title: vertex_errors(model, context.test.vertices).mean(0)
+        for title, model in models.items()
+    }
     limit = scale_end(np.stack(list(errors.values())))
     template = np.asarray(context.model.template.mesh.vertices)
     cells = []
     for title, error in errors.items():
-        mean = millimetres(float(error.mean()))
-        picture = image(context.picture(template, HEIGHT, heat_colours(error, limit)), f"{title}: mean error {mean}")
+        mean = millimeters(float(error.mean()))
+        picture = image(
+            context.picture(template, HEIGHT, heat_colors(error, limit)),
+            f"{title}: mean error {mean}",
+        )
         cells.append(f'{picture}<span class="number">{mean}</span>')
     line = ["mean error of each vertex", *cells]
-    html = table(["", *map(escape, errors)], [line], "pictures") + colour_bar(limit, "mean distance to the true vertex")
+    html = table(["", *map(escape, errors)], [line], "pictures") + color_bar(
+        limit, "mean distance to the true vertex"
+    )
     return f"<h3>Where the errors are</h3>{html}"

@@ -1,4 +1,6 @@
-"""Cells of a table from its runs: means over seeds with their spread, and gains over a reference with an interval."""
+"""Cells of a table from its runs: means over seeds with their spread, and gains over a reference
+with an interval.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Change:
-    """Relative change of the mean error against a reference, -0.1 = a tenth lower, with a 95 % interval."""
+    """Relative change of the mean error against a reference, -0.1 = a tenth lower, with a 95 %
+    interval.
+    """
 
     mean: float
     low: float
@@ -40,7 +44,11 @@ class Change:
 
 def cell(outcomes: Sequence[Outcome], column: Column) -> Cell | None:
     """None where no run has the measure."""
-    values = [value for outcome in outcomes if (value := number_of(outcome.measures or {}, column)) is not None]
+    values = [
+        value
+        for outcome in outcomes
+        if (value := number_of(outcome.measures or {}, column)) is not None
+    ]
     if not values:
         return None
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -55,16 +63,20 @@ def number_of(measures: Mapping[str, Any], column: Column) -> float | None:
 
 
 def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) -> Change | None:
-    """Error of `own` against `reference`, paired by test mesh: whole subjects and whole seeds are redrawn together.
+    """Error of `own` against `reference`, paired by test mesh: whole subjects and whole seeds are
+    redrawn together.
 
     None where either has no finished run.
     """
-    first, second = ([o.mesh_errors for o in side if o.measures is not None] for side in (own, reference))
+    first, second = (
+        [o.mesh_errors for o in side if o.measures is not None] for side in (own, reference)
+    )
     if not first or not second:
         return None
     a, b = np.stack(first), np.stack(second)  # (S, N) mm
     _, subject = np.unique(own[0].subjects, return_inverse=True)
-    # (S, G) sums over the meshes of a subject: a redrawn subject brings all its meshes, for both sides alike.
+    # (S, G) sums over the meshes of a subject: a redrawn subject brings all its meshes, for both
+    # sides alike.
     sums_a, sums_b = (np.stack([np.bincount(subject, row) for row in side]) for side in (a, b))
     random = np.random.default_rng(seed)
     draws = np.empty(DRAWS)
@@ -82,9 +94,13 @@ def of_row(outcomes: Sequence[Outcome], row: Row, data: str) -> list[Outcome]:
 
 
 def reference_of(outcomes: Sequence[Outcome], row: Row, data: str) -> list[Outcome]:
-    """The runs with which those of `row` are compared; none where it is not compared or is the reference itself."""
+    """The runs with which those of `row` are compared; none where it is not compared or is the
+    reference itself.
+    """
     if row.against is None or row.against == row.name:
         return []
     return [
-        o for o in outcomes if (o.task.row.name, o.task.row.size, o.task.data.name) == (row.against, row.size, data)
+        o
+        for o in outcomes
+        if (o.task.row.name, o.task.row.size, o.task.data.name) == (row.against, row.size, data)
     ]

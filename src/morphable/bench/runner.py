@@ -1,4 +1,6 @@
-"""Runs a table: every model of it, on every dataset, with every seed, each in a run folder of its own, once."""
+"""Runs a table: every model of it, on every dataset, with every seed, each in a run folder of its
+own, once.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
 from morphable.config import changed
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
-from morphable.data.sources import make_source
-from morphable.data.sources.ict import VARIABLE, find_ict
+from morphable.data.makers import make_source
+from morphable.data.makers.ict import VARIABLE, find_ict
 from morphable.errors import InputError
 from morphable.evaluate.errors import vertex_errors
 from morphable.evaluate.protocol import evaluate_on
@@ -32,7 +34,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses about a bench. only, rows: empty = all. epochs, recipe: None = as the table says."""
+    """What a person chooses about a bench. only, rows: empty = all. epochs, recipe: None = as the
+    table says.
+    """
 
     out: Path
     seeds: int = 1
@@ -61,9 +65,11 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """measures: evaluation.json's `model`, and what is known of the run; None where it failed, with the reason.
+    """measures: evaluation.json's `model`, and what is known of the run; None where it failed, with
+    the reason.
 
-    mesh_errors: (N_test,) mm, the mean vertex error of each test mesh; subjects: (N_test,) whose they are.
+    mesh_errors: (N_test,) mm, the mean vertex error of each test mesh; subjects: (N_test,) whose
+    they are.
     """
 
     task: Task
@@ -78,17 +84,26 @@ class Outcome:
 def tasks(table: Table, options: Options) -> list[Task]:
     """Every run of the table, with PCA and `pca-mlp` beside; models without chance once.
 
-    Dataset by dataset, and seed by seed within one, so that an unfinished bench has whole rows of fewer seeds.
+    Dataset by dataset, and seed by seed within one, so that an unfinished bench has whole rows of
+    fewer seeds.
     """
     datasets = table.datasets
     if options.data:
         epochs = table.datasets[0].epochs
-        datasets = [Data(path.resolve().name, "", {"path": path}, epochs=epochs) for path in options.data]
+        datasets = [
+            Data(path.resolve().name, "", {"path": path}, epochs=epochs) for path in options.data
+        ]
     unknown = set(options.only) - {data.name for data in datasets}
     if unknown:
         known = ", ".join(data.name for data in datasets)
-        raise InputError(f"--only {sorted(unknown)[0]}: the table has no such dataset, it has {known}")
-    rows = [row for row in with_baselines(table).rows if not options.rows or row.baseline or row.name in options.rows]
+        raise InputError(
+            f"--only {sorted(unknown)[0]}: the table has no such dataset, it has {known}"
+        )
+    rows = [
+        row
+        for row in with_baselines(table).rows
+        if not options.rows or row.baseline or row.name in options.rows
+    ]
     strange = set(options.rows) - {row.name for row in rows}
     if strange:
         known = "; ".join(row.name for row in table.rows)
@@ -104,12 +119,16 @@ def tasks(table: Table, options: Options) -> list[Task]:
                 if seed and not family(row.family).recipe(row.recipe).train:
                     continue
                 name = f"{_slug(row.name)}-l{row.size}-s{seed}"
-                found.append(Task(data, row, seed, options.out / "runs" / data.name / name, table.trained))
+                found.append(
+                    Task(data, row, seed, options.out / "runs" / data.name / name, table.trained)
+                )
     return found
 
 
 def prepare(data: Data, options: Options) -> MeshDataset | None:
-    """The dataset, made where it is not there yet; None where it needs the ICT model and there is none."""
+    """The dataset, made where it is not there yet; None where it needs the ICT model and there is
+    none.
+    """
     if "path" in data.options:
         return load_dataset(data.options["path"])
     folder = options.out / "data" / data.name
@@ -146,20 +165,32 @@ def configuration(task: Task, dataset: MeshDataset, options: Options) -> RunConf
 
 
 def perform(
-    task: Task, dataset: MeshDataset, options: Options, workers: Workers, listener: Listener | None = None
+    task: Task,
+    dataset: MeshDataset,
+    options: Options,
+    workers: Workers,
+    listener: Listener | None = None,
 ) -> Outcome:
-    """Train and measure, or read what was done before. A run that cannot be trained is an outcome, not an error.
+    """Train and measure, or read what was done before. A run that cannot be trained is an outcome,
+    not an error.
 
-    Raises InputError where the folder holds another run, Interrupted where training was stopped by hand.
+    Raises InputError where the folder holds another run, Interrupted where training was stopped by
+    hand.
     """
     config = configuration(task, dataset, options)
     started = (task.folder / "config.toml").exists()
-    if started and RunConfig.read(task.folder) != replace(config, data=RunConfig.read(task.folder).data):
-        raise InputError(f"{task.folder}: holds a run with other settings; choose another --out or remove it")
+    if started and RunConfig.read(task.folder) != replace(
+        config, data=RunConfig.read(task.folder).data
+    ):
+        raise InputError(
+            f"{task.folder}: holds a run with other settings; choose another --out or remove it"
+        )
     if not task.trained:
         return _created(task, dataset, config, workers)
     measured = dataset.part(config.split, "test")
-    subjects = measured.labels.classes("subject")[0] if "subject" in measured.labels else measured.rows
+    subjects = (
+        measured.labels.classes("subject")[0] if "subject" in measured.labels else measured.rows
+    )
     if not (task.folder / "model" / "model.json").exists():
         try:
             run(config, task.folder, workers, started, listener)
@@ -170,19 +201,27 @@ def perform(
 
 def _created(task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers) -> Outcome:
     path = task.folder / "cost.json"
-    if not path.exists() or (workers.device.type == "cuda" and "decode_gpu_ms" not in read_json(path)):
+    if not path.exists() or (
+        workers.device.type == "cuda" and "decode_gpu_ms" not in read_json(path)
+    ):
         write_text(task.folder / "config.toml", config.toml(dataset))
         model = create(config.family, dataset.template, config.model).eval()
         write_json(path, decoding_cost(model, workers.device))
     nobody = np.zeros(0, np.int64)
-    return Outcome(task, read_json(path), {}, {"vertices": dataset.template.n_vertices}, np.zeros(0), nobody)
+    return Outcome(
+        task, read_json(path), {}, {"vertices": dataset.template.n_vertices}, np.zeros(0), nobody
+    )
 
 
-def _measured(task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers, subjects: np.ndarray) -> Outcome:
+def _measured(
+    task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers, subjects: np.ndarray
+) -> Outcome:
     path, errors_path = task.folder / "evaluation.json", task.folder / "mesh_errors.npz"
     model = load(task.folder).to(workers.device)
     if not errors_path.exists():
-        errors = vertex_errors(model, dataset.part(config.split, "test").vertices).mean(1, dtype=np.float64)
+        errors = vertex_errors(model, dataset.part(config.split, "test").vertices).mean(
+            1, dtype=np.float64
+        )
         write_npz(errors_path, {"mesh_errors": errors})
     if not path.exists():
         write_json(path, evaluate_on(model, dataset, f"{config.split}:test"))
@@ -195,7 +234,9 @@ def _measured(task: Task, dataset: MeshDataset, config: RunConfig, workers: Work
         of_run["training_parameters"] = sum(p.numel() for p in fresh.parameters())
     measures = evaluation["model"] | of_run
     errors = read_npz(errors_path)["mesh_errors"]
-    return Outcome(task, measures, evaluation["baselines"], evaluation["provenance"], errors, subjects)
+    return Outcome(
+        task, measures, evaluation["baselines"], evaluation["provenance"], errors, subjects
+    )
 
 
 def _slug(name: str) -> str:

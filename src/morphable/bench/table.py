@@ -1,4 +1,6 @@
-"""Table: which models stand in it, on which data, what is measured of each, and what the paper printed."""
+"""Table: which models stand in it, on which data, what is measured of each, and what the paper
+printed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset by name: what `data make` makes with `options`. `split`: else the dataset's default.
+    """A dataset by name: what `data make` makes with `options`. `split`: else the dataset's
+    default.
 
     epochs: how long every network trains on it, so that a table's rows are trained alike.
     """
@@ -25,9 +28,9 @@ class Data:
 class Row:
     """One model of a table: a family with overrides of its recipe's configurations.
 
-    latent: as `--latent` takes it. paper: the paper's own numbers by column title; None where it prints none.
-    against: the row of the same size with which this one is compared, mesh by mesh, on the first column.
-    baseline: trained as long as its own recipe says, whatever the others do.
+    latent: as `--latent` takes it. paper: the paper's own numbers by column title; None where it
+    prints none. against: the row of the same size with which this one is compared, mesh by mesh, on
+    the first column. baseline: trained as long as its own recipe says, whatever the others do.
     """
 
     name: str
@@ -50,8 +53,8 @@ class Row:
 class Column:
     """A measure of evaluation.json (`statistic` of it, where it has several) or of the run itself.
 
-    Of the run: `parameters` (of the saved model), `training_parameters`, `seconds_per_epoch`; of a model as created:
-    `decoder_parameters`, `decode_ms`, `decode_gpu_ms`.
+    Of the run: `parameters` (of the saved model), `training_parameters`, `seconds_per_epoch`; of a
+    model as created: `decoder_parameters`, `decode_ms`, `decode_gpu_ms`.
     """
 
     title: str
@@ -69,7 +72,8 @@ SECONDS = Column("s / epoch", "seconds_per_epoch", digits=1)
 
 @dataclass(frozen=True)
 class Table:
-    """note: what a reader must know before comparing. paper_source: where in the paper its numbers stand.
+    """note: what a reader must know before comparing. paper_source: where in the paper its numbers
+    stand.
 
     trained: else what is measured is the cost of decoding with models as created.
     """
@@ -86,11 +90,17 @@ class Table:
     @property
     def paper_columns(self) -> list[str]:
         """Titles of the columns of which the paper prints something, or would."""
-        return [column.title for column in self.columns if any(column.title in row.paper for row in self.rows)]
+        return [
+            column.title
+            for column in self.columns
+            if any(column.title in row.paper for row in self.rows)
+        ]
 
 
 def with_baselines(table: Table) -> Table:
-    """The table with PCA and `pca-mlp` at every code size that occurs in it, unless they stand there already."""
+    """The table with PCA and `pca-mlp` at every code size that occurs in it, unless they stand
+    there already.
+    """
     rows = list(table.rows)
     for size in dict.fromkeys(row.size for row in table.rows):
         for name, family in (("PCA", "pca"), ("pca-mlp", "pca-mlp")):

@@ -21,10 +21,16 @@ def bench(
     table: Annotated[str, Parameter(help="which table; an unknown name lists them")],
     /,
     *,
-    out: Annotated[Path, Parameter(help="folder for data, runs and tables; the same command goes on with it")],
+    out: Annotated[
+        Path, Parameter(help="folder for data, runs and tables; the same command goes on with it")
+    ],
     data: Annotated[
         list[Path] | None,
-        Parameter(help="dataset folders to use instead of the table's own", negative="", consume_multiple=True),
+        Parameter(
+            help="dataset folders to use instead of the table's own",
+            negative="",
+            consume_multiple=True,
+        ),
     ] = None,
     source: Annotated[
         Path | None, Parameter(help="ICT-FaceKit for face sets (else the variable MORPHABLE_ICT)")
@@ -35,16 +41,26 @@ def bench(
     ] = None,
     rows: Annotated[
         list[str] | None,
-        Parameter(help="only these of the table's rows, by name", negative="", consume_multiple=True),
+        Parameter(
+            help="only these of the table's rows, by name", negative="", consume_multiple=True
+        ),
     ] = None,
-    quick: Annotated[bool, Parameter(help="the small size, minutes on a CPU (the default)", negative="")] = False,
+    quick: Annotated[
+        bool, Parameter(help="the small size, minutes on a CPU (the default)", negative="")
+    ] = False,
     full: Annotated[bool, Parameter(help="the whole table, hours on a GPU", negative="")] = False,
     seeds: Annotated[int, Parameter(help="how many seeds each network is trained with")] = 1,
-    epochs: Annotated[int | None, Parameter(help="train every network this long; else as the table says")] = None,
-    recipe: Annotated[Literal["fast", "paper"] | None, Parameter(help="train all rows by this recipe")] = None,
+    epochs: Annotated[
+        int | None, Parameter(help="train every network this long; else as the table says")
+    ] = None,
+    recipe: Annotated[
+        Literal["fast", "paper"] | None, Parameter(help="train all rows by this recipe")
+    ] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
-    """Train and measure every model of a published table, with PCA, pca-mlp and the mean shape always beside."""
+    """Train and measure every model of a published table, with PCA, pca-mlp and the mean shape
+    always beside.
+    """
     from morphable.bench import find_table
     from morphable.bench.runner import Options
 
@@ -84,7 +100,9 @@ def _run(table: Table, options: Options, device: str) -> None:
             try:
                 outcomes.append(perform(task, dataset, options, here, listen(number, task)))
             except Interrupted:
-                raise KeyboardInterrupt("stopped, everything is saved; the same command goes on") from None
+                raise KeyboardInterrupt(
+                    "stopped, everything is saved; the same command goes on"
+                ) from None
             print(f"[{number + 1}/{len(planned)}] {task.title}: {_told(outcomes[-1])}", flush=True)
             write_results(table, options, planned, outcomes, skipped)
         shown = {
@@ -95,7 +113,9 @@ def _run(table: Table, options: Options, device: str) -> None:
         if outcomes:
             write_results(table, options, planned, outcomes, skipped, shown)
     if not outcomes:
-        raise InputError(f"{table.name}: none of its datasets could be made; give --source or --data")
+        raise InputError(
+            f"{table.name}: none of its datasets could be made; give --source or --data"
+        )
     print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
@@ -120,7 +140,9 @@ def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
             def listen(report: Any) -> None:
                 best = "" if report.best_mm is None else f", {report.best_mm:.3f} mm"
                 text = f"{task.title}: epoch {report.epoch + 1}/{report.epochs}{best}"
-                bars.update(bar, description=text, completed=number + report.step / report.total_steps)
+                bars.update(
+                    bar, description=text, completed=number + report.step / report.total_steps
+                )
 
             return listen
 

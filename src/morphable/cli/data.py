@@ -22,25 +22,50 @@ Out = Annotated[Path, Parameter(help="the folder to write; must not exist yet")]
 
 @app.command
 def make(
-    kind: Annotated[Literal["hands", "faces", "face-population", "bodies"], Parameter(help="what to make")],
+    kind: Annotated[
+        Literal["hands", "faces", "face-population", "bodies"], Parameter(help="what to make")
+    ],
     /,
     *,
     out: Out,
-    count: Annotated[int | None, Parameter(help="number of meshes in all, spread evenly over the subjects")] = None,
+    count: Annotated[
+        int | None, Parameter(help="number of meshes in all, spread evenly over the subjects")
+    ] = None,
     seed: Annotated[int | None, Parameter(help="seed of every random draw")] = None,
     source: Annotated[
-        Path | None, Parameter(help="faces: an ICT-FaceKit clone or packed .npz (else the variable MORPHABLE_ICT)")
+        Path | None,
+        Parameter(
+            help="faces: an ICT-FaceKit clone or packed .npz (else the variable MORPHABLE_ICT)"
+        ),
     ] = None,
-    linear: Annotated[bool, Parameter(help="faces: the linear twin of the generator", negative="")] = False,
-    size: Annotated[Literal["5k", "12k", "70k"] | None, Parameter(help="faces: vertices of the template")] = None,
-    part: Annotated[Literal["head", "face"] | None, Parameter(help="faces: whole head or the face alone")] = None,
-    neutral_only: Annotated[bool, Parameter(help="face-population: neutral meshes only", negative="")] = False,
-    labelled: Annotated[float | None, Parameter(help="face-population: share of meshes that keep their labels")] = None,
+    linear: Annotated[
+        bool, Parameter(help="faces: the linear twin of the generator", negative="")
+    ] = False,
+    size: Annotated[
+        Literal["5k", "12k", "70k"] | None, Parameter(help="faces: vertices of the template")
+    ] = None,
+    part: Annotated[
+        Literal["head", "face"] | None, Parameter(help="faces: whole head or the face alone")
+    ] = None,
+    neutral_only: Annotated[
+        bool, Parameter(help="face-population: neutral meshes only", negative="")
+    ] = False,
+    labelled: Annotated[
+        float | None, Parameter(help="face-population: share of meshes that keep their labels")
+    ] = None,
 ) -> None:
-    """Make an open dataset: posed hands or bodies from the embedded CC0 rigs, or faces from ICT-FaceKit."""
-    from morphable.data.sources import make_source
+    """Make an open dataset: posed hands or bodies from the embedded CC0 rigs, or faces from
+    ICT-FaceKit.
+    """
+    from morphable.data.makers import make_source
 
-    given: dict[str, Any] = {"count": count, "seed": seed, "source": source, "size": size, "part": part}
+    given: dict[str, Any] = {
+        "count": count,
+        "seed": seed,
+        "source": source,
+        "size": size,
+        "part": part,
+    }
     given |= {"labelled": labelled, "linear": linear or None, "neutral_only": neutral_only or None}
     if count is not None and count < 1:
         raise InputError(f"--count {count}: expected at least 1")
@@ -54,29 +79,47 @@ app.command(imports)
 
 @imports.command(name="folder")
 def import_folder(
-    raw: Annotated[Path, Parameter(help="folder of mesh files with one topology, or an .npy/.npz stack (N, V, 3)")],
+    raw: Annotated[
+        Path,
+        Parameter(help="folder of mesh files with one topology, or an .npy/.npz stack (N, V, 3)"),
+    ],
     /,
     *,
     out: Out,
     unit: Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the files")],
-    template: Annotated[Path | None, Parameter(help="mesh file that gives the faces; else the first file")] = None,
-    labels: Annotated[Path | None, Parameter(help="CSV with a `file` column and any label columns")] = None,
-    pattern: Annotated[str | None, Parameter(help="labels from paths, as in {subject}/{expression}/{frame}")] = None,
+    template: Annotated[
+        Path | None, Parameter(help="mesh file that gives the faces; else the first file")
+    ] = None,
+    labels: Annotated[
+        Path | None, Parameter(help="CSV with a `file` column and any label columns")
+    ] = None,
+    pattern: Annotated[
+        str | None, Parameter(help="labels from paths, as in {subject}/{expression}/{frame}")
+    ] = None,
     up: Annotated[Literal["y", "z"], Parameter(help="which axis points up in the files")] = "y",
-    align: Annotated[bool, Parameter(help="align every mesh rigidly to the mean", negative="")] = False,
+    align: Annotated[
+        bool, Parameter(help="align every mesh rigidly to the mean", negative="")
+    ] = False,
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
     ] = False,
     seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
 ) -> None:
     """Import any folder of meshes with one topology: vertex i of every file is the same point."""
-    from morphable.data.sources.folder import folder
+    from morphable.data.importers.folder import folder
 
     if seed < 0:
         raise InputError(f"--seed {seed}: expected a whole number of at least 0")
     _require_free(out)
     source = folder(
-        raw, unit=unit, template=template, labels=labels, pattern=pattern, up=up, align=align, skip_bad=skip_bad
+        raw,
+        unit=unit,
+        template=template,
+        labels=labels,
+        pattern=pattern,
+        up=up,
+        align=align,
+        skip_bad=skip_bad,
     )
     _write(source, out, seed)
 
@@ -86,7 +129,9 @@ def info(
     dataset: Annotated[Path, Parameter(help="a dataset folder")],
     /,
     *,
-    audit: Annotated[bool, Parameter(help="read every mesh and look for what is unusual", negative="")] = False,
+    audit: Annotated[
+        bool, Parameter(help="read every mesh and look for what is unusual", negative="")
+    ] = False,
     json: Annotated[bool, Parameter(help="print JSON", negative="")] = False,
 ) -> None:
     """Tell what a dataset holds: counts, template, labels, splits, source and licence."""

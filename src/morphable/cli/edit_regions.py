@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.models import Model
+from morphable.cli.train import Model
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
     from morphable.edit.region import RegionEdit
     from morphable.models.handles import RegionEditor
 
-MeshFile = Annotated[Path, Parameter(help="a mesh file in correspondence with the model's template")]
-Unit = Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")]
+MeshFile = Annotated[
+    Path, Parameter(help="a mesh file in correspondence with the model's template")
+]
+Unit = Annotated[
+    Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")
+]
 Region = Annotated[str, Parameter(help="name of the region, as `data info` lists them")]
 OutFile = Annotated[Path, Parameter(help="mesh file to write; must not exist yet")]
 Blending = Annotated[
     Literal["hard", "none"],
-    Parameter(help="hard: nothing outside the region moves, a band inside its border is smoothed; none: as decoded"),
+    Parameter(
+        help="hard: nothing outside the region moves, a band inside its border is smoothed; none: as decoded"
+    ),
 ]
 
 
@@ -33,16 +39,21 @@ def region(
     out: OutFile,
     move: Annotated[
         list[str] | None,
-        Parameter(help="VERTEX:dx,dy,dz in mm of a control vertex, repeatable; the others follow", negative=""),
+        Parameter(
+            help="VERTEX:dx,dy,dz in mm of a control vertex, repeatable; the others follow",
+            negative="",
+        ),
     ] = None,
-    target: Annotated[Path | None, Parameter(help="a mesh whose region is taken over, where it is")] = None,
+    target: Annotated[
+        Path | None, Parameter(help="a mesh whose region is taken over, where it is")
+    ] = None,
     blend: Blending = "hard",
     unit: Unit = "mm",
 ) -> None:
     """Edit one region of a mesh by its handles."""
     import torch
 
-    from morphable.data.registered import read_registered
+    from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import edit_region, parse_moves, region_number
     from morphable.files import require_new
 
@@ -71,7 +82,7 @@ def swap_region(
     unit: Unit = "mm",
 ) -> None:
     """Shape A with the region of B, aligned at the region's border."""
-    from morphable.data.registered import read_registered
+    from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import edit_region, region_number
     from morphable.files import require_new
 
@@ -96,10 +107,12 @@ def sample_region(
     blend: Blending = "hard",
     unit: Unit = "mm",
 ) -> None:
-    """A mesh with one region drawn anew, from how that region differs between people when its border is aligned."""
+    """A mesh with one region drawn anew, from how that region differs between people when its
+    border is aligned.
+    """
     import torch
 
-    from morphable.data.registered import read_registered, write_shape
+    from morphable.data.registered_mesh import read_registered, write_shape
     from morphable.edit.region import edit_region, region_number
     from morphable.files import atomic_folder, require_new
 
@@ -117,7 +130,9 @@ def sample_region(
         for index, moved in enumerate(draws):
             edit = edit_region(loaded, shape, region, moved, blend)
             outside = max(outside, edit.outside_mm)
-            write_shape(folder / f"{region}-{index:04d}{mesh.suffix}", edit.vertices, loaded.template)
+            write_shape(
+                folder / f"{region}-{index:04d}{mesh.suffix}", edit.vertices, loaded.template
+            )
     print(f"{out}: {number} shapes; outside {region} nothing moved more than {outside:.3g} mm")
 
 
@@ -129,7 +144,7 @@ def _editor(path: Path) -> RegionEditor:
 
 
 def _write(model: RegionEditor, edit: RegionEdit, region: str, out: Path) -> None:
-    from morphable.data.registered import write_shape
+    from morphable.data.registered_mesh import write_shape
 
     write_shape(out, edit.vertices, model.template)
     inside = edit.movement[edit.inside]

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from morphable.cli.models import Model
+from morphable.cli.train import Model
 from morphable.errors import InputError
 
-MOST_MESHES = 500
+MAX_MESHES = 500
 
 
 def factor(
@@ -19,9 +19,12 @@ def factor(
     *,
     rank: Annotated[int, Parameter(help="numbers that each region's vertices are decoded from")],
     out: Annotated[Path, Parameter(help="model folder or .zip to write")],
-    data: Annotated[Path | None, Parameter(help="dataset folder; else the one the model was trained on")] = None,
+    data: Annotated[
+        Path | None, Parameter(help="dataset folder; else the one the model was trained on")
+    ] = None,
 ) -> None:
-    """Factor a LAMM's inverse tokeniser to low rank: a smaller and faster model, best for the training meshes.
+    """Factor a LAMM's inverse tokenizer to low rank: a smaller and faster model, best for the
+    training meshes.
 
     Prints the mean vertex error on test meshes before and after.
     """
@@ -35,18 +38,20 @@ def factor(
 
     loaded = load(model)
     if not isinstance(loaded, Lamm):
-        raise InputError(f"{model}: {loaded.family} has no inverse tokeniser to factor; lamm and lamm-mixer have")
+        raise InputError(
+            f"{model}: {loaded.family} has no inverse tokenizer to factor; lamm and lamm-mixer have"
+        )
     dataset = open_dataset(loaded, data)
     split = str(loaded.provenance.get("split") or dataset.default_split())
     train, test = (dataset.part(split, part) for part in ("train", "test"))
-    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_MESHES)).astype(int))
+    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_MESHES)).astype(int))
     thin = loaded.factored(rank, torch.from_numpy(train.vertices[rows]))
     save(thin, out)
     sizes, errors = [], []
     for made in (loaded, thin):
-        sizes.append(sum(parameter.numel() for parameter in made.inverse_tokeniser.parameters()))
+        sizes.append(sum(parameter.numel() for parameter in made.inverse_tokenizer.parameters()))
         errors.append(mean_vertex_error(made, test.vertices))
     print(
-        f"{out}: inverse tokeniser of {sizes[1]:,} numbers instead of {sizes[0]:,}; mean error on {len(test)} test "
+        f"{out}: inverse tokenizer of {sizes[1]:,} numbers instead of {sizes[0]:,}; mean error on {len(test)} test "
         f"meshes {errors[1]:.3f} mm instead of {errors[0]:.3f} mm"
     )

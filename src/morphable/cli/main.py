@@ -13,7 +13,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
-from morphable.cli import bench, data, edit, factor, models, shapes
+from morphable.cli import bench, data, edit, factor, shapes, train
 from morphable.errors import InputError
 
 HELP = """Deep 3D morphable models: from registered meshes to a model you can measure, edit and ship.
@@ -24,7 +24,9 @@ A first tour: `morphable data make hands --out data/hands`, then
 
 
 def _exactly(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Words as values of a parameter's type; "1.5" is no whole number, where Cyclopts would round it to 2."""
+    """Words as values of a parameter's type; "1.5" is no whole number, where Cyclopts would round
+    it to 2.
+    """
     for token in tokens:
         if int in (kind, *typing.get_args(kind)) and not re.fullmatch("[+-]?[0-9]+", token.value):
             raise ValueError(f"expected a whole number, got {token.value!r}")
@@ -41,9 +43,9 @@ app = App(
     default_parameter=Parameter(converter=_exactly),
 )
 app.command(data.app)
-app.command(models.train)
-app.command(models.evaluate)
-app.command(models.report)
+app.command(train.train)
+app.command(train.evaluate)
+app.command(train.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
@@ -52,7 +54,8 @@ app.command(bench.bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit code 0, 2 for bad input with one clear sentence, 130 for Ctrl-C, 1 for a bug.
+    """Run a command; exit code 0, 2 for bad input with one clear sentence, 130 for Ctrl-C, 1 for a
+    bug.
 
     A reader that closed our output (`| head`) is no error.
     """
@@ -72,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"morphable: {str(stop) or 'stopped'}", markup=False)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # so that the flush at exit does not fail
         sys.exit(0)
 
 

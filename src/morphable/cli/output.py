@@ -1,4 +1,6 @@
-"""What commands print: tables, JSON, and progress bars on the error stream so that output can be piped."""
+"""What commands print: tables, JSON, and progress bars on the error stream so that output can be
+piped.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
     table = Table(title=title, title_justify="left", show_header=any(header))
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number and any(header) else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if number and any(header) else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: numbers must not be folded there.

@@ -1,4 +1,6 @@
-"""`morphable data regions`: cut a dataset's template into regions, draw them, and keep them in the template."""
+"""`morphable data regions`: cut a dataset's template into regions, draw them, and keep them in the
+template.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,18 @@ def regions(
     dataset: Annotated[Path, Parameter(help="a dataset folder")],
     /,
     *,
-    count: Annotated[int | None, Parameter(help="number of automatic regions; 11 where nothing is said")] = None,
+    count: Annotated[
+        int | None, Parameter(help="number of automatic regions; 11 where nothing is said")
+    ] = None,
     labels: Annotated[
         Path | None, Parameter(help="file of region labels: .json, .csv, .npy, .npz, .obj groups")
     ] = None,
-    merged_from: Annotated[int | None, Parameter(help="make that many first and merge them, so that sets nest")] = None,
+    merged_from: Annotated[
+        int | None, Parameter(help="make that many first and merge them, so that sets nest")
+    ] = None,
 ) -> None:
-    """Give the dataset's template regions and control vertices, and draw them into DATASET/regions.png.
+    """Give the dataset's template regions and control vertices, and draw them into
+    DATASET/regions.png.
 
     Models trained before keep the regions they were trained with.
     """
@@ -28,10 +35,10 @@ def regions(
 
     from morphable.cli.output import print_table
     from morphable.data.dataset import load_dataset
+    from morphable.draw.region_map import region_picture
     from morphable.files import atomic_path
     from morphable.mesh.region_files import read_regions
     from morphable.mesh.regions import automatic_regions
-    from morphable.report.regions import region_picture
 
     if labels is not None and (count is not None or merged_from is not None):
         raise InputError(
@@ -41,7 +48,9 @@ def regions(
     if labels is not None:
         made = read_regions(labels, template.mesh)
     else:
-        made = automatic_regions(template.mesh, 11 if count is None else count, template.mirror, merged_from or 0)
+        made = automatic_regions(
+            template.mesh, 11 if count is None else count, template.mirror, merged_from or 0
+        )
     template = made.on(replace(template, regions=None, region_names=(), control_vertices=()))
     with atomic_path(dataset / "regions.png") as picture:
         picture.write_bytes(region_picture(template))
@@ -51,5 +60,7 @@ def regions(
         for number, name in enumerate(made.names)
     ]
     print_table(
-        f"{dataset}: {len(rows)} regions, drawn in {dataset / 'regions.png'}", ["region", "vertices", "controls"], rows
+        f"{dataset}: {len(rows)} regions, drawn in {dataset / 'regions.png'}",
+        ["region", "vertices", "controls"],
+        rows,
     )

@@ -7,31 +7,41 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.models import Model
+from morphable.cli.train import Model
 from morphable.errors import InputError
 
 
 def reconstruct(
     model: Model,
     meshes: Annotated[
-        list[Path], Parameter(help="mesh files in correspondence with the model's template", negative="")
+        list[Path],
+        Parameter(help="mesh files in correspondence with the model's template", negative=""),
     ],
     /,
     *,
     out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
-    unit: Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the files; results are in mm")] = "mm",
+    unit: Annotated[
+        Literal["mm", "cm", "m"], Parameter(help="the unit of the files; results are in mm")
+    ] = "mm",
     points: Annotated[
-        bool, Parameter(help="the files are scans: points in any number and order, placed as the template", negative="")
+        bool,
+        Parameter(
+            help="the files are scans: points in any number and order, placed as the template",
+            negative="",
+        ),
     ] = False,
     given: Annotated[
-        list[str] | None, Parameter(help="what is known of them, PART=V[,V...] or condition=NAME:LEVEL", negative="")
+        list[str] | None,
+        Parameter(help="what is known of them, PART=V[,V...] or condition=NAME:LEVEL", negative=""),
     ] = None,
 ) -> None:
-    """Encode and decode meshes: what the model makes of each, under the same file name, with the error in mm."""
+    """Encode and decode meshes: what the model makes of each, under the same file name, with the
+    error in mm.
+    """
     import torch
 
     from morphable.cli.output import print_table
-    from morphable.data.registered import read_points, read_registered, write_shape
+    from morphable.data.registered_mesh import read_points, read_registered, write_shape
     from morphable.edit.code import named_values, parse_given
     from morphable.files import atomic_folder, require_new
     from morphable.mesh.distance import point_to_surface
@@ -41,12 +51,16 @@ def reconstruct(
     names = [path.name for path in meshes]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise InputError(f"{sorted(twice)[0]}: two inputs have this name and would overwrite each other")
+        raise InputError(
+            f"{sorted(twice)[0]}: two inputs have this name and would overwrite each other"
+        )
     loaded = load(model)
     known = parse_given(loaded, given or []) or None
     inferred = sorted(set(known or {}) - {part.name for part in loaded.parts.items_ if part.pinned})
     if inferred:
-        raise InputError(f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given")
+        raise InputError(
+            f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given"
+        )
     read = read_points if points else read_registered
     shapes = [read(path, loaded.template, unit) for path in meshes]
     rows = []
@@ -76,17 +90,22 @@ def sample(
     number: Annotated[int, Parameter(name=["--number", "-n"], help="how many shapes")],
     out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
     seed: Annotated[int, Parameter(help="seed of the draws")] = 0,
-    part: Annotated[str | None, Parameter(help="vary this part of the code alone, the others at their mean")] = None,
+    part: Annotated[
+        str | None, Parameter(help="vary this part of the code alone, the others at their mean")
+    ] = None,
     given: Annotated[
-        list[str] | None, Parameter(help="condition on a part, PART=V[,V...] or condition=NAME:LEVEL", negative="")
+        list[str] | None,
+        Parameter(help="condition on a part, PART=V[,V...] or condition=NAME:LEVEL", negative=""),
     ] = None,
     scale: Annotated[float, Parameter(help="multiplies the standard deviation of the draws")] = 1.0,
-    suffix: Annotated[Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")] = "ply",
+    suffix: Annotated[
+        Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")
+    ] = "ply",
 ) -> None:
     """Draw new shapes from the model's prior."""
     import torch
 
-    from morphable.data.registered import write_shape
+    from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import draw, parse_given
     from morphable.files import atomic_folder, require_new
     from morphable.models.io import load

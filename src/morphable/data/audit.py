@@ -11,7 +11,9 @@ from morphable.data.dataset import MeshDataset
 from morphable.mesh.topology import boundary_edges, components, nonmanifold_edges
 
 OUTLIER_DEVIATIONS = 6.0
-"""A mesh this many robust deviations further from the mean shape than the median mesh is an outlier."""
+"""A mesh this many robust deviations further from the mean shape than the median mesh is an
+outlier.
+"""
 
 
 def describe(dataset: MeshDataset) -> dict[str, Any]:
@@ -35,23 +37,31 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
         if name in labels:
             names = labels.classes(name)[1]
             facts[f"{name}s"] = len(names)
-    facts["labels"] = ", ".join(list(labels.columns)[:12]) + (", ..." if len(labels.columns) > 12 else "")
+    facts["labels"] = ", ".join(list(labels.columns)[:12]) + (
+        ", ..." if len(labels.columns) > 12 else ""
+    )
     for name in dataset.split_names:
         split = dataset.split(name)
-        facts[f"split {name}"] = f"{len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
+        facts[f"split {name}"] = (
+            f"{len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
+        )
     for name in ("source", "licence", "unit", "content_hash"):
         facts[name] = dataset.info.get(name, "unknown")
     return facts
 
 
 def audit_dataset(dataset: MeshDataset) -> list[str]:
-    """Sentences about changed, repeated or outlying meshes, frozen vertices, split leaks, faults of the template."""
+    """Sentences about changed, repeated or outlying meshes, frozen vertices, split leaks, faults of
+    the template.
+    """
     template = dataset.template
     findings, usable = _content_faults(dataset)
     if not usable:
         return findings
     if len(nonmanifold_edges(template.mesh.faces)):
-        findings.append(f"the template has {len(nonmanifold_edges(template.mesh.faces))} non-manifold edges")
+        findings.append(
+            f"the template has {len(nonmanifold_edges(template.mesh.faces))} non-manifold edges"
+        )
     unused = template.n_vertices - len(np.unique(template.mesh.faces[template.mesh.faces >= 0]))
     if unused:
         findings.append(f"{unused} vertices of the template belong to no face")
@@ -86,10 +96,17 @@ def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
     digest.update((dataset.path / "labels.csv").read_bytes())
     digest.update(dataset.template.fingerprint.encode())
     findings = []
-    if len(dataset) == dataset.info["meshes"] and digest.hexdigest() != dataset.info["content_hash"]:
-        findings.append("the meshes or labels are not those that were written: the content hash differs")
+    if (
+        len(dataset) == dataset.info["meshes"]
+        and digest.hexdigest() != dataset.info["content_hash"]
+    ):
+        findings.append(
+            "the meshes or labels are not those that were written: the content hash differs"
+        )
     if bad:
-        findings.append(f"{len(bad)} meshes hold coordinates that are not finite, row {bad[0]} is the first")
+        findings.append(
+            f"{len(bad)} meshes hold coordinates that are not finite, row {bad[0]} is the first"
+        )
     return findings, not bad
 
 
@@ -101,7 +118,11 @@ def _repeats(dataset: MeshDataset, digests: list[bytes]) -> list[str]:
     findings = [f"{len(digests) - len(unique)} meshes repeat an earlier one exactly"]
     for name in dataset.split_names:
         split = dataset.split(name)
-        leaked = np.isin(inverse[np.concatenate([split.val, split.test])], inverse[split.train]).sum()
+        leaked = np.isin(
+            inverse[np.concatenate([split.val, split.test])], inverse[split.train]
+        ).sum()
         if leaked:
-            findings.append(f"split {name}: {leaked} validation or test meshes also occur in training")
+            findings.append(
+                f"split {name}: {leaked} validation or test meshes also occur in training"
+            )
     return findings

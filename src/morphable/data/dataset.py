@@ -1,4 +1,6 @@
-"""MeshDataset: shapes (N, V, 3) mm on one template with a label table, memory-mapped from a dataset folder."""
+"""MeshDataset: shapes (N, V, 3) mm on one template with a label table, memory-mapped from a dataset
+folder.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ SHARD_BYTES = 4 * 1024**3
 class MeshStack:
     """Vertices (N, V, 3) float32 mm, read-only, kept in one or more memory-mapped arrays.
 
-    `stack[i]` is one mesh, `stack[rows]` or `stack[a:b]` an array of meshes, copied; `len`, `shape` as for an array.
+    `stack[i]` is one mesh, `stack[rows]` or `stack[a:b]` an array of meshes, copied; `len`, `shape`
+    as for an array.
     """
 
     def __init__(self, shards: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
@@ -73,7 +76,8 @@ class MeshStack:
 
 @dataclass(frozen=True, eq=False)
 class MeshDataset:
-    """Registered meshes: `vertices` (N, V, 3) mm, `labels` (N rows), the `template`, and `info` from dataset.json.
+    """Registered meshes: `vertices` (N, V, 3) mm, `labels` (N rows), the `template`, and `info`
+    from dataset.json.
 
     `rows` are the row numbers in the folder, so that a selection still knows where it comes from.
     """
@@ -116,10 +120,14 @@ class MeshDataset:
         preferred = "subject" if subjects >= 20 and "subject" in names else "frames"
         if preferred in names or names:
             return preferred if preferred in names else names[0]
-        raise InputError(f"{self.path}: the dataset has no split; a set needs at least three meshes to be split")
+        raise InputError(
+            f"{self.path}: the dataset has no split; a set needs at least three meshes to be split"
+        )
 
     def neutral_rows(self) -> np.ndarray:
-        """(N,) row within this dataset of each mesh's neutral mesh, -1 where it is not known or not selected."""
+        """(N,) row within this dataset of each mesh's neutral mesh, -1 where it is not known or not
+        selected.
+        """
         if "neutral" not in self.labels:
             return np.full(len(self), -1)
         position = {int(row): number for number, row in enumerate(self.rows)}
@@ -127,17 +135,23 @@ class MeshDataset:
 
 
 def load_dataset(path: Path | str) -> MeshDataset:
-    """Open a dataset folder. Raises InputError, naming the file, where anything is missing, damaged or inconsistent."""
+    """Open a dataset folder. Raises InputError, naming the file, where anything is missing, damaged
+    or inconsistent.
+    """
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such dataset folder")
     if not (path / "dataset.json").exists():
-        raise InputError(f"{path}: not a dataset folder, it has no dataset.json (make one with `morphable data make`)")
+        raise InputError(
+            f"{path}: not a dataset folder, it has no dataset.json (make one with `morphable data make`)"
+        )
     info = _read_info(path / "dataset.json")
     template = Template.load(path / "template.npz")
     if template.fingerprint != info["template"]:
         expected, found = info["template"], template.fingerprint
-        raise InputError(f"{path / 'template.npz'}: is not the template of this dataset ({found}, not {expected})")
+        raise InputError(
+            f"{path / 'template.npz'}: is not the template of this dataset ({found}, not {expected})"
+        )
     vertices = MeshStack([_map_vertices(path / name, template) for name in info["vertex_files"]])
     labels = LabelTable.read(path / "labels.csv")
     if not len(vertices) == labels.count == info["meshes"]:
@@ -154,13 +168,21 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise InputError(f"{path}: not the header of a dataset")
     if info.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {info.get('format_version')}")
+        raise InputError(
+            f"{path}: expected format version {FORMAT_VERSION}, got {info.get('format_version')}"
+        )
     missing = {"template", "meshes", "vertex_files", "content_hash"} - info.keys()
     if missing:
         raise InputError(f"{path}: has no {sorted(missing)[0]!r}, it may have been changed by hand")
     names = info["vertex_files"]
-    if not (isinstance(names, list) and names and all(isinstance(n, str) and n == Path(n).name for n in names)):
-        raise InputError(f"{path}: vertex_files: expected names of files in the folder, got {names!r}")
+    if not (
+        isinstance(names, list)
+        and names
+        and all(isinstance(n, str) and n == Path(n).name for n in names)
+    ):
+        raise InputError(
+            f"{path}: vertex_files: expected names of files in the folder, got {names!r}"
+        )
     return info
 
 
@@ -174,15 +196,19 @@ def _map_vertices(path: Path, template: Template) -> np.ndarray:
     array = map_npy(path)
     if array.ndim != 3 or array.shape[1:] != (template.n_vertices, 3) or array.dtype != np.float32:
         expected = f"(N, {template.n_vertices}, 3) float32"
-        raise InputError(f"{path}: expected {expected} to fit template.npz, got {array.shape} {array.dtype}")
+        raise InputError(
+            f"{path}: expected {expected} to fit template.npz, got {array.shape} {array.dtype}"
+        )
     return array
 
 
-def write_dataset(source: MeshSource, path: Path, seed: int = 0, on_block: Any = None) -> MeshDataset:
+def write_dataset(
+    source: MeshSource, path: Path, seed: int = 0, on_block: Any = None
+) -> MeshDataset:
     """Write a source as a dataset folder, whole or not at all, with the splits its labels allow.
 
-    on_block: called with the number of meshes written so far, for a progress bar.
-    Raises InputError where `path` exists, or a mesh has the wrong vertex count or a value that is not finite.
+    on_block: called with the number of meshes written so far, for a progress bar. Raises InputError
+    where `path` exists, or a mesh has the wrong vertex count or a value that is not finite.
     """
     with atomic_folder(path) as folder:
         names, digest = _write_vertices(source, folder, on_block)
@@ -191,10 +217,21 @@ def write_dataset(source: MeshSource, path: Path, seed: int = 0, on_block: Any =
         digest.update((folder / "labels.csv").read_bytes())
         digest.update(source.template.fingerprint.encode())
         subjects = len(source.labels.classes("subject")[1]) if "subject" in source.labels else 0
-        counts = {"meshes": source.labels.count, "vertices": source.template.n_vertices, "subjects": subjects}
-        header = {"format_version": FORMAT_VERSION, "template": source.template.fingerprint, "vertex_files": names}
+        counts = {
+            "meshes": source.labels.count,
+            "vertices": source.template.n_vertices,
+            "subjects": subjects,
+        }
+        header = {
+            "format_version": FORMAT_VERSION,
+            "template": source.template.fingerprint,
+            "vertex_files": names,
+        }
         content = {"content_hash": digest.hexdigest()}
-        write_json(folder / "dataset.json", header | counts | content | json.loads(json.dumps(dict(source.info))))
+        write_json(
+            folder / "dataset.json",
+            header | counts | content | json.loads(json.dumps(dict(source.info))),
+        )
         for name, split in make_splits(source.labels, seed).items():
             split.write(folder / "splits" / f"{name}.json")
     return load_dataset(path)
@@ -206,14 +243,19 @@ def _write_vertices(source: MeshSource, folder: Path, on_block: Any) -> tuple[li
         raise InputError("the source has no mesh")
     per_shard = max(1, SHARD_BYTES // (n_vertices * 12))
     sizes = [min(per_shard, count - start) for start in range(0, count, per_shard)]
-    names = ["vertices.npy"] if len(sizes) == 1 else [f"vertices-{i:05d}.npy" for i in range(len(sizes))]
+    names = (
+        ["vertices.npy"]
+        if len(sizes) == 1
+        else [f"vertices-{i:05d}.npy" for i in range(len(sizes))]
+    )
     digest, done = hashlib.sha256(), 0
     for block in _checked(source):
         digest.update(block.tobytes())
         while len(block):
             shard, within = divmod(done, per_shard)
             meshes, block = block[: per_shard - within], block[per_shard - within :]
-            # Written, not memory-mapped: on a full disk a write fails, a mapped page kills the process.
+            # Written, not memory-mapped: on a full disk a write fails, a mapped page kills the
+            # process.
             with (folder / names[shard]).open("ab") as file:
                 if within == 0:
                     _write_header(file, (sizes[shard], n_vertices, 3))
@@ -227,17 +269,23 @@ def _write_vertices(source: MeshSource, folder: Path, on_block: Any) -> tuple[li
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, int, int]) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
 
 
 def _checked(source: MeshSource) -> Iterator[np.ndarray]:
-    """The source's blocks as (n, V, 3) little-endian float32; InputError where one is not what it should be."""
+    """The source's blocks as (n, V, 3) little-endian float32; InputError where one is not what it
+    should be.
+    """
     count, n_vertices, done = source.labels.count, source.template.n_vertices, 0
     for meshes in source.blocks():
         block = np.ascontiguousarray(meshes, "<f4")
         if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
             expected = f"({n_vertices}, 3) x {count}"
-            raise InputError(f"the source gave meshes of shape {block.shape} where {expected} were due")
+            raise InputError(
+                f"the source gave meshes of shape {block.shape} where {expected} were due"
+            )
         bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
         if len(bad):
             raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")

@@ -16,16 +16,20 @@ from morphable.files import atomic_path
 TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
 """Columns that stay text even where every value looks like a number: "007" is a name."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-"""What becomes int64: not `2020_01`, which Python would read as a number, and nothing too long to fit."""
-NUMBER = re.compile(r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+"""What becomes int64: not `2020_01`, which Python would read as a number, and nothing too long to
+fit.
+"""
+NUMBER = re.compile(
+    r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
     """Labels of N meshes: name -> (N,) array of text, int64 or float64.
 
-    Standard columns: `subject`, `expression`, `sequence` (text, "" = not known), `level` (0..1), `frame`,
-    `neutral` (row of the same subject's neutral mesh, -1 = none). Others are free.
+    Standard columns: `subject`, `expression`, `sequence` (text, "" = not known), `level` (0..1),
+    `frame`, `neutral` (row of the same subject's neutral mesh, -1 = none). Others are free.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -34,7 +38,9 @@ class LabelTable:
     def __post_init__(self) -> None:
         for name, column in self.columns.items():
             if column.shape != (self.count,):
-                raise InputError(f"label column {name!r}: expected {self.count} values, got {column.shape}")
+                raise InputError(
+                    f"label column {name!r}: expected {self.count} values, got {column.shape}"
+                )
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -49,22 +55,31 @@ class LabelTable:
         return LabelTable({name: column[rows] for name, column in self.columns.items()}, len(rows))
 
     def classes(self, name: str) -> tuple[np.ndarray, list[str]]:
-        """(N,) class numbers of a text column in sorted order of its names, -1 where empty, and the names."""
+        """(N,) class numbers of a text column in sorted order of its names, -1 where empty, and the
+        names.
+        """
         column = self[name].astype(str)
         names = sorted(set(column.tolist()) - {""})
         lookup = {text: number for number, text in enumerate(names)} | {"": -1}
         return np.array([lookup[text] for text in column.tolist()], np.int64), names
 
     def write(self, path: Path) -> None:
-        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["row", *self.columns])
             columns = [column.tolist() for column in self.columns.values()]
-            writer.writerows([row, *(column[row] for column in columns)] for row in range(self.count))
+            writer.writerows(
+                [row, *(column[row] for column in columns)] for row in range(self.count)
+            )
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
-        """Read a CSV with a header line; a leading `row` column is a convenience for people and is not kept."""
+        """Read a CSV with a header line; a leading `row` column is a convenience for people and is
+        not kept.
+        """
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 lines = csv.reader(file)
@@ -81,14 +96,17 @@ class LabelTable:
             raise InputError(f"{path}: two columns are called {sorted(twice)[0]!r}")
         for line, row in rows:
             if len(row) != len(names):
-                raise InputError(f"{path}, line {line}: expected {len(names)} values, got {len(row)}")
+                raise InputError(
+                    f"{path}, line {line}: expected {len(names)} values, got {len(row)}"
+                )
         table = {name: typed(name, [row[i] for _, row in rows]) for i, name in enumerate(names)}
         table.pop("row", None)
         return cls(table, len(rows))
 
 
 def typed(name: str, values: Sequence[str]) -> np.ndarray:
-    """Texts as int64 where all are whole numbers, float64 where all are numbers (empty = nan), else text.
+    """Texts as int64 where all are whole numbers, float64 where all are numbers (empty = nan), else
+    text.
 
     >>> typed("frame", ["1", "2"]).dtype.kind, typed("level", ["0.5", ""]).dtype.kind
     ('i', 'f')

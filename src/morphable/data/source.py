@@ -16,10 +16,9 @@ from morphable.mesh.template import Template
 class MeshSource:
     """Registered meshes of one template, produced in blocks so that no set has to fit into memory.
 
-    template: the shared topology.
-    labels: N rows.
-    blocks: calling it starts a fresh pass over the meshes: arrays (n, V, 3) float32 mm, in row order.
-    info: `source`, `licence`, `unit` (the unit it came in) and whatever else tells where the data is from.
+    template: the shared topology. labels: N rows. blocks: calling it starts a fresh pass over the
+    meshes: arrays (n, V, 3) float32 mm, in row order. info: `source`, `licence`, `unit` (the unit
+    it came in) and whatever else tells where the data is from.
     """
 
     template: Template

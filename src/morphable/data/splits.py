@@ -14,8 +14,9 @@ from morphable.errors import InputError
 from morphable.files import content_hash, read_json, write_json
 
 PARTS = ("train", "val", "test")
-LARGEST_VALIDATION = 100
-"""A frame split validates on the last hundred training frames, as CoMA does (fewer in a small set)."""
+MAX_VALIDATION = 100
+"""A frame split validates on the last hundred training frames, as CoMA does (fewer in a small set).
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,9 @@ class Split:
         """Read and check: every row within 0..count-1, in one part only, and the hash as written."""
         if not path.exists():
             known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
-            raise InputError(f"{path.parent.parent}: there is no split {path.stem!r}; the splits are {known}")
+            raise InputError(
+                f"{path.parent.parent}: there is no split {path.stem!r}; the splits are {known}"
+            )
         value = read_json(path)
         try:
             train, val, test = (np.array(sorted(value[name]), np.int64) for name in PARTS)
@@ -54,15 +57,21 @@ class Split:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: not a split file ({error})") from error
         rows = np.concatenate([split.train, split.val, split.test])
-        if len(rows) and (rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)):
+        if len(rows) and (
+            rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)
+        ):
             raise InputError(f"{path}: rows must lie in 0..{count - 1} and in one part only")
         if stored != split.hash:
-            raise InputError(f"{path}: the rows do not match their hash, the file was changed by hand")
+            raise InputError(
+                f"{path}: the rows do not match their hash, the file was changed by hand"
+            )
         return split
 
 
 def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
-    """Every split that the labels allow: `frames`, `frames-deep3dmm`, `subject`, `expression-LABEL`."""
+    """Every split that the labels allow: `frames`, `frames-deep3dmm`, `subject`,
+    `expression-LABEL`.
+    """
     splits = {}
     if labels.count >= 3:
         splits["frames"] = frame_split(labels, seed)
@@ -74,7 +83,9 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
         names = [name for name in labels.classes("expression")[1] if name.lower() != "neutral"]
         if len(names) >= 2:
             for name in names:
-                splits[_unused(f"expression-{_file_name(name)}", splits)] = expression_split(labels, name, seed)
+                splits[_unused(f"expression-{_file_name(name)}", splits)] = expression_split(
+                    labels, name, seed
+                )
     return splits
 
 
@@ -89,19 +100,25 @@ def _unused(name: str, taken: Container[str]) -> str:
 
 
 def sorted_rows(labels: LabelTable) -> np.ndarray:
-    """Row numbers sorted by (subject, expression, sequence, frame): the order that frame splits count in."""
+    """Row numbers sorted by (subject, expression, sequence, frame): the order that frame splits
+    count in.
+    """
     keys = [np.arange(labels.count)]
     if "frame" in labels:
         keys.append(labels["frame"])
-    keys += [labels[name].astype(str) for name in ("sequence", "expression", "subject") if name in labels]
+    keys += [
+        labels[name].astype(str) for name in ("sequence", "expression", "subject") if name in labels
+    ]
     return np.lexsort(keys)
 
 
 def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Split:
-    """COMA's interpolation split: the first ten of every hundred sorted frames test, the last training frames validate.
+    """COMA's interpolation split: the first ten of every hundred sorted frames test, the last
+    training frames validate.
 
-    `deep3dmm`: the variant of that paper's code, position modulo 100 <= 10 tests and 11..20 validates.
-    Rows that are another row's neutral mesh always train. Sets of under 200 count in proportionally smaller blocks.
+    `deep3dmm`: the variant of that paper's code, position modulo 100 <= 10 tests and 11..20
+    validates. Rows that are another row's neutral mesh always train. Sets of under 200 count in
+    proportionally smaller blocks.
     """
     order = sorted_rows(labels)
     neutral = _neutral_rows(labels)
@@ -113,15 +130,16 @@ def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Sp
         test, val = frames[phase <= limit[0]], frames[(phase > limit[0]) & (phase <= limit[1])]
     else:
         test, rest = frames[phase < 0.1], frames[phase >= 0.1]
-        val = rest[len(rest) - max(1, min(LARGEST_VALIDATION, len(rest) // 10)) :]
+        val = rest[len(rest) - max(1, min(MAX_VALIDATION, len(rest) // 10)) :]
     return _with_rest_training(labels.count, val, test, seed)
 
 
 def subject_split(labels: LabelTable, seed: int = 0) -> Split:
-    """Unseen subjects: a tenth of the subjects tests, a tenth validates (at least one each), the others train.
+    """Unseen subjects: a tenth of the subjects tests, a tenth validates (at least one each), the
+    others train.
 
-    The tenth that tests is rounded up: one subject has no spread, and nobody to exchange an expression with. Meshes
-    without a subject train.
+    The tenth that tests is rounded up: one subject has no spread, and nobody to exchange an
+    expression with. Meshes without a subject train.
     """
     number, names = labels.classes("subject")
     order = np.random.default_rng(seed).permutation(len(names))
@@ -132,9 +150,13 @@ def subject_split(labels: LabelTable, seed: int = 0) -> Split:
 
 
 def expression_split(labels: LabelTable, expression: str, seed: int = 0) -> Split:
-    """COMA's extrapolation split: one expression tests; a tenth of the other (subject, expression) groups validates."""
+    """COMA's extrapolation split: one expression tests; a tenth of the other (subject, expression)
+    groups validates.
+    """
     test = np.flatnonzero(labels["expression"].astype(str) == expression)
-    others = np.flatnonzero((labels["expression"].astype(str) != expression) & ~_neutral_rows(labels))
+    others = np.flatnonzero(
+        (labels["expression"].astype(str) != expression) & ~_neutral_rows(labels)
+    )
     subject = labels["subject"].astype(str) if "subject" in labels else np.full(labels.count, "")
     groups = np.char.add(np.char.add(subject, "\n"), labels["expression"].astype(str))[others]
     names = np.unique(groups)

@@ -15,11 +15,15 @@ from morphable.models.parts import Parts
 
 
 def line(parts: Parts, a: Tensor, b: Tensor, positions: Tensor, part: str | None = None) -> Tensor:
-    """(S, L) codes a + t (b - a) for each t of `positions` (S,); with `part`, that part moves and a's others stay."""
+    """(S, L) codes a + t (b - a) for each t of `positions` (S,); with `part`, that part moves and
+    a's others stay.
+    """
     return a + positions[:, None].to(a) * _only(parts, b - a, part)
 
 
-def transferred(parts: Parts, source: Tensor, changed: Tensor, target: Tensor, part: str | None = None) -> Tensor:
+def transfer(
+    parts: Parts, source: Tensor, changed: Tensor, target: Tensor, part: str | None = None
+) -> Tensor:
     """(..., L) codes of deformation transfer (Chen and Kim 2021): target + (changed - source).
 
     What leads from one shape to another is applied to a third; with `part`, that part of it alone.
@@ -28,7 +32,9 @@ def transferred(parts: Parts, source: Tensor, changed: Tensor, target: Tensor, p
 
 
 def _only(parts: Parts, step: Tensor, part: str | None) -> Tensor:
-    """The step (..., L) with the other parts at rest. Raises InputError for a part that does not exist."""
+    """The step (..., L) with the other parts at rest. Raises InputError for a part that does not
+    exist.
+    """
     if part is None:
         return step
     kept = torch.zeros_like(step)
@@ -37,10 +43,16 @@ def _only(parts: Parts, step: Tensor, part: str | None) -> Tensor:
 
 
 def draw(
-    model: MorphableModel, n: int, generator: torch.Generator, part: str | None = None,
-    given: Mapping[str, Tensor] | None = None, scale: float = 1.0,
-) -> Tensor:  # fmt: skip
-    """(n, L) codes from the prior, conditioned on `given`; with `part`, the other parts rest at their mean."""
+    model: MorphableModel,
+    n: int,
+    generator: torch.Generator,
+    part: str | None = None,
+    given: Mapping[str, Tensor] | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """(n, L) codes from the prior, conditioned on `given`; with `part`, the other parts rest at
+    their mean.
+    """
     prior = model.prior.given(given) if given else model.prior
     codes = prior.sample(n, generator, scale)
     if part is None:
@@ -60,11 +72,14 @@ def swap(parts: Parts, a: Tensor, b: Tensor, taken: Iterable[str]) -> Tensor:
 
 
 def named_values(model: MorphableModel, code: Tensor) -> str:
-    """The numbers of a code (L,) that have names and are not zero, as `--given` reads them; else `none`.
+    """The numbers of a code (L,) that have names and are not zero, as `--given` reads them; else
+    `none`.
 
     Empty for a model without such numbers.
     """
-    named = [(part, name, value) for part in model.parts for name, value in _named(model, part, code)]
+    named = [
+        (part, name, value) for part in model.parts for name, value in _named(model, part, code)
+    ]
     if not any(model.names_of(part) for part in model.parts):
         return ""
     return ", ".join(f"{part}={name}:{value:.3g}" for part, name, value in named) or "none"
@@ -72,11 +87,14 @@ def named_values(model: MorphableModel, code: Tensor) -> str:
 
 def _named(model: MorphableModel, part: str, code: Tensor) -> list[tuple[str, float]]:
     values = code[model.parts[part]].tolist()
-    return [(name, value) for name, value in zip(model.names_of(part), values, strict=False) if value]
+    return [
+        (name, value) for name, value in zip(model.names_of(part), values, strict=False) if value
+    ]
 
 
 def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor]:
-    """`PART=V[,V...]` texts as values by part, or `PART=NAME[:V][,...]` where the part's numbers have names.
+    """`PART=V[,V...]` texts as values by part, or `PART=NAME[:V][,...]` where the part's numbers
+    have names.
 
     Raises InputError where a part or a name is unknown or the count is not the part's size.
     """
@@ -87,19 +105,27 @@ def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor
         size = where.stop - where.start
         names = model.names_of(name)
         try:
-            numbers = _by_name(names, values, text) if names else [float(value) for value in values.split(",")]
+            numbers = (
+                _by_name(names, values, text)
+                if names
+                else [float(value) for value in values.split(",")]
+            )
         except InputError:
             raise
         except ValueError:
             numbers = []
         if not equals or len(numbers) != size or not all(map(math.isfinite, numbers)):
-            raise InputError(f"--given {text}: expected {name}= and {size} numbers separated by commas")
+            raise InputError(
+                f"--given {text}: expected {name}= and {size} numbers separated by commas"
+            )
         known[name] = torch.tensor(numbers)
     return known
 
 
 def _by_name(names: tuple[str, ...], values: str, text: str) -> list[float]:
-    """`NAME[:V],...` as one number a name, 1 where a name stands alone and 0 for the others; plain numbers also do."""
+    """`NAME[:V],...` as one number a name, 1 where a name stands alone and 0 for the others; plain
+    numbers also do.
+    """
     items = [item.partition(":") for item in values.split(",")]
     if not any(item[0] in names for item in items) and len(items) == len(names):
         return [float(value) for value in values.split(",")]

@@ -1,1 +1,3 @@
-"""Evaluation: errors in millimetres with intervals, and the measures of a morphable model beyond them."""
+"""Evaluation: errors in millimeters with intervals, and the measures of a morphable model beyond
+them.
+"""

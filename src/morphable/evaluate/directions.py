@@ -11,23 +11,25 @@ CANDIDATES = 64
 """Directions, by code variance, among which those that move the surface most are looked for."""
 RELATIVE_FLOOR = 1e-10
 INACTIVE_VARIANCE = 0.01
-"""A code number of a VAE whose posterior mean varies by less over the meshes is collapsed (Burda et al. 2016)."""
+"""A code number of a VAE whose posterior mean varies by less over the meshes is collapsed (Burda et
+al. 2016).
+"""
 
 
 @torch.no_grad()
 def principal_directions(model: MorphableModel, part: str | None = None, most: int = 32) -> Tensor:
     """(K, L) steps of one standard deviation in the code, K at most `most`; mutually orthogonal.
 
-    The order is by the squared distance that vertices move between one step back and one step ahead of the prior's
-    mean, not by code variance: in a whitened code, as PCA's, all variances are one. Constant directions are left out.
-    Of an independent code they are its numbers, those that have not collapsed. part: only directions within this part,
-    all else at the prior's mean.
+    The order is by the squared distance that vertices move between one step back and one step ahead
+    of the prior's mean, not by code variance: in a whitened code, as PCA's, all variances are one.
+    Constant directions are left out. Of an independent code they are its numbers, those that have
+    not collapsed. part: only directions within this part, all else at the prior's mean.
     """
     mean = model.prior.mean.detach()
     where = model.parts[part] if part is not None else slice(0, model.parts.size)
     factor = model.prior.factor.detach().double().cpu()[where]
     covariance = factor @ factor.T
-    if model.independent_code:
+    if model.axis_aligned_code:
         values, axes = covariance.diagonal(), torch.eye(len(covariance), dtype=torch.double)
         values = torch.where(values < INACTIVE_VARIANCE, 0.0, values)
     else:

@@ -1,7 +1,8 @@
 """How well identity and expression are told apart, for every model with an identity part.
 
-Disentanglement error: Sun, Pears and Gu, WACV 2022, and the root mean square of Jiang et al., CVPR 2019. Leakage: what
-probes read of one factor from the other's code. Swap error: against the truth, where the source can tell.
+Disentanglement error: Sun, Pears and Gu, WACV 2022, and the root mean square of Jiang et al., CVPR
+2019. Leakage: what probes read of one factor from the other's code. Swap error: against the truth,
+where the source can tell.
 """
 
 from __future__ import annotations
@@ -19,31 +20,36 @@ from torch import Tensor
 
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import neutral_targets
-from morphable.data.truth import true_swaps
+from morphable.data.reference_swaps import reference_swaps
 from morphable.evaluate.directions import INACTIVE_VARIANCE
 from morphable.evaluate.errors import BATCH, summary
 from morphable.mesh.align import procrustes
 from morphable.models.base import MorphableModel
 from morphable.models.ib_vae import IbVae
 
-MOST_MESHES = 2000
+MAX_MESHES = 2000
 """Measured meshes, evenly spread."""
-MOST_SWAPS = 200
+MAX_SWAPS = 200
 FOLDS = 4
-MOST_CLASSES = 40
+MAX_CLASSES = 40
 PROBE_MESHES = 1000
 
 
 @torch.no_grad()
-def disentanglement(model: MorphableModel, train: MeshDataset, measured: MeshDataset) -> dict[str, dict[str, Any]]:
+def disentanglement(
+    model: MorphableModel, train: MeshDataset, measured: MeshDataset
+) -> dict[str, dict[str, Any]]:
     """Measures of a model with an identity part, those that the labels allow.
 
-    Neutral meshes and true swaps are looked up in the whole set, of which `measured` is a selection.
+    Neutral meshes and true swaps are looked up in the whole set, of which `measured` is a
+    selection.
     """
     if "identity" not in model.parts or "subject" not in measured.labels:
         return {}
     seed, dataset = 0, load_dataset(measured.path)
-    chosen = measured.select(np.unique(np.linspace(0, len(measured) - 1, min(len(measured), MOST_MESHES)).astype(int)))
+    chosen = measured.select(
+        np.unique(np.linspace(0, len(measured) - 1, min(len(measured), MAX_MESHES)).astype(int))
+    )
     subjects = chosen.labels.classes("subject")[0]
     codes = encoded(model, chosen)
     result: dict[str, Any] = {}
@@ -56,7 +62,9 @@ def disentanglement(model: MorphableModel, train: MeshDataset, measured: MeshDat
         result["disentanglement_error_rms_mm"] = summary(rms, groups, seed)
     errors = neutral_errors(model, codes, dataset, chosen)
     if np.isfinite(errors).any():
-        result["neutral_error_mm"] = summary(errors[np.isfinite(errors)], subjects[np.isfinite(errors)], seed)
+        result["neutral_error_mm"] = summary(
+            errors[np.isfinite(errors)], subjects[np.isfinite(errors)], seed
+        )
     result |= leakage(model, codes, chosen, seed)
     swapped, groups = swap_errors(model, codes, dataset, chosen, seed)
     if len(swapped):
@@ -71,12 +79,17 @@ def disentanglement(model: MorphableModel, train: MeshDataset, measured: MeshDat
 
 def encoded(model: MorphableModel, shapes: MeshDataset) -> Tensor:
     """(N, L) codes of the meshes."""
-    parts = [model.encode(torch.from_numpy(block).to(model.device)) for block in shapes.vertices.blocks(BATCH)]
+    parts = [
+        model.encode(torch.from_numpy(block).to(model.device))
+        for block in shapes.vertices.blocks(BATCH)
+    ]
     return torch.cat(parts)
 
 
 def _per_subject(model: MorphableModel, codes: Tensor, subjects: np.ndarray) -> list[np.ndarray]:
-    """The neutral shapes (n, V, 3) mm predicted from the meshes of each subject that has at least two."""
+    """The neutral shapes (n, V, 3) mm predicted from the meshes of each subject that has at least
+    two.
+    """
     numbers, counts = np.unique(subjects[subjects >= 0], return_counts=True)
     rows = [torch.from_numpy(np.flatnonzero(subjects == number)) for number in numbers[counts > 1]]
     return [_neutral(model, codes[some]) for some in rows]
@@ -87,16 +100,18 @@ def _neutral(model: MorphableModel, codes: Tensor) -> np.ndarray:
 
 
 def disentanglement_error(shapes: np.ndarray) -> float:
-    """Eq. 14 of Sun et al.: the standard deviation of all vertex distances to the mean, pooled, in mm.
+    """Eq. 14 of Sun et al.: the standard deviation of all vertex distances to the mean, pooled, in
+    mm.
 
-    shapes: (n, V, 3) mm neutral shapes of one subject, predicted from its different expressions. It measures how uneven
-    the distances are: shapes all equally far from their mean have zero.
+    shapes: (n, V, 3) mm neutral shapes of one subject, predicted from its different expressions. It
+    measures how uneven the distances are: shapes all equally far from their mean have zero.
     """
     return float(np.linalg.norm(shapes - shapes.mean(0, dtype=np.float64), axis=-1).std())
 
 
 def disentanglement_error_rms(shapes: np.ndarray) -> float:
-    """Jiang et al.: mean over vertices of the root mean square distance to the mean, after rigid alignment, in mm.
+    """Jiang et al.: mean over vertices of the root mean square distance to the mean, after rigid
+    alignment, in mm.
 
     shapes: (n, V, 3) mm; aligned to the first.
     """
@@ -104,8 +119,12 @@ def disentanglement_error_rms(shapes: np.ndarray) -> float:
     return float(np.sqrt(aligned.var(0).sum(-1)).mean())
 
 
-def neutral_errors(model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset) -> np.ndarray:
-    """(N,) mm mean vertex distance of each predicted neutral shape to the subject's own; nan where that is unknown."""
+def neutral_errors(
+    model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset
+) -> np.ndarray:
+    """(N,) mm mean vertex distance of each predicted neutral shape to the subject's own; nan where
+    that is unknown.
+    """
     targets = neutral_targets(dataset)
     shapes = dataset.vertices if targets.computed is None else targets.computed
     rows = targets.rows[chosen.rows]
@@ -117,29 +136,41 @@ def neutral_errors(model: MorphableModel, codes: Tensor, dataset: MeshDataset, c
     return errors
 
 
-def expression_kept(model: MorphableModel, codes: Tensor, chosen: MeshDataset, subjects: np.ndarray) -> float | None:
-    """How much of the variance within each subject, its expressions, the reconstructions have; 1 = all, exactly.
+def expression_kept(
+    model: MorphableModel, codes: Tensor, chosen: MeshDataset, subjects: np.ndarray
+) -> float | None:
+    """How much of the variance within each subject, its expressions, the reconstructions have; 1 =
+    all, exactly.
 
-    1 - |(r - mean r) - (x - mean x)|^2 / |x - mean x|^2 over the meshes x and reconstructions r of each subject. A
-    model that gives each person one and the same shape has 0, and no error of disentanglement at all. None where every
-    subject has one mesh.
+    1 - |(r - mean r) - (x - mean x)|^2 / |x - mean x|^2 over the meshes x and reconstructions r of
+    each subject. A model that gives each person one and the same shape has 0, and no error of
+    disentanglement at all. None where every subject has one mesh.
     """
     missed = whole = 0.0
     for number in np.unique(subjects[subjects >= 0]):
         rows = np.flatnonzero(subjects == number)
         shapes = chosen.vertices[rows].astype(np.float64)
-        made = np.concatenate([model.decode(part).cpu().numpy() for part in codes[torch.from_numpy(rows)].split(BATCH)])
+        made = np.concatenate(
+            [
+                model.decode(part).cpu().numpy()
+                for part in codes[torch.from_numpy(rows)].split(BATCH)
+            ]
+        )
         moved = shapes - shapes.mean(0)
         missed += float(np.square(made - made.mean(0, dtype=np.float64) - moved).sum())
         whole += float(np.square(moved).sum())
     return 1 - missed / whole if whole > 0 else None
 
 
-def leakage(model: MorphableModel, codes: Tensor, chosen: MeshDataset, seed: int = 0) -> dict[str, float]:
-    """How often probes guess the subject from the rest of the code, and the expression from the identity part.
+def leakage(
+    model: MorphableModel, codes: Tensor, chosen: MeshDataset, seed: int = 0
+) -> dict[str, float]:
+    """How often probes guess the subject from the rest of the code, and the expression from the
+    identity part.
 
-    `identity_leakage` and `expression_leakage` are shares of unseen meshes right, by a linear probe; `_nonlinear` by a
-    support vector machine with a Gaussian kernel; `_chance` for always guessing the commonest class.
+    `identity_leakage` and `expression_leakage` are shares of unseen meshes right, by a linear
+    probe; `_nonlinear` by a support vector machine with a Gaussian kernel; `_chance` for always
+    guessing the commonest class.
     """
     free = model.parts.free.copy()
     free[model.parts["identity"]] = False
@@ -157,12 +188,14 @@ def leakage(model: MorphableModel, codes: Tensor, chosen: MeshDataset, seed: int
 
 
 def probe(numbers: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Cross-validated accuracy of guessing classes (N,) from numbers (N, n): "" linear, "_nonlinear", "_chance".
+    """Cross-validated accuracy of guessing classes (N,) from numbers (N, n): "" linear,
+    "_nonlinear", "_chance".
 
-    Classes below FOLDS members and meshes without a class do not count; empty where fewer than two classes are left.
+    Classes below FOLDS members and meshes without a class do not count; empty where fewer than two
+    classes are left.
     """
     found, counts = np.unique(classes[classes >= 0], return_counts=True)
-    found = found[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())][:MOST_CLASSES]
+    found = found[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())][:MAX_CLASSES]
     rows = np.flatnonzero(np.isin(classes, found))
     if len(found) < 2:
         return {}
@@ -180,13 +213,15 @@ def probe(numbers: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, 
 def swap_errors(
     model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean vertex distances in mm between swaps and their true answers, and the subject number of each, both (n,).
+    """Mean vertex distances in mm between swaps and their true answers, and the subject number of
+    each, both (n,).
 
-    A swap takes the identity of one mesh and everything else of a mesh of another subject, drawn at random.
+    A swap takes the identity of one mesh and everything else of a mesh of another subject, drawn at
+    random.
     """
     random = np.random.default_rng(seed)
     subjects = chosen.labels.classes("subject")[0]
-    a, b = random.integers(len(chosen), size=(2, MOST_SWAPS))
+    a, b = random.integers(len(chosen), size=(2, MAX_SWAPS))
     a, b = a[subjects[a] != subjects[b]], b[subjects[a] != subjects[b]]
     mixed = codes[torch.from_numpy(b)].clone()
     where = model.parts["identity"]
@@ -195,7 +230,7 @@ def swap_errors(
         return np.zeros(0), a
     errors = []
     for some in np.array_split(np.arange(len(a)), max(1, len(a) // BATCH)):
-        truth = true_swaps(dataset, chosen.rows[a[some]], chosen.rows[b[some]])
+        truth = reference_swaps(dataset, chosen.rows[a[some]], chosen.rows[b[some]])
         found = model.decode(mixed[torch.from_numpy(some)]).cpu().numpy()
         errors.append(np.linalg.norm(found - truth, axis=-1).mean(-1))
     known = np.concatenate(errors)
@@ -206,4 +241,7 @@ def collapsed(model: IbVae, codes: Tensor) -> dict[str, int]:
     """`collapsed/PART`: how many numbers of each part the encoder leaves (nearly) constant."""
     variance = codes.double().var(0)
     names = [part.name for part in model.parts.items_ if not part.pinned]
-    return {f"collapsed/{name}": int((variance[model.parts[name]] < INACTIVE_VARIANCE).sum()) for name in names}
+    return {
+        f"collapsed/{name}": int((variance[model.parts[name]] < INACTIVE_VARIANCE).sum())
+        for name in names
+    }

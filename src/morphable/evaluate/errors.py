@@ -1,4 +1,6 @@
-"""Vertex errors: Euclidean distances in millimetres between registered meshes, pooled, per mesh, and by region."""
+"""Vertex errors: Euclidean distances in millimeters between registered meshes, pooled, per mesh,
+and by region.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ BOOTSTRAP_DRAWS = 1000
 BATCH = 16
 
 
-def reconstructions(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+def reconstructions(
+    model: MorphableModel, shapes: Shapes, batch: int = BATCH
+) -> Iterator[tuple[Tensor, Tensor]]:
     """(target, reconstruction) batches (b, V, 3) mm, in order, without gradients."""
     with torch.no_grad():
         for start in range(0, len(shapes), batch):
@@ -44,12 +48,14 @@ def vertex_errors(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> 
 def summary(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """mean, std (population), median, p95, max, and ci95 of the mean by bootstrap over groups.
 
-    values: (N,) or (N, V) mm, one row per mesh; groups: (N,) subject number of each mesh (whole subjects are redrawn,
-    since meshes of one subject are not independent).
+    values: (N,) or (N, V) mm, one row per mesh; groups: (N,) subject number of each mesh (whole
+    subjects are redrawn, since meshes of one subject are not independent).
     """
     flat = values.ravel()
     median, p95 = np.percentile(flat, [50, 95])
-    low, high = bootstrap_interval(values.reshape(len(values), -1).mean(1, dtype=np.float64), groups, seed)
+    low, high = bootstrap_interval(
+        values.reshape(len(values), -1).mean(1, dtype=np.float64), groups, seed
+    )
     return {
         "mean": float(flat.mean(dtype=np.float64)),
         "std": float(flat.std(dtype=np.float64)),
@@ -60,8 +66,12 @@ def summary(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, 
     }
 
 
-def bootstrap_interval(per_mesh: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of (N,) values when whole groups are redrawn with replacement; seeded."""
+def bootstrap_interval(
+    per_mesh: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the mean of (N,) values when whole groups are redrawn with replacement;
+    seeded.
+    """
     _, number = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(number, per_mesh), np.bincount(number)
     draws = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAP_DRAWS, len(sums)))

@@ -1,4 +1,6 @@
-"""evaluate: a model's measures on held-out meshes, with the mean shape and PCA at equal size always beside."""
+"""evaluate: a model's measures on held-out meshes, with the mean shape and PCA at equal size always
+beside.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +29,40 @@ SPECIFICITY_MESHES = 2000
 CURVE_LATENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def evaluate(model: MorphableModel, train: Shapes, test: Shapes, subjects: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    model: MorphableModel, train: Shapes, test: Shapes, subjects: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
     """`{"model": R, "baselines": {"mean_shape": R, "pca": R}, "pca_curve": {latents: mean mm}}`.
 
-    train, test: (N, V, 3) mm; subjects: (N_test,) subject number of each test mesh, for the intervals.
+    train, test: (N, V, 3) mm; subjects: (N_test,) subject number of each test mesh, for the
+    intervals.
     """
     template = model.template
     free = min(model.parts.free_size, len(train) - 1)  # PCA has no more components than that
     largest = min(max(free, 64), len(train) - 1)
     pca = Pca.estimate(template, train, {}, PcaConfig(max(free, largest)))
     errors = vertex_errors(model, test)
-    result = error_measures(template, errors, subjects, seed) | shape_measures(model, train, test, seed)
+    result = error_measures(template, errors, subjects, seed) | shape_measures(
+        model, train, test, seed
+    )
     baselines = {
         "mean_shape": error_measures(template, _distance_to(pca.mean, test), subjects, seed),
         "pca": error_measures(template, vertex_errors(truncated(pca, free), test), subjects, seed),
     }
-    curve = {k: float(vertex_errors(truncated(pca, k), test).mean()) for k in CURVE_LATENTS if k <= largest}
+    curve = {
+        k: float(vertex_errors(truncated(pca, k), test).mean())
+        for k in CURVE_LATENTS
+        if k <= largest
+    }
     return {"model": result, "baselines": baselines, "pca_curve": curve}
 
 
-def error_measures(template: Template, errors: np.ndarray, subjects: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Statistics of vertex errors (N, V) mm: pooled, per mesh, and pooled on each region and mask of the template."""
+def error_measures(
+    template: Template, errors: np.ndarray, subjects: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """Statistics of vertex errors (N, V) mm: pooled, per mesh, and pooled on each region and mask
+    of the template.
+    """
     measures = {
         "vertex_error_mm": summary(errors, subjects, seed),
         "mesh_error_mm": summary(errors.mean(1, dtype=np.float64), subjects, seed),
@@ -66,7 +81,9 @@ def areas(template: Template) -> Mapping[str, np.ndarray]:
 
 def shape_measures(model: MorphableModel, train: Shapes, test: Shapes, seed: int) -> dict[str, Any]:
     """Surface distance, self-intersections, generalisation, specificity and compactness."""
-    chosen = test[np.unique(np.linspace(0, len(test) - 1, min(len(test), SURFACE_MESHES)).astype(int))]
+    chosen = test[
+        np.unique(np.linspace(0, len(test) - 1, min(len(test), SURFACE_MESHES)).astype(int))
+    ]
     with torch.no_grad():
         result = model(torch.from_numpy(chosen).to(model.device)).cpu().numpy()
     triangles = model.template.mesh.triangles
@@ -81,13 +98,22 @@ def shape_measures(model: MorphableModel, train: Shapes, test: Shapes, seed: int
     }
     if isinstance(model.prior, NoPrior):
         return measures
-    return measures | {"specificity_mm": specificity(model, train, seed), "compactness": compactness(model, test)}
+    return measures | {
+        "specificity_mm": specificity(model, train, seed),
+        "compactness": compactness(model, test),
+    }
 
 
 @torch.no_grad()
-def specificity(model: MorphableModel, train: Shapes, seed: int = 0, samples: int = SAMPLES) -> float:
-    """Mean over sampled shapes of the mean vertex distance (mm) to the nearest training mesh (Styner et al. 2003)."""
-    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), SPECIFICITY_MESHES)).astype(int))
+def specificity(
+    model: MorphableModel, train: Shapes, seed: int = 0, samples: int = SAMPLES
+) -> float:
+    """Mean over sampled shapes of the mean vertex distance (mm) to the nearest training mesh
+    (Styner et al. 2003).
+    """
+    rows = np.unique(
+        np.linspace(0, len(train) - 1, min(len(train), SPECIFICITY_MESHES)).astype(int)
+    )
     generator = torch.Generator().manual_seed(seed)
     drawn = model.sample(samples, generator).cpu()
     nearest = torch.full((samples,), torch.inf)
@@ -98,11 +124,15 @@ def specificity(model: MorphableModel, train: Shapes, seed: int = 0, samples: in
 
 
 @torch.no_grad()
-def compactness(model: MorphableModel, test: Shapes, most: int = 200, directions: int = 32) -> list[float]:
-    """Share of the test meshes' variance explained by the first k principal directions of the prior, k = 1, 2, ...
+def compactness(
+    model: MorphableModel, test: Shapes, most: int = 200, directions: int = 32
+) -> list[float]:
+    """Share of the test meshes' variance explained by the first k principal directions of the
+    prior, k = 1, 2, ...
 
-    For PCA this is the classical compactness; for a network the directions are those of its code distribution, and the
-    codes of the meshes are projected onto the first k before they are decoded.
+    For PCA this is the classical compactness; for a network the directions are those of its code
+    distribution, and the codes of the meshes are projected onto the first k before they are
+    decoded.
     """
     rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), most)).astype(int))
     shapes = torch.from_numpy(test[rows]).to(model.device)
@@ -111,8 +141,10 @@ def compactness(model: MorphableModel, test: Shapes, most: int = 200, directions
     total = (shapes - shapes.mean(0)).square().sum()
     shares = []
     for k in range(1, axes.shape[1] + 1):
-        centred = (codes - model.prior.mean) @ axes[:, :k] @ axes[:, :k].T
-        decoded = torch.cat([model.decode(part) for part in (model.prior.mean + centred).split(16)])
+        centered = (codes - model.prior.mean) @ axes[:, :k] @ axes[:, :k].T
+        decoded = torch.cat(
+            [model.decode(part) for part in (model.prior.mean + centered).split(16)]
+        )
         shares.append(float(1 - (decoded - shapes).square().sum() / total))
     return shares
 
@@ -129,6 +161,8 @@ def truncated(pca: Pca, latent: int) -> Pca:
 
 def _distance_to(mean: Tensor, shapes: Shapes) -> np.ndarray:
     """(N, V) mm distances of the shapes to one mean (3V,)."""
-    centre = mean.numpy().reshape(1, -1, 3)
-    parts = [np.linalg.norm(shapes[i : i + 256] - centre, axis=-1) for i in range(0, len(shapes), 256)]
+    center = mean.numpy().reshape(1, -1, 3)
+    parts = [
+        np.linalg.norm(shapes[i : i + 256] - center, axis=-1) for i in range(0, len(shapes), 256)
+    ]
     return np.concatenate(parts).astype(np.float32)

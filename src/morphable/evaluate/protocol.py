@@ -1,4 +1,6 @@
-"""evaluate_on: which meshes a model is measured on, and the record that makes the numbers repeatable."""
+"""evaluate_on: which meshes a model is measured on, and the record that makes the numbers
+repeatable.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.splits import PARTS
 from morphable.errors import InputError
 from morphable.evaluate.disentangle import disentanglement
-from morphable.evaluate.editing import FamilyMeasures, editing
+from morphable.evaluate.edit_errors import Measurer, editing
 from morphable.evaluate.measure import evaluate
 from morphable.models.base import MorphableModel
 
-FAMILY_MEASURES: tuple[FamilyMeasures, ...] = (disentanglement, editing)
+MEASURERS: tuple[Measurer, ...] = (disentanglement, editing)
 """What only some families are measured by; each says itself which."""
 
 
@@ -30,7 +32,9 @@ def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
             raise InputError("the model does not record its dataset; name one with --data")
         path = Path(model.provenance["data"])
         if not path.is_dir():
-            raise InputError(f"{path}: the dataset the model was trained on is not there; name one with --data")
+            raise InputError(
+                f"{path}: the dataset the model was trained on is not there; name one with --data"
+            )
     dataset = load_dataset(path)
     require_template(model, dataset, str(path))
     return dataset
@@ -55,19 +59,22 @@ def _groups(dataset: MeshDataset) -> np.ndarray:
 
 
 def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) -> dict[str, Any]:
-    """The content of evaluation.json. `split`: `[NAME:]train|val|test`, by default the model's own split and `test`.
+    """The content of evaluation.json. `split`: `[NAME:]train|val|test`, by default the model's own
+    split and `test`.
 
     The baselines are fitted on the split's training meshes.
     """
     name, _, part = (split or "test").rpartition(":")
     if part not in PARTS:
-        raise InputError(f"--split {split}: expected train, val or test, or a split and a part as in subject:test")
+        raise InputError(
+            f"--split {split}: expected train, val or test, or a split and a part as in subject:test"
+        )
     name = name or str(model.provenance.get("split") or dataset.default_split())
     measured = dataset.part(name, part)
     train = dataset.part(name, "train")
     subjects = _groups(measured)
     result = evaluate(model, train.vertices, measured.vertices, subjects)
-    for measure in FAMILY_MEASURES:
+    for measure in MEASURERS:
         for row, found in measure(model, train, measured).items():
             place = result["model"] if row == "model" else result["baselines"].setdefault(row, {})
             place.update(found)

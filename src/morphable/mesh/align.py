@@ -1,4 +1,6 @@
-"""Rigid and similarity alignment of registered shapes: least squares in closed form (Umeyama 1991; Gower 1975)."""
+"""Rigid and similarity alignment of registered shapes: least squares in closed form (Umeyama 1991;
+Gower 1975).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from morphable.errors import InputError
 class Similarity:
     """x -> scale * rotation @ x + translation, one map or a batch of N with the leading axis N.
 
-    rotation: (..., 3, 3) with determinant +1; translation: (..., 3) in the unit of the vertices; scale: (...).
+    rotation: (..., 3, 3) with determinant +1; translation: (..., 3) in the unit of the vertices;
+    scale: (...).
     """
 
     rotation: np.ndarray
@@ -22,7 +25,9 @@ class Similarity:
     scale: np.ndarray
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Move points (..., V, 3); computed in double precision, returned in the precision of `points`."""
+        """Move points (..., V, 3); computed in double precision, returned in the precision of
+        `points`.
+        """
         turned = np.asarray(points, np.float64) @ np.swapaxes(self.rotation, -1, -2)
         moved = self.scale[..., None, None] * turned + self.translation[..., None, :]
         return moved.astype(points.dtype) if np.issubdtype(points.dtype, np.floating) else moved
@@ -43,22 +48,31 @@ def procrustes(
     weights: np.ndarray | None = None,
     scale: bool = False,
 ) -> Similarity:
-    """The rotation, translation and, with `scale`, size change that brings `source` nearest to `target`.
+    """The rotation, translation and, with `scale`, size change that brings `source` nearest to
+    `target`.
 
-    source: (V, 3), or (N, V, 3) for N maps at once; target: (V, 3) or (N, V, 3). Never a reflection.
-    rows: the vertices that count, indices or (V,) bool (all where None); weights: (V,) how much each counts.
+    source: (V, 3), or (N, V, 3) for N maps at once; target: (V, 3) or (N, V, 3). Never a
+    reflection. rows: the vertices that count, indices or (V,) bool (all where None); weights: (V,)
+    how much each counts.
 
-    Raises InputError where shapes do not match, or where the vertices that count lie on one line, so that the
-    rotation is not determined.
+    Raises InputError where shapes do not match, or where the vertices that count lie on one line,
+    so that the rotation is not determined.
     """
     if source.shape[-2:] != target.shape[-2:] or source.shape[-1] != 3:
-        raise InputError(f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and {target.shape}")
+        raise InputError(
+            f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and {target.shape}"
+        )
     pick = slice(None) if rows is None else rows
     share = np.ones(source.shape[-2]) if weights is None else np.asarray(weights, np.float64)
     if share.shape != source.shape[-2:-1] or (share < 0).any():
-        raise InputError(f"alignment weights: expected {source.shape[-2]} numbers >= 0, got shape {share.shape}")
+        raise InputError(
+            f"alignment weights: expected {source.shape[-2]} numbers >= 0, got shape {share.shape}"
+        )
     return _fit(
-        np.asarray(source[..., pick, :], np.float64), np.asarray(target[..., pick, :], np.float64), share[pick], scale
+        np.asarray(source[..., pick, :], np.float64),
+        np.asarray(target[..., pick, :], np.float64),
+        share[pick],
+        scale,
     )
 
 
@@ -73,15 +87,17 @@ def generalized_procrustes(
 ) -> Aligned:
     """Bring shapes (N, V, 3) into one frame by aligning each to their evolving mean.
 
-    rows: the vertices that count, indices or (V,) bool. reference: (V, 3) the frame, the first shape where None.
-    scale: also give every shape the centroid size of the reference (fitting sizes by least squares instead would
-    shrink all shapes a little in every round).
-    Ends when the mean moves by less than `tolerance` of its size. Deterministic; keeps the precision of `shapes`.
+    rows: the vertices that count, indices or (V,) bool. reference: (V, 3) the frame, the first
+    shape where None. scale: also give every shape the centroid size of the reference (fitting sizes
+    by least squares instead would shrink all shapes a little in every round). Ends when the mean
+    moves by less than `tolerance` of its size. Deterministic; keeps the precision of `shapes`.
 
     Raises InputError as `procrustes`.
     """
     if shapes.ndim != 3 or shapes.shape[2] != 3 or len(shapes) == 0:
-        raise InputError(f"alignment: expected at least one shape in an array (N, V, 3), got {shapes.shape}")
+        raise InputError(
+            f"alignment: expected at least one shape in an array (N, V, 3), got {shapes.shape}"
+        )
     pick = slice(None) if rows is None else rows
     counted = np.asarray(shapes[:, pick], np.float64)
     frame = np.asarray(shapes[0] if reference is None else reference, np.float64)[pick]
@@ -103,26 +119,30 @@ def generalized_procrustes(
 def _fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray, scale: bool) -> Similarity:
     """Umeyama's closed form over the vertices that count: (..., K, 3), (..., K, 3), weights (K,)."""
     share = weights / max(weights.sum(), 1e-300)
-    source_centre, target_centre = share @ source, share @ target
-    centred = source - source_centre[..., None, :]
-    covariance = np.swapaxes(target - target_centre[..., None, :], -1, -2) @ (share[:, None] * centred)
+    source_center, target_center = share @ source, share @ target
+    centered = source - source_center[..., None, :]
+    covariance = np.swapaxes(target - target_center[..., None, :], -1, -2) @ (
+        share[:, None] * centered
+    )
     if not np.isfinite(covariance).all():
         raise InputError("alignment: a position is not finite")
     left, strength, right = np.linalg.svd(covariance)
     line = strength[..., 1] <= 1e-12 * strength[..., 0]
     if line.any():
         which = f" of shape {np.flatnonzero(line)[0]}" if line.ndim else ""
-        raise InputError(f"alignment: the {source.shape[-2]} vertices{which} that count lie on one line")
+        raise InputError(
+            f"alignment: the {source.shape[-2]} vertices{which} that count lie on one line"
+        )
     flip = np.ones_like(strength)
     flip[..., 2] = np.sign(np.linalg.det(left @ right))
     rotation = (left * flip[..., None, :]) @ right
     size = np.ones(strength.shape[:-1])
     if scale:
-        size = (strength * flip).sum(-1) / (share[:, None] * centred**2).sum((-1, -2))
-    translation = target_centre - size[..., None] * (rotation @ source_centre[..., None])[..., 0]
+        size = (strength * flip).sum(-1) / (share[:, None] * centered**2).sum((-1, -2))
+    translation = target_center - size[..., None] * (rotation @ source_center[..., None])[..., 0]
     return Similarity(rotation, translation, size)
 
 
 def _size(shapes: np.ndarray) -> np.ndarray:
-    """Root mean squared distance of the vertices (..., K, 3) from their centre; never zero."""
+    """Root mean squared distance of the vertices (..., K, 3) from their center; never zero."""
     return np.maximum(np.sqrt(shapes.var(axis=-2).sum(axis=-1)), 1e-300)

@@ -1,4 +1,6 @@
-"""A content-addressed store of computed arrays: the key says what went in, so an entry is never out of date."""
+"""A content-addressed store of computed arrays: the key says what went in, so an entry is never out
+of date.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,14 @@ VERSION = 1
 """Raise this when the layout of the entries changes: older entries are then never read again."""
 
 
-def cached(name: str, key: str, build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def cached(
+    name: str, key: str, build: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     """The arrays that `build` makes, from the cache where they are there already.
 
-    name: what they are, "hierarchy". key: anything that identifies the inputs and the algorithm's version.
-    A damaged entry is built and written again; where nothing can be written the arrays are just built.
+    name: what they are, "hierarchy". key: anything that identifies the inputs and the algorithm's
+    version. A damaged entry is built and written again; where nothing can be written the arrays are
+    just built.
     """
     folder = cache_folder()
     if folder is None:
@@ -36,7 +41,9 @@ def cached(name: str, key: str, build: Callable[[], dict[str, np.ndarray]]) -> d
 
 
 def cache_folder() -> Path | None:
-    """$MORPHABLE_CACHE, or `morphable` in the user's cache folder on this platform; None where there is no home."""
+    """$MORPHABLE_CACHE, or `morphable` in the user's cache folder on this platform; None where
+    there is no home.
+    """
     if chosen := os.environ.get("MORPHABLE_CACHE"):
         return Path(chosen)
     if base := os.environ.get("XDG_CACHE_HOME") or (

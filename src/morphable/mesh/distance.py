@@ -1,4 +1,6 @@
-"""How far points lie from a triangle surface, and where on it they are nearest (libigl finds the triangle)."""
+"""How far points lie from a triangle surface, and where on it they are nearest (libigl finds the
+triangle).
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,11 @@ class ClosestPoints:
     distance: np.ndarray
 
 
-def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> ClosestPoints:
-    """Nearest place on the surface (V, 3), (T, 3) for each of the points (P, 3); degenerate triangles do no harm.
+def closest_points(
+    points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray
+) -> ClosestPoints:
+    """Nearest place on the surface (V, 3), (T, 3) for each of the points (P, 3); degenerate
+    triangles do no harm.
 
     Raises InputError where there is no triangle, or a point or vertex is not finite.
     """
@@ -43,7 +48,8 @@ def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarr
 
 
 def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(P,) distance of each point (P, 3) to the surface (V, 3), (T, 3), in the unit of the vertices.
+    """(P,) distance of each point (P, 3) to the surface (V, 3), (T, 3), in the unit of the
+    vertices.
 
     Raises InputError where there is no triangle, or a point or vertex is not finite.
     """
@@ -52,10 +58,14 @@ def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.nda
     return np.sqrt(np.maximum(squared, 0))
 
 
-def surface_distance(vertices_a: np.ndarray, vertices_b: np.ndarray, triangles: np.ndarray) -> float:
-    """Mean vertex-to-surface distance between two shapes (V, 3) of one topology, averaged over both directions.
+def surface_distance(
+    vertices_a: np.ndarray, vertices_b: np.ndarray, triangles: np.ndarray
+) -> float:
+    """Mean vertex-to-surface distance between two shapes (V, 3) of one topology, averaged over both
+    directions.
 
-    Vertices that no triangle uses lie on neither surface and are left out. Raises InputError as `point_to_surface`.
+    Vertices that no triangle uses lie on neither surface and are left out. Raises InputError as
+    `point_to_surface`.
     """
     used = np.unique(triangles)
     forth = point_to_surface(vertices_a[used], vertices_b, triangles).mean()
@@ -63,7 +73,9 @@ def surface_distance(vertices_a: np.ndarray, vertices_b: np.ndarray, triangles: 
     return float(forth + back) / 2
 
 
-def _checked(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, ...]:
+def _checked(
+    points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray
+) -> tuple[np.ndarray, ...]:
     if len(triangles) == 0:
         raise InputError("surface: expected at least one triangle, got none")
     for name, value in (("points", points), ("vertices", vertices), ("triangles", triangles)):
@@ -82,11 +94,12 @@ def _checked(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) ->
 
 
 def _candidate_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """(4, P, 3) valid corner weights: the nearest place on each of the three sides, and the foot of the perpendicular.
+    """(4, P, 3) valid corner weights: the nearest place on each of the three sides, and the foot of
+    the perpendicular.
 
-    The nearest place of the triangle is always among the four, and each is inside by construction, so taking the
-    nearest needs no case analysis and no tolerance. Where the foot falls outside (or the triangle has no area) the
-    first side stands in for it.
+    The nearest place of the triangle is always among the four, and each is inside by construction,
+    so taking the nearest needs no case analysis and no tolerance. Where the foot falls outside (or
+    the triangle has no area) the first side stands in for it.
     """
     weights = np.zeros((4, len(points), 3))
     for side, (i, j) in enumerate(_SIDES):
@@ -95,7 +108,11 @@ def _candidate_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
         dot = np.einsum("px,px->p", points - corners[:, i], along)
         share = np.clip(dot / np.where(length2 > 0, length2, 1), 0, 1)
         weights[side, :, i], weights[side, :, j] = 1 - share, share
-    ab, ac, ap = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
+    ab, ac, ap = (
+        corners[:, 1] - corners[:, 0],
+        corners[:, 2] - corners[:, 0],
+        points - corners[:, 0],
+    )
     normal = np.cross(ab, ac)
     area2 = np.einsum("px,px->p", normal, normal)
     safe = np.where(area2 > 0, area2, 1)

@@ -1,7 +1,8 @@
-"""Hierarchy: a template at falling resolutions, with sparse maps down and up between neighbouring levels.
+"""Hierarchy: a template at falling resolutions, with sparse maps down and up between neighboring
+levels.
 
-Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV 2018. A level is a selection of the
-template's vertices in their order, at the template's positions.
+Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV 2018. A level is a
+selection of the template's vertices in their order, at the template's positions.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ ALGORITHM = "quadric half-edge collapse, barycentric up, 4"
 class Level:
     """One resolution of a template.
 
-    vertices: (n, 3) float64 mm. triangles: (T, 3) int64.
-    kept: (n,) int64 the template vertex that each one is, ascending, so `regions[level.kept]` are this level's regions.
+    vertices: (n, 3) float64 mm. triangles: (T, 3) int64. kept: (n,) int64 the template vertex that
+    each one is, ascending, so `regions[level.kept]` are this level's regions.
     """
 
     vertices: np.ndarray
@@ -42,10 +43,11 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Levels from fine to coarse: n_0 vertices, the template with its faces as triangles, then n_1, n_2, ...
+    """Levels from fine to coarse: n_0 vertices, the template with its faces as triangles, then n_1,
+    n_2, ...
 
-    down: per step a (n_{i+1}, n_i) selection, one 1 in every row.
-    up: per step a (n_i, n_{i+1}) interpolation, no weight negative, rows summing to one; `down @ up` is the identity.
+    down: per step a (n_{i+1}, n_i) selection, one 1 in every row. up: per step a (n_i, n_{i+1})
+    interpolation, no weight negative, rows summing to one; `down @ up` is the identity.
     """
 
     levels: tuple[Level, ...]
@@ -57,42 +59,63 @@ class Hierarchy:
         return tuple(len(level.vertices) for level in self.levels)
 
     def to_arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """Everything as plain arrays, for storage inside a template.npz under keys that start with `prefix`."""
+        """Everything as plain arrays, for storage inside a template.npz under keys that start with
+        `prefix`.
+        """
         arrays = {"vertices": self.levels[0].vertices}
         for i, level in enumerate(self.levels):
-            arrays |= {f"{i}/triangles": level.triangles.astype(np.int32), f"{i}/kept": level.kept.astype(np.int32)}
+            arrays |= {
+                f"{i}/triangles": level.triangles.astype(np.int32),
+                f"{i}/kept": level.kept.astype(np.int32),
+            }
         for i, up in enumerate(self.up):
-            arrays |= {f"{i}/up_weights": up.data, f"{i}/up_columns": up.indices, f"{i}/up_rows": up.indptr}
+            arrays |= {
+                f"{i}/up_weights": up.data,
+                f"{i}/up_columns": up.indices,
+                f"{i}/up_rows": up.indptr,
+            }
         return {prefix + key: array for key, array in arrays.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "", name: str = "hierarchy") -> Hierarchy:
-        """The inverse of `to_arrays`; other keys are left alone. InputError, naming `name`, where something lacks."""
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], prefix: str = "", name: str = "hierarchy"
+    ) -> Hierarchy:
+        """The inverse of `to_arrays`; other keys are left alone. InputError, naming `name`, where
+        something lacks.
+        """
         try:
             vertices = np.asarray(arrays[f"{prefix}vertices"], np.float64)
             levels = [_level(vertices, arrays, f"{prefix}0/")]
             while f"{prefix}{len(levels)}/kept" in arrays:
                 levels.append(_level(vertices, arrays, f"{prefix}{len(levels)}/"))
-            up = [_up(arrays, f"{prefix}{i}/", fine, coarse) for i, (fine, coarse) in enumerate(_steps(levels))]
+            up = [
+                _up(arrays, f"{prefix}{i}/", fine, coarse)
+                for i, (fine, coarse) in enumerate(_steps(levels))
+            ]
         except (KeyError, IndexError, ValueError) as error:
             raise InputError(f"{name}: not a complete hierarchy ({error})") from error
         return _hierarchy(levels, up)
 
 
 def build_hierarchy(mesh: Mesh, factors: Sequence[float] = (4, 4, 4, 4)) -> Hierarchy:
-    """Decimate a template once per factor; a level of n vertices is followed by one of ceil(n / factor).
+    """Decimate a template once per factor; a level of n vertices is followed by one of ceil(n /
+    factor).
 
-    The result comes from the cache where the same mesh and factors were seen before.
-    Raises InputError for a factor of one or less, and where a level would have fewer than three vertices.
+    The result comes from the cache where the same mesh and factors were seen before. Raises
+    InputError for a factor of one or less, and where a level would have fewer than three vertices.
     Warns where edges with three or more faces may leave surplus faces on coarse levels.
     """
     _check_factors(len(mesh.vertices), factors)
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = mesh.triangles
     if surplus := len(nonmanifold_edges(triangles)):
-        warnings.warn(f"the mesh has {surplus} edges with three or more faces; coarse levels may keep surplus faces")
+        warnings.warn(
+            f"the mesh has {surplus} edges with three or more faces; coarse levels may keep surplus faces"
+        )
     key = content_hash(vertices, triangles, str(tuple(map(float, factors))), ALGORITHM)
-    return Hierarchy.from_arrays(cached("hierarchy", key, lambda: _build(vertices, triangles, factors).to_arrays()))
+    return Hierarchy.from_arrays(
+        cached("hierarchy", key, lambda: _build(vertices, triangles, factors).to_arrays())
+    )
 
 
 def _build(vertices: np.ndarray, triangles: np.ndarray, factors: Sequence[float]) -> Hierarchy:
@@ -121,7 +144,10 @@ def _check_factors(count: int, factors: Sequence[float]) -> None:
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:
     """Complete a hierarchy: what `down` selects follows from `kept`."""
-    down = [_selection(np.searchsorted(fine.kept, coarse.kept), len(fine.kept)) for fine, coarse in _steps(levels)]
+    down = [
+        _selection(np.searchsorted(fine.kept, coarse.kept), len(fine.kept))
+        for fine, coarse in _steps(levels)
+    ]
     return Hierarchy(tuple(levels), tuple(down), tuple(up))
 
 
@@ -130,7 +156,9 @@ def _steps(levels: Sequence[Level]) -> Iterator[tuple[Level, Level]]:
 
 
 def _selection(rows: np.ndarray, count: int) -> sp.csr_matrix:
-    return sp.csr_matrix((np.ones(len(rows)), rows, np.arange(len(rows) + 1)), shape=(len(rows), count))
+    return sp.csr_matrix(
+        (np.ones(len(rows)), rows, np.arange(len(rows) + 1)), shape=(len(rows), count)
+    )
 
 
 def _level(vertices: np.ndarray, arrays: Mapping[str, np.ndarray], prefix: str) -> Level:

@@ -1,4 +1,6 @@
-"""Laplacians of a mesh: cotangent (Pinkall and Polthier 1993) with its lumped mass matrix, and of the edge graph."""
+"""Laplacians of a mesh: cotangent (Pinkall and Polthier 1993) with its lumped mass matrix, and of
+the edge graph.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,12 @@ from morphable.mesh.topology import adjacency
 
 
 def cotangent_laplacian(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_matrix:
-    """(V, V) L with L_ij = -(cot a + cot b) / 2 over the angles a, b opposite edge ij, and rows that sum to zero.
+    """(V, V) L with L_ij = -(cot a + cot b) / 2 over the angles a, b opposite edge ij, and rows
+    that sum to zero.
 
-    Positive semidefinite: x^T L x is half the squared length of the gradient of x, integrated over the surface
-    (libigl's `cotmatrix` has the opposite sign). Dimensionless, double precision. A triangle without area is left out.
-    vertices: (V, 3); triangles: (T, 3).
+    Positive semidefinite: x^T L x is half the squared length of the gradient of x, integrated over
+    the surface (libigl's `cotmatrix` has the opposite sign). Dimensionless, double precision. A
+    triangle without area is left out. vertices: (V, 3); triangles: (T, 3).
     """
     corners = np.asarray(vertices, np.float64)[triangles]
     rows, cols, values = [], [], []
@@ -32,7 +35,8 @@ def cotangent_laplacian(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_m
 
 
 def mass_matrix(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_matrix:
-    """(V, V) diagonal: one third of the area of the triangles around each vertex, squared unit of the vertices.
+    """(V, V) diagonal: one third of the area of the triangles around each vertex, squared unit of
+    the vertices.
 
     vertices: (V, 3); triangles: (T, 3). A vertex without a triangle has mass zero.
     """
@@ -42,15 +46,17 @@ def mass_matrix(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags_array(mass))
 
 
-def graph_laplacian(faces: np.ndarray, n_vertices: int, normalised: bool = True) -> sp.csr_matrix:
+def graph_laplacian(faces: np.ndarray, n_vertices: int, normalized: bool = True) -> sp.csr_matrix:
     """(V, V) I - D^-1/2 A D^-1/2, or D - A, of the binary edge graph A with degrees D.
 
-    An edge counts once however many faces share it. For a vertex without edges D^-1/2 is taken as zero,
-    so its row is that of the identity. faces: (F, 3 or 4).
+    An edge counts once however many faces share it. For a vertex without edges D^-1/2 is taken as
+    zero, so its row is that of the identity. faces: (F, 3 or 4).
     """
     graph = adjacency(faces, n_vertices)
     degree = np.asarray(graph.sum(axis=1)).ravel()
-    if not normalised:
+    if not normalized:
         return sp.csr_matrix(sp.diags_array(degree) - graph)
-    inverse_root = sp.diags_array(np.divide(1, np.sqrt(degree), out=np.zeros(n_vertices), where=degree > 0))
+    inverse_root = sp.diags_array(
+        np.divide(1, np.sqrt(degree), out=np.zeros(n_vertices), where=degree > 0)
+    )
     return sp.csr_matrix(sp.eye_array(n_vertices) - inverse_root @ graph @ inverse_root)

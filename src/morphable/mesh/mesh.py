@@ -14,8 +14,8 @@ from morphable.mesh.topology import triangulate
 class Mesh:
     """A polygon mesh.
 
-    vertices: (V, 3) float64 or float32, millimetres, right-handed, y up.
-    faces: (F, 3) or (F, 4) int64; in a mixed mesh a triangle is a row of four whose last entry is -1.
+    vertices: (V, 3) float64 or float32, millimeters, right-handed, y up. faces: (F, 3) or (F, 4)
+    int64; in a mixed mesh a triangle is a row of four whose last entry is -1.
 
     Raises InputError for wrong shapes, non-finite positions, or indices outside 0..V-1.
     """
@@ -32,7 +32,11 @@ class Mesh:
             vertices = vertices.astype(np.float64)
         if faces.size == 0:
             faces = faces.reshape(0, 3)
-        if faces.ndim != 2 or faces.shape[1] not in (3, 4) or not np.issubdtype(faces.dtype, np.integer):
+        if (
+            faces.ndim != 2
+            or faces.shape[1] not in (3, 4)
+            or not np.issubdtype(faces.dtype, np.integer)
+        ):
             raise InputError(
                 f"mesh faces: expected integers of shape (F, 3) or (F, 4), got {faces.dtype} {faces.shape}"
             )
@@ -61,5 +65,7 @@ class Mesh:
     def moved(self, vertices: np.ndarray) -> Mesh:
         """The same topology with other positions (V, 3) mm."""
         if vertices.shape != self.vertices.shape:
-            raise InputError(f"vertices: expected {self.vertices.shape} to match the topology, got {vertices.shape}")
+            raise InputError(
+                f"vertices: expected {self.vertices.shape} to match the topology, got {vertices.shape}"
+            )
         return Mesh(vertices, self.faces)

@@ -15,17 +15,26 @@ from morphable.mesh.mesh import Mesh
 from morphable.mesh.regions import Regions, spread_controls
 
 FORMATS = (
-    ".json {name: [vertex, ...]}, .csv (vertex,region), .npy (V,) numbers, .npz (regions, region_names), .obj groups"
+    ".json {name: [vertex, ...]}, .csv (vertex,region), .npy (V,) numbers, "
+    ".npz (regions, region_names), .obj groups"
 )
 
 
 def read_regions(path: Path, mesh: Mesh) -> Regions:
-    """Regions from a file, with its controls (.json {name: {"vertices": [], "controls": []}}) or else spread ones.
+    """Regions from a file, with its controls (.json {name: {"vertices": [], "controls": []}}) or
+    else spread ones.
 
     An .obj file gives the polygon groups (`g`): a vertex goes to the group of most of its faces.
-    Raises InputError where a vertex is in no region or in two, does not exist, or the file is of no known format.
+    Raises InputError where a vertex is in no region or in two, does not exist, or the file is of no
+    known format.
     """
-    readers = {".json": _read_json, ".csv": _read_csv, ".npy": _read_npy, ".npz": _read_npz, ".obj": _read_obj}
+    readers = {
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".npy": _read_npy,
+        ".npz": _read_npz,
+        ".obj": _read_obj,
+    }
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: regions are read from {FORMATS}")
     if not path.exists():
@@ -37,17 +46,24 @@ def read_regions(path: Path, mesh: Mesh) -> Regions:
     controls = []
     for number, name in enumerate(names):
         chosen = (
-            _indices(given[name], f"{path}: controls of {name!r}", len(labels)) if name in given else spread[number]
+            _indices(given[name], f"{path}: controls of {name!r}", len(labels))
+            if name in given
+            else spread[number]
         )
         outside = chosen[labels[chosen] != number]
         if len(outside):
-            raise InputError(f"{path}: control vertex {outside[0]} of {name!r} is not in that region")
+            raise InputError(
+                f"{path}: control vertex {outside[0]} of {name!r} is not in that region"
+            )
         controls.append(chosen)
     return Regions(labels, names, tuple(controls))
 
 
-def disjoint(members: Mapping[str, Sequence[int] | np.ndarray], n_vertices: int, where: str) -> np.ndarray:
-    """(V,) region numbers of lists of vertices by name; InputError unless each vertex is listed exactly once.
+def disjoint(
+    members: Mapping[str, Sequence[int] | np.ndarray], n_vertices: int, where: str
+) -> np.ndarray:
+    """(V,) region numbers of lists of vertices by name; InputError unless each vertex is listed
+    exactly once.
 
     >>> disjoint({"a": [0, 2], "b": [1]}, 3, "labels")
     array([0, 1, 0])
@@ -62,7 +78,9 @@ def disjoint(members: Mapping[str, Sequence[int] | np.ndarray], n_vertices: int,
             raise InputError(f"{where}: region {name!r} has no vertex")
         unique, count = np.unique(vertices, return_counts=True)
         if (count > 1).any():
-            raise InputError(f"{where}: vertex {unique[count > 1][0]} is listed twice in region {name!r}")
+            raise InputError(
+                f"{where}: vertex {unique[count > 1][0]} is listed twice in region {name!r}"
+            )
         taken = vertices[labels[vertices] >= 0]
         if len(taken):
             other = names[labels[taken[0]]]
@@ -97,8 +115,14 @@ def _read_json(path: Path, n_vertices: int) -> Members:
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object {{name: [vertex, ...]}}")
-    controls = {name: item["controls"] for name, item in value.items() if isinstance(item, dict) and "controls" in item}
-    return {n: item.get("vertices", []) if isinstance(item, dict) else item for n, item in value.items()}, controls
+    controls = {
+        name: item["controls"]
+        for name, item in value.items()
+        if isinstance(item, dict) and "controls" in item
+    }
+    return {
+        n: item.get("vertices", []) if isinstance(item, dict) else item for n, item in value.items()
+    }, controls
 
 
 def _read_csv(path: Path, n_vertices: int) -> Members:
@@ -106,12 +130,16 @@ def _read_csv(path: Path, n_vertices: int) -> Members:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if not {"vertex", "region"} <= set(rows.fieldnames or ()):
-            raise InputError(f"{path}: expected the columns vertex,region, got {','.join(rows.fieldnames or ())}")
+            raise InputError(
+                f"{path}: expected the columns vertex,region, got {','.join(rows.fieldnames or ())}"
+            )
         for row in rows:
             try:
                 members.setdefault(str(row["region"]), []).append(int(row["vertex"]))
             except (TypeError, ValueError):
-                raise InputError(f"{path}: line {rows.line_num}: {row['vertex']!r} is not a vertex number") from None
+                raise InputError(
+                    f"{path}: line {rows.line_num}: {row['vertex']!r} is not a vertex number"
+                ) from None
     return members, {}
 
 
@@ -130,10 +158,14 @@ def _read_npz(path: Path, n_vertices: int) -> Members:
     names = [str(name) for name in arrays["region_names"]] if "region_names" in arrays else None
     members = _by_number(arrays["regions"], names, path, n_vertices)
     keys = [f"control_vertices/{number}" for number in range(len(members))]
-    return members, {name: arrays[key] for name, key in zip(members, keys, strict=True) if key in arrays}
+    return members, {
+        name: arrays[key] for name, key in zip(members, keys, strict=True) if key in arrays
+    }
 
 
-def _by_number(labels: np.ndarray, names: Sequence[str] | None, path: Path, n_vertices: int) -> dict[str, Any]:
+def _by_number(
+    labels: np.ndarray, names: Sequence[str] | None, path: Path, n_vertices: int
+) -> dict[str, Any]:
     """Vertices by region of one number a vertex; negative numbers mean none."""
     if labels.shape != (n_vertices,) or labels.dtype.kind not in "iu":
         raise InputError(
@@ -141,7 +173,9 @@ def _by_number(labels: np.ndarray, names: Sequence[str] | None, path: Path, n_ve
         )
     numbers = [int(number) for number in np.unique(labels) if number >= 0]
     if names is not None and numbers != list(range(len(names))):
-        raise InputError(f"{path}: {len(names)} region names do not fit the region numbers {numbers}")
+        raise InputError(
+            f"{path}: {len(names)} region names do not fit the region numbers {numbers}"
+        )
     return {names[n] if names else f"r{n}": np.flatnonzero(labels == n) for n in numbers}
 
 
@@ -157,9 +191,13 @@ def _read_obj(path: Path, n_vertices: int) -> Members:
                 corners = np.array([int(item.split("/")[0]) for item in rest]) - 1
                 np.add.at(votes.setdefault(group, np.zeros(n_vertices, np.int64)), corners, 1)
             except (ValueError, IndexError):
-                raise InputError(f"{path}: the face {line!r} does not fit a mesh of {n_vertices} vertices") from None
+                raise InputError(
+                    f"{path}: the face {line!r} does not fit a mesh of {n_vertices} vertices"
+                ) from None
     if set(votes) <= {""}:
         raise InputError(f"{path}: has no polygon groups (lines that begin with g)")
     table = np.stack(list(votes.values()))
     best = np.where(table.sum(0) > 0, table.argmax(0), -1)
-    return {name: found for n, name in enumerate(votes) if len(found := np.flatnonzero(best == n))}, {}
+    return {
+        name: found for n, name in enumerate(votes) if len(found := np.flatnonzero(best == n))
+    }, {}

@@ -1,6 +1,8 @@
-"""Regions: a template cut into disjoint connected pieces that cover it, with the control vertices that steer each.
+"""Regions: a template cut into disjoint connected pieces that cover it, with the control vertices
+that steer each.
 
-Automatic ones are geodesic Voronoi cells of farthest points, centred (Lloyd), smoothed, mirrored where the template is.
+Automatic ones are geodesic Voronoi cells of farthest points, centered (Lloyd), smoothed, mirrored
+where the template is.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ CONTROLS = 10
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """labels: (V,) region number of each vertex. names: the R names. controls: for each region its control vertices."""
+    """labels: (V,) region number of each vertex. names: the R names. controls: for each region its
+    control vertices.
+    """
 
     labels: np.ndarray
     names: tuple[str, ...]
@@ -36,39 +40,52 @@ class Regions:
 
     def on(self, template: Template) -> Template:
         """The template with these regions in place of its own; InputError where they do not fit it."""
-        return replace(template, regions=self.labels, region_names=self.names, control_vertices=self.controls)
+        return replace(
+            template, regions=self.labels, region_names=self.names, control_vertices=self.controls
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as plain arrays, as a model's geometry keeps them."""
         arrays = {"regions": self.labels.astype(np.int32), "region_names": np.array(self.names)}
-        return arrays | {f"controls/{number:05d}": c.astype(np.int32) for number, c in enumerate(self.controls)}
+        return arrays | {
+            f"controls/{number:05d}": c.astype(np.int32) for number, c in enumerate(self.controls)
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Regions:
         """The inverse of `to_arrays`."""
-        controls = tuple(arrays[key].astype(np.int64) for key in sorted(arrays) if key.startswith("controls/"))
+        controls = tuple(
+            arrays[key].astype(np.int64) for key in sorted(arrays) if key.startswith("controls/")
+        )
         names = tuple(str(name) for name in arrays["region_names"])
         return cls(arrays["regions"].astype(np.int64), names, controls)
 
 
 def template_regions(template: Template, count: int = 0) -> Regions:
-    """The template's own regions and controls; `count` automatic ones where it has none or a count is asked for."""
+    """The template's own regions and controls; `count` automatic ones where it has none or a count
+    is asked for.
+    """
     if count == 0 and template.regions is not None:
         controls = template.control_vertices or spread_controls(template.mesh, template.regions)
         return Regions(template.regions, template.region_names, controls)
     return automatic_regions(template.mesh, count or 11, template.mirror)
 
 
-def automatic_regions(mesh: Mesh, count: int, mirror: np.ndarray | None = None, merged_from: int = 0) -> Regions:
+def automatic_regions(
+    mesh: Mesh, count: int, mirror: np.ndarray | None = None, merged_from: int = 0
+) -> Regions:
     """`count` connected regions of alike size, mirrored where `mirror` (V,) pairs the vertices.
 
-    With `merged_from`, that many finer regions are made first and merged, smallest first, so that coarser sets nest
-    in finer ones. Raises InputError where a count is not in 1..V or the merge would have to split.
+    With `merged_from`, that many finer regions are made first and merged, smallest first, so that
+    coarser sets nest in finer ones. Raises InputError where a count is not in 1..V or the merge
+    would have to split.
     """
     n_vertices = len(mesh.vertices)
     finest = max(count, merged_from)
     if not 1 <= count <= n_vertices or finest > n_vertices:
-        raise InputError(f"regions: expected a count from 1 to {n_vertices} (the vertices), got {max(count, finest)}")
+        raise InputError(
+            f"regions: expected a count from 1 to {n_vertices} (the vertices), got {max(count, finest)}"
+        )
     if merged_from and merged_from < count:
         raise InputError(f"regions: {count} cannot be merged from {merged_from}, which is fewer")
     mirror = np.arange(n_vertices) if mirror is None else mirror
@@ -81,7 +98,9 @@ def automatic_regions(mesh: Mesh, count: int, mirror: np.ndarray | None = None, 
 
 
 def _geodesic_graph(mesh: Mesh, mirror: np.ndarray) -> sp.csr_matrix:
-    """(V, V) edge lengths of the mirror-symmetric mean shape; components are joined by their shortest bridge."""
+    """(V, V) edge lengths of the mirror-symmetric mean shape; components are joined by their
+    shortest bridge.
+    """
     points = np.asarray(mesh.vertices, np.float64)
     if not np.array_equal(mirror, np.arange(len(points))):
         points = 0.5 * (points + points[mirror] * [-1, 1, 1])
@@ -102,17 +121,24 @@ def _geodesic_graph(mesh: Mesh, mirror: np.ndarray) -> sp.csr_matrix:
 
 
 def _seeds(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, count: int) -> list[int]:
-    """`count` vertices by farthest-point sampling, in mirror pairs or on the midline, then centred in their cells."""
+    """`count` vertices by farthest-point sampling, in mirror pairs or on the midline, then centered
+    in their cells.
+    """
     middle = np.flatnonzero(mirror == np.arange(len(mirror)))
     paired = len(middle) < len(mirror)
-    centre = int(np.linalg.norm(vertices - vertices.mean(0), axis=1).argmin())
-    nearest = dijkstra(graph, indices=centre)
+    center = int(np.linalg.norm(vertices - vertices.mean(0), axis=1).argmin())
+    nearest = dijkstra(graph, indices=center)
     seeds: list[int] = []
     while len(seeds) < count:
         seed = int(nearest.argmax())
         reach = dijkstra(graph, indices=seed)
         single = mirror[seed] == seed
-        if paired and not single and len(middle) and (count - len(seeds) == 1 or reach[mirror[seed]] < nearest[seed]):
+        if (
+            paired
+            and not single
+            and len(middle)
+            and (count - len(seeds) == 1 or reach[mirror[seed]] < nearest[seed])
+        ):
             # A pair would crowd the midline, or one seed is left: it goes to the midline itself.
             free = middle[~np.isin(middle, seeds)]
             seed = int(free[reach[free].argmin()]) if len(free) else seed
@@ -124,12 +150,16 @@ def _seeds(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, count
         seeds += new
         nearest[seeds] = -1.0
     for _ in range(CENTRING_ROUNDS):
-        seeds = _centred(graph, vertices, mirror, seeds)
+        seeds = _centered(graph, vertices, mirror, seeds)
     return seeds
 
 
-def _centred(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, seeds: list[int]) -> list[int]:
-    """Every seed moved to the vertex of its cell nearest to the cell's centroid; pairs and midline are kept."""
+def _centered(
+    graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, seeds: list[int]
+) -> list[int]:
+    """Every seed moved to the vertex of its cell nearest to the cell's centroid; pairs and midline
+    are kept.
+    """
     labels = _voronoi(graph, seeds)
     moved = list(seeds)
     for number, seed in enumerate(seeds):
@@ -141,7 +171,9 @@ def _centred(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, see
         on_middle = cell[mirror[cell] == cell]
         candidates = on_middle if partner == seed and len(on_middle) else cell
         centroid = vertices[cell].mean(0)
-        moved[number] = int(candidates[np.linalg.norm(vertices[candidates] - centroid, axis=1).argmin()])
+        moved[number] = int(
+            candidates[np.linalg.norm(vertices[candidates] - centroid, axis=1).argmin()]
+        )
     return moved if len(set(moved)) == len(moved) else seeds
 
 
@@ -151,7 +183,9 @@ def _voronoi(graph: sp.csr_matrix, seeds: list[int]) -> np.ndarray:
 
 
 def _smooth(labels: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
-    """Borders straightened: memberships averaged over neighbours, then the largest wins; no region may vanish."""
+    """Borders straightened: memberships averaged over neighbors, then the largest wins; no region
+    may vanish.
+    """
     member = (labels[:, None] == np.arange(count)).astype(np.float64)
     average = adjacency(faces, len(labels)) + sp.identity(len(labels))
     weight = np.asarray(average.sum(axis=1))
@@ -162,14 +196,18 @@ def _smooth(labels: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mirrored(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -> np.ndarray:
-    """The labels of the side x >= 0, and their mirror image on the other: smoothing may have broken ties unevenly."""
+    """The labels of the side x >= 0, and their mirror image on the other: smoothing may have broken
+    ties unevenly.
+    """
     own = np.arange(len(labels))
     if np.array_equal(mirror, own):
         return connected_regions(labels, mesh.faces)
     partner = _partners(labels, mirror, count)
     right = np.asarray(mesh.vertices)[:, 0] - np.asarray(mesh.vertices)[mirror, 0] > 0
     result = labels.copy()
-    for _ in range(MIRROR_ROUNDS):  # joining a fragment to its neighbour may differ between the sides: again, then
+    for _ in range(
+        MIRROR_ROUNDS
+    ):  # joining a fragment to its neighbor may differ between the sides: again, then
         result[mirror[right]] = partner[result[right]]
         mirrored, result = result, connected_regions(result, mesh.faces)
         if np.array_equal(mirrored, result):
@@ -185,7 +223,9 @@ def _partners(labels: np.ndarray, mirror: np.ndarray, count: int) -> np.ndarray:
 
 
 def _fit_count(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -> np.ndarray:
-    """Merge the smallest region into the neighbour it has most border with, a mirror pair at once, down to `count`."""
+    """Merge the smallest region into the neighbor it has most border with, a mirror pair at once,
+    down to `count`.
+    """
     pairs = adjacency(mesh.faces, len(labels)).tocoo()
     area = mass_matrix(mesh.vertices, mesh.triangles).diagonal()
     while (found := int(labels.max()) + 1) > count:
@@ -193,15 +233,19 @@ def _fit_count(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -
         np.add.at(border, (labels[pairs.row], labels[pairs.col]), 1)
         np.fill_diagonal(border, 0)
         border += _nearness(labels, mesh.vertices, found) * (border.sum(1, keepdims=True) == 0)
-        into = _merge(border, np.bincount(labels, area), _partners(labels, mirror, found), found - count)
+        into = _merge(
+            border, np.bincount(labels, area), _partners(labels, mirror, found), found - count
+        )
         labels = np.unique(into[labels], return_inverse=True)[1]
     return labels
 
 
 def _merge(border: np.ndarray, size: np.ndarray, partner: np.ndarray, most: int) -> np.ndarray:
-    """(R,) the region that each becomes when the smallest one is merged, with its partner, in at most `most` merges.
+    """(R,) the region that each becomes when the smallest one is merged, with its partner, in at
+    most `most` merges.
 
-    A region on the midline goes to another on the midline, a pair goes to a pair or to one on the midline.
+    A region on the midline goes to another on the midline, a pair goes to a pair or to one on the
+    midline.
     """
     into = np.arange(len(size))
     middle = partner == into
@@ -222,28 +266,39 @@ def _merge(border: np.ndarray, size: np.ndarray, partner: np.ndarray, most: int)
 
 
 def _nearness(labels: np.ndarray, vertices: np.ndarray, count: int) -> np.ndarray:
-    """(R, R) 1 towards the region with the nearest centroid: where a region of a loose piece merges to."""
-    centre = np.stack([vertices[labels == r].mean(0) for r in range(count)])
-    distance = np.linalg.norm(centre[:, None] - centre, axis=-1) + np.diag(np.full(count, np.inf))
+    """(R, R) 1 towards the region with the nearest centroid: where a region of a loose piece merges
+    to.
+    """
+    center = np.stack([vertices[labels == r].mean(0) for r in range(count)])
+    distance = np.linalg.norm(center[:, None] - center, axis=-1) + np.diag(np.full(count, np.inf))
     return (distance == distance.min(1, keepdims=True)).astype(np.int64)
 
 
-def _named(labels: np.ndarray, vertices: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Regions numbered from the top down, named r1, r2, ..., a mirror pair r3-left (x > 0) and r3-right."""
+def _named(
+    labels: np.ndarray, vertices: np.ndarray, mirror: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Regions numbered from the top down, named r1, r2, ..., a mirror pair r3-left (x > 0) and
+    r3-right.
+    """
     count = int(labels.max()) + 1
     partner = _partners(labels, mirror, count)
     partner = np.where(partner[partner] == np.arange(count), partner, np.arange(count))
     height = np.array([vertices[labels == r, 1].mean() for r in range(count)])
     side = np.array([vertices[labels == r, 0].mean() for r in range(count)])
     key = np.minimum(np.arange(count), partner)
-    order = sorted(range(count), key=lambda r: (-max(height[r], height[partner[r]]), key[r], -side[r]))
+    order = sorted(
+        range(count), key=lambda r: (-max(height[r], height[partner[r]]), key[r], -side[r])
+    )
     names, number, seen = [], 0, set()
     for region in order:
         if key[region] not in seen:
             seen.add(key[region])
             number += 1
         pair = partner[region] != region
-        names.append(f"r{number}" + (("-left" if side[region] > side[partner[region]] else "-right") if pair else ""))
+        names.append(
+            f"r{number}"
+            + (("-left" if side[region] > side[partner[region]] else "-right") if pair else "")
+        )
     position = np.empty(count, np.int64)
     position[order] = np.arange(count)
     return position[labels], tuple(names)
@@ -256,30 +311,48 @@ def border_vertices(faces: np.ndarray, labels: np.ndarray, region: int) -> np.nd
     return np.unique(pairs.row[crossing])
 
 
-def spread_controls(mesh: Mesh, labels: np.ndarray, count: int = CONTROLS) -> tuple[np.ndarray, ...]:
-    """At most `count` control vertices for each region 0, 1, ...: spread inside, and two fifths along the border."""
+def spread_controls(
+    mesh: Mesh, labels: np.ndarray, count: int = CONTROLS
+) -> tuple[np.ndarray, ...]:
+    """At most `count` control vertices for each region 0, 1, ...: spread inside, and two fifths
+    along the border.
+    """
     controls = []
     for region in range(int(labels.max()) + 1):
         inside = np.flatnonzero(labels == region)
         border = border_vertices(mesh.faces, labels, region)
-        on_border = farthest_points(mesh.vertices, border, count * 2 // 5) if len(border) else border
-        inside = np.setdiff1d(inside, border) if len(border) < len(inside) else np.setdiff1d(inside, on_border)
-        within = farthest_points(mesh.vertices, inside, count - len(on_border)) if len(inside) else inside
+        on_border = (
+            farthest_points(mesh.vertices, border, count * 2 // 5) if len(border) else border
+        )
+        inside = (
+            np.setdiff1d(inside, border)
+            if len(border) < len(inside)
+            else np.setdiff1d(inside, on_border)
+        )
+        within = (
+            farthest_points(mesh.vertices, inside, count - len(on_border))
+            if len(inside)
+            else inside
+        )
         controls.append(np.concatenate([within, on_border]))
     return tuple(controls)
 
 
 def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V,) the same regions, where every fragment but the largest has gone over to the neighbour it touches most.
+    """(V,) the same regions, where every fragment but the largest has gone over to the neighbor it
+    touches most.
 
-    Each connected component of the mesh keeps its own largest fragment, so an eyeball stays with its head.
+    Each connected component of the mesh keeps its own largest fragment, so an eyeball stays with
+    its head.
     """
     regions = regions.copy()
     graph = adjacency(faces, len(regions)).tocoo()
     island = components(faces, len(regions))
     while True:
         same = regions[graph.row] == regions[graph.col]
-        inside = sp.coo_matrix((np.ones(same.sum()), (graph.row[same], graph.col[same])), shape=graph.shape)
+        inside = sp.coo_matrix(
+            (np.ones(same.sum()), (graph.row[same], graph.col[same])), shape=graph.shape
+        )
         _, fragment = connected_components(inside, directed=False)
         size = np.bincount(fragment)
         first = np.unique(fragment, return_index=True)[1]
@@ -298,9 +371,11 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def farthest_points(vertices: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
-    """(count,) vertex indices out of `candidates`, each the farthest from those before it; fewer if there are fewer.
+    """(count,) vertex indices out of `candidates`, each the farthest from those before it; fewer if
+    there are fewer.
 
-    The first is the candidate nearest to their centroid. Distances are Euclidean, in the unit of `vertices` (V, 3).
+    The first is the candidate nearest to their centroid. Distances are Euclidean, in the unit of
+    `vertices` (V, 3).
     """
     points = vertices[candidates].astype(np.float64)
     chosen = [int(np.linalg.norm(points - points.mean(axis=0), axis=1).argmin())]

@@ -18,15 +18,15 @@ from morphable.mesh.mesh import Mesh
 class Template:
     """The shared topology of a shape class.
 
-    mesh: the reference shape, millimetres.
-    name: what the class is called, "hand".
-    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so seams survive; or None.
-    regions, region_names: (V,) region number of each vertex, disjoint and covering, and the R names; or None and ().
-    control_vertices: for every region the vertices that act as its handles; () where none are known.
-    landmarks: (K,) vertex indices of named or conventional landmarks; empty where none are known.
-    mirror: (V,) the vertex that mirrors each vertex across x = 0; or None.
-    masks: named vertex subsets, (V,) bool each, e.g. {"face": ...}; evaluation reports errors on each.
-    rigid: (K,) vertices that do not move with expression or pose, used for alignment; or None.
+    mesh: the reference shape, millimeters. name: what the class is called, "hand". uv, uv_faces:
+    (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so seams survive; or
+    None. regions, region_names: (V,) region number of each vertex, disjoint and covering, and the R
+    names; or None and (). control_vertices: for every region the vertices that act as its handles;
+    () where none are known. landmarks: (K,) vertex indices of named or conventional landmarks;
+    empty where none are known. mirror: (V,) the vertex that mirrors each vertex across x = 0; or
+    None. masks: named vertex subsets, (V,) bool each, e.g. {"face": ...}; evaluation reports errors
+    on each. rigid: (K,) vertices that do not move with expression or pose, used for alignment; or
+    None.
 
     Raises InputError where a field does not fit the mesh.
     """
@@ -47,18 +47,32 @@ class Template:
         count = self.n_vertices
         if self.regions is not None:
             self._check_regions(self.regions)
-        for name, indices in (("landmarks", self.landmarks), ("mirror", self.mirror), ("rigid", self.rigid)):
-            if indices is not None and len(indices) and not (indices.min() >= 0 and indices.max() < count):
+        for name, indices in (
+            ("landmarks", self.landmarks),
+            ("mirror", self.mirror),
+            ("rigid", self.rigid),
+        ):
+            if (
+                indices is not None
+                and len(indices)
+                and not (indices.min() >= 0 and indices.max() < count)
+            ):
                 raise InputError(f"template {name}: vertex indices must lie in 0..{count - 1}")
-        if self.mirror is not None and not np.array_equal(self.mirror[self.mirror], np.arange(count)):
+        if self.mirror is not None and not np.array_equal(
+            self.mirror[self.mirror], np.arange(count)
+        ):
             raise InputError("template mirror: mirroring twice must give back every vertex")
         for name, mask in self.masks.items():
             if mask.shape != (count,) or mask.dtype != bool:
-                raise InputError(f"template mask {name!r}: expected ({count},) bool, got {mask.shape} {mask.dtype}")
+                raise InputError(
+                    f"template mask {name!r}: expected ({count},) bool, got {mask.shape} {mask.dtype}"
+                )
         if (self.uv is None) != (self.uv_faces is None):
             raise InputError("template: uv and uv_faces come together")
         if self.uv_faces is not None and self.uv_faces.shape != self.mesh.faces.shape:
-            raise InputError(f"template uv_faces: expected {self.mesh.faces.shape}, got {self.uv_faces.shape}")
+            raise InputError(
+                f"template uv_faces: expected {self.mesh.faces.shape}, got {self.uv_faces.shape}"
+            )
 
     def _check_regions(self, regions: np.ndarray) -> None:
         if regions.shape != (self.n_vertices,):
@@ -72,7 +86,9 @@ class Template:
             )
         for region, control in enumerate(self.control_vertices):
             if len(control) and not (regions[control] == region).all():
-                raise InputError(f"template control vertices of {self.region_names[region]!r} must lie in that region")
+                raise InputError(
+                    f"template control vertices of {self.region_names[region]!r} must lie in that region"
+                )
 
     @property
     def n_vertices(self) -> int:
@@ -103,12 +119,17 @@ class Template:
         arrays |= {key: value for key, value in optional.items() if value is not None}
         if self.region_names:
             arrays["region_names"] = np.array(self.region_names)
-        arrays |= {f"control_vertices/{i}": np.asarray(c, np.int32) for i, c in enumerate(self.control_vertices)}
+        arrays |= {
+            f"control_vertices/{i}": np.asarray(c, np.int32)
+            for i, c in enumerate(self.control_vertices)
+        }
         return arrays | {f"masks/{key}": value for key, value in self.masks.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str = "template") -> Template:
-        """The inverse of `to_arrays`; keys it does not know are left alone. `name` is for error messages."""
+        """The inverse of `to_arrays`; keys it does not know are left alone. `name` is for error
+        messages.
+        """
         missing = {"vertices", "faces"} - arrays.keys()
         if missing:
             raise InputError(f"{name}: not a template, it lacks {', '.join(sorted(missing))}")
@@ -116,7 +137,10 @@ class Template:
         def index(key: str) -> np.ndarray | None:
             return arrays[key].astype(np.int64) if key in arrays else None
 
-        controls = sorted((k for k in arrays if k.startswith("control_vertices/")), key=lambda k: int(k.split("/")[1]))
+        controls = sorted(
+            (k for k in arrays if k.startswith("control_vertices/")),
+            key=lambda k: int(k.split("/")[1]),
+        )
         landmarks = index("landmarks")
         return cls(
             mesh=Mesh(arrays["vertices"], arrays["faces"].astype(np.int64)),
@@ -128,7 +152,9 @@ class Template:
             control_vertices=tuple(arrays[k].astype(np.int64) for k in controls),
             landmarks=landmarks if landmarks is not None else np.zeros(0, np.int64),
             mirror=index("mirror"),
-            masks={k.removeprefix("masks/"): v for k, v in arrays.items() if k.startswith("masks/")},
+            masks={
+                k.removeprefix("masks/"): v for k, v in arrays.items() if k.startswith("masks/")
+            },
             rigid=index("rigid"),
         )
 

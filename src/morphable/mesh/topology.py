@@ -1,4 +1,4 @@
-"""What the faces alone say: triangles, edges, neighbours, borders, connected components."""
+"""What the faces alone say: triangles, edges, neighbors, borders, connected components."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scipy.sparse.csgraph import connected_components
 def triangulate(faces: np.ndarray, vertices: np.ndarray | None = None) -> np.ndarray:
     """(F, 3 or 4) faces to (T, 3) triangles, in face order.
 
-    A quad splits along its shorter diagonal where `vertices` (V, 3) are given, else along corner 0 - corner 2;
-    a row whose fourth entry is -1 is a triangle already.
+    A quad splits along its shorter diagonal where `vertices` (V, 3) are given, else along corner 0
+    - corner 2; a row whose fourth entry is -1 is a triangle already.
 
     >>> triangulate(np.array([[0, 1, 2, 3], [4, 5, 6, -1]])).tolist()
     [[0, 1, 2], [0, 2, 3], [4, 5, 6]]
@@ -42,7 +42,9 @@ def half_edges(faces: np.ndarray) -> np.ndarray:
     """(H, 2) directed polygon sides in face order; a quad gives its four sides, never a diagonal."""
     if faces.shape[1] == 3:
         a, b, c = faces.T
-        return np.stack([np.stack([a, b], 1), np.stack([b, c], 1), np.stack([c, a], 1)], 1).reshape(-1, 2)
+        return np.stack([np.stack([a, b], 1), np.stack([b, c], 1), np.stack([c, a], 1)], 1).reshape(
+            -1, 2
+        )
     a, b, c, d = faces.T
     quad = d >= 0
     third = np.stack([c, np.where(quad, d, a)], 1)
@@ -53,7 +55,9 @@ def half_edges(faces: np.ndarray) -> np.ndarray:
 
 
 def adjacency(faces: np.ndarray, n_vertices: int) -> sp.csr_matrix:
-    """(V, V) binary symmetric adjacency: the sparsity pattern only, an edge counts once however many faces share it."""
+    """(V, V) binary symmetric adjacency: the sparsity pattern only, an edge counts once however
+    many faces share it.
+    """
     pairs = edges(faces)
     rows = np.concatenate([pairs[:, 0], pairs[:, 1]])
     cols = np.concatenate([pairs[:, 1], pairs[:, 0]])
@@ -80,7 +84,9 @@ def components(faces: np.ndarray, n_vertices: int) -> np.ndarray:
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, area weighted; zero at vertices without a face. Accepts (..., V, 3) vertices."""
+    """(V, 3) unit normals, area weighted; zero at vertices without a face. Accepts (..., V, 3)
+    vertices.
+    """
     a, b, c = (vertices[..., triangles[:, i], :] for i in range(3))
     area = np.cross(b - a, c - a)
     incidence = sp.csr_matrix(

@@ -1,7 +1,8 @@
-"""The map from a coarse level to a finer one: every fine vertex is carried by the triangle it lies nearest to.
+"""The map from a coarse level to a finer one: every fine vertex is carried by the triangle it lies
+nearest to.
 
-Ranjan et al., ECCV 2018, with true barycentric coordinates of the nearest place instead of their unconstrained least
-squares, whose weights depend on where the origin is and reach four in size.
+Ranjan et al., ECCV 2018, with true barycentric coordinates of the nearest place instead of their
+unconstrained least squares, whose weights depend on where the origin is and reach four in size.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ NEGLIGIBLE = 1e-12
 
 
 def up_map(
-    points: np.ndarray, coarse_vertices: np.ndarray, coarse_triangles: np.ndarray, kept: np.ndarray | None = None
+    points: np.ndarray,
+    coarse_vertices: np.ndarray,
+    coarse_triangles: np.ndarray,
+    kept: np.ndarray | None = None,
 ) -> sp.csr_matrix:
-    """(n, n') weights that carry values at coarse vertices to `points`; none is negative and every row sums to one.
+    """(n, n') weights that carry values at coarse vertices to `points`; none is negative and every
+    row sums to one.
 
-    points: (n, 3). coarse_vertices: (n', 3), same unit. coarse_triangles: (F', 3).
-    kept: (n',) the point that each coarse vertex is, where the coarse level is a selection of the points: those rows
-    are exactly one on that vertex, even where another coarse vertex lies in the same place.
+    points: (n, 3). coarse_vertices: (n', 3), same unit. coarse_triangles: (F', 3). kept: (n',) the
+    point that each coarse vertex is, where the coarse level is a selection of the points: those
+    rows are exactly one on that vertex, even where another coarse vertex lies in the same place.
 
     Raises InputError where there is no triangle, or `kept` does not fit.
     """

@@ -1,4 +1,6 @@
-"""MorphableModel: a distribution of shapes on a template, with named coordinates; and its two ways of learning."""
+"""MorphableModel: a distribution of shapes on a template, with named coordinates; and its two ways
+of learning.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,21 @@ def blocks(shapes: Shapes, size: int = 256) -> Iterator[np.ndarray]:
 class MorphableModel(nn.Module, ABC):
     """A 3D morphable model: codes (B, L) with named parts, shapes (B, V, 3) mm on one template.
 
-    A subclass is built as `Model(template, config, geometry)`, where `geometry` is what `Model.geometry(template,
-    config)` computed; both are saved, so that loading needs neither the dataset nor the computation.
+    A subclass is built as `Model(template, config, geometry)`, where `geometry` is what
+    `Model.geometry(template, config)` computed; both are saved, so that loading needs neither the
+    dataset nor the computation.
     """
 
     family: str = ""
     """The row of the MODELS table that this model was made by."""
-    independent_code: ClassVar[bool] = False
-    """Whether each number of the code is a variable of its own, as a VAE's are; else only directions mean something."""
+    axis_aligned_code: ClassVar[bool] = False
+    """Whether each number of the code is a variable of its own, as a VAE's are; else only
+    directions mean something.
+    """
     needs_neutral: ClassVar[bool] = False
-    """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an estimate."""
+    """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an
+    estimate.
+    """
 
     def __init__(self, template: Template, parts: Parts, config: Any) -> None:
         super().__init__()
@@ -60,25 +67,32 @@ class MorphableModel(nn.Module, ABC):
 
     @classmethod
     def geometry(cls, template: Template, config: Any) -> dict[str, np.ndarray]:
-        """Everything that the network needs to know of the template, as plain arrays; nothing by default."""
+        """Everything that the network needs to know of the template, as plain arrays; nothing by
+        default.
+        """
         return {}
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
-        """`config` with what it must know of the training data: the class names of each label, as numbered there."""
+        """`config` with what it must know of the training data: the class names of each label, as
+        numbered there.
+        """
         return config
 
     @abstractmethod
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; what it does not name is zero, or
-        inferred by a model that says so."""
+        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; what it does not
+        name is zero, or inferred by a model that says so.
+        """
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
         """(B, P, 3) mm -> (B, L): clouds without topology, in any order, placed as the template.
 
         Raises InputError in a family that reads registered meshes only.
         """
-        raise InputError(f"{self.family or type(self).__name__}: reads registered meshes, not points in any order")
+        raise InputError(
+            f"{self.family or type(self).__name__}: reads registered meshes, not points in any order"
+        )
 
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
@@ -88,7 +102,9 @@ class MorphableModel(nn.Module, ABC):
         """Reconstruct: (B, V, 3) mm -> (B, V, 3) mm."""
         return self.decode(self.encode(vertices, given))
 
-    def sample(self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0) -> Tensor:
+    def sample(
+        self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0
+    ) -> Tensor:
         """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`."""
         prior = self.prior.given(given) if given else self.prior
         return self.decode(prior.sample(n, generator, scale))
@@ -96,11 +112,13 @@ class MorphableModel(nn.Module, ABC):
     def neutral(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm: the person of each code without expression.
 
-        Zero is the neutral value of every other part, unless a model has a decoder of its own for neutral shapes.
-        Raises InputError where the code has no identity part.
+        Zero is the neutral value of every other part, unless a model has a decoder of its own for
+        neutral shapes. Raises InputError where the code has no identity part.
         """
         if "identity" not in self.parts:
-            raise InputError(f"{self.family or type(self).__name__}: has no part 'identity', so no neutral shape")
+            raise InputError(
+                f"{self.family or type(self).__name__}: has no part 'identity', so no neutral shape"
+            )
         person = torch.zeros_like(code)
         person[:, self.parts["identity"]] = code[:, self.parts["identity"]]
         return self.decode(person)
@@ -137,11 +155,14 @@ class EstimatedModel(MorphableModel):
 
     @classmethod
     @abstractmethod
-    def estimate(cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: Any) -> Self:
+    def estimate(
+        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: Any
+    ) -> Self:
         """The model of these shapes (N, V, 3) mm.
 
-        labels: `subject` and `expression`, (N,) class numbers with -1 = missing; `neutral`, (N,) the row of each mesh's
-        neutral mesh, -1 = none; `level`, (N,) 0..1. Only those that the data has.
+        labels: `subject` and `expression`, (N,) class numbers with -1 = missing; `neutral`, (N,)
+        the row of each mesh's neutral mesh, -1 = none; `level`, (N,) 0..1. Only those that the data
+        has.
         """
 
 
@@ -154,11 +175,13 @@ class TrainableModel(MorphableModel):
     """What training may go through, in this order; none where it is all one."""
 
     @abstractmethod
-    def observe(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes) -> None:
         """Set the statistics (mean, scale, basis) from the training meshes, before the first step."""
 
-    def finished(self) -> TrainableModel:
-        """What is kept of the trained model, with all that only training needs left out; itself by default."""
+    def for_inference(self) -> TrainableModel:
+        """What is kept of the trained model, with all that only training needs left out; itself by
+        default.
+        """
         return self
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -166,7 +189,9 @@ class TrainableModel(MorphableModel):
         return {}
 
     def validate(self, vertices: Tensor, stage: str) -> Tensor:
-        """(B, V, 3) mm -> errors in mm of any shape, whose mean over the validation meshes says which epoch is best."""
+        """(B, V, 3) mm -> errors in mm of any shape, whose mean over the validation meshes says
+        which epoch is best.
+        """
         errors: Tensor = (self(vertices) - vertices).norm(dim=-1)
         return errors
 

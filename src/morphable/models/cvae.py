@@ -1,7 +1,8 @@
-"""Conditional form of the information-bottlenecked VAE: the expression's name times its level is given, not inferred.
+"""Conditional form of the information-bottlenecked VAE: the expression's name times its level is
+given, not inferred.
 
-Sun, Pears and Gu, WACV 2022. The label joins the encoder before its last layer and the full decoder beside both codes,
-so a named expression can be made at any level on any identity.
+Sun, Pears and Gu, WACV 2022. The label joins the encoder before its last layer and the full decoder
+beside both codes, so a named expression can be made at any level on any identity.
 """
 
 from __future__ import annotations
@@ -29,27 +30,37 @@ REFINEMENTS = (0.125, 0.0625, 0.03125)
 
 @dataclass(frozen=True)
 class CvaeConfig(IbVaeConfig):
-    """expressions: class names as the training labels number them; one called neutral is the zero condition. Data
-    without named expressions has one condition, `expression`, whose value is the level."""
+    """expressions: class names as the training labels number them; one called neutral is the zero
+    condition. Data without named expressions has one condition, `expression`, whose value is the
+    level.
+    """
 
     expressions: tuple[str, ...] = ()
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        return tuple(name for name in self.expressions if name.lower() != "neutral") or ("expression",)
+        return tuple(name for name in self.expressions if name.lower() != "neutral") or (
+            "expression",
+        )
 
 
 class Cvae(IbVae):
-    """An IB-VAE with a pinned part `condition`: one number per named expression, its level from 0 to 1."""
+    """An IB-VAE with a pinned part `condition`: one number per named expression, its level from 0
+    to 1.
+    """
 
     labels_used = ("expression", "level")
 
-    def __init__(self, template: Template, config: CvaeConfig, geometry: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, template: Template, config: CvaeConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
         super().__init__(template, config, geometry)
         names = config.conditions
         one_hot = torch.eye(len(names))
         nothing = torch.zeros(len(names))
-        rows = [one_hot[names.index(name)] if name in names else nothing for name in config.expressions]
+        rows = [
+            one_hot[names.index(name)] if name in names else nothing for name in config.expressions
+        ]
         # The last row is for meshes without a name, class -1: neutral, unless no mesh has one.
         rows.append(one_hot[0] if names == ("expression",) else nothing)
         self.register_buffer("one_hot", torch.stack(rows), persistent=False)
@@ -67,7 +78,9 @@ class Cvae(IbVae):
         return self.config.conditions if part == CONDITION else ()
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L). Without a condition, each mesh gets the expression and level of least error."""
+        """(B, V, 3) mm -> (B, L). Without a condition, each mesh gets the expression and level of
+        least error.
+        """
         self.check_vertices(vertices)
         features = self.features(vertices, registered=True)
         if given is None or CONDITION not in given:
@@ -75,9 +88,13 @@ class Cvae(IbVae):
         return self.code_of(features, given)
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """As the base class; the condition must be given, since unordered points have no error to choose one by."""
+        """As the base class; the condition must be given, since unordered points have no error to
+        choose one by.
+        """
         if given is None or CONDITION not in given:
-            raise InputError("encode_points: this family needs given={'condition': ...}, e.g. zeros for a neutral face")
+            raise InputError(
+                "encode_points: this family needs given={'condition': ...}, e.g. zeros for a neutral face"
+            )
         return super().encode_points(points, given)
 
     def given_by(self, batch: Batch) -> Given:
@@ -85,12 +102,16 @@ class Cvae(IbVae):
         count = len(batch.vertices)
         unknown = torch.full((count,), -1, device=self.one_hot.device)
         number = batch.labels.get("expression", unknown) if self.config.expressions else unknown
-        level = batch.labels.get("level", torch.ones(count, device=self.one_hot.device)).to(self.one_hot)
+        level = batch.labels.get("level", torch.ones(count, device=self.one_hot.device)).to(
+            self.one_hot
+        )
         return {CONDITION: self.one_hot[number] * level.nan_to_num(1.0)[:, None]}
 
     @torch.no_grad()
     def _best_condition(self, features: Tensor, vertices: Tensor) -> Tensor:
-        """(B, conditions): of all expressions at some levels, then at finer ones, what reconstructs each mesh best."""
+        """(B, conditions): of all expressions at some levels, then at finer ones, what reconstructs
+        each mesh best.
+        """
         names = len(self.config.conditions)
         best = features.new_zeros(len(features), names)
         error = self._error(features, vertices, best)

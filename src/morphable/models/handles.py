@@ -1,7 +1,9 @@
-"""Handles: how control vertices of a region move between people once the region's border is aligned (LAMM, sampling).
+"""Handles: how control vertices of a region move between people once the region's border is aligned
+(LAMM, sampling).
 
-For random pairs of training meshes the target's region is mapped by an affine transform that brings its border onto the
-source's; what remains at the control vertices is kept as one Gaussian for each region.
+For random pairs of training meshes the target's region is mapped by an affine transform that brings
+its border onto the source's; what remains at the control vertices is kept as one Gaussian for each
+region.
 """
 
 from __future__ import annotations
@@ -20,17 +22,21 @@ from morphable.models.prior import CodePrior
 
 PAIRS = 1500
 RIDGE = 0.02
-"""Pull of the affine map towards the identity: a border in one plane, the ring of a finger, leaves its normal open."""
-LARGEST_STRETCH = 1.25
-"""Pairs whose border has to be stretched by more than this are left out. The published code leaves out all above 1,
-which keeps only pairs that shrink along every axis."""
+"""Pull of the affine map towards the identity: a border in one plane, the ring of a finger, leaves
+its normal open.
+"""
+MAX_STRETCH = 1.25
+"""Pairs whose border has to be stretched by more than this are left out. The published code leaves
+out all above 1, which keeps only pairs that shrink along every axis.
+"""
 BLOCK = 100
 
 
 def aligned_displacement(
     source: np.ndarray, target: np.ndarray, border: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where `points` of `target` lie relative to `source` after the affine map that brings border onto border.
+    """Where `points` of `target` lie relative to `source` after the affine map that brings border
+    onto border.
 
     source, target: (N, V, 3) mm. Returns displacements (N, P, 3) mm and the map's diagonal (N, 3).
     """
@@ -52,7 +58,9 @@ class RegionEditor(MorphableModel):
 
     @abstractmethod
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """(B, V, 3) mm with handles displaced by (B, 3C) mm, region by region -> (B, V, 3) mm, reconstructed."""
+        """(B, V, 3) mm with handles displaced by (B, 3C) mm, region by region -> (B, V, 3) mm,
+        reconstructed.
+        """
 
     def displacement(self, region: int, moved: Tensor) -> Tensor:
         """(n, C_r, 3) mm of one region's handles -> (n, 3C) mm of all, the others at rest."""
@@ -74,10 +82,11 @@ class Handles(nn.Module):
             border = border_vertices(faces, regions.labels, region)
             self.borders.append(border if len(border) else np.flatnonzero(regions.labels == region))
         self.priors = nn.ModuleList(
-            CodePrior(Parts.of(**{str(vertex): 3 for vertex in controls})) for controls in regions.controls
+            CodePrior(Parts.of(**{str(vertex): 3 for vertex in controls}))
+            for controls in regions.controls
         )
 
-    def observe(self, shapes: Shapes, seed: int = 0) -> None:
+    def initialize(self, shapes: Shapes, seed: int = 0) -> None:
         """Fit the Gaussians to random pairs of training meshes (N, V, 3) mm."""
         random = np.random.default_rng(seed)
         rows = [random.permutation(len(shapes)) for _ in range(max(1, -(-PAIRS // len(shapes))))]
@@ -88,9 +97,13 @@ class Handles(nn.Module):
             source, target = (shapes[order[start : start + BLOCK]] for order in (first, second))
             for region, controls in enumerate(self.regions.controls):
                 if len(controls):
-                    moved, stretch = aligned_displacement(source, target, self.borders[region], controls)
-                    near = (np.abs(stretch) <= LARGEST_STRETCH).all(1)
-                    collected[region].append((moved[near] if near.any() else moved).reshape(-1, 3 * len(controls)))
+                    moved, stretch = aligned_displacement(
+                        source, target, self.borders[region], controls
+                    )
+                    near = (np.abs(stretch) <= MAX_STRETCH).all(1)
+                    collected[region].append(
+                        (moved[near] if near.any() else moved).reshape(-1, 3 * len(controls))
+                    )
         for prior, found in zip(self.priors, collected, strict=True):
             if found:
                 assert isinstance(prior, CodePrior)
@@ -101,15 +114,24 @@ class Handles(nn.Module):
         return self._prior(region).sample(n, generator, scale).unflatten(1, (-1, 3))
 
     def completed(self, region: int, moves: Mapping[int, np.ndarray]) -> Tensor:
-        """(C, 3) mm: control vertices in `moves` go where they are told, the others where they most likely follow."""
+        """(C, 3) mm: control vertices in `moves` go where they are told, the others where they most
+        likely follow.
+        """
         prior = self._prior(region)
-        still = CodePrior(prior.parts)  # an edit is a difference: where nothing is known, nothing moves
+        still = CodePrior(
+            prior.parts
+        )  # an edit is a difference: where nothing is known, nothing moves
         still.factor.copy_(prior.factor.cpu())
-        known = {str(vertex): torch.as_tensor(move, dtype=torch.float32) for vertex, move in moves.items()}
+        known = {
+            str(vertex): torch.as_tensor(move, dtype=torch.float32)
+            for vertex, move in moves.items()
+        }
         return still.given(known).mean.reshape(-1, 3)
 
     def swapped(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
-        """(C, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3), aligned at its border."""
+        """(C, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3), aligned
+        at its border.
+        """
         controls = self.regions.controls[region]
         moved, _ = aligned_displacement(source[None], target[None], self.borders[region], controls)
         return torch.from_numpy(moved[0]).float()

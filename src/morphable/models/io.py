@@ -1,4 +1,6 @@
-"""save and load: a model as a folder (or one zip) that needs neither the dataset nor the network to come back."""
+"""save and load: a model as a folder (or one zip) that needs neither the dataset nor the network to
+come back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ GEOMETRY = "geometry/"
 
 
 def save(model: MorphableModel, path: Path) -> None:
-    """Write a model folder, or a zip where `path` ends in .zip; atomically. Raises InputError where `path` exists."""
+    """Write a model folder, or a zip where `path` ends in .zip; atomically. Raises InputError where
+    `path` exists.
+    """
     files = _contents(model)
     if path.suffix == ".zip":
         if path.exists():
@@ -43,7 +47,9 @@ def save(model: MorphableModel, path: Path) -> None:
 
 
 def _contents(model: MorphableModel) -> dict[str, bytes]:
-    parts = [{"name": part.name, "size": part.size, "pinned": part.pinned} for part in model.parts.items_]
+    parts = [
+        {"name": part.name, "size": part.size, "pinned": part.pinned} for part in model.parts.items_
+    ]
     description = {
         "format_version": FORMAT_VERSION,
         "morphable_version": morphable.__version__,
@@ -55,10 +61,14 @@ def _contents(model: MorphableModel) -> dict[str, bytes]:
         "training_data_licence": model.provenance.get("licence", "unknown"),
         "provenance": model.provenance,
     }
-    arrays = model.template.to_arrays() | {GEOMETRY + name: array for name, array in model.saved_geometry.items()}
+    arrays = model.template.to_arrays() | {
+        GEOMETRY + name: array for name, array in model.saved_geometry.items()
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     return {
         "model.json": (json.dumps(description, indent=2) + "\n").encode(),
         "weights.safetensors": save_tensors(tensors),
@@ -76,7 +86,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         "",
         f"{MODELS[model.family].summary[0].upper()}{MODELS[model.family].summary[1:]}.",
         "",
-        f"- vertices: {model.template.n_vertices} (millimetres, y up, right-handed), "
+        f"- vertices: {model.template.n_vertices} (millimeters, y up, right-handed), "
         f"topology fingerprint `{model.template.fingerprint}`",
         f"- code: {parts}",
         f"- trained parameters: {parameters:,}",
@@ -85,7 +95,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"- licence of the training data: {description['training_data_licence']}",
         f"- made by: `{provenance.get('command', 'python')}` with morphable {description['morphable_version']}",
         "",
-        "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimetres.",
+        "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimeters.",
         "A model knows the shapes it was trained on: it does not represent people or poses that were not there.",
     ]
     return "\n".join(lines) + "\n"
@@ -94,7 +104,8 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
 def load(path: Path | str) -> MorphableModel:
     """The model in a folder, a zip, or a run folder (its `model/`), in evaluation mode on the CPU.
 
-    Raises InputError, naming the file, where something is missing, truncated, of another version or unsafe.
+    Raises InputError, naming the file, where something is missing, truncated, of another version or
+    unsafe.
     """
     path = Path(path)
     if (path / "model" / "model.json").exists():
@@ -107,12 +118,18 @@ def load(path: Path | str) -> MorphableModel:
         raise InputError(
             f"{label('model.json')}: expected format version {FORMAT_VERSION} and a known family, got {found}"
         )
-    settings, provenance = (_table(description, key, label("model.json")) for key in ("config", "provenance"))
+    settings, provenance = (
+        _table(description, key, label("model.json")) for key in ("config", "provenance")
+    )
     arrays = read_npz(io.BytesIO(read("template.npz")), label("template.npz"))
     template = Template.from_arrays(arrays, label("template.npz"))
     if template.fingerprint != description.get("template_fingerprint"):
         raise InputError(f"{label('template.npz')}: is not the template that model.json names")
-    geometry = {key.removeprefix(GEOMETRY): value for key, value in arrays.items() if key.startswith(GEOMETRY)}
+    geometry = {
+        key.removeprefix(GEOMETRY): value
+        for key, value in arrays.items()
+        if key.startswith(GEOMETRY)
+    }
     config = changed(MODELS[name].fast.model, settings, label("model.json"))
     try:
         tensors = load_tensors(read("weights.safetensors"))
@@ -137,7 +154,9 @@ def _table(description: Mapping[str, Any], key: str, label: str) -> dict[str, An
 def create(
     name: str, template: Template, config: Any, geometry: Mapping[str, np.ndarray] | None = None
 ) -> MorphableModel:
-    """A fresh model of family `name`; its geometry is computed from the template where it is not given."""
+    """A fresh model of family `name`; its geometry is computed from the template where it is not
+    given.
+    """
     kind = MODELS[name].model
     geometry = kind.geometry(template, config) if geometry is None else geometry
     model = kind(template, config, geometry)
@@ -172,13 +191,17 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
         archive = zipfile.ZipFile(path)
         damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-        raise InputError(f"{path}: not a model folder or a readable zip, it may be cut short ({error})") from error
+        raise InputError(
+            f"{path}: not a model folder or a readable zip, it may be cut short ({error})"
+        ) from error
     if damaged:
         raise InputError(f"{path}: the member {damaged} is damaged")
     for name in archive.namelist():
         member = PurePosixPath(name.replace("\\", "/"))
         if member.is_absolute() or ".." in member.parts or ":" in name:
-            raise InputError(f"{path}: the member {name!r} would escape the folder; this is not a model we wrote")
+            raise InputError(
+                f"{path}: the member {name!r} would escape the folder; this is not a model we wrote"
+            )
 
     def read_member(name: str) -> bytes:
         if name not in archive.namelist():

@@ -1,7 +1,9 @@
-"""LAMM: a token for each region, mixed by a transformer or an MLP-mixer, and handles to edit it (Tarasiou et al. 2024).
+"""LAMM: a token for each region, mixed by a transformer or an MLP-mixer, and handles to edit it
+(Tarasiou et al. 2024).
 
-Every layer's tokens are turned back into vertices by the same layer: the encoder's states walk from the shape to the
-mean, the decoder's from the mean to the shape. Displacements of control vertices change the decoder's input tokens.
+Every layer's tokens are turned back into vertices by the same layer: the encoder's states walk from
+the shape to the mean, the decoder's from the mean to the shape. Displacements of control vertices
+change the decoder's input tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from morphable.mesh.regions import Regions, template_regions
 from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.handles import Handles, RegionEditor
-from morphable.models.normalise import Normalisation
+from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
 from morphable.models.pca import principal_basis
 from morphable.models.prior import NoPrior
@@ -28,18 +30,19 @@ from morphable.models.training import Batch, Progress
 from morphable.ops.tokens import (
     Backbone,
     ControlNets,
-    InverseTokeniser,
+    InverseTokenizer,
     MixerLayer,
-    Tokeniser,
+    Tokenizer,
     TransformerLayer,
     low_rank,
 )
 
 AUTOENCODE, MANIPULATE = "autoencode", "manipulate"
-SMALLEST_SHARE = 0.25
+MIN_SHARE = 0.25
 """A trained edit goes at least this share of the way from one shape to another."""
 NO_SAMPLES = (
-    "a LAMM without a bottleneck has its region tokens as code, which are not drawn from; train one with --latent"
+    "this LAMM has no bottleneck: its code is the region tokens, which have no prior to sample from; "
+    "train one with a bottleneck (model.bottleneck=true)"
 )
 
 NOT_TRAINED = (
@@ -52,13 +55,15 @@ NOT_TRAINED = (
 class LammConfig:
     """The defaults are the transformer as published.
 
-    regions: how many automatic ones, 0 = the template's own (11 where it has none). expansion: of the transformer's
-    feed-forward, or the mixer's over tokens; channel_expansion: the mixer's over channels. bottleneck: code of `latent`
-    numbers, else the region tokens themselves. layers: which states the loss looks at: `progressive` all, from the
-    shape to the mean and back; `encoder`, `decoder` those and the output; `output` alone; `full` all, each to be the
-    whole shape. normalisation: `vertex` = z-score of every coordinate, `global` = one scale. start: of
-    tokeniser and inverse tokeniser, at `random` or at the principal components of each region. ramp: share of the stage
-    `manipulate` after which edits go all the way. rank: of the inverse tokeniser once it is factored, 0 = not.
+    regions: how many automatic ones, 0 = the template's own (11 where it has none). expansion: of
+    the transformer's feed-forward, or the mixer's over tokens; channel_expansion: the mixer's over
+    channels. bottleneck: code of `latent` numbers, else the region tokens themselves. layers: which
+    states the loss looks at: `progressive` all, from the shape to the mean and back; `encoder`,
+    `decoder` those and the output; `output` alone; `full` all, each to be the whole shape.
+    normalization: `vertex` = z-score of every coordinate, `global` = one scale. start: of tokenizer
+    and inverse tokenizer, at `random` or at the principal components of each region. ramp: share of
+    the stage `manipulate` after which edits go all the way. rank: of the inverse tokenizer once it
+    is factored, 0 = not.
     """
 
     latent: int = 256
@@ -72,7 +77,7 @@ class LammConfig:
     bottleneck: bool = True
     regions: int = 0
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
-    normalisation: Literal["vertex", "global"] = "vertex"
+    normalization: Literal["vertex", "global"] = "vertex"
     start: Literal["random", "pca"] = "random"
     ramp: float = 100 / 1500
     rank: int = 0
@@ -86,23 +91,32 @@ class LammConfig:
                 raise InputError(f"model.{name}: expected at least 0, got {getattr(self, name)}")
         for name in ("expansion", "channel_expansion", "ramp"):
             if not getattr(self, name) > 0:
-                raise InputError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
+                raise InputError(
+                    f"model.{name}: expected a positive number, got {getattr(self, name)}"
+                )
 
 
 class Lamm(TrainableModel, RegionEditor):
-    """(B, V, 3) mm -> region tokens -> encoder -> (B, L) -> decoder -> region tokens -> (B, V, 3) mm.
+    """(B, V, 3) mm -> region tokens -> encoder -> (B, L) -> decoder -> region tokens -> (B, V, 3)
+    mm.
 
-    Parts: `shape` (or `tokens`) free; `controls` pinned: displacements of all control vertices in mm, region by region,
-    zero = no edit.
+    Parts: `shape` (or `tokens`) free; `controls` pinned: displacements of all control vertices in
+    mm, region by region, zero = no edit.
     """
 
     stages: ClassVar[tuple[str, ...]] = (AUTOENCODE, MANIPULATE)
 
-    def __init__(self, template: Template, config: LammConfig, geometry: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, template: Template, config: LammConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
         regions = Regions.from_arrays(geometry)
         sizes = np.bincount(regions.labels).tolist()
         controls = [len(vertices) for vertices in regions.controls]
-        free = Parts.of(shape=config.latent) if config.bottleneck else Parts.of(tokens=len(sizes) * config.width)
+        free = (
+            Parts.of(shape=config.latent)
+            if config.bottleneck
+            else Parts.of(tokens=len(sizes) * config.width)
+        )
         super().__init__(regions.on(template), free.with_pinned(controls=3 * sum(controls)), config)
         self.regions = regions
         self.register_buffer("edits_trained", torch.zeros((), dtype=torch.bool))
@@ -119,46 +133,49 @@ class Lamm(TrainableModel, RegionEditor):
         self.order: Tensor
         self.place: Tensor
         self.controls: Tensor
-        self.normalisation = Normalisation(template.n_vertices, config.normalisation == "vertex")
+        self.normalization = Normalization(template.n_vertices, config.normalization == "vertex")
         self.handles = Handles(regions, template.mesh.faces)
         width, count = config.width, len(sizes)
-        self.tokeniser = Tokeniser(sizes, width)
+        self.tokenizer = Tokenizer(sizes, width)
         self.id_token = nn.Parameter(torch.randn(width))
         self.region_embedding = nn.Parameter(torch.randn(count, width))
         self.encoder = _backbone(config, config.encoder_depth, count + 1)
         if config.bottleneck:
             self.to_code = nn.Linear(width, config.latent)
             self.from_code = nn.Linear(config.latent, width)
-        # Without a bottleneck the decoder still has its first token, which then says nothing of the shape.
+        # Without a bottleneck the decoder still has its first token, which then says nothing of the
+        # shape.
         self.learned_tokens = nn.Parameter(torch.randn(count if config.bottleneck else 1, width))
         self.decoder = _backbone(config, config.decoder_depth, count + 1)
-        self.inverse_tokeniser = InverseTokeniser(sizes, width, config.rank)
+        self.inverse_tokenizer = InverseTokenizer(sizes, width, config.rank)
         self.control_nets = ControlNets(controls, width)
 
     @classmethod
     def geometry(cls, template: Template, config: LammConfig) -> dict[str, np.ndarray]:
         return template_regions(template, config.regions).to_arrays()
 
-    def observe(self, shapes: Shapes) -> None:
-        self.normalisation.observe(shapes)
-        self.handles.observe(shapes)
+    def initialize(self, shapes: Shapes) -> None:
+        self.normalization.initialize(shapes)
+        self.handles.initialize(shapes)
         if self.config.start == "pca":
             self._start_at_components(shapes)
 
     @torch.no_grad()
     def _start_at_components(self, shapes: Shapes) -> None:
-        """Tokens begin as coefficients of the region's components, and turn back into them by their deviations."""
-        normal = self.normalisation
+        """Tokens begin as coefficients of the region's components, and turn back into them by their
+        deviations.
+        """
+        normal = self.normalization
         mean, std = (x.expand_as(normal.mean).cpu().numpy() for x in (normal.mean, normal.std))
         for region in range(len(self.regions.names)):
             members = np.flatnonzero(self.regions.labels == region)
             basis = principal_basis(Part(shapes, members, mean, std), self.config.width)
             rows = slice(3 * self._rows(region).start, 3 * self._rows(region).stop)
-            axes = torch.from_numpy(basis.components).to(self.tokeniser.weight)
+            axes = torch.from_numpy(basis.components).to(self.tokenizer.weight)
             deviations = torch.from_numpy(basis.deviations).to(axes)
-            self.tokeniser.weight[rows] = axes.T / deviations[0].clamp(min=1e-12)
-            self.inverse_tokeniser.weight[rows] = axes.T * deviations
-            self.inverse_tokeniser.bias[rows] = 0
+            self.tokenizer.weight[rows] = axes.T / deviations[0].clamp(min=1e-12)
+            self.inverse_tokenizer.weight[rows] = axes.T * deviations
+            self.inverse_tokenizer.bias[rows] = 0
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
@@ -166,24 +183,32 @@ class Lamm(TrainableModel, RegionEditor):
 
     def decode(self, code: Tensor) -> Tensor:
         last = self.decoder_states(code)[-1]
-        return self.normalisation.inverse(self._vertices(last).unflatten(-1, (-1, 3))[:, self.place])
+        return self.normalization.inverse(
+            self._vertices(last).unflatten(-1, (-1, 3))[:, self.place]
+        )
 
     def decode_region(self, code: Tensor, region: int) -> Tensor:
-        """(B, L) -> (B, m, 3) mm: the vertices of one region alone, in ascending order, without the others' cost."""
+        """(B, L) -> (B, m, 3) mm: the vertices of one region alone, in ascending order, without the
+        others' cost.
+        """
         last = self.decoder_states(code)[-1]
         members = self.order[self._rows(region)]
-        x = self.inverse_tokeniser.one(last[:, 1 + region], region).unflatten(-1, (-1, 3))
-        normal = self.normalisation
+        x = self.inverse_tokenizer.one(last[:, 1 + region], region).unflatten(-1, (-1, 3))
+        normal = self.normalization
         return x * normal.std.expand_as(normal.mean)[members] + normal.mean[members]
 
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """Decode with displaced handles. Raises InputError where the stage `manipulate` was not trained."""
+        """Decode with displaced handles. Raises InputError where the stage `manipulate` was not
+        trained.
+        """
         if not self.edits_trained:
             raise InputError(NOT_TRAINED)
         return self.decode(self.encode(vertices, {"controls": displacement}))
 
     def validate(self, vertices: Tensor, stage: str) -> Tensor:
-        """Vertex errors of the reconstruction; from `manipulate` on also of whole edits, to the next mesh."""
+        """Vertex errors of the reconstruction; from `manipulate` on also of whole edits, to the
+        next mesh.
+        """
         errors = (self(vertices) - vertices).norm(dim=-1)
         if stage != MANIPULATE:
             return errors
@@ -203,29 +228,33 @@ class Lamm(TrainableModel, RegionEditor):
         else:
             first = self.learned_tokens.expand(len(free), 1, -1)
             tokens = free.unflatten(1, (-1, self.config.width))
-        scale = self.normalisation.std.expand_as(self.normalisation.mean)[self.controls].flatten()
+        scale = self.normalization.std.expand_as(self.normalization.mean)[self.controls].flatten()
         tokens = tokens + self.control_nets(displacement / scale)
         states: list[Tensor] = self.decoder(torch.cat([first, tokens], 1))
         return states
 
     def _encoder_states(self, x: Tensor) -> list[Tensor]:
-        """(B, 3V) normalised, sorted by region -> the encoder's states (B, 1 + R, D)."""
-        tokens = self.tokeniser(x) + self.region_embedding
-        states: list[Tensor] = self.encoder(torch.cat([self.id_token.expand(len(x), 1, -1), tokens], 1))
+        """(B, 3V) normalized, sorted by region -> the encoder's states (B, 1 + R, D)."""
+        tokens = self.tokenizer(x) + self.region_embedding
+        states: list[Tensor] = self.encoder(
+            torch.cat([self.id_token.expand(len(x), 1, -1), tokens], 1)
+        )
         return states
 
     def _code(self, last: Tensor) -> Tensor:
         """(B, 1 + R, D) the encoder's output -> the free code."""
-        code: Tensor = self.to_code(last[:, 0]) if self.config.bottleneck else last[:, 1:].flatten(1)
+        code: Tensor = (
+            self.to_code(last[:, 0]) if self.config.bottleneck else last[:, 1:].flatten(1)
+        )
         return code
 
     def _vertices(self, states: Tensor) -> Tensor:
-        """(..., 1 + R, D) states -> (..., 3V) normalised coordinates, sorted by region."""
-        x: Tensor = self.inverse_tokeniser(states[..., 1:, :])
+        """(..., 1 + R, D) states -> (..., 3V) normalized coordinates, sorted by region."""
+        x: Tensor = self.inverse_tokenizer(states[..., 1:, :])
         return x
 
     def _sorted(self, vertices: Tensor) -> Tensor:
-        x: Tensor = self.normalisation(vertices)[:, self.order].flatten(1)
+        x: Tensor = self.normalization(vertices)[:, self.order].flatten(1)
         return x
 
     def _rows(self, region: int) -> slice:
@@ -233,10 +262,12 @@ class Lamm(TrainableModel, RegionEditor):
         return slice(start, start + int((self.regions.labels == region).sum()))
 
     def outputs(self, vertices: Tensor, displacement: Tensor | None = None) -> Tensor:
-        """(B, V, 3) mm -> (S, B, V, 3) mm: what every state of encoder and decoder shows, the prediction last."""
+        """(B, V, 3) mm -> (S, B, V, 3) mm: what every state of encoder and decoder shows, the
+        prediction last.
+        """
         states = self._states(self._sorted(vertices), displacement)
         x = self._vertices(torch.stack(states)).unflatten(-1, (-1, 3))[:, :, self.place]
-        return self.normalisation.inverse(x)
+        return self.normalization.inverse(x)
 
     def _states(self, x: Tensor, displacement: Tensor | None) -> list[Tensor]:
         encoder = self._encoder_states(x)
@@ -251,23 +282,29 @@ class Lamm(TrainableModel, RegionEditor):
             return self._loss(shape, shape, None, edited=0)
         self.edits_trained.fill_(True)
         way = source.roll(1, 0) - source
-        share = SMALLEST_SHARE + (1 - SMALLEST_SHARE) * self._reach(progress) * torch.rand(
+        share = MIN_SHARE + (1 - MIN_SHARE) * self._reach(progress) * torch.rand(
             len(source), generator=progress.generator
         ).to(source)
         way = way * share[:, None, None]
         displacement = torch.cat([torch.zeros_like(way), way])[:, self.controls].flatten(1)
         return self._loss(
-            shape.repeat(2, 1), torch.cat([shape, self._sorted(source + way)]), displacement, edited=len(source)
+            shape.repeat(2, 1),
+            torch.cat([shape, self._sorted(source + way)]),
+            displacement,
+            edited=len(source),
         )
 
     def _reach(self, progress: Progress) -> float:
         return min(1.0, progress.epoch / max(1e-9, self.config.ramp * progress.epochs))
 
-    def _loss(self, source: Tensor, target: Tensor, displacement: Tensor | None, edited: int) -> dict[str, Tensor]:
+    def _loss(
+        self, source: Tensor, target: Tensor, displacement: Tensor | None, edited: int
+    ) -> dict[str, Tensor]:
         """Mean absolute error of the states' shapes, as shares of the encoder and the decoder.
 
-        source, target: (B, 3V) normalised, sorted. The last `edited` rows have edited decoder tokens as their input,
-        which is no longer the mean shape: that state's shape is not judged there.
+        source, target: (B, 3V) normalized, sorted. The last `edited` rows have edited decoder
+        tokens as their input, which is no longer the mean shape: that state's shape is not judged
+        there.
         """
         states, aims = self._states(source, displacement), self._aims()
         x = self._vertices(torch.stack([states[index] for index, _ in aims]))
@@ -279,49 +316,65 @@ class Lamm(TrainableModel, RegionEditor):
             if index == first and edited:
                 row, aim = row[:-edited], aim[:-edited]
             name = "encoder" if index < first else "decoder"
-            sums[name] = sums.get(name, row.new_zeros(())) + nn.functional.l1_loss(row, aim, reduction="sum")
+            sums[name] = sums.get(name, row.new_zeros(())) + nn.functional.l1_loss(
+                row, aim, reduction="sum"
+            )
             judged += row.numel()
         return {name: total / judged for name, total in sums.items()}
 
     def _aims(self) -> list[tuple[int, float]]:
-        """The states that the loss looks at, and which share of the way from the mean to the shape each is to show."""
+        """The states that the loss looks at, and which share of the way from the mean to the shape
+        each is to show.
+        """
         kind, (e, d) = self.config.layers, (self.config.encoder_depth, self.config.decoder_depth)
         shares = [1 - i / e for i in range(e + 1)] + [i / d for i in range(d + 1)]
         if kind == "full":
             shares = [1.0] * len(shares)
         chosen = {
-            "output": [], "encoder": range(e + 1), "decoder": range(e + 1, e + d + 1),
-        }.get(kind, range(e + d + 1))  # fmt: skip
+            "output": [],
+            "encoder": range(e + 1),
+            "decoder": range(e + 1, e + d + 1),
+        }.get(kind, range(e + d + 1))
         return [(index, shares[index]) for index in [*chosen, e + d + 1]]
 
     @torch.no_grad()
     def factored(self, rank: int, shapes: Tensor) -> Lamm:
-        """The same model with its inverse tokeniser of rank `rank`, best for the tokens of `shapes` (N, V, 3) mm.
+        """The same model with its inverse tokenizer of rank `rank`, best for the tokens of `shapes`
+        (N, V, 3) mm.
 
         Raises InputError unless 1 <= rank < width, or where it is factored already.
         """
         if self.config.rank or not 1 <= rank < self.config.width:
-            raise InputError(f"rank: expected 1..{self.config.width - 1} of a model that is not factored, got {rank}")
+            raise InputError(
+                f"rank: expected 1..{self.config.width - 1} of a model that is not factored, got {rank}"
+            )
         config = replace(self.config, rank=rank)
-        model = Lamm(self.template, config, self.saved_geometry or self.geometry(self.template, self.config)).to(
-            self.device
-        )
+        model = Lamm(
+            self.template, config, self.saved_geometry or self.geometry(self.template, self.config)
+        ).to(self.device)
         kept = self.state_dict()
-        inner, weight, bias = low_rank(self.inverse_tokeniser, self._last_tokens(shapes), rank)
-        kept |= {f"inverse_tokeniser.{k}": v for k, v in (("inner", inner), ("weight", weight), ("bias", bias))}
+        inner, weight, bias = low_rank(self.inverse_tokenizer, self._last_tokens(shapes), rank)
+        kept |= {
+            f"inverse_tokenizer.{k}": v
+            for k, v in (("inner", inner), ("weight", weight), ("bias", bias))
+        }
         model.load_state_dict(kept)
         model.family, model.provenance = self.family, self.provenance | {"rank": rank}
         model.saved_geometry = self.saved_geometry
         return model.eval()
 
     def _last_tokens(self, shapes: Tensor) -> Tensor:
-        """(N, R, D) what the inverse tokeniser reads when it decodes these shapes."""
-        return torch.cat([self.decoder_states(self.encode(part))[-1][:, 1:] for part in shapes.split(16)])
+        """(N, R, D) what the inverse tokenizer reads when it decodes these shapes."""
+        return torch.cat(
+            [self.decoder_states(self.encode(part))[-1][:, 1:] for part in shapes.split(16)]
+        )
 
 
 def _backbone(config: LammConfig, depth: int, tokens: int) -> Backbone:
     if config.backbone == "mixer":
         expansions = config.expansion, config.channel_expansion
-        return Backbone([MixerLayer(tokens, config.width, *expansions) for _ in range(depth)], config.width)
+        return Backbone(
+            [MixerLayer(tokens, config.width, *expansions) for _ in range(depth)], config.width
+        )
     layers = [TransformerLayer(config.width, config.heads, config.expansion) for _ in range(depth)]
     return Backbone(layers, config.width)

@@ -1,4 +1,5 @@
-"""linear-two-space: principal components of neutral shapes plus principal components of what expressions add.
+"""linear-two-space: principal components of neutral shapes plus principal components of what
+expressions add.
 
 The shape spaces of FLAME (Li et al. 2017) without its joints: x = mean + S identity + E expression.
 """
@@ -26,7 +27,8 @@ class TwoSpaceConfig(IdentityExpression):
 
 
 class Offsets:
-    """What each of some meshes adds to its neutral mesh, and the opposite: (2N, V, 3) mm, so that the mean is zero.
+    """What each of some meshes adds to its neutral mesh, and the opposite: (2N, V, 3) mm, so that
+    the mean is zero.
 
     Principal components about zero keep the neutral shape at expression zero.
     """
@@ -45,16 +47,24 @@ class Offsets:
         index = np.arange(len(self))[index]
         rows = index % len(self.rows)
         sign = np.where(index < len(self.rows), np.float32(1), np.float32(-1))
-        return sign[:, None, None] * (self.shapes[self.rows[rows]] - self.shapes[self.neutral[rows]])
+        return sign[:, None, None] * (
+            self.shapes[self.rows[rows]] - self.shapes[self.neutral[rows]]
+        )
 
 
 class LinearTwoSpace(EstimatedModel):
-    """Codes in standard deviations of each space; `encode` solves for both at once, by least squares."""
+    """Codes in standard deviations of each space; `encode` solves for both at once, by least
+    squares.
+    """
 
     needs_neutral = True
 
-    def __init__(self, template: Template, config: TwoSpaceConfig, geometry: Mapping[str, np.ndarray]) -> None:
-        super().__init__(template, Parts.of(identity=config.identity, expression=config.expression), config)
+    def __init__(
+        self, template: Template, config: TwoSpaceConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
+        super().__init__(
+            template, Parts.of(identity=config.identity, expression=config.expression), config
+        )
         width = 3 * template.n_vertices
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("basis", torch.zeros(self.parts.size, width))
@@ -65,7 +75,11 @@ class LinearTwoSpace(EstimatedModel):
 
     @classmethod
     def estimate(
-        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: TwoSpaceConfig
+        cls,
+        template: Template,
+        vertices: Shapes,
+        labels: Mapping[str, np.ndarray],
+        config: TwoSpaceConfig,
     ) -> Self:
         neutral = labels.get("neutral", np.full(len(vertices), -1))
         expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(vertices))))
@@ -77,13 +91,17 @@ class LinearTwoSpace(EstimatedModel):
             )
         model = cls(template, config, {})
         identity = principal_basis(vertices[people], config.identity)
-        expression = principal_basis(Offsets(vertices, expressive, neutral[expressive]), config.expression)
+        expression = principal_basis(
+            Offsets(vertices, expressive, neutral[expressive]), config.expression
+        )
         scaled = [space.components * space.deviations[:, None] for space in (identity, expression)]
         basis = np.concatenate(scaled)
         model.mean.copy_(torch.tensor(identity.mean))
         model.basis.copy_(torch.tensor(basis))
         model.inverse.copy_(torch.tensor(np.linalg.pinv(basis)))
-        model.prior.fit(torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)]))
+        model.prior.fit(
+            torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)])
+        )
         return model
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

@@ -1,7 +1,9 @@
-"""multilinear: a Tucker model of a complete grid of subjects by expressions, x = mean + core(identity, expression).
+"""multilinear: a Tucker model of a complete grid of subjects by expressions, x = mean +
+core(identity, expression).
 
-Vlasic et al., "Face transfer with multilinear models", SIGGRAPH 2005; truncated higher-order SVD (De Lathauwer et al.
-2000) followed by alternating rounds (higher-order orthogonal iteration). Vertices are not compressed.
+Vlasic et al., "Face transfer with multilinear models", SIGGRAPH 2005; truncated higher-order SVD
+(De Lathauwer et al. 2000) followed by alternating rounds (higher-order orthogonal iteration).
+Vertices are not compressed.
 """
 
 from __future__ import annotations
@@ -23,30 +25,40 @@ ROUNDS = 10
 """Alternating rounds of the estimate."""
 FITTING_ROUNDS = 60
 """Alternating rounds of fitting both codes to a mesh."""
-MOST_SUBJECTS = 200
+MAX_SUBJECTS = 200
 """The grid is held in memory: of more subjects, this many are taken, evenly spread."""
 RIDGE = 1e-6
-"""Weight of a code's distance to the training codes' mean, as a share of what the mesh says; keeps a fit from running
-away where one code hides the other."""
+"""Weight of a code's distance to the training codes' mean, as a share of what the mesh says; keeps
+a fit from running away where one code hides the other.
+"""
 
 
 @dataclass(frozen=True)
 class MultilinearConfig(IdentityExpression):
-    """Numbers of each part: at most as many as the grid has subjects, and expressions besides the neutral."""
+    """Numbers of each part: at most as many as the grid has subjects, and expressions besides the
+    neutral.
+    """
 
 
 class Multilinear(EstimatedModel):
-    """x = mean + sum_ij core_ij identity'_i expression'_j, primes marking a leading one, so that each part also acts
-    alone and zero is the mean person and the neutral expression."""
+    """x = mean + sum_ij core_ij identity'_i expression'_j, primes marking a leading one, so that
+    each part also acts alone and zero is the mean person and the neutral expression.
+    """
 
     needs_neutral = True
 
-    def __init__(self, template: Template, config: MultilinearConfig, geometry: Mapping[str, np.ndarray]) -> None:
-        super().__init__(template, Parts.of(identity=config.identity, expression=config.expression), config)
+    def __init__(
+        self, template: Template, config: MultilinearConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
+        super().__init__(
+            template, Parts.of(identity=config.identity, expression=config.expression), config
+        )
         size = (1 + config.identity) * (1 + config.expression)
         self.register_buffer("core", torch.zeros(size, 3 * template.n_vertices))
         self.register_buffer("space", torch.zeros(size, 3 * template.n_vertices))
-        self.register_buffer("reduced", torch.zeros(size, 1 + config.identity, 1 + config.expression))
+        self.register_buffer(
+            "reduced", torch.zeros(size, 1 + config.identity, 1 + config.expression)
+        )
         self.register_buffer("start", torch.zeros(self.parts.size))
         self.core: Tensor
         self.space: Tensor
@@ -55,20 +67,34 @@ class Multilinear(EstimatedModel):
 
     @classmethod
     def estimate(
-        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: MultilinearConfig
+        cls,
+        template: Template,
+        vertices: Shapes,
+        labels: Mapping[str, np.ndarray],
+        config: MultilinearConfig,
     ) -> Self:
         rows = complete_grid(len(vertices), labels)
         people, expressions = rows.shape
-        grid = np.stack([vertices[row] for row in rows]).reshape(people, expressions, -1).astype(np.float64)
+        grid = (
+            np.stack([vertices[row] for row in rows])
+            .reshape(people, expressions, -1)
+            .astype(np.float64)
+        )
         ranks = min(config.identity, people - 1), min(config.expression, expressions - 1)
         core, identity, expression = tucker(grid, *ranks)
         model = cls(template, config, {})
         model._set(core, (identity.std(0), expression.std(0)), expression.mean(0))
-        model.prior.fit(torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)]))
+        model.prior.fit(
+            torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)])
+        )
         return model
 
-    def _set(self, core: np.ndarray, scales: tuple[np.ndarray, np.ndarray], expression: np.ndarray) -> None:
-        """Codes in standard deviations; parts longer than the grid allows have coordinates that do nothing."""
+    def _set(
+        self, core: np.ndarray, scales: tuple[np.ndarray, np.ndarray], expression: np.ndarray
+    ) -> None:
+        """Codes in standard deviations; parts longer than the grid allows have coordinates that do
+        nothing.
+        """
         config = self.config
         padded = np.zeros((1 + config.identity, 1 + config.expression, core.shape[-1]))
         scaled = core * np.r_[1, scales[0]][:, None, None] * np.r_[1, scales[1]][None, :, None]
@@ -79,7 +105,9 @@ class Multilinear(EstimatedModel):
         self.space.copy_(torch.tensor(space))
         self.reduced.copy_(torch.tensor((space @ flat.T).reshape(-1, *padded.shape[:2])))
         start = np.zeros(self.parts.size)
-        start[config.identity : config.identity + len(expression)] = expression / np.maximum(scales[1], 1e-30)
+        start[config.identity : config.identity + len(expression)] = expression / np.maximum(
+            scales[1], 1e-30
+        )
         self.start.copy_(torch.tensor(start))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
@@ -96,19 +124,25 @@ class Multilinear(EstimatedModel):
         return torch.cat([identity, expression], -1)
 
     def decode(self, code: Tensor) -> Tensor:
-        identity, expression = (_with_one(code[:, self.parts[name]]) for name in ("identity", "expression"))
+        identity, expression = (
+            _with_one(code[:, self.parts[name]]) for name in ("identity", "expression")
+        )
         weights = identity[:, :, None] * expression[:, None, :]
         return (weights.flatten(1) @ self.core).unflatten(1, (-1, 3))
 
 
 def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(subjects, expressions) rows of a complete grid, the neutral in column 0: each at its highest level.
+    """(subjects, expressions) rows of a complete grid, the neutral in column 0: each at its highest
+    level.
 
     Expressions that a subject lacks drop out, unless too few would be left; then that subject does.
-    Raises InputError where there are not two subjects with a neutral mesh and one common expression.
+    Raises InputError where there are not two subjects with a neutral mesh and one common
+    expression.
     """
     nothing = np.full(count, -1)
-    subject, expression, neutral = (labels.get(name, nothing) for name in ("subject", "expression", "neutral"))
+    subject, expression, neutral = (
+        labels.get(name, nothing) for name in ("subject", "expression", "neutral")
+    )
     level = np.nan_to_num(labels.get("level", np.ones(count)), nan=1.0)
     cells: dict[int, dict[int, int]] = {}
     for row in np.argsort(-level, kind="stable"):
@@ -124,26 +158,49 @@ def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
             f"{len(common)} expressions in common"
         )
     people = [
-        people[i] for i in np.unique(np.linspace(0, len(people) - 1, min(len(people), MOST_SUBJECTS)).astype(int))
+        people[i]
+        for i in np.unique(
+            np.linspace(0, len(people) - 1, min(len(people), MAX_SUBJECTS)).astype(int)
+        )
     ]
-    return np.array([[neutral[cells[p][common[0]]], *(cells[p][e] for e in common)] for p in people])
+    return np.array(
+        [[neutral[cells[p][common[0]]], *(cells[p][e] for e in common)] for p in people]
+    )
 
 
-def tucker(grid: np.ndarray, identity: int, expression: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decompose (P, E, D) meshes, the neutral in column 0: core (1 + I, 1 + J, D), codes (P, I), codes (E, J).
+def tucker(
+    grid: np.ndarray, identity: int, expression: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decompose (P, E, D) meshes, the neutral in column 0: core (1 + I, 1 + J, D), codes (P, I),
+    codes (E, J).
 
-    grid ~ core contracted with [1, identity code] and [1, expression code]. The mean over subjects and the neutral
-    column are the ones; what is left is compressed by orthogonal iteration from the truncated higher-order SVD.
+    grid ~ core contracted with [1, identity code] and [1, expression code]. The mean over subjects
+    and the neutral column are the ones; what is left is compressed by orthogonal iteration from the
+    truncated higher-order SVD.
     """
     relative = grid - grid[:, :1]
-    people = _leading(np.concatenate([grid[:, :1] - grid[:, :1].mean(0), relative - relative.mean(0)], 1), 0, identity)
+    people = _leading(
+        np.concatenate([grid[:, :1] - grid[:, :1].mean(0), relative - relative.mean(0)], 1),
+        0,
+        identity,
+    )
     faces = _leading(relative, 1, expression)
     for _ in range(ROUNDS):
-        faces = _leading(np.einsum("ped,pi->ied", relative, np.c_[np.ones(len(people)), people]), 1, expression)
-        centred = np.concatenate([grid[:, :1] - grid[:, :1].mean(0), np.einsum("ped,ej->pjd", relative, faces)], 1)
-        people = _leading(centred - centred.mean(0), 0, identity)
+        faces = _leading(
+            np.einsum("ped,pi->ied", relative, np.c_[np.ones(len(people)), people]), 1, expression
+        )
+        centered = np.concatenate(
+            [grid[:, :1] - grid[:, :1].mean(0), np.einsum("ped,ej->pjd", relative, faces)], 1
+        )
+        people = _leading(centered - centered.mean(0), 0, identity)
     designs = np.c_[np.ones(len(people)), people], np.c_[np.ones(len(faces)), faces - faces[0]]
-    core = np.einsum("ip,je,ped->ijd", np.linalg.pinv(designs[0]), np.linalg.pinv(designs[1]), grid, optimize=True)
+    core = np.einsum(
+        "ip,je,ped->ijd",
+        np.linalg.pinv(designs[0]),
+        np.linalg.pinv(designs[1]),
+        grid,
+        optimize=True,
+    )
     return core, people, faces - faces[0]
 
 
@@ -159,11 +216,13 @@ def _with_one(code: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(code[:, :1]), code], -1)
 
 
-def _least_squares(acting: Tensor, y: Tensor, centre: Tensor) -> Tensor:
-    """(B, n) codes c that bring acting [1, c] nearest to y, with a slight pull to `centre`; acting: (B, K, 1 + n)."""
+def _least_squares(acting: Tensor, y: Tensor, center: Tensor) -> Tensor:
+    """(B, n) codes c that bring acting [1, c] nearest to y, with a slight pull to `center`; acting:
+    (B, K, 1 + n).
+    """
     design, target = acting[:, :, 1:].double(), (y - acting[:, :, 0]).double()
     gram = design.transpose(1, 2) @ design
     ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None].clamp(min=1e-12)
     pull = ridge * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    right = (design.transpose(1, 2) @ target[..., None]) + ridge * centre.double()[:, None]
+    right = (design.transpose(1, 2) @ target[..., None]) + ridge * center.double()[:, None]
     return torch.linalg.solve(gram + pull, right)[..., 0].to(y)

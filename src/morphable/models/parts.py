@@ -13,7 +13,9 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True)
 class Part:
-    """One named run of `size` numbers in the code. A pinned part (condition, controls) is given, never inferred."""
+    """One named run of `size` numbers in the code. A pinned part (condition, controls) is given,
+    never inferred.
+    """
 
     name: str
     size: int
@@ -37,7 +39,9 @@ class Parts(Mapping[str, slice]):
             raise InputError(f"parts: names must differ, got {', '.join(names)}")
         for part in self.items_:
             if part.size < 1:
-                raise InputError(f"latent size of part {part.name!r}: expected at least 1, got {part.size}")
+                raise InputError(
+                    f"latent size of part {part.name!r}: expected at least 1, got {part.size}"
+                )
 
     @classmethod
     def of(cls, **sizes: int) -> Parts:
@@ -46,7 +50,9 @@ class Parts(Mapping[str, slice]):
 
     def with_pinned(self, **sizes: int) -> Parts:
         """These parts followed by pinned ones."""
-        return Parts(self.items_ + tuple(Part(name, size, pinned=True) for name, size in sizes.items()))
+        return Parts(
+            self.items_ + tuple(Part(name, size, pinned=True) for name, size in sizes.items())
+        )
 
     def __getitem__(self, name: str) -> slice:
         start = 0
@@ -73,7 +79,9 @@ class Parts(Mapping[str, slice]):
     @property
     def free(self) -> np.ndarray:
         """(L,) True where the code is inferred by `encode` and drawn by the prior."""
-        return np.repeat([not part.pinned for part in self.items_], [part.size for part in self.items_])
+        return np.repeat(
+            [not part.pinned for part in self.items_], [part.size for part in self.items_]
+        )
 
     @property
     def free_size(self) -> int:

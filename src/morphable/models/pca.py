@@ -1,4 +1,6 @@
-"""PCA: the linear morphable model (Blanz and Vetter 1999), exact, with codes in standard deviations."""
+"""PCA: the linear morphable model (Blanz and Vetter 1999), exact, with codes in standard
+deviations.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,26 @@ from torch import Tensor
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.normalise import moments
+from morphable.models.normalization import moments
 from morphable.models.parts import Parts
 
-LARGEST_GRAM = 10_000
-"""Up to this many meshes the Gram matrix (N, N) may be held in memory; above, the meshes are read anew each round."""
+MAX_GRAM = 10_000
+"""Up to this many meshes the Gram matrix (N, N) may be held in memory; above, the meshes are read
+anew each round.
+"""
 OVERSAMPLED = 16
 """Vectors that the iteration carries beyond those asked for."""
 GRAM_PAYS = 40
-"""Forming the Gram matrix takes less arithmetic than a few rounds on the meshes below this many meshes a component."""
+"""Forming the Gram matrix takes less arithmetic than a few rounds on the meshes below this many
+meshes a component.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class PrincipalBasis:
-    """mean (3V,) mm, components (K, 3V) orthonormal, deviations (K,) mm: the standard deviation along each."""
+    """mean (3V,) mm, components (K, 3V) orthonormal, deviations (K,) mm: the standard deviation
+    along each.
+    """
 
     mean: np.ndarray
     components: np.ndarray
@@ -35,7 +43,8 @@ class PrincipalBasis:
 
 
 def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
-    """The `rank` leading principal components of shapes (N, V, 3), exact (Gram matrix in double precision).
+    """The `rank` leading principal components of shapes (N, V, 3), exact (Gram matrix in double
+    precision).
 
     Components beyond N - 1 do not exist: their rows and deviations are zero.
     """
@@ -47,18 +56,19 @@ def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
     components = np.zeros((rank, len(mean)))
     deviations = np.zeros(rank)
     product = np.zeros((found, len(mean)))
-    for start, block in _centred_blocks(shapes, mean):
+    for start, block in _centered_blocks(shapes, mean):
         product += vectors[start : start + len(block)].T @ block
     norms = np.sqrt(np.where(keep, values, 1.0))
     components[:found] = np.where(keep[:, None], product / norms[:, None], 0.0)
     deviations[:found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
-    # The sign of a component is arbitrary: its largest entry is made positive, so that a re-run gives the same model.
+    # The sign of a component is arbitrary: its largest entry is made positive, so that a re-run
+    # gives the same model.
     largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
     return PrincipalBasis(mean, components * np.where(largest < 0, -1.0, 1.0), deviations)
 
 
-def _centred_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (n, 3V) float64 centred meshes), block by block."""
+def _centered_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, (n, 3V) float64 centered meshes), block by block."""
     start = 0
     for block in blocks(shapes, 512):
         yield start, block.reshape(len(block), -1).astype(np.float64) - mean
@@ -66,20 +76,24 @@ def _centred_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.
 
 
 def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the centred shapes."""
+    """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the
+    centered shapes.
+    """
     count = len(shapes)
     if rank < 1:
         return np.zeros(0), np.zeros((count, 0))
-    fits = count <= LARGEST_GRAM
+    fits = count <= MAX_GRAM
     if not fits or count > GRAM_PAYS * (rank + OVERSAMPLED):
         found = _matrix_free_eigenpairs(shapes, mean, rank, rounds=6 if fits else 60)
         if found is not None:
             return found
         if not fits:
-            raise InputError(f"PCA of {count} meshes: {rank} components did not converge, ask for fewer")
+            raise InputError(
+                f"PCA of {count} meshes: {rank} components did not converge, ask for fewer"
+            )
     gram = np.zeros((count, count))
-    for i, left in _centred_blocks(shapes, mean):
-        for j, right in _centred_blocks(shapes, mean):
+    for i, left in _centered_blocks(shapes, mean):
+        for j, right in _centered_blocks(shapes, mean):
             if j > i:
                 break
             gram[i : i + len(left), j : j + len(right)] = left @ right.T
@@ -94,13 +108,15 @@ def _matrix_free_eigenpairs(
     """The same by products with the meshes themselves; None where it does not converge."""
 
     def multiply(x: np.ndarray) -> np.ndarray:
-        return sum((block.T @ (block @ x) for _, block in _centred_blocks(shapes, mean)), np.zeros_like(x))
+        return sum(
+            (block.T @ (block @ x) for _, block in _centered_blocks(shapes, mean)), np.zeros_like(x)
+        )
 
     pairs = leading_eigenpairs(multiply, len(mean), rank, rounds)
     if pairs is None:
         return None
     values, axes = pairs
-    scores = np.concatenate([block @ axes for _, block in _centred_blocks(shapes, mean)])
+    scores = np.concatenate([block @ axes for _, block in _centered_blocks(shapes, mean)])
     return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
 
 
@@ -111,12 +127,18 @@ def _dense_eigenpairs(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.nda
 
 
 def leading_eigenpairs(
-    multiply: Callable[[np.ndarray], np.ndarray], size: int, rank: int, rounds: int = 20, tolerance: float = 1e-10
+    multiply: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    rank: int,
+    rounds: int = 20,
+    tolerance: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov iteration.
+    """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov
+    iteration.
 
-    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue; None where that is not
-    reached in `rounds` rounds or the operator is too small for the iteration to pay.
+    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue; None
+    where that is not reached in `rounds` rounds or the operator is too small for the iteration to
+    pay.
     """
     block = rank + OVERSAMPLED
     if 4 * block > size:
@@ -174,12 +196,18 @@ class LinearModel(EstimatedModel):
 class Pca(LinearModel):
     """Components of the whole shape; its prior is N(0, I)."""
 
-    def __init__(self, template: Template, config: PcaConfig, geometry: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, template: Template, config: PcaConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
         super().__init__(template, Parts.of(shape=config.latent), config)
 
     @classmethod
     def estimate(
-        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: PcaConfig
+        cls,
+        template: Template,
+        vertices: Shapes,
+        labels: Mapping[str, np.ndarray],
+        config: PcaConfig,
     ) -> Self:
         model = cls(template, config, {})
         basis = principal_basis(vertices, config.latent)

@@ -1,4 +1,6 @@
-"""pca-mlp: a small MLP autoencoder on whitened PCA coefficients with a linear skip; the strongest cheap baseline."""
+"""pca-mlp: a small MLP autoencoder on whitened PCA coefficients with a linear skip; the strongest
+cheap baseline.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from morphable.models.training import Batch, Progress
 
 @dataclass(frozen=True)
 class PcaMlpConfig:
-    """latent: code length; rank: PCA coefficients that the network sees; width, depth: hidden layers on either side."""
+    """latent: code length; rank: PCA coefficients that the network sees; width, depth: hidden
+    layers on either side.
+    """
 
     latent: int = 8
     rank: int = 128
@@ -34,7 +38,9 @@ class PcaMlpConfig:
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip beside it leads."""
+    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip
+    beside it leads.
+    """
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
@@ -46,9 +52,13 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 class PcaMlp(TrainableModel):
-    """z = A c + f(c), c' = B z + g(z), c the whitened PCA coefficients; starts as PCA, learns the vertex error."""
+    """z = A c + f(c), c' = B z + g(z), c the whitened PCA coefficients; starts as PCA, learns the
+    vertex error.
+    """
 
-    def __init__(self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
         super().__init__(template, Parts.of(shape=config.latent), config)
         width, hidden = 3 * template.n_vertices, [config.width] * config.depth
         rank = max(config.rank, config.latent)
@@ -65,7 +75,7 @@ class PcaMlp(TrainableModel):
         self.encoder = mlp([rank, *hidden, config.latent])
         self.decoder = mlp([config.latent, *hidden, rank])
 
-    def observe(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes) -> None:
         basis = principal_basis(shapes, self.components.shape[0])
         self.mean.copy_(torch.tensor(basis.mean))
         self.components.copy_(torch.tensor(basis.components))
@@ -73,14 +83,16 @@ class PcaMlp(TrainableModel):
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
-        # A direction of vanishing variance would whiten to noise: it counts as a thousandth of the largest.
+        # A direction of vanishing variance would whiten to noise: it counts as a thousandth of the
+        # largest.
         scale = self.deviations.clamp(min=1e-3 * float(self.deviations[0]) + 1e-30)
         coefficients = ((vertices.flatten(1) - self.mean) @ self.components.T) / scale
         code: Tensor = self.encoder_skip(coefficients) + self.encoder(coefficients)
         return code
 
     def decode(self, code: Tensor) -> Tensor:
-        # The correction is learned in units of the first components, where all coordinates weigh alike in mm.
+        # The correction is learned in units of the first components, where all coordinates weigh
+        # alike in mm.
         correction = self.decoder(code) * self.deviations[: self.config.latent].mean()
         coefficients = self.decoder_skip(code) * self.deviations + correction
         return (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))

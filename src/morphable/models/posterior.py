@@ -1,4 +1,6 @@
-"""Posterior: a Gaussian over codes that an encoder gives, and how much drawn codes tell which mesh they came from."""
+"""Posterior: a Gaussian over codes that an encoder gives, and how much drawn codes tell which mesh
+they came from.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,24 @@ class Posterior(NamedTuple):
     log_variance: Tensor
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device).to(self.mean)
+        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device).to(
+            self.mean
+        )
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def part(self, where: slice) -> Posterior:
         return Posterior(self.mean[:, where], self.log_variance[:, where])
 
 
-def mutual_information(drawn: Tensor, posterior: Posterior, counted: Tensor | None = None) -> Tensor:
-    """How much the codes tell which mesh they came from, in nats, by minibatch weighted sampling; at most log B.
+def mutual_information(
+    drawn: Tensor, posterior: Posterior, counted: Tensor | None = None
+) -> Tensor:
+    """How much the codes tell which mesh they came from, in nats, by minibatch weighted sampling;
+    at most log B.
 
-    mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B for drawn codes z (B, L). The published estimate
-    adds the constant log N of N training meshes, without which equal posteriors give the true value, 0.
-    counted: (B,) weights of the meshes in the mean, all one where None.
+    mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B for drawn codes z (B, L). The
+    published estimate adds the constant log N of N training meshes, without which equal posteriors
+    give the true value, 0. counted: (B,) weights of the meshes in the mean, all one where None.
     """
     mean, log_variance = posterior
     squares = (drawn[:, None] - mean).square() / log_variance.exp()

@@ -1,4 +1,6 @@
-"""CodePrior: the Gaussian over codes that a model samples from, scores with, and conditions on known parts."""
+"""CodePrior: the Gaussian over codes that a model samples from, scores with, and conditions on
+known parts.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,14 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Tensor) -> None:
-        """Set mean and covariance to those of `codes` (N, L); one code is a point mass. Pinned parts stay constant."""
+        """Set mean and covariance to those of `codes` (N, L); one code is a point mass. Pinned
+        parts stay constant.
+        """
         codes = codes.double()
         free = torch.from_numpy(self.parts.free)
         mean = codes.mean(0)
-        centred = (codes - mean) * free
-        covariance = centred.T @ centred / max(1, len(codes) - 1)
+        centered = (codes - mean) * free
+        covariance = centered.T @ centered / max(1, len(codes) - 1)
         self.mean.copy_(mean * free)
         self.factor.copy_(_root(covariance))
 
@@ -45,35 +49,47 @@ class CodePrior(nn.Module):
         return self.mean + scale * noise.to(self.mean) @ self.factor.T
 
     def energy(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B,) half the squared Mahalanobis distance, differentiable; constant directions do not count."""
+        """(B, L) -> (B,) half the squared Mahalanobis distance, differentiable; constant directions
+        do not count.
+        """
         inverse = torch.linalg.pinv(self.factor.double(), rtol=RELATIVE_FLOOR**0.5).to(code)
         return 0.5 * ((code - self.mean) @ inverse.T).square().sum(-1)
 
     def given(self, known: Mapping[str, Tensor]) -> CodePrior:
-        """The distribution of codes whose parts in `known` have the given values (size of the part,)."""
+        """The distribution of codes whose parts in `known` have the given values (size of the
+        part,).
+        """
         index = torch.zeros(self.parts.size, dtype=torch.bool)
         value = self.mean.double().clone()
         for name, part_value in known.items():
             where = self.parts[name]
             expected = where.stop - where.start
             if part_value.shape != (expected,):
-                raise InputError(f"part {name!r}: expected {expected} numbers, got shape {tuple(part_value.shape)}")
+                raise InputError(
+                    f"part {name!r}: expected {expected} numbers, got shape {tuple(part_value.shape)}"
+                )
             index[where] = True
             value[where] = part_value.to(value)
         mean, covariance = self.mean.double(), self.factor.double() @ self.factor.double().T
-        gain = covariance[~index][:, index] @ torch.linalg.pinv(covariance[index][:, index], hermitian=True)
+        gain = covariance[~index][:, index] @ torch.linalg.pinv(
+            covariance[index][:, index], hermitian=True
+        )
         result = CodePrior(self.parts).to(self.mean.device)
         value[~index] = mean[~index] + gain @ (value - mean)[index]
         rest = torch.zeros_like(covariance)
         keep = (~index).nonzero()[:, 0]
-        rest[keep[:, None], keep] = covariance[~index][:, ~index] - gain @ covariance[index][:, ~index]
+        rest[keep[:, None], keep] = (
+            covariance[~index][:, ~index] - gain @ covariance[index][:, ~index]
+        )
         result.mean.copy_(value)
         result.factor.copy_(_root(rest))
         return result
 
 
 class NoPrior(CodePrior):
-    """The place of a prior in a model that has none to sample from: asking for one raises InputError with `reason`."""
+    """The place of a prior in a model that has none to sample from: asking for one raises
+    InputError with `reason`.
+    """
 
     def __init__(self, parts: Parts, reason: str) -> None:
         super().__init__(parts)

@@ -1,4 +1,6 @@
-"""Region-PCA: principal components of each region on its own, the linear baseline of editing by region."""
+"""Region-PCA: principal components of each region on its own, the linear baseline of editing by
+region.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ HANDLE_ERROR = 0.5
 
 @dataclass(frozen=True)
 class RegionPcaConfig:
-    """latent: components of all regions together. regions: how many automatic ones, 0 = the template's own."""
+    """latent: components of all regions together. regions: how many automatic ones, 0 = the
+    template's own.
+    """
 
     latent: int = 8
     regions: int = 0
@@ -46,15 +50,21 @@ def shared_out(latent: int, count: int) -> list[int]:
 
 
 class RegionPca(LinearModel, RegionEditor):
-    """A part for each region, in standard deviations; a region that gets no component stays at the mean.
+    """A part for each region, in standard deviations; a region that gets no component stays at the
+    mean.
 
-    Components are zero outside their region, so nothing else moves. The prior knows how the regions go together.
+    Components are zero outside their region, so nothing else moves. The prior knows how the regions
+    go together.
     """
 
-    def __init__(self, template: Template, config: RegionPcaConfig, geometry: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, template: Template, config: RegionPcaConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
         regions = Regions.from_arrays(geometry)
         sizes = zip(regions.names, shared_out(config.latent, len(regions.names)), strict=True)
-        super().__init__(regions.on(template), Parts.of(**{name: size for name, size in sizes if size}), config)
+        super().__init__(
+            regions.on(template), Parts.of(**{name: size for name, size in sizes if size}), config
+        )
         self.regions = regions
         self.handles = Handles(regions, template.mesh.faces)
 
@@ -64,7 +74,11 @@ class RegionPca(LinearModel, RegionEditor):
 
     @classmethod
     def estimate(
-        cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: RegionPcaConfig
+        cls,
+        template: Template,
+        vertices: Shapes,
+        labels: Mapping[str, np.ndarray],
+        config: RegionPcaConfig,
     ) -> Self:
         geometry = cls.geometry(template, config)
         model = cls(template, config, geometry)
@@ -81,27 +95,39 @@ class RegionPca(LinearModel, RegionEditor):
             start += size
         codes = [model.encode(torch.from_numpy(np.asarray(block))) for block in blocks(vertices)]
         model.prior.fit(torch.cat(codes))
-        model.handles.observe(vertices)
+        model.handles.initialize(vertices)
         return model
 
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """Each region's coefficients move as little as lets its handles go where they are told, half a mm open."""
+        """Each region's coefficients move as little as lets its handles go where they are told,
+        half a mm open.
+        """
         return self.decode(self.encode(vertices) + displacement @ self._gain().T)
 
     def _gain(self) -> Tensor:
-        """(L, 3C) coefficients for a displacement of the handles: ridge regression, region by region."""
+        """(L, 3C) coefficients for a displacement of the handles: ridge regression, region by
+        region.
+        """
         handles = torch.from_numpy(np.concatenate(self.regions.controls)).to(self.device)
         columns = (3 * handles[:, None] + torch.arange(3, device=self.device)).ravel()
         reach = (self.components[:, columns] * self.deviations[:, None]).T.double()
-        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(len(self.deviations), device=self.device)
+        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(
+            len(self.deviations), device=self.device
+        )
         return torch.linalg.solve(square, reach.T).to(self.mean)
 
 
 class Part:
-    """The shapes (N, V, 3) seen at some of their vertices only, normalised where told how, read when asked for."""
+    """The shapes (N, V, 3) seen at some of their vertices only, normalized where told how, read
+    when asked for.
+    """
 
     def __init__(
-        self, shapes: Shapes, members: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | None = None
+        self,
+        shapes: Shapes,
+        members: np.ndarray,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
     ) -> None:
         self.shapes, self.members = shapes, members
         self.mean = np.zeros((1, 3), np.float32) if mean is None else mean[members]

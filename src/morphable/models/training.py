@@ -1,4 +1,6 @@
-"""What a model is told while it learns: Batch and Progress; and TrainConfig, how a recipe optimises it."""
+"""What a model is told while it learns: Batch and Progress; and TrainConfig, how a recipe optimizes
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """vertices (B, V, 3) mm; neutral (B, V, 3) mm or None; labels by name: (B,) int64 classes with -1 = missing, or
-    float32 where the column is one of numbers."""
+    """vertices (B, V, 3) mm; neutral (B, V, 3) mm or None; labels by name: (B,) int64 classes with
+    -1 = missing, or float32 where the column is one of numbers.
+    """
 
     vertices: Tensor
     neutral: Tensor | None = None
@@ -24,7 +27,9 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """Where training stands: `epoch` and `step` from 0 within the `stage`, and the generator that all draws use."""
+    """Where training stands: `epoch` and `step` from 0 within the `stage`, and the generator that
+    all draws use.
+    """
 
     epoch: int
     epochs: int
@@ -37,16 +42,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a recipe optimises a model. `decay` multiplies the rate every `decay_every` epochs (exponential schedule).
+    """How a recipe optimizes a model. `decay` multiplies the rate every `decay_every` epochs
+    (exponential schedule).
 
-    stages: of those that the model has, the first ones to run, `epochs` each, every one from what the one before kept;
-    none = the first alone. keep: of each stage the epoch that is `best` on the validation meshes, or the `last`, where
-    what validation sees, the error of reconstruction, is not all that is learned.
+    stages: of those that the model has, the first ones to run, `epochs` each, every one from what
+    the one before kept; none = the first alone. keep: of each stage the epoch that is `best` on the
+    validation meshes, or the `last`, where what validation sees, the error of reconstruction, is
+    not all that is learned.
     """
 
     epochs: int = 100
     batch_size: int = 32
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -67,11 +74,17 @@ class TrainConfig:
                 raise InputError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "decay"):
             if not getattr(self, name) > 0:
-                raise InputError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
+                raise InputError(
+                    f"train.{name}: expected a positive number, got {getattr(self, name)}"
+                )
         for name in ("weight_decay", "momentum", "gradient_clip", "seed", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"train.{name}: expected a number of at least 0, got {getattr(self, name)}")
+                raise InputError(
+                    f"train.{name}: expected a number of at least 0, got {getattr(self, name)}"
+                )
         if self.seed >= 2**32:
             raise InputError(f"train.seed: expected less than 2^32, got {self.seed}")
         if not 0 <= self.warmup < 1:
-            raise InputError(f"train.warmup: expected a share of the run from 0 to below 1, got {self.warmup}")
+            raise InputError(
+                f"train.warmup: expected a share of the run from 0 to below 1, got {self.warmup}"
+            )

@@ -1,1 +1,3 @@
-"""Torch operators on a fixed mesh: public tensors are (B, V, C), the geometry enters as non-persistent buffers."""
+"""Torch operators on a fixed mesh: public tensors are (B, V, C), the geometry enters as
+non-persistent buffers.
+"""

@@ -1,8 +1,10 @@
-"""Keep glibc from returning large blocks to the system after every operation, which CPU training pays for dearly.
+"""Keep glibc from returning large blocks to the system after every operation, which CPU training
+pays for dearly.
 
-By default a block over a threshold is mapped for each tensor and unmapped when it dies, so every operation faults in
-fresh zeroed pages; measured, that costs a training step a factor of about 1.7. The price of keeping them: the process's
-memory stays at its peak. It is a decision for a program, so the command line calls this and no import does.
+By default a block over a threshold is mapped for each tensor and unmapped when it dies, so every
+operation faults in fresh zeroed pages; measured, that costs a training step a factor of about 1.7.
+The price of keeping them: the process's memory stays at its peak. It is a decision for a program,
+so the command line calls this and no import does.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ _MMAP_MAX = -4  # M_MMAP_MAX; the value 0 maps nothing outside the heap
 def keep_freed_memory() -> bool:
     """Let malloc reuse large freed blocks for the rest of this process; True if it was done.
 
-    Linux with glibc only, elsewhere it does nothing and returns False. Call it before the first large tensor.
+    Linux with glibc only, elsewhere it does nothing and returns False. Call it before the first
+    large tensor.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -1,8 +1,8 @@
 """Chebyshev graph convolution Y = sum_k T_k(Lhat) X W_k + b on a fixed mesh.
 
-Defferrard et al. 2016; on meshes CoMA, Ranjan et al. 2018.
-Lhat = 2 L / lambda_max - I with L = I - D^-1/2 A D^-1/2 and lambda_max fixed to 2, hence Lhat = -D^-1/2 A D^-1/2.
-Lhat is symmetric, so T_k(Lhat) is its own transpose: the backward pass is the same recurrence run on the gradient, and
+Defferrard et al. 2016; on meshes CoMA, Ranjan et al. 2018. Lhat = 2 L / lambda_max - I with L = I -
+D^-1/2 A D^-1/2 and lambda_max fixed to 2, hence Lhat = -D^-1/2 A D^-1/2. Lhat is symmetric, so
+T_k(Lhat) is its own transpose: the backward pass is the same recurrence run on the gradient, and
 the forward pass keeps only X.
 """
 
@@ -31,13 +31,17 @@ from morphable.ops.gather import (
 
 
 def rescaled_laplacian(adjacency: sp.spmatrix) -> sp.csr_matrix:
-    """Lhat = -D^-1/2 A D^-1/2 (V, V) of a symmetric adjacency; only its pattern off the diagonal counts.
+    """Lhat = -D^-1/2 A D^-1/2 (V, V) of a symmetric adjacency; only its pattern off the diagonal
+    counts.
 
-    An isolated vertex has the row zero. Raises InputError where the matrix is not square and symmetric.
+    An isolated vertex has the row zero. Raises InputError where the matrix is not square and
+    symmetric.
     """
     pattern = sp.csr_matrix(adjacency != 0).astype(np.float64)
     if pattern.shape[0] != pattern.shape[1] or (pattern != pattern.T).nnz:
-        raise InputError(f"adjacency: expected a symmetric (V, V) matrix, got shape {pattern.shape}")
+        raise InputError(
+            f"adjacency: expected a symmetric (V, V) matrix, got shape {pattern.shape}"
+        )
     pattern = sp.csr_matrix(pattern - sp.diags(pattern.diagonal()))
     pattern.eliminate_zeros()
     degree = np.asarray(pattern.sum(axis=1)).ravel()
@@ -50,13 +54,19 @@ class ChebyshevConv(nn.Module):
 
     in_channels, out_channels: C_in, C_out. terms: K >= 1; K = 1 is a linear layer per vertex.
     adjacency: (V, V) scipy sparse, symmetric; the pattern only is used (see `rescaled_laplacian`).
-    Parameters: weight (K, C_in, C_out), Xavier uniform over K * C_in inputs, and bias (C_out,), zero.
-    The sums run in the weight's dtype under autocast too: they are bound by memory traffic, not by arithmetic.
-    Raises InputError for fewer than one term or a matrix that is not symmetric.
+    Parameters: weight (K, C_in, C_out), Xavier uniform over K * C_in inputs, and bias (C_out,),
+    zero. The sums run in the weight's dtype under autocast too: they are bound by memory traffic,
+    not by arithmetic. Raises InputError for fewer than one term or a matrix that is not symmetric.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, adjacency: sp.spmatrix, *, terms: int = 6, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        adjacency: sp.spmatrix,
+        *,
+        terms: int = 6,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if terms < 1:
@@ -86,16 +96,22 @@ class ChebyshevConv(nn.Module):
 
 
 def chebyshev(x: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
-    """sum_k T_k(Lhat) x W_k for x (B, V, C_in), weight (K, C_in, C_out) and a symmetric Lhat, of one dtype.
+    """sum_k T_k(Lhat) x W_k for x (B, V, C_in), weight (K, C_in, C_out) and a symmetric Lhat, of
+    one dtype.
 
-    The recurrence runs on the narrower side: on x, or where C_out < C_in on the products x W_k (Clenshaw).
+    The recurrence runs on the narrower side: on x, or where C_out < C_in on the products x W_k
+    (Clenshaw).
     """
     with torch.autocast(x.device.type, enabled=False):
         return _Chebyshev.apply(x, weight, laplacian)
 
 
-def plain_chebyshev(x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: BagBuffers) -> Tensor:
-    """The same with its bias, by its definition in differentiable basic operations (see `plain_bag_sum`)."""
+def plain_chebyshev(
+    x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: BagBuffers
+) -> Tensor:
+    """The same with its bias, by its definition in differentiable basic operations (see
+    `plain_bag_sum`).
+    """
     before, current, y = x, x, x @ weight[0]
     for k in range(1, len(weight)):
         following = plain_bag_sum(current, laplacian)
@@ -140,7 +156,11 @@ def _clenshaw(x: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
     terms, c_in, c_out = weight.shape
     batch, vertices, _ = x.shape
     products = x.reshape(-1, c_in) @ weight.permute(1, 0, 2).reshape(c_in, -1)
-    products = products.view(batch, vertices, terms, c_out).permute(2, 1, 0, 3).reshape(terms, vertices, -1)
+    products = (
+        products.view(batch, vertices, terms, c_out)
+        .permute(2, 1, 0, 3)
+        .reshape(terms, vertices, -1)
+    )
     doubled = laplacian.scaled(2)
     current, previous = products[-1], None
     for k in range(terms - 2, -1, -1):
@@ -151,7 +171,9 @@ def _clenshaw(x: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
     return _from_rows(current, batch, vertices)
 
 
-def _both_gradients(x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags) -> tuple[Tensor, Tensor]:
+def _both_gradients(
+    x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags
+) -> tuple[Tensor, Tensor]:
     """With S_k = T_k(Lhat) grad: the gradient of x is sum_k S_k W_k^T, that of W_k is x^T S_k."""
     terms, c_in, c_out = weight.shape
     grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight)
@@ -172,12 +194,16 @@ def _both_gradients(x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags) ->
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
-    """The gradient of W_k alone, T_k(Lhat) x^T grad or x^T T_k(Lhat) grad, whichever side is narrower."""
+    """The gradient of W_k alone, T_k(Lhat) x^T grad or x^T T_k(Lhat) grad, whichever side is
+    narrower.
+    """
     terms, c_in, c_out = weight.shape
     result = torch.zeros_like(weight)
     for part, grad_part in _zip_passes(x, grad, width=min(c_in, c_out)):
         rows, grad_rows = vertex_rows(part), vertex_rows(grad_part)
-        for term, grad_w in zip(_terms(rows if c_in <= c_out else grad_rows, laplacian, terms), result, strict=True):
+        for term, grad_w in zip(
+            _terms(rows if c_in <= c_out else grad_rows, laplacian, terms), result, strict=True
+        ):
             left, right = (term, grad_rows) if c_in <= c_out else (rows, term)
             grad_w.addmm_(left.view(-1, c_in).T, right.view(-1, c_out))
     return result

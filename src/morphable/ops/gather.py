@@ -1,8 +1,9 @@
-"""The one primitive under every mesh operator: each output row is a (weighted) sum of a bag of input rows.
+"""The one primitive under every mesh operator: each output row is a (weighted) sum of a bag of
+input rows.
 
-Sparse matrices, graph Laplacians, spirals and their transposes are all bags, and `embedding_bag` sums bags several
-times faster than gather-multiply-scatter because no message is ever stored. A backward pass is the bag sum of the
-transpose, which is built once, so nothing is scattered either.
+Sparse matrices, graph Laplacians, spirals and their transposes are all bags, and `embedding_bag`
+sums bags several times faster than gather-multiply-scatter because no message is ever stored. A
+backward pass is the bag sum of the transpose, which is built once, so nothing is scattered either.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from torch import Tensor, nn
 
 from morphable.errors import InputError
 
-# The samples of a batch go through an operator a few at a time, so that a pass's tables stay in the processor's cache;
-# measured best at about 1 MiB. A GPU wants large launches instead, and only needs its memory bounded.
+# The samples of a batch go through an operator a few at a time, so that a pass's tables stay in the
+# processor's cache; measured best at about 1 MiB. A GPU wants large launches instead, and only
+# needs its memory bounded.
 CACHE_BYTES = 1 << 20
 DEVICE_BYTES = 1 << 28
 
 
 class Bags(NamedTuple):
-    """Bag i is entries offsets[i]..offsets[i+1] of `entries` (rows to sum) and of `weights` (None: all one)."""
+    """Bag i is entries offsets[i]..offsets[i+1] of `entries` (rows to sum) and of `weights` (None:
+    all one).
+    """
 
     entries: Tensor  # (nnz,) int64
     offsets: Tensor  # (n_out + 1,) int64
@@ -36,7 +40,9 @@ class Bags(NamedTuple):
 
 
 class BagBuffers(nn.Module):
-    """The bags of a constant sparse matrix (n_out, n_in) as non-persistent buffers: they move with the module only."""
+    """The bags of a constant sparse matrix (n_out, n_in) as non-persistent buffers: they move with
+    the module only.
+    """
 
     entries: Tensor
     offsets: Tensor
@@ -47,8 +53,12 @@ class BagBuffers(nn.Module):
         super().__init__()
         matrix = sp.csr_matrix(matrix)
         weights = None if unit else torch.as_tensor(matrix.data, dtype=torch.get_default_dtype())
-        self.register_buffer("entries", torch.as_tensor(matrix.indices.astype(np.int64)), persistent=False)
-        self.register_buffer("offsets", torch.as_tensor(matrix.indptr.astype(np.int64)), persistent=False)
+        self.register_buffer(
+            "entries", torch.as_tensor(matrix.indices.astype(np.int64)), persistent=False
+        )
+        self.register_buffer(
+            "offsets", torch.as_tensor(matrix.indptr.astype(np.int64)), persistent=False
+        )
         self.register_buffer("weights", weights, persistent=False)
         targets = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         self.register_buffer("targets", torch.from_numpy(targets), persistent=False)
@@ -59,30 +69,38 @@ class BagBuffers(nn.Module):
 
 
 def bag_sum(table: Tensor, bags: Bags) -> Tensor:
-    """(N, D) rows to (n_out, D) bag sums, zero for an empty bag. Gradients are the business of the operators."""
+    """(N, D) rows to (n_out, D) bag sums, zero for an empty bag. Gradients are the business of the
+    operators.
+    """
     weights = None if bags.weights is None else bags.weights.to(table.dtype)
     return torch.embedding_bag(table, bags.entries, bags.offsets, False, 0, False, weights, True)[0]
 
 
 def wants_plain(x: Tensor) -> bool:
-    """Whether to compute x (B, ...) in basic operations: inside `torch.export`, and for an empty batch."""
+    """Whether to compute x (B, ...) in basic operations: inside `torch.export`, and for an empty
+    batch.
+    """
     return torch.compiler.is_exporting() or x.shape[0] == 0
 
 
 def plain_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
     """(B, N, C) to (B, n_out, C) bag sums in differentiable basic operations.
 
-    Several times slower, but free of passes over the batch and of custom gradients: what `torch.export` (and so ONNX)
-    is given, and an independent route for the tests.
+    Several times slower, but free of passes over the batch and of custom gradients: what
+    `torch.export` (and so ONNX) is given, and an independent route for the tests.
     """
     messages = x.index_select(1, table.entries)
     if table.weights is not None:
         messages = messages * table.weights[:, None]
-    return x.new_zeros(x.shape[0], len(table.offsets) - 1, x.shape[2]).index_add(1, table.targets, messages)
+    return x.new_zeros(x.shape[0], len(table.offsets) - 1, x.shape[2]).index_add(
+        1, table.targets, messages
+    )
 
 
 def batched_bag_sum(tables: Tensor, bags: Bags) -> Tensor:
-    """(B, N, D) tables to (B, n_out, D) bag sums; the samples are stacked into one table, never transposed."""
+    """(B, N, D) tables to (B, n_out, D) bag sums; the samples are stacked into one table, never
+    transposed.
+    """
     batch, rows, width = tables.shape
     sums = bag_sum(tables.reshape(-1, width), repeat_bags(bags, batch, rows))
     return sums.view(batch, len(bags.offsets) - 1, width)
@@ -95,7 +113,11 @@ def repeat_bags(bags: Bags, batch: int, rows: int) -> Bags:
     entries = shifted(bags.entries, batch, rows)
     starts = shifted(bags.offsets[:-1], batch, len(bags.entries))
     end = starts.new_full((1,), len(entries))
-    return Bags(entries, torch.cat([starts, end]), None if bags.weights is None else bags.weights.repeat(batch))
+    return Bags(
+        entries,
+        torch.cat([starts, end]),
+        None if bags.weights is None else bags.weights.repeat(batch),
+    )
 
 
 def shifted(index: Tensor, batch: int, step: int) -> Tensor:
@@ -106,12 +128,16 @@ def shifted(index: Tensor, batch: int, step: int) -> Tensor:
 
 
 def vertex_rows(x: Tensor) -> Tensor:
-    """(b, V, C) to (V, b * C): one long row per vertex makes a bag sum fast; free for a single sample."""
+    """(b, V, C) to (V, b * C): one long row per vertex makes a bag sum fast; free for a single
+    sample.
+    """
     return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
 
 
 def samples_per_pass(x: Tensor, numbers: int) -> int:
-    """How many samples of x (B, ...) to process together when each needs a table of `numbers` numbers."""
+    """How many samples of x (B, ...) to process together when each needs a table of `numbers`
+    numbers.
+    """
     budget = CACHE_BYTES if x.device.type == "cpu" else DEVICE_BYTES
     return max(1, min(len(x), budget // max(1, numbers * x.element_size())))
 

@@ -1,7 +1,8 @@
-"""Point cloud transformer: sampled neighbourhoods, their embedding and offset attention, in any point order.
+"""Point cloud transformer: sampled neighborhoods, their embedding and offset attention, in any
+point order.
 
-Guo et al., "PCT: Point cloud transformer", 2021; the encoder of Sun, Pears and Gu, WACV 2022. Letters: B batch,
-P points, S samples, K neighbours, C channels.
+Guo et al., "PCT: Point cloud transformer", 2021; the encoder of Sun, Pears and Gu, WACV 2022.
+Letters: B batch, P points, S samples, K neighbors, C channels.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from morphable.errors import InputError
-from morphable.ops.sampling import Sampling, Stage, point_order, sample_points, take
+from morphable.ops.point_sampling import Sampling, Stage, point_order, sample_points, take
 
-FEWEST_POINTS = 64
+MIN_POINTS = 64
 FLOATS_PER_PASS = 1 << 20
-"""Outside training neighbourhoods are embedded for a few clouds at a time, so that they stay in the cache."""
+"""Outside training neighborhoods are embedded for a few clouds at a time, so that they stay in the
+cache.
+"""
 
 Affine = tuple[Tensor, Tensor]
 """Weight (C_out, C_in) and bias (C_out,) of an affine map."""
 
 
 class PointLayer(nn.Module):
-    """Linear without bias, batch normalisation over all points of all clouds, and ReLU (or another activation)."""
+    """Linear without bias, batch normalization over all points of all clouds, and ReLU (or another
+    activation).
+    """
 
     def __init__(self, fan_in: int, fan_out: int, activation: nn.Module | None = None) -> None:
         super().__init__()
@@ -42,51 +47,63 @@ class PointLayer(nn.Module):
         return flat.view_as(x)
 
     def folded(self) -> Affine:
-        """Linear map and normalisation by its running statistics as one."""
+        """Linear map and normalization by its running statistics as one."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         return self.linear.weight * scale[:, None], norm.bias - norm.running_mean * scale
 
 
-class NeighbourEmbedding(nn.Module):
-    """For each sample: [neighbour - centre, centre] of 2C channels through two layers, and the largest over neighbours.
+class NeighborEmbedding(nn.Module):
+    """For each sample: [neighbor - center, center] of 2C channels through two layers, and the
+    largest over neighbors.
 
-    The first layer is linear in features that all neighbourhoods share, so it maps each point once, before points are
-    gathered: W [n - c, c] = W_1 n + (W_2 - W_1) c.
+    The first layer is linear in features that all neighborhoods share, so it maps each point once,
+    before points are gathered: W [n - c, c] = W_1 n + (W_2 - W_1) c.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second = PointLayer(2 * channels, 2 * channels), PointLayer(2 * channels, 2 * channels)
+        self.first, self.second = (
+            PointLayer(2 * channels, 2 * channels),
+            PointLayer(2 * channels, 2 * channels),
+        )
 
     def forward(self, x: Tensor, stage: Stage) -> Tensor:
         """(B, P, C) -> (B, S, 2C)"""
         if not self.training:
             layers = self.first.folded(), self.second.folded()
-            clouds = max(1, FLOATS_PER_PASS // (stage.neighbours[0].numel() * len(layers[0][1])))
+            clouds = max(1, FLOATS_PER_PASS // (stage.neighbors[0].numel() * len(layers[0][1])))
             starts = range(0, len(x), clouds)
-            return torch.cat([self._known(x[i : i + clouds], stage.rows(i, clouds), *layers) for i in starts])
+            return torch.cat(
+                [self._known(x[i : i + clouds], stage.rows(i, clouds), *layers) for i in starts]
+            )
         around, at = self._mapped(x, stage, self.first.linear.weight)
         out: Tensor = self.second(self.first.finish(around + at)).amax(2)
         return out
 
     def _known(self, x: Tensor, stage: Stage, first: Affine, second: Affine) -> Tensor:
-        """With known statistics. What follows the last product keeps the order of numbers: the largest alone get it."""
+        """With known statistics. What follows the last product keeps the order of numbers: the
+        largest alone get it.
+        """
         around, at = self._mapped(x, stage, first[0])
         near = nn.functional.linear(self.first.activation(around + (at + first[1])), second[0])
         out: Tensor = self.second.activation(near.amax(2) + second[1])
         return out
 
     def _mapped(self, x: Tensor, stage: Stage, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The first layer's map of [n - c, c]: what neighbours (B, S, K, 2C) and centres (B, S, 1, 2C) give to it."""
-        near, centre = weight.chunk(2, dim=1)
-        around = take(x @ near.T, stage.neighbours)
-        return around, (take(x, stage.centres) @ (centre - near).T)[:, :, None]
+        """The first layer's map of [n - c, c]: what neighbors (B, S, K, 2C) and centers (B, S, 1,
+        2C) give to it.
+        """
+        near, center = weight.chunk(2, dim=1)
+        around = take(x @ near.T, stage.neighbors)
+        return around, (take(x, stage.centers) @ (center - near).T)[:, :, None]
 
 
 class OffsetAttention(nn.Module):
-    """x + ReLU(BN(L(x - A v))): queries are the keys, and A is a softmax over keys, then divided by column sums."""
+    """x + ReLU(BN(L(x - A v))): queries are the keys, and A is a softmax over keys, then divided by
+    column sums.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,16 +124,16 @@ class OffsetAttention(nn.Module):
 class PointTransformer(nn.Module):
     """(B, P, 3) points to (B, 1024) features of the cloud; no point's place in the list matters.
 
-    `sizes` and `neighbours` are those of `sample_points`.
+    `sizes` and `neighbors` are those of `sample_points`.
     """
 
     features = 1024
 
-    def __init__(self, sizes: tuple[int, int] = (512, 256), neighbours: int = 32) -> None:
+    def __init__(self, sizes: tuple[int, int] = (512, 256), neighbors: int = 32) -> None:
         super().__init__()
-        self.sizes, self.neighbours = sizes, neighbours
+        self.sizes, self.neighbors = sizes, neighbors
         self.lift = nn.Sequential(PointLayer(3, 64), PointLayer(64, 64))
-        self.embed = nn.ModuleList([NeighbourEmbedding(64), NeighbourEmbedding(128)])
+        self.embed = nn.ModuleList([NeighborEmbedding(64), NeighborEmbedding(128)])
         self.mix = nn.Sequential(PointLayer(256, 256), PointLayer(256, 256))
         self.attention = nn.ModuleList(OffsetAttention(256) for _ in range(4))
         self.fuse = PointLayer(1280, self.features, nn.LeakyReLU(0.2, inplace=True))
@@ -126,11 +143,13 @@ class PointTransformer(nn.Module):
 
         Raises InputError where a cloud is not (P, 3) with at least 64 points.
         """
-        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < FEWEST_POINTS:
-            raise InputError(f"points: expected (B, P, 3) with P >= {FEWEST_POINTS}, got {tuple(points.shape)}")
+        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < MIN_POINTS:
+            raise InputError(
+                f"points: expected (B, P, 3) with P >= {MIN_POINTS}, got {tuple(points.shape)}"
+            )
         if sampling is None:
             points = take(points, point_order(points))
-            sampling = sample_points(points, self.sizes, self.neighbours)
+            sampling = sample_points(points, self.sizes, self.neighbors)
         points, sampling = sampling.read(points)
         x = self.lift(points)
         for embed, stage in zip(self.embed, (sampling.first, sampling.second), strict=True):

@@ -28,9 +28,9 @@ from morphable.ops.gather import (
 class SparseMap(nn.Module):
     """y = M x with a constant sparse matrix M, the same for every sample and channel.
 
-    matrix: (n_out, n_in) scipy sparse, for instance a `down` or `up` map of a hierarchy. It is kept in the default
-    dtype as non-persistent buffers, together with its transpose for the backward pass. Under autocast the sum stays
-    in float32, so rows that sum to one keep doing so.
+    matrix: (n_out, n_in) scipy sparse, for instance a `down` or `up` map of a hierarchy. It is kept
+    in the default dtype as non-persistent buffers, together with its transpose for the backward
+    pass. Under autocast the sum stays in float32, so rows that sum to one keep doing so.
     """
 
     def __init__(self, matrix: sp.spmatrix) -> None:
@@ -54,7 +54,9 @@ class SparseMap(nn.Module):
 
 
 class _ConstantMap(torch.autograd.Function):
-    """Linear, so its backward is the same function with the two bags exchanged, and differentiable again."""
+    """Linear, so its backward is the same function with the two bags exchanged, and differentiable
+    again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Bags, columns: Bags) -> Tensor:
@@ -86,11 +88,13 @@ def readers(index: Tensor, n_in: int) -> Readers:
 
 
 def row_map(x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None = None) -> Tensor:
-    """y[b, i] = sum_j weights[i, j] x[b, index[i, j]]: a sparse map with k entries in every row, learned or not.
+    """y[b, i] = sum_j weights[i, j] x[b, index[i, j]]: a sparse map with k entries in every row,
+    learned or not.
 
-    x: (B, n_in, C); index: (n_out, k) int64, each in 0..n_in-1; weights: (n_out, k). Returns (B, n_out, C).
-    Gradients reach x and weights. The index may change from call to call; its transpose, which only the gradient of x
-    needs, is `read_by` or is found in the backward pass. Raises InputError where the shapes do not fit.
+    x: (B, n_in, C); index: (n_out, k) int64, each in 0..n_in-1; weights: (n_out, k). Returns (B,
+    n_out, C). Gradients reach x and weights. The index may change from call to call; its transpose,
+    which only the gradient of x needs, is `read_by` or is found in the backward pass. Raises
+    InputError where the shapes do not fit.
     """
     if x.ndim != 3 or index.ndim != 2 or index.shape != weights.shape:
         raise InputError(
@@ -106,10 +110,14 @@ def row_map(x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None =
 
 
 class _LearnedMap(torch.autograd.Function):
-    """All samples at once, a vertex's numbers side by side: with tens of entries a row that beats a pass a sample."""
+    """All samples at once, a vertex's numbers side by side: with tens of entries a row that beats a
+    pass a sample.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None
+    ) -> Tensor:
         ctx.save_for_backward(x, index, weights)
         ctx.read_by = read_by
         return _samples(bag_sum(vertex_rows(x), _row_bags(index, weights)), len(x))
@@ -127,11 +135,14 @@ class _LearnedMap(torch.autograd.Function):
         return grad_x, None, grad_weights, None
 
 
-def entry_products(rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None = None) -> Tensor:
-    """(n_out, k) inner products of rows (n_out, C) with the rows of table (n_in, C) that index (n_out, k) names.
+def entry_products(
+    rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None = None
+) -> Tensor:
+    """(n_out, k) inner products of rows (n_out, C) with the rows of table (n_in, C) that index
+    (n_out, k) names.
 
-    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table; `read_by` is the
-    index's transpose where that is at hand.
+    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table;
+    `read_by` is the index's transpose where that is at hand.
     """
     if torch.compiler.is_exporting():
         return (rows[:, None] * F.embedding(index, table)).sum(-1)
@@ -140,7 +151,9 @@ def entry_products(rows: Tensor, table: Tensor, index: Tensor, read_by: Readers 
 
 class _EntryProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None) -> Tensor:
+    def forward(
+        ctx: Any, rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None
+    ) -> Tensor:
         ctx.save_for_backward(rows, table, index)
         ctx.read_by = read_by
         return _products(rows, table, index)
@@ -178,12 +191,16 @@ def _row_offsets(index: Tensor) -> Tensor:
 
 
 def _products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
-    """(n_out, k) inner products of rows (n_out, D) with the rows (n_in, D) of table that index names."""
+    """(n_out, k) inner products of rows (n_out, D) with the rows (n_in, D) of table that index
+    names.
+    """
     if index.shape[1] >= len(table):  # sampling refuses more entries than a matrix has
         return (rows @ table.T).gather(1, index)
     if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta": this use of it is tested
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # "sparse CSR is in beta": this use of it is tested
             shape = (len(rows), len(table))
             zeros = rows.new_zeros(index.numel())
             entries = torch.sparse_csr_tensor(_row_offsets(index), index.reshape(-1), zeros, shape)

@@ -1,7 +1,8 @@
-"""Region tokens: vertices to one token a region and back, and the token mixers between (LAMM, Tarasiou et al. 2024).
+"""Region tokens: vertices to one token a region and back, and the token mixers between (LAMM,
+Tarasiou et al. 2024).
 
-Vertices stand sorted by region, so that a region is a run of rows of one weight matrix: each region is one product for
-all meshes and all layers at once, without gathering, padding or overlap.
+Vertices stand sorted by region, so that a region is a run of rows of one weight matrix: each region
+is one product for all meshes and all layers at once, without gathering, padding or overlap.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ BLOCK = 3
 
 
 def runs_to_tokens(x: Tensor, weight: Tensor, runs: Sequence[int]) -> Tensor:
-    """(B, n) numbers, in consecutive runs of these lengths, times weight (n, D) -> (B, R, D), a token for each run."""
+    """(B, n) numbers, in consecutive runs of these lengths, times weight (n, D) -> (B, R, D), a
+    token for each run.
+    """
     pieces = zip(x.split(list(runs), 1), weight.split(list(runs)), strict=True)
     return torch.stack([part @ matrix for part, matrix in pieces], 1)
 
 
 def tokens_to_runs(tokens: Tensor, weight: Tensor, bias: Tensor, runs: Sequence[int]) -> Tensor:
-    """(..., R, D) tokens -> (..., n): run r is token r times its rows of weight (n, D), plus its bias (n,)."""
+    """(..., R, D) tokens -> (..., n): run r is token r times its rows of weight (n, D), plus its
+    bias (n,).
+    """
     flat = tokens.flatten(0, -3)
     pieces = zip(flat.unbind(1), weight.split(list(runs)), bias.split(list(runs)), strict=True)
     return torch.cat([_linear(*piece) for piece in pieces], -1).unflatten(0, tokens.shape[:-2])
@@ -34,13 +39,13 @@ def _linear(token: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(B, D), (n, D), (n,) -> (B, n)."""
     if len(token) > 1 or len(weight) % BLOCK:
         return nn.functional.linear(token, weight, bias)
-    # One mesh: the time goes into reading the weights, which products of many small blocks do at the memory's speed
-    # and BLAS's matrix-vector product at half of it.
+    # One mesh: the time goes into reading the weights, which products of many small blocks do at
+    # the memory's speed and BLAS's matrix-vector product at half of it.
     blocks = weight.unflatten(0, (-1, BLOCK))
     return torch.bmm(blocks, token.T.expand(len(blocks), -1, 1)).view(1, -1) + bias
 
 
-class Tokeniser(nn.Module):
+class Tokenizer(nn.Module):
     """(B, 3V) coordinates sorted by region -> (B, R, D): one linear layer for each region."""
 
     def __init__(self, vertices: Sequence[int], width: int) -> None:
@@ -55,8 +60,10 @@ class Tokeniser(nn.Module):
         return runs_to_tokens(x, self.weight, self.runs) + self.bias
 
 
-class InverseTokeniser(nn.Module):
-    """(..., R, D) -> (..., 3V): one linear layer for each region, of full rank or factored through `rank` numbers."""
+class InverseTokenizer(nn.Module):
+    """(..., R, D) -> (..., 3V): one linear layer for each region, of full rank or factored through
+    `rank` numbers.
+    """
 
     def __init__(self, vertices: Sequence[int], width: int, rank: int = 0) -> None:
         super().__init__()
@@ -64,7 +71,9 @@ class InverseTokeniser(nn.Module):
         bound = width**-0.5
         self.weight = nn.Parameter((2 * torch.rand(sum(self.runs), rank or width) - 1) * bound)
         self.bias = nn.Parameter((2 * torch.rand(sum(self.runs)) - 1) * bound)
-        self.inner = nn.Parameter(torch.randn(len(self.runs), width, rank) * bound) if rank else None
+        self.inner = (
+            nn.Parameter(torch.randn(len(self.runs), width, rank) * bound) if rank else None
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         if self.inner is not None:
@@ -80,18 +89,24 @@ class InverseTokeniser(nn.Module):
         return _linear(token, self.weight[rows], self.bias[rows])
 
 
-def low_rank(layer: InverseTokeniser, tokens: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors (R, D, K), (3V, K) and the bias (3V,) that change the layer least on tokens (N, R, D), region by region.
+def low_rank(layer: InverseTokenizer, tokens: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors (R, D, K), (3V, K) and the bias (3V,) that change the layer least on tokens (N, R,
+    D), region by region.
 
-    W (t - m) is approximated where the tokens are: W C^1/2 is cut by its singular values, C their covariance.
+    W (t - m) is approximated where the tokens are: W C^1/2 is cut by its singular values, C their
+    covariance.
     """
     inner, weights, biases = [], [], []
     start = 0
     for region, rows in enumerate(layer.runs):
-        own, bias = layer.weight[start : start + rows].double(), layer.bias[start : start + rows].double()
+        own, bias = (
+            layer.weight[start : start + rows].double(),
+            layer.bias[start : start + rows].double(),
+        )
         t = tokens[:, region].double()
         mean = t.mean(0)
-        # A thousandth of the mean variance in every direction: edits leave the span of the autoencoder's tokens.
+        # A thousandth of the mean variance in every direction: edits leave the span of the
+        # autoencoder's tokens.
         covariance = torch.cov(t.T).reshape(len(mean), len(mean))
         covariance = covariance + torch.eye(len(mean)).to(t) * covariance.diagonal().mean() * 1e-3
         values, axes = torch.linalg.eigh(covariance)
@@ -120,7 +135,9 @@ class TransformerLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
+        )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + self.to_out(mixed.transpose(1, 2).flatten(2))
         y: Tensor = x + self.feed_forward(x)
@@ -128,14 +145,20 @@ class TransformerLayer(nn.Module):
 
 
 class MixerLayer(nn.Module):
-    """x + mix over tokens(norm(x)), then x + mix over channels(norm(x)) (Tolstikhin et al. 2021); (B, T, D)."""
+    """x + mix over tokens(norm(x)), then x + mix over channels(norm(x)) (Tolstikhin et al. 2021);
+    (B, T, D).
+    """
 
-    def __init__(self, tokens: int, width: int, token_expansion: float, channel_expansion: float) -> None:
+    def __init__(
+        self, tokens: int, width: int, token_expansion: float, channel_expansion: float
+    ) -> None:
         super().__init__()
         across = max(1, round(token_expansion * tokens))
         hidden = max(1, round(channel_expansion * width))
         self.norm = nn.LayerNorm(width)
-        self.over_tokens = nn.Sequential(nn.Linear(tokens, across), nn.GELU(), nn.Linear(across, tokens))
+        self.over_tokens = nn.Sequential(
+            nn.Linear(tokens, across), nn.GELU(), nn.Linear(across, tokens)
+        )
         self.over_channels = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
         )
@@ -147,7 +170,9 @@ class MixerLayer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Layers, then a norm; gives every state: its input, what each layer but the last makes, and the normed last."""
+    """Layers, then a norm; gives every state: its input, what each layer but the last makes, and
+    the normed last.
+    """
 
     def __init__(self, layers: Sequence[nn.Module], width: int) -> None:
         super().__init__()
@@ -163,22 +188,29 @@ class Backbone(nn.Module):
 
 
 class ControlNets(nn.Module):
-    """Bias-free networks, one for each region with controls: its displacements (B, 3 n_c) -> a change of its token.
+    """Bias-free networks, one for each region with controls: its displacements (B, 3 n_c) -> a
+    change of its token.
 
     Without biases and with GELU(0) = 0, no displacement is exactly no change.
     """
 
-    def __init__(self, controls: Sequence[int], width: int, hidden: tuple[int, int] = (64, 256)) -> None:
+    def __init__(
+        self, controls: Sequence[int], width: int, hidden: tuple[int, int] = (64, 256)
+    ) -> None:
         super().__init__()
         owners = [region for region, count in enumerate(controls) if count]
         self.count = len(controls)
         self.runs = [3 * controls[region] for region in owners]
         self.register_buffer("owners", torch.tensor(owners), persistent=False)
         self.owners: Tensor
-        rows = torch.tensor([run**-0.5 for run in self.runs]).repeat_interleave(torch.tensor(self.runs))[:, None]
+        rows = torch.tensor([run**-0.5 for run in self.runs]).repeat_interleave(
+            torch.tensor(self.runs)
+        )[:, None]
         self.first = nn.Parameter((2 * torch.rand(sum(self.runs), hidden[0]) - 1) * rows)
         self.second = nn.Parameter((2 * torch.rand(len(owners), *hidden) - 1) * hidden[0] ** -0.5)
-        self.third = nn.Parameter((2 * torch.rand(len(owners), hidden[1], width) - 1) * hidden[1] ** -0.5)
+        self.third = nn.Parameter(
+            (2 * torch.rand(len(owners), hidden[1], width) - 1) * hidden[1] ** -0.5
+        )
 
     def forward(self, displacement: Tensor) -> Tensor:
         """(B, 3C) in region order -> (B, R, D), zero for regions without controls."""

@@ -1,1 +1,3 @@
-"""Report: a trained model and its measures as one self-contained page of pictures, charts and tables."""
+"""Report: a trained model and its measures as one self-contained page of pictures, charts and
+tables.
+"""

@@ -1,4 +1,6 @@
-"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): between, beyond, from one shape to another."""
+"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): between, beyond, from one
+shape to another.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,21 @@ from html import escape
 import numpy as np
 import torch
 
-from morphable.edit.code import line, transferred
+from morphable.draw.camera import Camera
+from morphable.draw.render import render
+from morphable.edit.code import line, transfer
 from morphable.models.base import MorphableModel
-from morphable.report.camera import Camera
 from morphable.report.context import ReportContext
-from morphable.report.render import render
 from morphable.report.section import Section, image, paragraph, table
 
 HEIGHT = 300
 BETWEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BEYOND = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 POSED = 0.75
-"""Of the test meshes, the one that is further from its neutral shape than this share is calculated with."""
-MOST_GROWTH = 1.5
+"""Of the test meshes, the one that is further from its neutral shape than this share is calculated
+with.
+"""
+MAX_GROWTH = 1.5
 """How much extrapolated shapes may widen the frame."""
 NARROW = '<div style="max-width: 52rem">{}</div>'
 
@@ -31,8 +35,10 @@ Models = dict[str, MorphableModel]
 
 @dataclass(frozen=True, eq=False)
 class Cast:
-    """Shapes (V, 3) mm to calculate with: `rest` is the source's neutral shape where known (`neutral`), `posed` the
-    same source otherwise, `other` someone else's shape in the place of `rest`, `far` someone else's in another pose."""
+    """Shapes (V, 3) mm to calculate with: `rest` is the source's neutral shape where known
+    (`neutral`), `posed` the same source otherwise, `other` someone else's shape in the place of
+    `rest`, `far` someone else's in another pose.
+    """
 
     rest: np.ndarray
     posed: np.ndarray
@@ -53,7 +59,9 @@ def arithmetic(context: ReportContext) -> Section | None:
 
 
 def strips(context: ReportContext, models: Models) -> str:
-    """Between, beyond and transfer, a row of pictures for each model; empty where there are too few meshes."""
+    """Between, beyond and transfer, a row of pictures for each model; empty where there are too few
+    meshes.
+    """
     cast = choose(context)
     if cast is None:
         return ""
@@ -70,10 +78,16 @@ def strips(context: ReportContext, models: Models) -> str:
 def _transfer(context: ReportContext, models: Models, cast: Cast) -> str:
     given = [cast.rest, cast.posed, cast.other]
     texts = ["S0", "S1", "T0", "T1"]
-    lines = [["given", *_pictures(context, context.camera, np.stack(given), [f"given {t}" for t in texts[:3]]), ""]]
+    lines = [
+        [
+            "given",
+            *_pictures(context, context.camera, np.stack(given), [f"given {t}" for t in texts[:3]]),
+            "",
+        ]
+    ]
     for title, model in models.items():
         s0, s1, t0 = _codes(model, given)
-        shapes = _decode(model, torch.stack([s0, s1, t0, transferred(model.parts, s0, s1, t0)]))
+        shapes = _decode(model, torch.stack([s0, s1, t0, transfer(model.parts, s0, s1, t0)]))
         cells = _pictures(context, context.camera, shapes, [f"{title}: {text}" for text in texts])
         lines.append([escape(title), *cells])
     names = [f"{text}<br>{escape(name)}" for text, name in zip(texts, cast.names, strict=False)]
@@ -81,9 +95,11 @@ def _transfer(context: ReportContext, models: Models, cast: Cast) -> str:
 
 
 def choose(context: ReportContext) -> Cast | None:
-    """A test mesh well apart from its subject's neutral shape, and the mesh of another subject that differs most.
+    """A test mesh well apart from its subject's neutral shape, and the mesh of another subject that
+    differs most.
 
-    Where neutral shapes are not known, each subject's first mesh stands for them. None where meshes are too few.
+    Where neutral shapes are not known, each subject's first mesh stands for them. None where meshes
+    are too few.
     """
     meshes, subjects = np.asarray(context.test.vertices[:]), context.subjects
     rest, neutral = _rest(context, meshes)
@@ -98,11 +114,20 @@ def choose(context: ReportContext) -> Cast | None:
     name, other_name = context.caption(source), context.caption(far)
     calm = f"{_subject(context, source)} {'neutral' if neutral else 'at rest'}"
     target = f"{_subject(context, far)} {'neutral' if neutral else 'at rest'}"
-    return Cast(rest[source], meshes[source], rest[far], meshes[far], neutral, (calm, name, target, other_name))
+    return Cast(
+        rest[source],
+        meshes[source],
+        rest[far],
+        meshes[far],
+        neutral,
+        (calm, name, target, other_name),
+    )
 
 
 def _rest(context: ReportContext, meshes: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(N, V, 3) each mesh's neutral shape, True; or where one is not known each subject's first mesh, False."""
+    """(N, V, 3) each mesh's neutral shape, True; or where one is not known each subject's first
+    mesh, False.
+    """
     rows = context.dataset.neutral_rows()[context.test.rows] if _whole(context) else np.array([-1])
     if (rows >= 0).all():
         return np.asarray(context.dataset.vertices[rows]), True
@@ -111,9 +136,15 @@ def _rest(context: ReportContext, meshes: np.ndarray) -> tuple[np.ndarray, bool]
 
 
 def _whole(context: ReportContext) -> bool:
-    """The dataset's own rows are those of its folder, so that a selection's rows can be looked up in it."""
+    """The dataset's own rows are those of its folder, so that a selection's rows can be looked up
+    in it.
+    """
     rows = context.dataset.rows
-    return len(rows) > 0 and bool((rows == np.arange(len(rows))).all()) and int(context.test.rows.max()) < len(rows)
+    return (
+        len(rows) > 0
+        and bool((rows == np.arange(len(rows))).all())
+        and int(context.test.rows.max()) < len(rows)
+    )
 
 
 def _subject(context: ReportContext, row: int) -> str:
@@ -122,15 +153,25 @@ def _subject(context: ReportContext, row: int) -> str:
 
 
 def _walk(
-    context: ReportContext, models: Models, kind: str, a: np.ndarray, b: np.ndarray, positions: tuple[float, ...]
+    context: ReportContext,
+    models: Models,
+    kind: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    positions: tuple[float, ...],
 ) -> str:
     places, walked = torch.tensor(positions), {}
     for title, model in models.items():
         first, last = _codes(model, [a, b])
         walked[title] = _decode(model, line(model.parts, first, last, places))
-    camera = context.camera.widened([shape for shapes in walked.values() for shape in shapes], MOST_GROWTH)
+    camera = context.camera.widened(
+        [shape for shapes in walked.values() for shape in shapes], MAX_GROWTH
+    )
     lines = [
-        [escape(title), *_pictures(context, camera, shapes, [f"{title}, {kind}, at {t:g}" for t in positions])]
+        [
+            escape(title),
+            *_pictures(context, camera, shapes, [f"{title}, {kind}, at {t:g}" for t in positions]),
+        ]
         for title, shapes in walked.items()
     ]
     return table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
@@ -146,7 +187,9 @@ def _decode(model: MorphableModel, codes: torch.Tensor) -> np.ndarray:
         return np.asarray(model.decode(codes).cpu().numpy())
 
 
-def _pictures(context: ReportContext, camera: Camera, shapes: np.ndarray, texts: list[str]) -> list[str]:
+def _pictures(
+    context: ReportContext, camera: Camera, shapes: np.ndarray, texts: list[str]
+) -> list[str]:
     size = camera.size(HEIGHT)
     pictures = [render(shape, context.triangles, camera, size) for shape in shapes]
     return [image(picture, text) for picture, text in zip(pictures, texts, strict=True)]

@@ -1,4 +1,6 @@
-"""ReportContext: what the sections of a report share, computed once: the test meshes, their errors, the camera."""
+"""ReportContext: what the sections of a report share, computed once: the test meshes, their errors,
+the camera.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +15,36 @@ import numpy as np
 import torch
 
 from morphable.data.dataset import MeshDataset
+from morphable.draw.camera import Camera, view_for
+from morphable.draw.numbers import round_up
+from morphable.draw.render import render
 from morphable.errors import InputError
 from morphable.evaluate.errors import vertex_errors
 from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca, PcaConfig
-from morphable.report.camera import Camera, view_for
 from morphable.report.latent import Walk, all_walks, draw
-from morphable.report.numbers import round_up
-from morphable.report.render import render
 
-MOST_MESHES = 300
-"""Test meshes, evenly spread, whose errors are drawn; the numbers of evaluation.json are over all of them."""
-MOST_PCA_MESHES = 2000
-"""Training meshes, evenly spread, that PCA's pictures are made from; its numbers are from evaluation.json."""
+MAX_MESHES = 300
+"""Test meshes, evenly spread, whose errors are drawn; the numbers of evaluation.json are over all
+of them.
+"""
+MAX_PCA_MESHES = 2000
+"""Training meshes, evenly spread, that PCA's pictures are made from; its numbers are from
+evaluation.json.
+"""
 SHOWN = 6
 """Test meshes in the gallery."""
 SAMPLES = 12
-MOST_GROWTH = 1.2
+MAX_GROWTH = 1.2
 """How much samples and walks may widen the frame that the measured meshes need."""
 MODEL, PCA, MEAN = "model", "PCA", "mean shape"
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Errors (N, V) mm of the drawn test meshes by method: `model`, `PCA` (unless the model is PCA), `mean shape`."""
+    """Errors (N, V) mm of the drawn test meshes by method: `model`, `PCA` (unless the model is
+    PCA), `mean shape`.
+    """
 
     errors: Mapping[str, np.ndarray]
 
@@ -47,8 +55,10 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """model: in evaluation mode. dataset: the whole set, of the model's template. evaluation: evaluation.json's
-    content. metrics: the rows of metrics.jsonl, empty for an estimated model. folder: the run's, where there is one."""
+    """model: in evaluation mode. dataset: the whole set, of the model's template. evaluation:
+    evaluation.json's content. metrics: the rows of metrics.jsonl, empty for an estimated model.
+    folder: the run's, where there is one.
+    """
 
     model: MorphableModel
     dataset: MeshDataset
@@ -84,8 +94,8 @@ class ReportContext:
 
     @cached_property
     def test(self) -> MeshDataset:
-        """At most MOST_MESHES of them, evenly spread."""
-        return self.measured.select(spread(len(self.measured), MOST_MESHES))
+        """At most MAX_MESHES of them, evenly spread."""
+        return self.measured.select(spread(len(self.measured), MAX_MESHES))
 
     @cached_property
     def subjects(self) -> np.ndarray:
@@ -99,7 +109,7 @@ class ReportContext:
         if isinstance(self.model, Pca):
             return None
         train = self.dataset.part(self.split, "train")
-        chosen = train.vertices.select(spread(len(train), MOST_PCA_MESHES))
+        chosen = train.vertices.select(spread(len(train), MAX_PCA_MESHES))
         pca = Pca.estimate(self.model.template, chosen, {}, PcaConfig(self.latent))
         pca.eval()
         return pca
@@ -108,11 +118,11 @@ class ReportContext:
     def pca_meshes(self) -> tuple[int, int]:
         """How many training meshes PCA's pictures are made from, and how many there are."""
         count = len(self.dataset.split(self.split).train)
-        return min(count, MOST_PCA_MESHES), count
+        return min(count, MAX_PCA_MESHES), count
 
     @cached_property
     def mean_shape(self) -> np.ndarray:
-        """(V, 3) mm mean of the training meshes, at most MOST_PCA_MESHES of them."""
+        """(V, 3) mm mean of the training meshes, at most MAX_PCA_MESHES of them."""
         linear = self.model if isinstance(self.model, Pca) else self.pca
         assert linear is not None
         return linear.mean.detach().cpu().numpy().reshape(-1, 3)
@@ -123,8 +133,10 @@ class ReportContext:
         errors = {MODEL: vertex_errors(self.model, vertices)}
         if self.pca is not None:
             errors[PCA] = vertex_errors(self.pca, vertices)
-        centre = self.mean_shape.astype(np.float32)
-        errors[MEAN] = np.concatenate([np.linalg.norm(part - centre, axis=-1) for part in vertices.blocks()])
+        center = self.mean_shape.astype(np.float32)
+        errors[MEAN] = np.concatenate(
+            [np.linalg.norm(part - center, axis=-1) for part in vertices.blocks()]
+        )
         return Comparison(errors)
 
     @cached_property
@@ -133,7 +145,9 @@ class ReportContext:
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """(SAMPLES, V, 3) mm draws from the prior. Raises InputError where the model has none to draw from."""
+        """(SAMPLES, V, 3) mm draws from the prior. Raises InputError where the model has none to
+        draw from.
+        """
         return draw(self.model, SAMPLES)
 
     @cached_property
@@ -142,25 +156,29 @@ class ReportContext:
 
     @cached_property
     def error_limit(self) -> float:
-        """The end of the colour scale of errors in mm, the same wherever single meshes are shown."""
+        """The end of the color scale of errors in mm, the same wherever single meshes are shown."""
         errors = self.comparison.errors
         return scale_end(np.stack([errors[name] for name in (MODEL, PCA) if name in errors]))
 
     @cached_property
     def camera(self) -> Camera:
-        """One camera for all pictures: its frame holds the measured meshes, and samples and walks within reason."""
+        """One camera for all pictures: its frame holds the measured meshes, and samples and walks
+        within reason.
+        """
         camera = view_for(self.model.template, self.test.vertices[spread(len(self.test), 100)])
         shapes = [shape for walk in self.walks for shape in walk.shapes]
         with contextlib.suppress(InputError):
             shapes += list(self.samples)
-        return camera.widened(shapes, MOST_GROWTH)
+        return camera.widened(shapes, MAX_GROWTH)
 
     def picture(
-        self, vertices: np.ndarray, height: int, colours: np.ndarray | None = None, yaw: float = 0
+        self, vertices: np.ndarray, height: int, colors: np.ndarray | None = None, yaw: float = 0
     ) -> np.ndarray:
-        """(h, w, 4) picture of a shape (V, 3) mm under the report's camera, or from `yaw` degrees around."""
+        """(h, w, 4) picture of a shape (V, 3) mm under the report's camera, or from `yaw` degrees
+        around.
+        """
         camera = self.camera.turned(yaw) if yaw else self.camera
-        return render(vertices, self.triangles, camera, self.camera.size(height), colours)
+        return render(vertices, self.triangles, camera, self.camera.size(height), colors)
 
     def reconstruct(self, vertices: np.ndarray, model: MorphableModel | None = None) -> np.ndarray:
         """(n, V, 3) mm -> (n, V, 3) mm by the model, or by another one."""
@@ -171,7 +189,11 @@ class ReportContext:
     def caption(self, row: int) -> str:
         """What is known of drawn test mesh `row`, in a few words."""
         labels = self.test.labels
-        words = [str(labels[name][row]) for name in ("subject", "expression", "sequence") if name in labels]
+        words = [
+            str(labels[name][row])
+            for name in ("subject", "expression", "sequence")
+            if name in labels
+        ]
         words = [word for word in words if word]
         if "frame" in labels:
             words.append(f"frame {labels['frame'][row]}")
@@ -186,11 +208,13 @@ def spread(count: int, most: int) -> np.ndarray:
 
 
 def middles(count: int, most: int) -> np.ndarray:
-    """The middle of each of at most `most` equal runs of 0..count-1: evenly spread, without the ends."""
+    """The middle of each of at most `most` equal runs of 0..count-1: evenly spread, without the
+    ends.
+    """
     parts = min(count, most)
     return ((np.arange(parts) + 0.5) * count / parts).astype(int)
 
 
 def scale_end(values: np.ndarray) -> float:
-    """The end of a colour scale: a round number above 98 in 100 values."""
+    """The end of a color scale: a round number above 98 in 100 values."""
     return round_up(float(np.percentile(values, 98)))

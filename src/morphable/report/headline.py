@@ -1,4 +1,6 @@
-"""The head of a report: the mean vertex error, and honestly how it stands against PCA at the same latent size."""
+"""The head of a report: the mean vertex error, and honestly how it stands against PCA at the same
+latent size.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from morphable.draw.numbers import interval, millimeters, number, percent, signed
 from morphable.evaluate.errors import bootstrap_interval
 from morphable.report.context import MODEL, PCA, ReportContext
-from morphable.report.numbers import interval, millimetres, number, percent, signed
 
 NEGLIGIBLE = 5e-4
 """A relative difference below this is none."""
@@ -42,25 +44,36 @@ def setting(context: ReportContext) -> str:
 
 
 def verdict(context: ReportContext) -> Verdict:
-    """The headline comparison, with a paired interval: differences mesh by mesh, whole subjects redrawn."""
+    """The headline comparison, with a paired interval: differences mesh by mesh, whole subjects
+    redrawn.
+    """
     own, other = _mean(context, "model"), _mean(context, "pca")
     if context.pca is None or own is None or not other:
         mean_shape = _mean(context, "mean_shape")
         if own is None or not mean_shape:
             return Verdict("", "", None)
-        return Verdict(f"than the mean shape {setting(context)}.", _change(own, mean_shape), own < mean_shape)
+        return Verdict(
+            f"than the mean shape {setting(context)}.", _change(own, mean_shape), own < mean_shape
+        )
     where = f"than PCA with the same {context.latent} latents {setting(context)}"
     difference = context.comparison.per_mesh(MODEL) - context.comparison.per_mesh(PCA)
     if len(set(context.subjects.tolist())) < 2:
-        return Verdict(f"{where}. With one test subject there is no interval.", _change(own, other), None)
+        return Verdict(
+            f"{where}. With one test subject there is no interval.", _change(own, other), None
+        )
     low, high = bootstrap_interval(difference, context.subjects)
+    bounds = f"[{signed(low)}, {signed(high)}]"
     paired = (
-        f"Mesh by mesh the difference is {signed(difference.mean())} mm, 95 % interval [{signed(low)}, {signed(high)}]"
+        f"Mesh by mesh the difference is {signed(difference.mean())} mm, 95 % interval {bounds}"
     )
     if len(context.test) < len(context.measured):
         paired += f", over {len(context.test)} of the {len(context.measured)} meshes"
     if low <= 0 <= high or abs(own / other - 1) < NEGLIGIBLE:
-        return Verdict(f"{where}. {paired}: these meshes do not tell which is better.", _change(own, other), None)
+        return Verdict(
+            f"{where}. {paired}: these meshes do not tell which is better.",
+            _change(own, other),
+            None,
+        )
     return Verdict(f"{where}. {paired}.", _change(own, other), own < other)
 
 
@@ -113,19 +126,23 @@ def _bars(context: ReportContext) -> str:
     if not shown:
         return ""
     most = max([max(m["mean"], *m["ci95"]) for _, _, m in shown]) or 1.0
-    rows = [_bar(34 * row, name, colour, m, 290 / most) for row, (name, colour, m) in enumerate(shown)]
-    label = "Mean vertex error: " + ", ".join(f"{name} {millimetres(m['mean'])}" for name, _, m in shown)
+    rows = [
+        _bar(34 * row, name, color, m, 290 / most) for row, (name, color, m) in enumerate(shown)
+    ]
+    label = "Mean vertex error: " + ", ".join(
+        f"{name} {millimeters(m['mean'])}" for name, _, m in shown
+    )
     size = f'viewBox="0 0 500 {34 * len(shown)}"'
     return f'<svg class="bars" {size} role="img" aria-label="{escape(label, quote=True)}">{"".join(rows)}</svg>'
 
 
-def _bar(y: float, name: str, colour: int, measure: Mapping[str, Any], length: float) -> str:
+def _bar(y: float, name: str, color: int, measure: Mapping[str, Any], length: float) -> str:
     """One bar with its whiskers; `length` of the picture per mm."""
     low, high = (122 + v * length for v in measure["ci95"])
     value = measure["mean"] * length
     return (
         f'<text x="114" y="{y + 21}" text-anchor="end">{escape(name)}</text>'
-        f'<rect class="fill c{colour}" x="122" y="{y + 5}" width="{value:.1f}" height="24" rx="3"/>'
+        f'<rect class="fill c{color}" x="122" y="{y + 5}" width="{value:.1f}" height="24" rx="3"/>'
         f'<path class="whisker" d="M{low:.1f} {y + 17}H{high:.1f}M{low:.1f} {y + 12}v10M{high:.1f} {y + 12}v10"/>'
-        f'<text x="{max(122 + value, high) + 8:.1f}" y="{y + 21}">{millimetres(measure["mean"])}</text>'
+        f'<text x="{max(122 + value, high) + 8:.1f}" y="{y + 21}">{millimeters(measure["mean"])}</text>'
     )

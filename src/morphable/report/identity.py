@@ -1,4 +1,6 @@
-"""Sections on identity and expression: codes by subject and expression, neutral shapes, swaps, named expressions."""
+"""Sections on identity and expression: codes by subject and expression, neutral shapes, swaps,
+named expressions.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ import torch
 
 from morphable.data.dataset import load_dataset
 from morphable.data.neutral import neutral_targets
+from morphable.draw.region_map import region_colors
 from morphable.report.context import ReportContext, middles, spread
-from morphable.report.gallery import HEIGHT, error_row, picture_row, region_colours
+from morphable.report.gallery import HEIGHT, error_row, picture_row
 from morphable.report.latent import decode
-from morphable.report.section import Section, colour_bar, image, paragraph, table
+from morphable.report.section import Section, color_bar, image, paragraph, table
 
 SHOWN = 6
 SWAP_PEOPLE, SWAP_FACES = 6, 5
@@ -24,9 +27,11 @@ LEGEND = 16
 
 
 def identity_codes(context: ReportContext) -> Section | None:
-    """The codes of the test meshes in the plane of each part's two principal directions, by subject and by expression.
+    """The codes of the test meshes in the plane of each part's two principal directions, by subject
+    and by expression.
 
-    Identity codes should gather by subject and not by expression; expression codes the other way round.
+    Identity codes should gather by subject and not by expression; expression codes the other way
+    round.
     """
     columns = [name for name in ("subject", "expression") if name in context.test.labels]
     classes = {name: context.test.labels.classes(name) for name in columns}
@@ -45,7 +50,9 @@ def identity_codes(context: ReportContext) -> Section | None:
         f"Codes of {len(codes)} measured meshes, in the plane of each part's two principal directions. Where the parts "
         "are apart, identity codes form a heap for each subject and mix expressions."
     )
-    return Section("Identity and expression codes", paragraph(lead, "lead") + f'<div class="two">{html}</div>')
+    return Section(
+        "Identity and expression codes", paragraph(lead, "lead") + f'<div class="two">{html}</div>'
+    )
 
 
 def neutral_shapes(context: ReportContext) -> Section | None:
@@ -59,18 +66,25 @@ def neutral_shapes(context: ReportContext) -> Section | None:
     captions = [context.caption(row) for row in rows]
     truth = _true_neutral(context, rows)
     limit = context.error_limit
-    lines = [picture_row(context, "Input", inputs, captions), picture_row(context, "Reconstruction", full, captions)]
+    lines = [
+        picture_row(context, "Input", inputs, captions),
+        picture_row(context, "Reconstruction", full, captions),
+    ]
     lines.append(error_row(context, "Its error", full, inputs, captions, limit))
     lines.append(picture_row(context, "Neutral shape", neutral, captions))
     if truth is not None:
         lines.append(error_row(context, "Its error", neutral, truth, captions, limit))
     lead = "What the identity part alone says of each mesh: the same person without expression."
-    html = table(["", *map(escape, captions)], lines, "pictures") + colour_bar(limit, "distance to the true vertex")
+    html = table(["", *map(escape, captions)], lines, "pictures") + color_bar(
+        limit, "distance to the true vertex"
+    )
     return Section("Neutral shapes", paragraph(lead, "lead") + html)
 
 
 def swaps(context: ReportContext) -> Section | None:
-    """People by expressions: the identity of each mesh on the left with all else of each mesh at the top."""
+    """People by expressions: the identity of each mesh on the left with all else of each mesh at
+    the top.
+    """
     if "identity" not in context.model.parts or len(context.test) < 2:
         return None
     people = _one_each(context.subjects, SWAP_PEOPLE)
@@ -78,22 +92,33 @@ def swaps(context: ReportContext) -> Section | None:
     faces = posed[middles(len(posed), SWAP_FACES)]
     own = _codes(context, context.test.vertices[np.concatenate([people, faces])])
     where = context.model.parts["identity"]
-    header = [image(context.picture(context.test.vertices[int(i)], HEIGHT), context.caption(i)) for i in faces]
+    header = [
+        image(context.picture(context.test.vertices[int(i)], HEIGHT), context.caption(i))
+        for i in faces
+    ]
     lines = []
     for number, row in enumerate(people):
         mixed = own[len(people) :].copy()
         mixed[:, where] = own[number, where]
         texts = [f"{context.caption(row)} with {context.caption(i)}" for i in faces]
         pictures = zip(decode(context.model, mixed), texts, strict=True)
-        cells = [image(context.picture(context.test.vertices[int(row)], HEIGHT), context.caption(row))]
-        lines.append([*cells, *(image(context.picture(shape, HEIGHT), text) for shape, text in pictures)])
+        cells = [
+            image(context.picture(context.test.vertices[int(row)], HEIGHT), context.caption(row))
+        ]
+        lines.append(
+            [*cells, *(image(context.picture(shape, HEIGHT), text) for shape, text in pictures)]
+        )
     lead = "The person of each mesh on the left with the expression of each mesh at the top, by exchanging codes."
     return Section("Swaps", paragraph(lead, "lead") + table(["", *header], lines, "pictures"))
 
 
 def named_expressions(context: ReportContext) -> Section | None:
-    """One person with named expressions at three levels, and people with one of them, where conditions have names."""
-    named = [(part, every) for part in context.model.parts if (every := context.model.names_of(part))]
+    """One person with named expressions at three levels, and people with one of them, where
+    conditions have names.
+    """
+    named = [
+        (part, every) for part in context.model.parts if (every := context.model.names_of(part))
+    ]
     if not named:
         return None
     part, every = named[0]
@@ -134,12 +159,16 @@ def named_expressions(context: ReportContext) -> Section | None:
 def _codes(context: ReportContext, vertices: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         shapes = torch.from_numpy(vertices).to(context.model.device)
-        return np.concatenate([context.model.encode(part).cpu().numpy() for part in shapes.split(16)])
+        return np.concatenate(
+            [context.model.encode(part).cpu().numpy() for part in shapes.split(16)]
+        )
 
 
 def _neutral(context: ReportContext, codes: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return np.asarray(context.model.neutral(torch.from_numpy(codes).to(context.model.device)).cpu().numpy())
+        return np.asarray(
+            context.model.neutral(torch.from_numpy(codes).to(context.model.device)).cpu().numpy()
+        )
 
 
 def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None:
@@ -152,7 +181,9 @@ def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None
 
 
 def _posed(context: ReportContext) -> np.ndarray:
-    """Rows of the test meshes that are not their subject's neutral mesh; of all, where no others are."""
+    """Rows of the test meshes that are not their subject's neutral mesh; of all, where no others
+    are.
+    """
     every = np.arange(len(context.test))
     rows = np.flatnonzero(context.test.neutral_rows() != every)
     return rows if len(rows) else every
@@ -162,31 +193,37 @@ def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:
     """The row of the middle mesh of at most `most` subjects, evenly spread among them."""
     names = np.unique(subjects)
     chosen = names[spread(len(names), most)]
-    return np.array([rows[len(rows) // 2] for name in chosen for rows in [np.flatnonzero(subjects == name)]])
+    return np.array(
+        [rows[len(rows) // 2] for name in chosen for rows in [np.flatnonzero(subjects == name)]]
+    )
 
 
 def _plane(codes: np.ndarray) -> np.ndarray:
-    """(N, 2) coordinates in the plane of the two principal directions; a code of one number lies on a line."""
-    centred = codes - codes.mean(0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    """(N, 2) coordinates in the plane of the two principal directions; a code of one number lies on
+    a line.
+    """
+    centered = codes - codes.mean(0)
+    axes = np.linalg.svd(centered, full_matrices=False)[2][:2]
     points = np.zeros((len(codes), 2))
-    points[:, : len(axes)] = centred @ axes.T
+    points[:, : len(axes)] = centered @ axes.T
     return points
 
 
 def _scatter(points: np.ndarray, numbers: np.ndarray, names: list[str], text: str) -> str:
-    """An SVG of points (N, 2) coloured by class (N,), with a legend; class -1 is grey."""
+    """An SVG of points (N, 2) colored by class (N,), with a legend; class -1 is gray."""
     low, high = points.min(0), points.max(0)
     size = max(float((high - low).max()), 1e-9)
     at = 12 + (SIDE - 24) * (0.5 + (points - (low + high) / 2) / size)
-    colours = ["rgb({},{},{})".format(*np.round(255 * c).astype(int)) for c in region_colours(len(names))]
-    colours.append("rgb(150,150,150)")
+    colors = [
+        "rgb({},{},{})".format(*np.round(255 * c).astype(int)) for c in region_colors(len(names))
+    ]
+    colors.append("rgb(150,150,150)")
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{SIDE - y:.1f}" r="3.2" fill="{colours[n]}" fill-opacity="0.75"/>'
+        f'<circle cx="{x:.1f}" cy="{SIDE - y:.1f}" r="3.2" fill="{colors[n]}" fill-opacity="0.75"/>'
         for (x, y), n in zip(at.tolist(), numbers.tolist(), strict=True)
     )
     legend = "".join(
-        f'<circle cx="{SIDE + 14}" cy="{16 + 17 * i}" r="4" fill="{colours[i]}"/>'
+        f'<circle cx="{SIDE + 14}" cy="{16 + 17 * i}" r="4" fill="{colors[i]}"/>'
         f'<text class="tick" x="{SIDE + 24}" y="{20 + 17 * i}">{escape(name[:18])}</text>'
         for i, name in enumerate(names[:LEGEND])
     )

@@ -12,12 +12,14 @@ from morphable.models.base import MorphableModel
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations along a direction of the prior."""
-MOST_PER_PART, MOST_WALKS = 8, 16
+MAX_PER_PART, MAX_WALKS = 8, 16
 
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Shapes (5, V, 3) mm at STEPS standard deviations along one direction; movement: (V,) mm from first to last."""
+    """Shapes (5, V, 3) mm at STEPS standard deviations along one direction; movement: (V,) mm from
+    first to last.
+    """
 
     title: str
     shapes: np.ndarray
@@ -26,13 +28,15 @@ class Walk:
 
 def all_walks(model: MorphableModel) -> list[Walk]:
     """Walks in every free part, up to eight in a part and sixteen in all."""
-    parts = [part.name for part in model.parts.items_ if not part.pinned][:MOST_WALKS]
-    each = min(MOST_PER_PART, max(1, MOST_WALKS // max(1, len(parts))))
+    parts = [part.name for part in model.parts.items_ if not part.pinned][:MAX_WALKS]
+    each = min(MAX_PER_PART, max(1, MAX_WALKS // max(1, len(parts))))
     return [walk for part in parts for walk in prior_walks(model, part, each)]
 
 
 def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
-    """Walks along the principal directions of the prior within a part, those that move the surface most first."""
+    """Walks along the principal directions of the prior within a part, those that move the surface
+    most first.
+    """
     steps = principal_directions(model, part, most).cpu().numpy()
     mean = model.prior.mean.detach().cpu().numpy()
     if not len(steps):

@@ -1,4 +1,6 @@
-"""Chart sections: how the errors are spread, PCA's error by code length, compactness, and the course of training."""
+"""Chart sections: how the errors are spread, PCA's error by code length, compactness, and the
+course of training.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from morphable.report.charts import Axis, Series, chart
+from morphable.draw.charts import Axis, Series, chart
+from morphable.draw.numbers import millimeters, number
 from morphable.report.context import MEAN, MODEL, PCA, ReportContext
 from morphable.report.headline import setting
-from morphable.report.numbers import millimetres, number
 from morphable.report.section import Section, paragraph
 
-COLOURS = {MODEL: 0, PCA: 1, MEAN: 2}
+COLORS = {MODEL: 0, PCA: 1, MEAN: 2}
 
 
 def distributions(context: ReportContext) -> Section:
@@ -21,11 +23,16 @@ def distributions(context: ReportContext) -> Section:
     most = float(np.percentile(np.stack(compared), 99.5)) or 1.0
     grid = np.linspace(0, most, 121)
     names = _names(context)
-    shares = [Series(names[n], grid, 100 * _share_below(e, grid), "line", COLOURS[n]) for n, e in errors.items()]
+    shares = [
+        Series(names[n], grid, 100 * _share_below(e, grid), "line", COLORS[n])
+        for n, e in errors.items()
+    ]
     cumulative = chart(
-        shares, Axis("vertex error up to, mm", low=0, high=most), Axis("share of vertices, %", low=0, high=100),
+        shares,
+        Axis("vertex error up to, mm", low=0, high=most),
+        Axis("share of vertices, %", low=0, high=100),
         f"Cumulative distribution of vertex errors of {', '.join(names[n] for n in errors)}",
-    )  # fmt: skip
+    )
     lead = f"Over {len(context.test)} of {len(context.measured)} measured meshes. Higher and further left is better."
     other = PCA if PCA in errors else MEAN
     own, reference = context.comparison.per_mesh(MODEL), context.comparison.per_mesh(other)
@@ -35,12 +42,16 @@ def distributions(context: ReportContext) -> Section:
         [Series("one mesh", reference, own, "points", 0)],
         Axis(f"mean error of {names[other]}, mm", low=0, high=end),
         Axis(f"mean error of {names[MODEL]}, mm", low=0, high=end),
-        f"Mean error of each mesh: {names[MODEL]} against {names[other]}", diagonal=True,
-    )  # fmt: skip
+        f"Mean error of each mesh: {names[MODEL]} against {names[other]}",
+        diagonal=True,
+    )
     note = f"{names[MODEL]} is nearer than {names[other]} on {wins} of {len(own)} meshes (below the dashed line)."
     left = f"<div><h3>Vertices</h3>{cumulative}</div>"
     right = f"<div><h3>Meshes</h3>{scatter}{paragraph(note, 'note')}</div>"
-    return Section("How the errors are spread", paragraph(lead, "lead") + f'<div class="two">{left}{right}</div>')
+    return Section(
+        "How the errors are spread",
+        paragraph(lead, "lead") + f'<div class="two">{left}{right}</div>',
+    )
 
 
 def _names(context: ReportContext) -> dict[str, str]:
@@ -52,9 +63,13 @@ def _share_below(errors: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def code_length(context: ReportContext) -> Section | None:
-    """PCA's error by number of latents with the model beside it, and how much the model's own directions explain."""
+    """PCA's error by number of latents with the model beside it, and how much the model's own
+    directions explain.
+    """
     drawn = [part for part in (_pca_curve(context), _compactness(context)) if part]
-    return Section("Length of the code", f'<div class="two">{"".join(drawn)}</div>') if drawn else None
+    return (
+        Section("Length of the code", f'<div class="two">{"".join(drawn)}</div>') if drawn else None
+    )
 
 
 def _pca_curve(context: ReportContext) -> str:
@@ -66,12 +81,20 @@ def _pca_curve(context: ReportContext) -> str:
     means = [curve[k] for k in latents]
     series = [Series("PCA", latents, means, "line", 1), Series("", latents, means, "points", 1)]
     mark = Series(
-        f"{context.name}, {context.latent} latents", [context.latent], [own["mean"]], "mark", 0, np.array([own["ci95"]])
+        f"{context.name}, {context.latent} latents",
+        [context.latent],
+        [own["mean"]],
+        "mark",
+        0,
+        np.array([own["ci95"]]),
     )
     ends = [*latents, context.latent]
     axis = Axis("latents", True, min(ends) / 1.15, max(ends) * 1.15, tuple(sorted(set(ends))))
     drawn = chart(
-        [*series, mark], axis, Axis("mean vertex error, mm", low=0), "Mean vertex error of PCA by number of latents"
+        [*series, mark],
+        axis,
+        Axis("mean vertex error, mm", low=0),
+        "Mean vertex error of PCA by number of latents",
     )
     needed = "" if context.pca is None else _pca_latents_needed(curve, own["mean"])
     note = paragraph(f"The error of PCA {setting(context)} by number of latents. {needed}", "note")
@@ -98,18 +121,33 @@ def training(context: ReportContext) -> Section | None:
     terms = sorted({key for row in rows for key in row if key.startswith("train/")})[:8]
     lines = [
         Series(
-            t.removeprefix("train/"), epochs, [row.get(t, np.nan) for row in rows], "line", (0, 3, 4, 5, 6, 7, 1, 2)[i]
+            t.removeprefix("train/"),
+            epochs,
+            [row.get(t, np.nan) for row in rows],
+            "line",
+            (0, 3, 4, 5, 6, 7, 1, 2)[i],
         )
         for i, t in enumerate(terms)
     ]
-    objective = chart(lines, Axis("epoch"), _loss_axis(lines), "Terms of the training objective by epoch")
+    objective = chart(
+        lines, Axis("epoch"), _loss_axis(lines), "Terms of the training objective by epoch"
+    )
     values = [row["validation_mm"] for row in rows]
     best = int(np.argmin(values))
-    mark = Series(f"best: {millimetres(values[best])}, epoch {epochs[best]}", [epochs[best]], [values[best]], "mark", 0)
+    mark = Series(
+        f"best: {millimeters(values[best])}, epoch {epochs[best]}",
+        [epochs[best]],
+        [values[best]],
+        "mark",
+        0,
+    )
     validation = Series("validation", epochs, values, "line", 0)
     axis = Axis("validation vertex error, mm", log=_wide(values))
     error = chart(
-        [validation, mark], Axis("epoch"), axis, f"Validation error by epoch, best {millimetres(values[best])}"
+        [validation, mark],
+        Axis("epoch"),
+        axis,
+        f"Validation error by epoch, best {millimeters(values[best])}",
     )
     seconds = rows[-1].get("seconds")
     lead = (
@@ -119,7 +157,9 @@ def training(context: ReportContext) -> Section | None:
     )
     left = f"<div><h3>Objective</h3>{objective}</div>"
     return Section(
-        "Training", paragraph(lead, "lead") + f'<div class="two">{left}<div><h3>Validation</h3>{error}</div></div>'
+        "Training",
+        paragraph(lead, "lead")
+        + f'<div class="two">{left}<div><h3>Validation</h3>{error}</div></div>',
     )
 
 

@@ -1,4 +1,6 @@
-"""write_report: one HTML file that shows a model: pictures, charts and tables, with nothing outside the file."""
+"""write_report: one HTML file that shows a model: pictures, charts and tables, with nothing outside
+the file.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,40 @@ from morphable.errors import InputError
 from morphable.files import write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
-from morphable.report.aggregation import mapped_vertices, receptive_fields
 from morphable.report.arithmetic import arithmetic
 from morphable.report.context import ReportContext
-from morphable.report.editing import region_edits
 from morphable.report.gallery import extremes, hero, places, reconstructions, samples, walks
 from morphable.report.headline import headline
 from morphable.report.identity import identity_codes, named_expressions, neutral_shapes, swaps
+from morphable.report.level_map_pictures import mapped_vertices, receptive_fields
 from morphable.report.measures import code_length, distributions, training
 from morphable.report.points import point_clouds
 from morphable.report.record import all_measures, provenance
+from morphable.report.region_edits import region_edits
 from morphable.report.section import Section, SectionMaker, paragraph
-from morphable.report.tokens import corrupted_tokens, drawn_regions
+from morphable.report.token_tests import corrupted_tokens, drawn_regions
 
 SECTIONS: tuple[SectionMaker, ...] = (
-    reconstructions, distributions, places, extremes, neutral_shapes, swaps, named_expressions, identity_codes,
-    point_clouds, walks, samples, region_edits, drawn_regions, corrupted_tokens, arithmetic, mapped_vertices,
-    receptive_fields, code_length, training,
-)  # fmt: skip
+    reconstructions,
+    distributions,
+    places,
+    extremes,
+    neutral_shapes,
+    swaps,
+    named_expressions,
+    identity_codes,
+    point_clouds,
+    walks,
+    samples,
+    region_edits,
+    drawn_regions,
+    corrupted_tokens,
+    arithmetic,
+    mapped_vertices,
+    receptive_fields,
+    code_length,
+    training,
+)
 """What every report shows. A family's own sections come after these, by `extra_sections`."""
 APPENDIX: tuple[SectionMaker, ...] = (all_measures, provenance)
 
@@ -47,10 +65,12 @@ def write_report(
 ) -> None:
     """Write the report of a model as one HTML file that needs nothing else.
 
-    model: in evaluation mode. dataset: the whole set it was measured on. evaluation: the content of evaluation.json.
-    metrics: the rows of metrics.jsonl, empty for an estimated model. extra_sections: sections of a family's own.
+    model: in evaluation mode. dataset: the whole set it was measured on. evaluation: the content of
+    evaluation.json. metrics: the rows of metrics.jsonl, empty for an estimated model.
+    extra_sections: sections of a family's own.
 
-    Raises InputError where the dataset's template is not the model's, or the file cannot be written.
+    Raises InputError where the dataset's template is not the model's, or the file cannot be
+    written.
     """
     if dataset.template.fingerprint != model.template.fingerprint:
         raise InputError(
@@ -58,7 +78,9 @@ def write_report(
             f"the model's ({model.template.name}, {model.template.n_vertices} vertices)"
         )
     context = ReportContext(model, dataset, evaluation, metrics, path.parent)
-    sections = [made for make in (*SECTIONS, *extra_sections, *APPENDIX) if (made := _made(make, context))]
+    sections = [
+        made for make in (*SECTIONS, *extra_sections, *APPENDIX) if (made := _made(make, context))
+    ]
     write_text(path, _page(context, sections))
 
 
@@ -67,14 +89,19 @@ def _made(make: SectionMaker, context: ReportContext) -> Section | None:
     try:
         return make(context)
     except InputError as error:
-        return Section(make.__name__.replace("_", " ").capitalize(), paragraph(f"Not shown: {error}"))
+        return Section(
+            make.__name__.replace("_", " ").capitalize(), paragraph(f"Not shown: {error}")
+        )
 
 
 def _page(context: ReportContext, sections: Sequence[Section]) -> str:
     title = f"{context.name} on {context.model.template.name}s"
     style = (resources.files("morphable.report") / "style.css").read_text(encoding="utf-8")
     links = "".join(f'<a href="#{_anchor(s.title)}">{escape(s.title)}</a>' for s in sections)
-    body = "".join(f'<section id="{_anchor(s.title)}"><h2>{escape(s.title)}</h2>{s.html}</section>' for s in sections)
+    body = "".join(
+        f'<section id="{_anchor(s.title)}"><h2>{escape(s.title)}</h2>{s.html}</section>'
+        for s in sections
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -87,7 +114,9 @@ def _page(context: ReportContext, sections: Sequence[Section]) -> str:
 
 def _heading(context: ReportContext) -> str:
     model = context.model
-    parts = ", ".join(f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in model.parts.items_)
+    parts = ", ".join(
+        f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in model.parts.items_
+    )
     known = MODELS.get(model.family)
     summary = known.summary if known else type(model).__name__
     return (

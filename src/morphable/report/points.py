@@ -1,4 +1,6 @@
-"""Section on point clouds: what an encoder that reads points in any order makes of a mesh's scattered points."""
+"""Section on point clouds: what an encoder that reads points in any order makes of a mesh's
+scattered points.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from morphable.models.ib_vae import SCAN_NOISE_MM, IbVae
 from morphable.report.context import ReportContext, middles
 from morphable.report.gallery import HEIGHT, error_row, picture_row
 from morphable.report.latent import decode
-from morphable.report.section import Section, colour_bar, paragraph, table
+from morphable.report.section import Section, color_bar, paragraph, table
 
 SHOWN = 4
 SHARE = 0.25
@@ -19,7 +21,9 @@ SHARE = 0.25
 
 
 def point_clouds(context: ReportContext) -> Section | None:
-    """A shuffled, thinned and noisy cloud of each mesh's vertices, and the shape that its code gives."""
+    """A shuffled, thinned and noisy cloud of each mesh's vertices, and the shape that its code
+    gives.
+    """
     model = context.model
     if not isinstance(model, IbVae):
         return None
@@ -27,28 +31,39 @@ def point_clouds(context: ReportContext) -> Section | None:
     vertices = context.test.vertices[rows]
     random = np.random.default_rng(0)
     kept = random.permutation(vertices.shape[1])[: max(64, round(SHARE * vertices.shape[1]))]
-    clouds = (vertices[:, kept] + SCAN_NOISE_MM * random.standard_normal((len(rows), len(kept), 3))).astype(np.float32)
+    clouds = (
+        vertices[:, kept] + SCAN_NOISE_MM * random.standard_normal((len(rows), len(kept), 3))
+    ).astype(np.float32)
     with torch.no_grad():
         meshes = model.encode(torch.from_numpy(vertices).to(model.device))
-        given = {part.name: meshes[:, model.parts[part.name]] for part in model.parts.items_ if part.pinned}
+        given = {
+            part.name: meshes[:, model.parts[part.name]]
+            for part in model.parts.items_
+            if part.pinned
+        }
         codes = model.encode_points(torch.from_numpy(clouds).to(model.device), given or None)
     ordered, free = decode(model, meshes.cpu().numpy()), decode(model, codes.cpu().numpy())
     captions = [context.caption(row) for row in rows]
     limit = context.error_limit
     lines = [
         picture_row(context, "Mesh", vertices, captions),
-        ["Its cloud", *(_dots(context, cloud, text) for cloud, text in zip(clouds, captions, strict=True))],
+        [
+            "Its cloud",
+            *(_dots(context, cloud, text) for cloud, text in zip(clouds, captions, strict=True)),
+        ],
         error_row(context, "From the mesh, its error", ordered, vertices, captions, limit),
         error_row(context, "From the cloud, its error", free, vertices, captions, limit),
         error_row(context, "Between the two", free, ordered, captions, limit),
-    ]  # fmt: skip
+    ]
     lead = (
         f"The encoder reads points in any order. Each cloud is {len(kept):,} of the mesh's {vertices.shape[1]:,} "
         f"vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise along every axis."
     )
     if not model.config.scan_share:
         lead += " This model was trained on whole meshes alone (model.scan_share is 0), so clouds are foreign to it."
-    html = table(["", *map(escape, captions)], lines, "pictures") + colour_bar(limit, "distance of vertices")
+    html = table(["", *map(escape, captions)], lines, "pictures") + color_bar(
+        limit, "distance of vertices"
+    )
     return Section("Point clouds", paragraph(lead, "lead") + html)
 
 

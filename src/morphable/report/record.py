@@ -6,27 +6,51 @@ import json
 from collections.abc import Mapping
 from html import escape
 
+from morphable.draw.numbers import DASH, interval, number
 from morphable.report.context import ReportContext
-from morphable.report.numbers import DASH, interval, number
 from morphable.report.section import Section, table
 
 MEASURES: dict[str, tuple[str, str]] = {
-    "vertex_error_mm": ("vertex error", "distance to the true vertex, over all meshes and vertices"),
+    "vertex_error_mm": (
+        "vertex error",
+        "distance to the true vertex, over all meshes and vertices",
+    ),
     "mesh_error_mm": ("mesh error", "the same, over the means of each mesh"),
     "surface_distance_mm": ("surface distance", "nearest distance between the surfaces, both ways"),
-    "self_intersections": ("self-intersecting faces", "faces per mesh, more than the true mesh has"),
+    "self_intersections": (
+        "self-intersecting faces",
+        "faces per mesh, more than the true mesh has",
+    ),
     "self_intersections_of_truth": ("the same in the true meshes", "faces per mesh"),
-    "generalisation_mm": ("generalisation", "the mean vertex error again, by its name in the shape model literature"),
-    "specificity_mm": ("specificity", "mean distance of a random sample to the nearest training mesh"),
+    "generalisation_mm": (
+        "generalisation",
+        "the mean vertex error again, by its name in the shape model literature",
+    ),
+    "specificity_mm": (
+        "specificity",
+        "mean distance of a random sample to the nearest training mesh",
+    ),
     "disentanglement_error_mm": (
         "disentanglement error",
         "identity's neutral shape across expressions, standard deviation",
     ),
     "disentanglement_error_rms_mm": ("the same, root mean square", ""),
-    "neutral_error_mm": ("neutral error", "the neutral shape that the identity part gives, to the true one"),
-    "expression_kept": ("expression kept", "share of the variance within each person that reconstructions have"),
-    "swap_error_mm": ("swap error", "one mesh's identity with another's expression, to the true answer"),
-    "identity_leakage": ("identity leakage", "share of subjects a linear probe reads off the expression code"),
+    "neutral_error_mm": (
+        "neutral error",
+        "the neutral shape that the identity part gives, to the true one",
+    ),
+    "expression_kept": (
+        "expression kept",
+        "share of the variance within each person that reconstructions have",
+    ),
+    "swap_error_mm": (
+        "swap error",
+        "one mesh's identity with another's expression, to the true answer",
+    ),
+    "identity_leakage": (
+        "identity leakage",
+        "share of subjects a linear probe reads off the expression code",
+    ),
     "identity_leakage_nonlinear": ("the same, non-linear probe", "support vector machine"),
     "identity_leakage_chance": ("the same by chance", "always the commonest subject"),
     "expression_leakage": (
@@ -47,7 +71,9 @@ def all_measures(context: ReportContext) -> Section:
     baselines = dict(context.evaluation.get("baselines", {}))
     ordered = {name: baselines[name] for name in (*titles, *baselines) if name in baselines}
     results = [(context.name, context.evaluation.get("model", {}))]
-    results += [(titles.get(name, name.replace("_", " ")), result) for name, result in ordered.items()]
+    results += [
+        (titles.get(name, name.replace("_", " ")), result) for name, result in ordered.items()
+    ]
     rows, single = [], []
     for key in dict.fromkeys(key for _, result in results for key in result):
         title, meaning = _titled(key)
@@ -55,16 +81,42 @@ def all_measures(context: ReportContext) -> Section:
             value = result.get(key)
             if isinstance(value, Mapping) and "mean" in value:
                 spreads = [number(value.get(k)) for k in ("std", "median", "p95", "max")]
-                rows.append([title, escape(name), number(value["mean"]), interval(value.get("ci95")), *spreads])
+                rows.append(
+                    [
+                        title,
+                        escape(name),
+                        number(value["mean"]),
+                        interval(value.get("ci95")),
+                        *spreads,
+                    ]
+                )
             elif isinstance(value, (int, float)):
                 single.append(
-                    [title, escape(name), f"{number(value)}{' mm' if key.endswith('_mm') else ''}", escape(meaning)]
+                    [
+                        title,
+                        escape(name),
+                        f"{number(value)}{' mm' if key.endswith('_mm') else ''}",
+                        escape(meaning),
+                    ]
                 )
-    header = ["measure, mm", "of", "mean", "95 % interval", "std", "median", "95th percentile", "max"]
+    header = [
+        "measure, mm",
+        "of",
+        "mean",
+        "95 % interval",
+        "std",
+        "median",
+        "95th percentile",
+        "max",
+    ]
     html = table(header, rows, "named") if rows else ""
     if single:
-        html += "<h3>Further measures</h3>" + table(["measure", "of", "value", "meaning"], single, "named further")
-    raw = escape(json.dumps({k: v for k, v in context.evaluation.items() if k != "provenance"}, indent=1))
+        html += "<h3>Further measures</h3>" + table(
+            ["measure", "of", "value", "meaning"], single, "named further"
+        )
+    raw = escape(
+        json.dumps({k: v for k, v in context.evaluation.items() if k != "provenance"}, indent=1)
+    )
     html += f"<details><summary>All digits (evaluation.json)</summary><pre>{raw}</pre></details>"
     return Section("All measures", html)
 
@@ -100,7 +152,11 @@ def provenance(context: ReportContext) -> Section:
     }
     used, there = context.pca_meshes
     if context.pca is not None and used < there:
-        rows["PCA in the pictures"] = f"from {used:,} of {there:,} training meshes, evenly spread; its numbers from all"
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items())
+        rows["PCA in the pictures"] = (
+            f"from {used:,} of {there:,} training meshes, evenly spread; its numbers from all"
+        )
+    items = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items()
+    )
     command = f"<pre>{escape(str(record.get('command', 'not recorded')))}</pre>"
     return Section("Where this comes from", f"<h3>Command</h3>{command}<dl>{items}</dl>")

@@ -9,10 +9,10 @@ from html import escape
 
 import numpy as np
 
+from morphable.draw.numbers import number
+from morphable.draw.render import heat_colors
+from morphable.draw.strips import png
 from morphable.report.context import ReportContext
-from morphable.report.numbers import number
-from morphable.report.render import heat_colours
-from morphable.report.strips import png
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Section:
 
 
 SectionMaker = Callable[[ReportContext], Section | None]
-"""Makes a section, or None where it has nothing to say of this model. It may raise InputError, which is then shown."""
+"""Makes a section, or None where it has nothing to say of this model. It may raise InputError,
+which is then shown.
+"""
 
 
 def image(picture: np.ndarray, alt: str) -> str:
@@ -44,18 +46,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") 
     """A table of ready HTML cells; the first cell of each row is its heading."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td>{cell}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
     )
     return f'<div class="scroll"><table{_class(kind)}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def colour_bar(limit_mm: float, label: str) -> str:
-    """The scale of `heat_colours` as an SVG: 0 to `limit_mm`, and above it the last colour."""
+def color_bar(limit_mm: float, label: str) -> str:
+    """The scale of `heat_colors` as an SVG: 0 to `limit_mm`, and above it the last color."""
     shares = np.linspace(0, 1, 17)
-    colours = np.round(255 * heat_colours(shares * limit_mm, limit_mm)).astype(int)
+    colors = np.round(255 * heat_colors(shares * limit_mm, limit_mm)).astype(int)
     stops = "".join(
         f'<stop offset="{share:.4f}" stop-color="rgb({r},{g},{b})"/>'
-        for share, (r, g, b) in zip(shares, colours, strict=True)
+        for share, (r, g, b) in zip(shares, colors, strict=True)
     )
     ticks = "".join(
         f'<text class="tick" x="{10 + 320 * share}" y="32" text-anchor="{anchor}">{text}</text>'
@@ -66,9 +71,9 @@ def colour_bar(limit_mm: float, label: str) -> str:
         )
     )
     name = f"heat-{limit_mm:g}-{label.replace(' ', '-')}"
-    said = escape(f"{label}: colour scale from 0 to {number(limit_mm, 2)} mm", quote=True)
+    said = escape(f"{label}: color scale from 0 to {number(limit_mm, 2)} mm", quote=True)
     return (
-        f'<svg class="colourbar" viewBox="0 0 340 54" role="img" aria-label="{said}"><defs>'
+        f'<svg class="colorbar" viewBox="0 0 340 54" role="img" aria-label="{said}"><defs>'
         f'<linearGradient id="{name}">{stops}</linearGradient></defs>'
         f'<rect x="10" y="4" width="320" height="14" rx="4" fill="url(#{name})"/>{ticks}'
         f'<text class="tick" x="170" y="50" text-anchor="middle">{escape(label)}</text></svg>'

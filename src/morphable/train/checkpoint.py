@@ -1,4 +1,6 @@
-"""Checkpoints: everything a run needs to go on bit for bit, written atomically; read without running any pickle."""
+"""Checkpoints: everything a run needs to go on bit for bit, written atomically; read without
+running any pickle.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,31 @@ from morphable.files import DAMAGE, atomic_path, brief
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors, numbers, texts, lists and dictionaries only. Raises InputError where the disk is full."""
+    """Tensors, numbers, texts, lists and dictionaries only. Raises InputError where the disk is
+    full.
+    """
     content = io.BytesIO()
-    torch.save(state, content)  # in memory, since on a full disk torch.save fails with an unrelated message
+    torch.save(
+        state, content
+    )  # in memory, since on a full disk torch.save fails with an unrelated message
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """InputError where the file is missing or damaged; only plain data is accepted, no code can run."""
+    """InputError where the file is missing or damaged; only plain data is accepted, no code can
+    run.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; the run ended before the first one was written") from None
+        raise InputError(
+            f"{path}: no such checkpoint; the run ended before the first one was written"
+        ) from None
     except (*DAMAGE, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable checkpoint, it may be cut short ({brief(error)})") from error
+        raise InputError(
+            f"{path}: not a readable checkpoint, it may be cut short ({brief(error)})"
+        ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
     return state
@@ -45,7 +57,9 @@ def append_metrics(path: Path, row: dict[str, Any]) -> None:
 
 
 def cut_metrics(path: Path, epochs: int) -> None:
-    """Keep the first `epochs` whole lines of metrics.jsonl: what a killed run wrote after its checkpoint is redone."""
+    """Keep the first `epochs` whole lines of metrics.jsonl: what a killed run wrote after its
+    checkpoint is redone.
+    """
     if not path.exists():
         return
     kept = []
@@ -66,4 +80,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON lines, the file may be truncated ({error})") from error
+        raise InputError(
+            f"{path}: not valid JSON lines, the file may be truncated ({error})"
+        ) from error

@@ -1,4 +1,6 @@
-"""The training loop: descends a model's objective, validates each epoch, checkpoints, stops and resumes exactly."""
+"""The training loop: descends a model's objective, validates each epoch, checkpoints, stops and
+resumes exactly.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,15 @@ from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.models.base import Shapes, TrainableModel
 from morphable.models.training import Batch, Progress, TrainConfig
-from morphable.train.checkpoint import append_metrics, cut_metrics, read_checkpoint, write_checkpoint
+from morphable.train.batches import Batches
+from morphable.train.checkpoint import (
+    append_metrics,
+    cut_metrics,
+    read_checkpoint,
+    write_checkpoint,
+)
 from morphable.train.distributed import Workers
-from morphable.train.feed import Feed
-from morphable.train.optimise import make_optimiser, rate_at
+from morphable.train.optimizer import make_optimizer, rate_at
 
 
 class Interrupted(Exception):
@@ -33,7 +40,9 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """What the loop tells a listener: after every step (`validation_mm` None) and after every epoch."""
+    """What the loop tells a listener: after every step (`validation_mm` None) and after every
+    epoch.
+    """
 
     epoch: int
     epochs: int
@@ -48,7 +57,9 @@ Listener = Callable[[Report], None]
 
 
 class _Objective(nn.Module):
-    """The sum of a model's loss terms as a forward pass, which is what DistributedDataParallel can wrap."""
+    """The sum of a model's loss terms as a forward pass, which is what DistributedDataParallel can
+    wrap.
+    """
 
     def __init__(self, model: TrainableModel) -> None:
         super().__init__()
@@ -61,24 +72,42 @@ class _Objective(nn.Module):
 
 
 class Loop:
-    """One training run of `model`; its state lives in `folder`/checkpoint and `folder`/metrics.jsonl."""
+    """One training run of `model`; its state lives in `folder`/checkpoint and
+    `folder`/metrics.jsonl.
+    """
 
     def __init__(
-        self, model: TrainableModel, feed: Feed, validation: Shapes, config: TrainConfig, folder: Path,
-        workers: Workers, listener: Listener | None = None,
-    ) -> None:  # fmt: skip
-        self.model, self.feed, self.validation, self.config, self.folder = model, feed, validation, config, folder
+        self,
+        model: TrainableModel,
+        batches: Batches,
+        validation: Shapes,
+        config: TrainConfig,
+        folder: Path,
+        workers: Workers,
+        listener: Listener | None = None,
+    ) -> None:
+        self.model, self.batches, self.validation, self.config, self.folder = (
+            model,
+            batches,
+            validation,
+            config,
+            folder,
+        )
         self.workers, self.listener = workers, listener
-        self.optimiser = make_optimiser(model.parameters(), config)
+        self.optimizer = make_optimizer(model.parameters(), config)
         self.stages = config.stages or model.stages[:1] or ("",)
-        self.generator = torch.Generator(device="cpu").manual_seed(config.seed * 1_000_003 + workers.rank)
+        self.generator = torch.Generator(device="cpu").manual_seed(
+            config.seed * 1_000_003 + workers.rank
+        )
         self.step = 0
         self.best_mm = math.inf
         self.sums: dict[str, float] = {}
         self.seconds = 0.0
 
     def run(self) -> None:
-        """Train to the end of the last epoch. Raises Interrupted after Ctrl-C, with everything saved."""
+        """Train to the end of the last epoch. Raises Interrupted after Ctrl-C, with everything
+        saved.
+        """
         objective: nn.Module = _Objective(self.model)
         if self.workers.count > 1:
             objective = DistributedDataParallel(objective)
@@ -88,14 +117,14 @@ class Loop:
             while self.step < total:
                 if self.step and self.step % self.stage_steps == 0:
                     self._next_stage()
-                epoch, done = divmod(self.step, self.feed.steps)
+                epoch, done = divmod(self.step, self.batches.steps)
                 started = time.monotonic()
                 self.model.train()
-                for batch in self.feed.batches(epoch, skip=done):
+                for batch in self.batches.batches(epoch, skip=done):
                     terms = self._step(objective, batch, epoch)
                     late = time.monotonic() - last_write > self.config.checkpoint_seconds
                     stop, due = self._agree(epoch, terms, bool(stopping), late)
-                    last_of_epoch = self.step % self.feed.steps == 0
+                    last_of_epoch = self.step % self.batches.steps == 0
                     if (stop or due) and not last_of_epoch:
                         self.seconds += time.monotonic() - started
                         self.write()
@@ -111,7 +140,7 @@ class Loop:
     @property
     def stage_steps(self) -> int:
         """Steps of one stage."""
-        return self.config.epochs * self.feed.steps
+        return self.config.epochs * self.batches.steps
 
     @property
     def stage(self) -> str:
@@ -120,46 +149,64 @@ class Loop:
 
     def best_path(self, stage: str) -> Path:
         """Where a stage's best weights are kept; the last stage's are those of the run."""
-        return self.folder / "checkpoint" / ("best.pt" if stage == self.stages[-1] else f"best-{stage}.pt")
+        return (
+            self.folder
+            / "checkpoint"
+            / ("best.pt" if stage == self.stages[-1] else f"best-{stage}.pt")
+        )
 
     def _next_stage(self) -> None:
-        """Start the stage at this step: from the best weights of the one before, with a fresh optimiser."""
+        """Start the stage at this step: from the best weights of the one before, with a fresh
+        optimizer.
+        """
         before = self.stages[self.step // self.stage_steps - 1]
         self.model.load_state_dict(read_checkpoint(self.best_path(before))["model"])
-        self.optimiser = make_optimiser(self.model.parameters(), self.config)
+        self.optimizer = make_optimizer(self.model.parameters(), self.config)
         self.best_mm = math.inf
 
     def _step(self, objective: nn.Module, batch: Batch, epoch: int) -> dict[str, float]:
-        """One step of the optimiser; returns the loss terms of this process."""
+        """One step of the optimizer; returns the loss terms of this process."""
         config = self.config
         step = self.step % self.stage_steps
-        rate = rate_at(step, self.feed.steps, config)
-        for group in self.optimiser.param_groups:
+        rate = rate_at(step, self.batches.steps, config)
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
         progress = Progress(
-            epoch % config.epochs, config.epochs, step, self.feed.steps, len(self.feed.data), self.generator, self.stage
+            epoch % config.epochs,
+            config.epochs,
+            step,
+            self.batches.steps,
+            len(self.batches.data),
+            self.generator,
+            self.stage,
         )
-        with torch.autocast(self.feed.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with torch.autocast(
+            self.batches.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+        ):
             loss, terms = objective(batch, progress)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
         return {name: float(value) for name, value in terms.items()}
 
-    def _agree(self, epoch: int, terms: dict[str, float], stop: bool, due: bool) -> tuple[bool, bool]:
-        """Tell all processes of a step's terms; whether any was asked to stop, or finds a checkpoint due.
+    def _agree(
+        self, epoch: int, terms: dict[str, float], stop: bool, due: bool
+    ) -> tuple[bool, bool]:
+        """Tell all processes of a step's terms; whether any was asked to stop, or finds a
+        checkpoint due.
 
-        Processes must decide alike: one that stops or writes alone leaves the others waiting for it for ever.
+        Processes must decide alike: one that stops or writes alone leaves the others waiting for it
+        for ever.
         """
         *means, stops, dues = self.workers.mean([*terms.values(), stop, due])
         values = dict(zip(terms, means, strict=True))
         if not all(map(math.isfinite, values.values())):
             raise InputError(
                 f"training diverged at step {self.step}: {values}; the last checkpoint is untouched, "
-                f"try a smaller train.learning_rate (now {self.optimiser.param_groups[0]['lr']:g})"
+                f"try a smaller train.learning_rate (now {self.optimizer.param_groups[0]['lr']:g})"
             )
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -171,7 +218,7 @@ class Loop:
         error = self._validation_error(stage)
         kept = error < self.best_mm or self.config.keep == "last"
         self.best_mm = min(error, self.best_mm)
-        terms = {name: value / self.feed.steps for name, value in self.sums.items()}
+        terms = {name: value / self.batches.steps for name, value in self.sums.items()}
         self.sums = {}
         row: dict[str, Any] = {
             "epoch": epoch + 1,
@@ -179,12 +226,16 @@ class Loop:
             **{f"train/{name}": value for name, value in terms.items()},
         }
         row |= {"validation_mm": error, "best_mm": self.best_mm, "seconds": round(self.seconds, 3)}
-        row["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         if stage:
             row["stage"] = stage
         if self.workers.rank == 0:
             if kept:
-                state = {"model": self.model.state_dict(), "epoch": epoch + 1, "validation_mm": error}
+                state = {
+                    "model": self.model.state_dict(),
+                    "epoch": epoch + 1,
+                    "validation_mm": error,
+                }
                 write_checkpoint(self.best_path(stage), state)
             snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.epochs) else {}
             if snapshot:
@@ -197,9 +248,11 @@ class Loop:
     def _validation_error(self, stage: str) -> float:
         self.model.eval()
         total, count = 0.0, 0
-        for start in range(0, len(self.validation), self.feed.batch_size):
-            vertices = torch.from_numpy(np.asarray(self.validation[start : start + self.feed.batch_size]))
-            errors = self.model.validate(vertices.to(self.feed.device), stage)
+        for start in range(0, len(self.validation), self.batches.batch_size):
+            vertices = torch.from_numpy(
+                np.asarray(self.validation[start : start + self.batches.batch_size])
+            )
+            errors = self.model.validate(vertices.to(self.batches.device), stage)
             total, count = total + float(errors.double().sum()), count + errors.numel()
         return total / count
 
@@ -215,13 +268,13 @@ class Loop:
             self.listener(Report(epoch, self.epochs, self.step, total, terms, validation, best))
 
     def write(self) -> None:
-        """Write the last checkpoint: model, optimiser, random states and position."""
+        """Write the last checkpoint: model, optimizer, random states and position."""
         generators = self.workers.gather(self.generator.get_state())
         if self.workers.rank != 0:
             return
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "generators": generators,
             "torch_random": torch.get_rng_state(),
             "step": self.step,
@@ -235,21 +288,24 @@ class Loop:
     def resume(self) -> None:
         """Go back to the last checkpoint, or to the start where there is none.
 
-        Raises InputError where the checkpoint is damaged, of another model or of another number of processes.
+        Raises InputError where the checkpoint is damaged, of another model or of another number of
+        processes.
         """
         path = self.folder / "checkpoint" / "last.pt"
         if path.exists():
             self._restore(path, read_checkpoint(path))
         if self.workers.rank == 0:
-            cut_metrics(self.folder / "metrics.jsonl", self.step // self.feed.steps)
+            cut_metrics(self.folder / "metrics.jsonl", self.step // self.batches.steps)
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         world = state.get("world")
         if world != self.workers.count:
-            raise InputError(f"{path}: was written by {world} processes, cannot go on with {self.workers.count}")
+            raise InputError(
+                f"{path}: was written by {world} processes, cannot go on with {self.workers.count}"
+            )
         try:
             self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generators"][self.workers.rank])
             torch.set_rng_state(state["torch_random"])
             self.step, self.best_mm = state["step"], state["best_mm"]
@@ -261,12 +317,16 @@ class Loop:
 
 def snapshot_epochs(epochs: int) -> set[int]:
     """The first epoch and the end of every sixth of the run, counted from 0."""
-    return {0} | {round(epochs * part / 6) - 1 for part in range(1, 7) if round(epochs * part / 6) >= 1}
+    return {0} | {
+        round(epochs * part / 6) - 1 for part in range(1, 7) if round(epochs * part / 6) >= 1
+    }
 
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and a polite kill ask the loop to stop after the current step; a second one stops at once."""
+    """Ctrl-C and a polite kill ask the loop to stop after the current step; a second one stops at
+    once.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -25,19 +25,21 @@ from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import family
 from morphable.models.io import create, save
 from morphable.models.training import TrainConfig
+from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.feed import Feed, TrainingData
 from morphable.train.loop import Listener, Loop
 
 CLASS_LABELS = ("subject", "expression")
-MOST_PRIOR_CODES = 20_000
+MAX_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train: the three tables of config.toml. `train` is None for a model that is estimated."""
+    """What to train: the three tables of config.toml. `train` is None for a model that is
+    estimated.
+    """
 
     family: str
     data: Path
@@ -47,8 +49,15 @@ class RunConfig:
     recipe: str = "fast"
 
     def toml(self, dataset: MeshDataset) -> str:
-        data = {"path": str(self.data), "split": self.split, "content_hash": dataset.info["content_hash"]}
-        tables: dict[str, Any] = {"data": data, "model": {"family": self.family, **as_table(self.model)}}
+        data = {
+            "path": str(self.data),
+            "split": self.split,
+            "content_hash": dataset.info["content_hash"],
+        }
+        tables: dict[str, Any] = {
+            "data": data,
+            "model": {"family": self.family, **as_table(self.model)},
+        }
         if self.train is not None:
             tables["train"] = {"recipe": self.recipe, **as_table(self.train)}
         return tomli_w.dumps(tables)
@@ -57,7 +66,9 @@ class RunConfig:
     def read(cls, folder: Path) -> RunConfig:
         """The configuration of an existing run folder."""
         if not (folder / "config.toml").exists():
-            raise InputError(f"{folder}: no run to go on with, it was not started or did not get to its first step")
+            raise InputError(
+                f"{folder}: no run to go on with, it was not started or did not get to its first step"
+            )
         tables = read_toml(folder / "config.toml")
         try:
             model, data = dict(tables["model"]), dict(tables["data"])
@@ -71,7 +82,9 @@ class RunConfig:
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / 'config.toml'}: not the configuration of a run ({error})") from error
+            raise InputError(
+                f"{folder / 'config.toml'}: not the configuration of a run ({error})"
+            ) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -84,16 +97,24 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def run(
-    config: RunConfig, folder: Path, workers: Workers, resume: bool = False, listener: Listener | None = None
+    config: RunConfig,
+    folder: Path,
+    workers: Workers,
+    resume: bool = False,
+    listener: Listener | None = None,
 ) -> MorphableModel:
-    """Train (or estimate) and write `folder`/model. Raises InputError before any work starts where the input is wrong.
+    """Train (or estimate) and write `folder`/model. Raises InputError before any work starts where
+    the input is wrong.
 
-    With `resume` an existing folder is continued from its last checkpoint, or from the start where there is none.
+    With `resume` an existing folder is continued from its last checkpoint, or from the start where
+    there is none.
     """
     dataset = load_dataset(config.data)
     data = dataset.part(config.split, "train")
     if len(data) < 2:
-        raise InputError(f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed")
+        raise InputError(
+            f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed"
+        )
     if not resume:
         require_new(folder)
     kind = family(config.family).model
@@ -119,10 +140,14 @@ def run(
 
 
 def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
-    """The configuration with what the model must know of its training data, such as the names of expressions."""
+    """The configuration with what the model must know of its training data, such as the names of
+    expressions.
+    """
     labels = dataset.part(config.split, "train").labels
     classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
-    return dataclasses.replace(config, model=family(config.family).model.config_for(config.model, classes))
+    return dataclasses.replace(
+        config, model=family(config.family).model.config_for(config.model, classes)
+    )
 
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
@@ -135,7 +160,13 @@ def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) 
     return model.eval()
 
 
-def _loop(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, listener: Listener | None) -> Loop:
+def _loop(
+    config: RunConfig,
+    dataset: MeshDataset,
+    folder: Path,
+    workers: Workers,
+    listener: Listener | None,
+) -> Loop:
     """A fresh model with everything it needs to be trained; nothing is written yet."""
     assert config.train is not None
     validation = dataset.part(config.split, "val")
@@ -147,10 +178,19 @@ def _loop(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Worker
     _check_stages(config.family, config.train.stages, model.stages)
     if model.needs_neutral:
         require_neutral(config.data, training.neutral)
-    feed = Feed(training, config.train.batch_size, config.train.seed, workers.device, workers.rank, workers.count)
-    if feed.steps == 0:
-        raise InputError(f"{len(training)} training meshes do not give each of {workers.count} processes one")
-    return Loop(model, feed, validation.vertices[:], config.train, folder, workers, listener)
+    batches = Batches(
+        training,
+        config.train.batch_size,
+        config.train.seed,
+        workers.device,
+        workers.rank,
+        workers.count,
+    )
+    if batches.steps == 0:
+        raise InputError(
+            f"{len(training)} training meshes do not give each of {workers.count} processes one"
+        )
+    return Loop(model, batches, validation.vertices[:], config.train, folder, workers, listener)
 
 
 def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -158,12 +198,16 @@ def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) ->
     if chosen == known[: len(chosen)]:
         return
     if not known:
-        raise InputError(f"--stages {','.join(chosen)}: {name} is trained in one stage and takes no --stages")
+        raise InputError(
+            f"--stages {','.join(chosen)}: {name} is trained in one stage and takes no --stages"
+        )
     options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
     raise InputError(f"--stages {','.join(chosen)}: {name} goes through {options}")
 
 
-def _write_config(config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, resume: bool) -> None:
+def _write_config(
+    config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, resume: bool
+) -> None:
     """Make the run folder: only now, when nothing about the input can be wrong any more."""
     workers.barrier()  # every process has seen that the folder is new
     if workers.rank == 0 and not resume:
@@ -172,9 +216,11 @@ def _write_config(config: RunConfig, dataset: MeshDataset, folder: Path, workers
 
 
 def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
-    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and that epoch."""
-    model, training = loop.model, loop.feed.data
-    model.observe(training.vertices)
+    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and
+    that epoch.
+    """
+    model, training = loop.model, loop.batches.data
+    model.initialize(training.vertices)
     if resume:
         loop.resume()
     if loop.workers.rank == 0:
@@ -184,17 +230,21 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
     loop.workers.barrier()
     best = read_checkpoint(loop.folder / "checkpoint" / "best.pt")
     model.load_state_dict(best["model"])
-    finished = model.eval().finished()
+    finished = model.eval().for_inference()
     fit_prior(finished, training)
     return finished, int(best["epoch"])
 
 
 def fit_prior(model: TrainableModel, training: TrainingData) -> None:
     """Fit the model's prior to the codes of the training meshes."""
-    rows = np.unique(np.linspace(0, len(training) - 1, min(len(training), MOST_PRIOR_CODES)).astype(int))
+    rows = np.unique(
+        np.linspace(0, len(training) - 1, min(len(training), MAX_PRIOR_CODES)).astype(int)
+    )
     codes = []
     with torch.no_grad():
-        for block in blocks(training.vertices if len(rows) == len(training) else _Rows(training, rows), 64):
+        for block in blocks(
+            training.vertices if len(rows) == len(training) else _Rows(training, rows), 64
+        ):
             codes.append(model.encode(torch.from_numpy(block).to(model.device)).cpu())
     model.prior.fit(torch.cat(codes))
 
@@ -216,8 +266,14 @@ class _Rows:
         return self.training.vertices[self.rows[index]]
 
 
-def _provenance(config: RunConfig, dataset: MeshDataset, data: MeshDataset, epoch: int | None) -> dict[str, Any]:
-    info = {key: dataset.info[key] for key in ("source", "licence", "content_hash") if key in dataset.info}
+def _provenance(
+    config: RunConfig, dataset: MeshDataset, data: MeshDataset, epoch: int | None
+) -> dict[str, Any]:
+    info = {
+        key: dataset.info[key]
+        for key in ("source", "licence", "content_hash")
+        if key in dataset.info
+    }
     record: dict[str, Any] = info | {
         "command": command_line(),
         "data": str(config.data.resolve()),
@@ -249,7 +305,9 @@ def versions() -> dict[str, str]:
 
 
 def _event_writer(folder: Path) -> Listener | None:
-    """A listener that writes TensorBoard events, or None where the `tensorboard` extra is not installed."""
+    """A listener that writes TensorBoard events, or None where the `tensorboard` extra is not
+    installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,6 +1,7 @@
-"""Mesh files with exact vertex order: nothing is merged, split, dropped or reordered on the way in or out.
+"""Mesh files with exact vertex order: nothing is merged, split, dropped or reordered on the way in
+or out.
 
-Numbers are returned as stored; whoever calls knows the unit and converts to millimetres.
+Numbers are returned as stored; whoever calls knows the unit and converts to millimeters.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from morphable.mesh.mesh import Mesh
 
 __all__ = ["MESH_SUFFIXES", "MeshFile", "read_mesh", "read_stack", "read_vertices", "write_mesh"]
 
-_READERS = {".ply": read_ply, ".obj": read_obj, ".off": read_off, ".glb": read_gltf, ".gltf": read_gltf}
+_READERS = {
+    ".ply": read_ply,
+    ".obj": read_obj,
+    ".off": read_off,
+    ".glb": read_gltf,
+    ".gltf": read_gltf,
+}
 _WRITERS = {".ply": write_ply, ".off": write_off, ".glb": write_gltf, ".gltf": write_gltf}
 _VERTEX_READERS = {".ply": read_ply_vertices, ".obj": read_obj_vertices}
 
@@ -30,15 +37,16 @@ MESH_SUFFIXES = tuple(_READERS)
 def read_mesh(path: Path | str) -> MeshFile:
     """Read a mesh file; the suffix says which format.
 
-    Raises InputError for an unknown suffix, a missing or damaged file, polygons other than triangles and quads,
-    indices out of range or positions that are not finite.
+    Raises InputError for an unknown suffix, a missing or damaged file, polygons other than
+    triangles and quads, indices out of range or positions that are not finite.
     """
     path = Path(path)
     return _READERS[_suffix(path)](path)
 
 
 def read_vertices(path: Path | str) -> np.ndarray:
-    """(V, 3) positions only, as fast as the format allows: for many files whose faces are known to agree.
+    """(V, 3) positions only, as fast as the format allows: for many files whose faces are known to
+    agree.
 
     What follows the positions may go unread and unchecked. Raises InputError as `read_mesh`.
     """
@@ -47,13 +55,17 @@ def read_vertices(path: Path | str) -> np.ndarray:
     return quick(path) if quick else read_mesh(path).mesh.vertices
 
 
-def write_mesh(path: Path | str, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None) -> None:
+def write_mesh(
+    path: Path | str, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
+) -> None:
     """Write a mesh in float32; the suffix says which format, and the file is whole or absent.
 
-    PLY, OBJ and OFF keep quads, glTF splits them. Texture coordinates, uv (U, 2) and uv_faces of the shape of the
-    faces, are written to OBJ; the other formats have no place for them that keeps the vertices whole.
+    PLY, OBJ and OFF keep quads, glTF splits them. Texture coordinates, uv (U, 2) and uv_faces of
+    the shape of the faces, are written to OBJ; the other formats have no place for them that keeps
+    the vertices whole.
 
-    Raises InputError for an unknown suffix, texture coordinates that do not fit, or a place that cannot be written.
+    Raises InputError for an unknown suffix, texture coordinates that do not fit, or a place that
+    cannot be written.
     """
     path = Path(path)
     suffix = _suffix(path)
@@ -71,7 +83,9 @@ def _suffix(path: Path) -> str:
             f"{path}: STL stores loose triangles, so the vertex order is lost; use the original as PLY or OBJ"
         )
     if suffix not in _READERS:
-        raise InputError(f"{path}: unknown mesh suffix {suffix!r}, expected one of {' '.join(MESH_SUFFIXES)}")
+        raise InputError(
+            f"{path}: unknown mesh suffix {suffix!r}, expected one of {' '.join(MESH_SUFFIXES)}"
+        )
     return suffix
 
 
@@ -83,7 +97,9 @@ def _check_uv(mesh: Mesh, uv: np.ndarray | None, uv_faces: np.ndarray | None) ->
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise InputError(f"texture coordinates: expected uv of shape (U, 2), got {uv.shape}")
     if uv_faces.shape != mesh.faces.shape:
-        raise InputError(f"texture coordinates: expected uv_faces of shape {mesh.faces.shape}, got {uv_faces.shape}")
+        raise InputError(
+            f"texture coordinates: expected uv_faces of shape {mesh.faces.shape}, got {uv_faces.shape}"
+        )
     real = uv_faces[mesh.faces >= 0]
     if real.min(initial=0) < 0 or real.max(initial=-1) >= len(uv):
         raise InputError(f"texture coordinates: uv_faces must lie in 0..{len(uv) - 1}")

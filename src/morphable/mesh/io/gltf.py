@@ -1,4 +1,6 @@
-"""glTF 2.0 (.glb, .gltf), triangles only: written by hand, so that vertex order is exact, and read through trimesh."""
+"""glTF 2.0 (.glb, .gltf), triangles only: written by hand, so that vertex order is exact, and read
+through trimesh.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,13 @@ def read_gltf(path: Path) -> MeshFile:
         scene: Any = trimesh.load(path, process=False, maintain_order=True)
         nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
     except Exception as error:  # the parser fails in as many ways as a file can be damaged
-        raise InputError(f"{path}: not a readable glTF file ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path}: not a readable glTF file ({type(error).__name__}: {error})"
+        ) from error
     if len(nodes) != 1:
-        raise InputError(f"{path}: expected one mesh, found {len(nodes)}; vertex order across meshes means nothing")
+        raise InputError(
+            f"{path}: expected one mesh, found {len(nodes)}; vertex order across meshes means nothing"
+        )
     pose, name = nodes[0]
     geometry = scene.geometry[name]
     if not isinstance(geometry, trimesh.Trimesh):
@@ -46,7 +52,8 @@ def read_gltf(path: Path) -> MeshFile:
 
 
 def write_gltf(path: Path, mesh: Mesh) -> None:
-    """Write float32 positions, smooth normals and triangles (quads are split); a .gltf carries its data inside.
+    """Write float32 positions, smooth normals and triangles (quads are split); a .gltf carries its
+    data inside.
 
     Raises InputError where there is no triangle, which the format cannot express.
     """
@@ -55,13 +62,19 @@ def write_gltf(path: Path, mesh: Mesh) -> None:
         raise InputError(f"{path}: glTF needs at least one triangle, the mesh has none")
     positions = mesh.vertices.astype("<f4")
     normals = vertex_normals(np.asarray(mesh.vertices, np.float64), triangles).astype("<f4")
-    normals[~normals.any(axis=1)] = (0, 0, 1)  # the format wants unit length also where there is no face
+    normals[~normals.any(axis=1)] = (
+        0,
+        0,
+        1,
+    )  # the format wants unit length also where there is no face
     blocks = [positions.tobytes(), normals.tobytes(), triangles.astype("<u4").tobytes()]
     document = _document(positions, triangles.size, [len(block) for block in blocks])
     data = b"".join(blocks)
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".gltf":
-            document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
+            document["buffers"][0]["uri"] = (
+                "data:application/octet-stream;base64," + base64.b64encode(data).decode()
+            )
             temporary.write_text(json.dumps(document))
         else:
             temporary.write_bytes(_glb(json.dumps(document).encode(), data))
@@ -71,7 +84,9 @@ def _document(positions: np.ndarray, n_corners: int, sizes: list[int]) -> dict[s
     starts = np.cumsum([0, *sizes]).tolist()
     views = [
         {"buffer": 0, "byteOffset": start, "byteLength": size, "target": target}
-        for start, size, target in zip(starts, sizes, (_VERTEX_BUFFER, _VERTEX_BUFFER, _INDEX_BUFFER), strict=False)
+        for start, size, target in zip(
+            starts, sizes, (_VERTEX_BUFFER, _VERTEX_BUFFER, _INDEX_BUFFER), strict=False
+        )
     ]
     count = len(positions)
     box = {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
@@ -92,7 +107,14 @@ def _document(positions: np.ndarray, n_corners: int, sizes: list[int]) -> dict[s
 
 
 def _glb(text: bytes, data: bytes) -> bytes:
-    """The binary container: a header, the JSON chunk padded to four bytes with spaces, the data chunk."""
+    """The binary container: a header, the JSON chunk padded to four bytes with spaces, the data
+    chunk.
+    """
     text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(data), b"BIN\0") + data
+    chunks = (
+        struct.pack("<I4s", len(text), b"JSON")
+        + text
+        + struct.pack("<I4s", len(data), b"BIN\0")
+        + data
+    )
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks

@@ -18,7 +18,8 @@ class MeshFile:
     """The content of a mesh file, in the order and the unit of the file.
 
     mesh: vertices in the file's own precision (text counts as float64); quads are kept.
-    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so that seams survive
+    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so that
+    seams survive
         without splitting a vertex; None unless every face has them.
     groups: named groups of faces, (K,) face indices each.
     """
@@ -42,7 +43,9 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def to_numbers(path: Path, what: str, words: Iterable[bytes], kind: type[int] | type[float]) -> np.ndarray:
+def to_numbers(
+    path: Path, what: str, words: Iterable[bytes], kind: type[int] | type[float]
+) -> np.ndarray:
     """(n,) int64 or float64 of words; InputError names the first that is no number."""
     words = list(words)
     try:
@@ -68,10 +71,14 @@ def to_rows(path: Path, what: str, rows: list[list[bytes]], width: int) -> np.nd
     return to_numbers(path, what, chain.from_iterable(rows), float).reshape(-1, width)
 
 
-def pack_faces(path: Path, corners: np.ndarray, counts: np.ndarray, n_points: int, what: str = "vertex") -> np.ndarray:
-    """(F, 3 or 4) int64 faces from the corners of all faces in a row and the corner count (F,) of each.
+def pack_faces(
+    path: Path, corners: np.ndarray, counts: np.ndarray, n_points: int, what: str = "vertex"
+) -> np.ndarray:
+    """(F, 3 or 4) int64 faces from the corners of all faces in a row and the corner count (F,) of
+    each.
 
-    A triangle among quads ends in -1. Raises InputError for other polygons and for indices outside 0..n_points-1.
+    A triangle among quads ends in -1. Raises InputError for other polygons and for indices outside
+    0..n_points-1.
     """
     if corners.dtype.kind == "f":
         raise InputError(f"{path}: the corners of its faces are fractions, expected whole numbers")
@@ -79,11 +86,15 @@ def pack_faces(path: Path, corners: np.ndarray, counts: np.ndarray, n_points: in
     other = np.flatnonzero((counts < 3) | (counts > 4))
     if len(other):
         sides = counts[other[0]]
-        raise InputError(f"{path}: face {other[0]} has {sides} corners, only triangles and quads can be read")
+        raise InputError(
+            f"{path}: face {other[0]} has {sides} corners, only triangles and quads can be read"
+        )
     outside = np.flatnonzero((corners < 0) | (corners >= n_points))
     if len(outside):
         face = np.searchsorted(np.cumsum(counts), outside[0], side="right")
-        raise InputError(f"{path}: face {face} refers to a {what} that does not exist, the file holds {n_points}")
+        raise InputError(
+            f"{path}: face {face} refers to a {what} that does not exist, the file holds {n_points}"
+        )
     width = 4 if (counts == 4).any() else 3
     faces = np.full((len(counts), width), -1, np.int64)
     faces[np.arange(width) < counts[:, None]] = corners
@@ -96,11 +107,17 @@ def checked_vertices(path: Path, vertices: np.ndarray) -> np.ndarray:
         raise InputError(f"{path}: holds no vertices")
     bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
     if len(bad):
-        raise InputError(f"{path}: {len(bad)} of {len(vertices)} vertices are not finite, the first is vertex {bad[0]}")
+        raise InputError(
+            f"{path}: {len(bad)} of {len(vertices)} vertices are not finite, the first is vertex {bad[0]}"
+        )
     return vertices
 
 
 def text_rows(prefix: str, rows: np.ndarray) -> str:
     """One line per row; floats as the shortest text that gives the same float32 back."""
-    words = rows.astype(np.float32).astype(str) if np.issubdtype(rows.dtype, np.floating) else rows.astype(str)
+    words = (
+        rows.astype(np.float32).astype(str)
+        if np.issubdtype(rows.dtype, np.floating)
+        else rows.astype(str)
+    )
     return "".join(f"{prefix}{' '.join(row)}\n" for row in words.tolist())

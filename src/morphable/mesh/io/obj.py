@@ -1,4 +1,6 @@
-"""Wavefront OBJ, keeping vertex order, quads and texture seams: positions and texture corners stay separate lists."""
+"""Wavefront OBJ, keeping vertex order, quads and texture seams: positions and texture corners stay
+separate lists.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,11 @@ class _Statements:
 
 
 def read_obj(path: Path) -> MeshFile:
-    """Read an OBJ file. Normals, materials, lines and vertex colours are passed over; `g` and `o` become groups.
+    """Read an OBJ file. Normals, materials, lines and vertex colors are passed over; `g` and `o`
+    become groups.
 
-    Raises InputError for polygons of more than four corners, indices out of range, or what is no OBJ file.
+    Raises InputError for polygons of more than four corners, indices out of range, or what is no
+    OBJ file.
     """
     found = _Statements()
     for words in _lines(path):
@@ -65,7 +69,9 @@ def read_obj(path: Path) -> MeshFile:
         return MeshFile(mesh, groups=groups)
     uv = to_rows(path, "texture coordinate", found.uv, 2)
     indices = _zero_based(path, [corner[1] for corner in corners], before[:, 1])
-    return MeshFile(mesh, uv, pack_faces(path, indices, counts, len(uv), "texture coordinate"), groups)
+    return MeshFile(
+        mesh, uv, pack_faces(path, indices, counts, len(uv), "texture coordinate"), groups
+    )
 
 
 def read_obj_vertices(path: Path) -> np.ndarray:
@@ -74,17 +80,28 @@ def read_obj_vertices(path: Path) -> np.ndarray:
     return checked_vertices(path, to_rows(path, "vertex", positions, 3))
 
 
-def write_obj(path: Path, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None) -> None:
-    """Write positions (exact in float32), faces with their quads and, where given, texture coordinates with seams."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+def write_obj(
+    path: Path, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
+) -> None:
+    """Write positions (exact in float32), faces with their quads and, where given, texture
+    coordinates with seams.
+    """
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="ascii", newline="\n") as file,
+    ):
         file.write(text_rows("v ", mesh.vertices))
         if uv is None or uv_faces is None:
             corners = (mesh.faces + 1).astype(str)
         else:
             file.write(text_rows("vt ", uv))
-            corners = np.strings.add(np.strings.add((mesh.faces + 1).astype(str), "/"), (uv_faces + 1).astype(str))
+            corners = np.strings.add(
+                np.strings.add((mesh.faces + 1).astype(str), "/"), (uv_faces + 1).astype(str)
+            )
         count = (mesh.faces >= 0).sum(axis=1).tolist()
-        file.writelines(f"f {' '.join(row[:n])}\n" for row, n in zip(corners.tolist(), count, strict=True))
+        file.writelines(
+            f"f {' '.join(row[:n])}\n" for row, n in zip(corners.tolist(), count, strict=True)
+        )
 
 
 def _lines(path: Path) -> Iterator[list[bytes]]:
@@ -101,7 +118,9 @@ def _lines(path: Path) -> Iterator[list[bytes]]:
 
 
 def _zero_based(path: Path, words: list[bytes], before: np.ndarray) -> np.ndarray:
-    """Indices from zero; a negative one counts back from the last of the `before` elements above its face."""
+    """Indices from zero; a negative one counts back from the last of the `before` elements above
+    its face.
+    """
     stated = to_numbers(path, "a face corner", words, int)
     if (stated == 0).any():
         raise InputError(f"{path}: a face refers to index 0, OBJ counts from 1")

@@ -1,4 +1,6 @@
-"""PLY (Turk 1994), binary of either byte order and ascii, read by its own property list so that any layout works."""
+"""PLY (Turk 1994), binary of either byte order and ascii, read by its own property list so that any
+layout works.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,32 @@ import numpy as np
 
 from morphable.errors import InputError
 from morphable.files import atomic_path
-from morphable.mesh.io.meshfile import MeshFile, checked_vertices, pack_faces, read_bytes, to_numbers
+from morphable.mesh.io.meshfile import (
+    MeshFile,
+    checked_vertices,
+    pack_faces,
+    read_bytes,
+    to_numbers,
+)
 from morphable.mesh.mesh import Mesh
 
-_KINDS = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"}
-_KINDS |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
+_KINDS = {
+    "char": "i1",
+    "uchar": "u1",
+    "short": "i2",
+    "ushort": "u2",
+    "int": "i4",
+    "uint": "u4",
+    "float": "f4",
+}
+_KINDS |= {
+    "int8": "i1",
+    "uint8": "u1",
+    "int16": "i2",
+    "uint16": "u2",
+    "int32": "i4",
+    "uint32": "u4",
+}
 _KINDS |= {"double": "f8", "float32": "f4", "float64": "f8"}
 _COUNTS = {name for name, kind in _KINDS.items() if kind[0] != "f"}
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
@@ -49,7 +72,9 @@ _Columns = Mapping[str, _Column]
 
 
 class _Body(Protocol):
-    """What follows the header. `take` reads the next element's rows and returns its columns by name."""
+    """What follows the header. `take` reads the next element's rows and returns its columns by
+    name.
+    """
 
     def take(self, element: _Element) -> _Columns: ...
 
@@ -57,16 +82,22 @@ class _Body(Protocol):
 
 
 def read_ply(path: Path) -> MeshFile:
-    """Read a PLY file; elements and properties other than positions and face corners are passed over.
+    """Read a PLY file; elements and properties other than positions and face corners are passed
+    over.
 
-    Raises InputError for a file that is damaged, has other counts than its header says, or is no mesh.
+    Raises InputError for a file that is damaged, has other counts than its header says, or is no
+    mesh.
     """
     elements, body = _open(path)
     if any(element.name == "tristrips" for element in elements):
-        raise InputError(f"{path}: holds triangle strips, which cannot be read; save it with plain faces")
+        raise InputError(
+            f"{path}: holds triangle strips, which cannot be read; save it with plain faces"
+        )
     columns = {element.name: body.take(element) for element in elements}
     if body.rest():
-        raise InputError(f"{path}: goes on after the last element that its header announces, the counts do not fit")
+        raise InputError(
+            f"{path}: goes on after the last element that its header announces, the counts do not fit"
+        )
     vertices = _positions(path, columns.get("vertex", {}))
     face = columns.get("face", {})
     corners = next((face[name] for name in _CORNERS if name in face), None)
@@ -76,7 +107,9 @@ def read_ply(path: Path) -> MeshFile:
 
 
 def read_ply_vertices(path: Path) -> np.ndarray:
-    """(V, 3) positions only; nothing after them is read or checked. Raises InputError as `read_ply`."""
+    """(V, 3) positions only; nothing after them is read or checked. Raises InputError as
+    `read_ply`.
+    """
     elements, body = _open(path)
     for element in elements:
         columns = body.take(element)
@@ -109,7 +142,9 @@ def _positions(path: Path, columns: _Columns) -> np.ndarray:
     if len(found) < 3 or len({len(values) for values in found}) > 1:
         raise InputError(f"{path}: not a mesh, its vertices do not have one x, y and z each")
     vertices = np.stack(found, axis=1)
-    return checked_vertices(path, vertices if vertices.dtype.kind == "f" else vertices.astype(np.float64))
+    return checked_vertices(
+        path, vertices if vertices.dtype.kind == "f" else vertices.astype(np.float64)
+    )
 
 
 def _open(path: Path) -> tuple[list[_Element], _Body]:
@@ -136,7 +171,9 @@ def _parse_header(path: Path, lines: list[str]) -> tuple[str, list[_Element]]:
                 order = _FORMATS[name]
             case ["element", name, count] if count.isdecimal() and count.isascii():
                 elements.append(_Element(name, int(count), ()))
-            case ["property", "list", count, kind, name] if elements and count in _COUNTS and kind in _KINDS:
+            case ["property", "list", count, kind, name] if (
+                elements and count in _COUNTS and kind in _KINDS
+            ):
                 elements[-1] = _with(elements[-1], _Property(name, _KINDS[kind], _KINDS[count]))
             case ["property", kind, name] if elements and kind in _KINDS:
                 elements[-1] = _with(elements[-1], _Property(name, _KINDS[kind]))
@@ -167,7 +204,9 @@ class _Binary:
         return (self._equal_rows(element) if element.count else None) or self._ragged_rows(element)
 
     def _equal_rows(self, element: _Element) -> _Columns | None:
-        """All rows at once if every list is as long as in the first row, as in most files; else None."""
+        """All rows at once if every list is as long as in the first row, as in most files; else
+        None.
+        """
         start = self.offset
         lengths = [length for _, length in self._row(element)]
         self.offset = start
@@ -175,7 +214,9 @@ class _Binary:
         for i, (prop, length) in enumerate(zip(element.properties, lengths, strict=True)):
             if prop.count_kind:
                 fields.append((f"count{i}", self.order + prop.count_kind))
-            fields.append((f"value{i}", self.order + prop.kind, (length,) if prop.count_kind else ()))
+            fields.append(
+                (f"value{i}", self.order + prop.kind, (length,) if prop.count_kind else ())
+            )
         layout = np.dtype(fields)
         if start + element.count * layout.itemsize > len(self.data):
             return None
@@ -184,7 +225,9 @@ class _Binary:
         for i, (prop, length) in enumerate(zip(element.properties, lengths, strict=True)):
             if prop.count_kind and (rows[f"count{i}"] != length).any():
                 return None
-            columns[prop.name] = _Column(rows[f"value{i}"].reshape(-1), np.broadcast_to(length, element.count))
+            columns[prop.name] = _Column(
+                rows[f"value{i}"].reshape(-1), np.broadcast_to(length, element.count)
+            )
         self.offset = start + rows.nbytes
         return columns
 
@@ -243,11 +286,18 @@ class _Ascii:
             for i, prop in enumerate(element.properties):
                 length = 1
                 if prop.count_kind:
-                    length = int(to_numbers(self.path, f"the length of {prop.name}", self._words(element, 1), int)[0])
+                    length = int(
+                        to_numbers(
+                            self.path, f"the length of {prop.name}", self._words(element, 1), int
+                        )[0]
+                    )
                 values[i] += self._words(element, length)
                 counts[i].append(length)
         wanted = [(i, prop) for i, prop in enumerate(element.properties) if prop.name in _WANTED]
-        return {prop.name: _Column(self._numbers(prop, values[i]), np.array(counts[i], np.int64)) for i, prop in wanted}
+        return {
+            prop.name: _Column(self._numbers(prop, values[i]), np.array(counts[i], np.int64))
+            for i, prop in wanted
+        }
 
     def _words(self, element: _Element, length: int) -> list[bytes]:
         taken = self.words[self.position : self.position + max(length, 0)]
@@ -257,8 +307,12 @@ class _Ascii:
         return taken
 
     def _numbers(self, prop: _Property, words: list[bytes]) -> np.ndarray:
-        return to_numbers(self.path, f"property {prop.name}", words, float if prop.kind[0] == "f" else int)
+        return to_numbers(
+            self.path, f"property {prop.name}", words, float if prop.kind[0] == "f" else int
+        )
 
 
 def _truncated(path: Path, element: _Element) -> InputError:
-    return InputError(f"{path}: ends before its {element.count} rows of {element.name!r} do, the file may be truncated")
+    return InputError(
+        f"{path}: ends before its {element.count} rows of {element.name!r} do, the file may be truncated"
+    )

@@ -11,10 +11,12 @@ from morphable.files import map_npy, read_npz
 
 
 def read_stack(path: Path) -> np.ndarray:
-    """(N, V, 3) floats from an .npy file (memory-mapped, read-only) or the array `vertices` of an .npz file.
+    """(N, V, 3) floats from an .npy file (memory-mapped, read-only) or the array `vertices` of an
+    .npz file.
 
-    Raises InputError for another suffix, a damaged file, another shape, or numbers that are not floats. Positions
-    are not looked at: a stack may be larger than memory, so whoever reads its blocks checks that they are finite.
+    Raises InputError for another suffix, a damaged file, another shape, or numbers that are not
+    floats. Positions are not looked at: a stack may be larger than memory, so whoever reads its
+    blocks checks that they are finite.
     """
     match path.suffix.lower():
         case ".npy":
@@ -22,10 +24,21 @@ def read_stack(path: Path) -> np.ndarray:
         case ".npz":
             arrays = read_npz(path)
             if "vertices" not in arrays:
-                raise InputError(f"{path}: expected an array 'vertices', it holds {', '.join(arrays) or 'nothing'}")
+                raise InputError(
+                    f"{path}: expected an array 'vertices', it holds {', '.join(arrays) or 'nothing'}"
+                )
             stack = arrays["vertices"]
         case suffix:
-            raise InputError(f"{path}: expected a stack of shapes in .npy or .npz, got {suffix or 'no suffix'}")
-    if stack.ndim != 3 or stack.shape[2] != 3 or 0 in stack.shape or not np.issubdtype(stack.dtype, np.floating):
-        raise InputError(f"{path}: expected floats of shape (N, V, 3), got {stack.dtype} {stack.shape}")
+            raise InputError(
+                f"{path}: expected a stack of shapes in .npy or .npz, got {suffix or 'no suffix'}"
+            )
+    if (
+        stack.ndim != 3
+        or stack.shape[2] != 3
+        or 0 in stack.shape
+        or not np.issubdtype(stack.dtype, np.floating)
+    ):
+        raise InputError(
+            f"{path}: expected floats of shape (N, V, 3), got {stack.dtype} {stack.shape}"
+        )
     return stack

@@ -1,0 +1,1 @@
+"""Importers: registered meshes that others made, read from their files."""

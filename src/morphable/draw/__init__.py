@@ -1,0 +1,1 @@
+"""Drawing: pictures of meshes and charts, without a screen and without a GPU."""

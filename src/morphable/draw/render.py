@@ -1,0 +1,164 @@
+"""Render a mesh as a picture: smooth clay under two lights, or vertex colors under a light that
+leaves them readable.
+
+Creases darken by unsharp masking the depth buffer (Luft, Colditz & Deussen, SIGGRAPH 2006).
+"""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from morphable.draw.camera import Camera
+from morphable.errors import InputError
+from morphable.mesh.raster import Visible, rasterize
+from morphable.mesh.topology import vertex_normals
+
+OVERSAMPLING = 2
+"""Rays per pixel side."""
+GAMMA = 2.2
+CLAY = np.array([0.81, 0.745, 0.685])
+"""sRGB 0..1 of the material."""
+INSIDE = np.array([0.50, 0.47, 0.50])
+"""What multiplies the material on the inner side of a surface."""
+KEY_LIGHT = np.array([-0.50, 0.62, 0.70])
+FILL_LIGHT = np.array([0.80, 0.05, 0.55])
+"""Directions to the lights; x right, y up, z towards the viewer. A light stays with the viewer."""
+KEY_COLOR = np.array([0.88, 0.85, 0.81])
+FILL_COLOR = np.array([0.16, 0.18, 0.21])
+AMBIENT = np.array([0.155, 0.16, 0.175])
+WRAP = 0.25
+"""How far a light reaches around the shape: softens the terminator as a large lamp does."""
+CREASE_RADIUS = 0.018
+CREASE_STRENGTH = 12.0
+HEAT_MAP = "magma_r"
+HEAT_RANGE = (0.03, 0.86)
+"""The part of the color map that is used: its ends are too near to white and black to show a shape.
+"""
+
+
+def render(
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    camera: Camera,
+    size: tuple[int, int],
+    colors: np.ndarray | None = None,
+) -> np.ndarray:
+    """A picture (height, width, 4) uint8, sRGB with transparent background (alpha not
+    premultiplied).
+
+    vertices: (V, 3) mm; triangles: (T, 3); size: (width, height) in pixels. colors: (V, 3) sRGB
+    0..1, interpolated over the faces; clay where None. Raises InputError where a size is below 1 or
+    the colors do not fit the vertices.
+    """
+    if min(size) < 1:
+        raise InputError(f"picture size: expected at least 1 x 1 pixel, got {size[0]} x {size[1]}")
+    if colors is not None and colors.shape != vertices.shape:
+        raise InputError(
+            f"colors: expected {vertices.shape}, one color per vertex, got {colors.shape}"
+        )
+    width, height = size[0] * OVERSAMPLING, size[1] * OVERSAMPLING
+    points = camera.project(vertices, (width, height))
+    seen = rasterize(points, triangles, width, height)
+    color = _shade(seen, points, triangles, colors) * _creases(seen, width, height)[:, None]
+    picture = np.zeros((height * width, 4), np.float32)
+    picture[seen.pixel, :3] = color
+    picture[seen.pixel, 3] = 1
+    return _finished(picture.reshape(height, width, 4))
+
+
+def _shade(
+    seen: Visible, points: np.ndarray, triangles: np.ndarray, colors: np.ndarray | None
+) -> np.ndarray:
+    """(P, 3) linear light of the pixels."""
+    upright = points * [1, -1, 1]
+    normals = vertex_normals(upright, triangles)
+    corners = triangles[seen.triangle]
+    normal = _interpolate(normals, corners, seen.weights)
+    facing = _faces_viewer(upright, triangles)[seen.triangle]
+    normal *= np.where(facing, 1.0, -1.0)[:, None] / np.maximum(
+        np.linalg.norm(normal, axis=1, keepdims=True), 1e-12
+    )
+    key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
+    light = AMBIENT * (1 + 0.45 * normal[:, 1:2])
+    light = light + _wrapped(normal @ key) * KEY_COLOR + _wrapped(normal @ fill) * FILL_COLOR
+    if colors is not None:
+        # Half the contrast of the lights: the eye reads the shape, and the color is still that of
+        # the color bar.
+        towards_viewer = np.array([0.0, 0.0, 1.0])
+        frontal = (
+            AMBIENT
+            + _wrapped(towards_viewer @ key) * KEY_COLOR
+            + _wrapped(towards_viewer @ fill) * FILL_COLOR
+        )
+        shade = 0.45 + 0.55 * (light / frontal).mean(axis=1, keepdims=True)
+        return _interpolate(np.asarray(colors, np.float64) ** GAMMA, corners, seen.weights) * shade
+    halfway = _unit(key + np.array([0.0, 0.0, 1.0]))
+    gleam = 0.075 * np.clip(normal @ halfway, 0, None) ** 28
+    rim = 0.07 * (1 - np.clip(normal[:, 2], 0, 1)) ** 3
+    material = np.where(facing[:, None], CLAY, CLAY * INSIDE) ** GAMMA
+    return material * light * 1.12 + (gleam + rim)[:, None]
+
+
+def _wrapped(cosine: np.ndarray) -> np.ndarray:
+    return (np.clip(cosine + WRAP, 0, None) / (1 + WRAP))[..., None]
+
+
+def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(V, C) vertex values at P pixels, (P, C) float32."""
+    values, weights = values.astype(np.float32), weights.astype(np.float32)
+    first, second, third = (weights[:, i : i + 1] * values[corners[:, i]] for i in range(3))
+    return first + second + third
+
+
+def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(T,) True where the outer side (corners counterclockwise, y up) is seen."""
+    a, b, c = (points[triangles[:, i], :2] for i in range(3))
+    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) > 0
+
+
+def _creases(seen: Visible, width: int, height: int) -> np.ndarray:
+    """(P,) 0.45..1: how much light reaches a pixel that lies deeper than its surroundings (at half
+    resolution).
+    """
+    half = (height // 2, width // 2)
+    where = np.minimum(seen.pixel // width // 2, half[0] - 1) * half[1] + seen.pixel % width // 2
+    reach = CREASE_RADIUS * min(half)
+    offset = seen.depth.mean() if len(seen.depth) else 0.0
+
+    def blurred(values: np.ndarray | None) -> np.ndarray:
+        total = np.bincount(where, values, half[0] * half[1]).reshape(half).astype(np.float32)
+        return gaussian_filter(total, reach, truncate=2.5).ravel()[where]
+
+    depth = seen.depth - offset
+    surroundings = blurred(depth) / np.maximum(blurred(None), 1e-3)
+    buried = np.clip(surroundings - depth, 0, None) / min(width, height)
+    return 1 - 0.55 * (1 - np.exp(-CREASE_STRENGTH * buried))
+
+
+def _finished(picture: np.ndarray) -> np.ndarray:
+    """Average the rays of each pixel in linear light, then to uint8 sRGB with straight alpha."""
+    n = OVERSAMPLING
+    rays = [picture[i::n, j::n] for i in range(n) for j in range(n)]
+    mean = sum(rays, np.zeros((1, 1, 4), np.float32)) / len(rays)
+    alpha = mean[..., 3:]
+    color = np.clip(mean[..., :3] / np.maximum(alpha, 1e-6), 0, 1) ** (1 / GAMMA)
+    return np.round(255 * np.concatenate([color * (alpha > 0), alpha], axis=-1)).astype(np.uint8)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return (np.asarray(vector) / np.linalg.norm(vector)).astype(np.float32)
+
+
+def heat_colors(errors: np.ndarray, limit_mm: float) -> np.ndarray:
+    """(V, 3) sRGB 0..1 of errors (V,) mm: light where 0, dark from `limit_mm` on; lightness falls
+    evenly.
+
+    Raises InputError where the limit is not a positive number.
+    """
+    if not (np.isfinite(limit_mm) and limit_mm > 0):
+        raise InputError(f"limit_mm: expected a positive number of millimeters, got {limit_mm}")
+    low, high = HEAT_RANGE
+    share = np.clip(np.asarray(errors, np.float64) / limit_mm, 0, 1)
+    return matplotlib.colormaps[HEAT_MAP](low + (high - low) * share)[..., :3]

@@ -1,0 +1,233 @@
+"""Farthest-point sampling and nearest neighbors of point clouds, whatever order their points come
+in.
+
+Letters: B batch, P points, S samples, K neighbors, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+DISTANCES_PER_PASS = 1 << 17
+"""On a CPU neighbors are searched for a few centers at a time, so that their distances stay in the
+cache.
+"""
+
+
+class Stage(NamedTuple):
+    """Which points are samples, (B, S) int64, and each sample's nearest points, (B, S, K), itself
+    first.
+    """
+
+    centers: Tensor
+    neighbors: Tensor
+
+    def rows(self, start: int, count: int) -> Stage:
+        """Of `count` clouds from `start`; all where one serves every cloud."""
+        return (
+            self
+            if len(self.centers) == 1
+            else Stage(*(index[start : start + count] for index in self))
+        )
+
+
+class Sampling(NamedTuple):
+    """What the network reads of a cloud: two stages, the second among the first's samples.
+
+    used: (U,) the points that matter, to which the first stage then counts; all where None. With B
+    = 1 the indices serve every cloud of a batch.
+    """
+
+    first: Stage
+    second: Stage
+    used: Tensor | None = None
+
+    def of(self, points: Tensor) -> Sampling:
+        """The same where cloud point i is number points[i] (P,) of a larger cloud."""
+        return Sampling(
+            Stage(points[self.first.centers], points[self.first.neighbors]), self.second
+        )
+
+    def unpacked(self) -> Sampling:
+        """The same counted among all points instead of the used ones."""
+        return self if self.used is None else self.of(self.used)
+
+    def beside(self, other: Sampling, count: int) -> Sampling:
+        """This sampling's clouds followed by `count` clouds that share `other`."""
+        pairs = zip(self.first + self.second, other.first + other.second, strict=True)
+        centers, neighbors, *second = (
+            torch.cat([a, b.expand(count, *b.shape[1:])]) for a, b in pairs
+        )
+        return Sampling(Stage(centers, neighbors), Stage(*second))
+
+    def read(self, points: Tensor) -> tuple[Tensor, Sampling]:
+        """What the network needs of clouds (B, P, 3), and the sampling counted among that.
+
+        Neighborhoods that have fewer points than a cloud, repeated ones counted, are read alone,
+        one after the other.
+        """
+        if self.used is not None:
+            return points.index_select(1, self.used), self
+        near = self.first.neighbors
+        if near[0].numel() >= points.shape[1]:
+            return points, self
+        place = torch.arange(near[0].numel(), device=near.device).view(1, *near.shape[1:])
+        return take(points, near).flatten(1, 2), Sampling(Stage(place[..., 0], place), self.second)
+
+    def to_arrays(self) -> dict[str, Tensor]:
+        named = {f"{name}/{key}": getattr(getattr(self, name), key) for name, key in _STAGE_FIELDS}
+        return named | ({} if self.used is None else {"used": self.used})
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Self:
+        stages = {
+            name: Stage(arrays[f"{name}/centers"], arrays[f"{name}/neighbors"])
+            for name in ("first", "second")
+        }
+        return cls(**stages, used=arrays.get("used"))
+
+
+_STAGE_FIELDS = [(name, key) for name in ("first", "second") for key in ("centers", "neighbors")]
+
+
+def point_order(points: Tensor) -> Tensor:
+    """(B, P) indices that sort each cloud (B, P, 3) by x, then y, then z: one order whatever order
+    they came in.
+
+    Every tie and every rounding further on then falls the same way, so what follows is exactly
+    order independent.
+    """
+    x, y, z = _ordered_bits(points).unbind(-1)
+    xy = (x << 32) + y
+    order = xy.argsort(dim=1)
+    # Only points that agree in both ask for a second sort.
+    if (xy.gather(1, order).diff(dim=1) > 0).all():
+        return order
+    by_z = z.argsort(dim=1, stable=True)
+    return by_z.gather(1, xy.gather(1, by_z).argsort(dim=1, stable=True))
+
+
+def _ordered_bits(values: Tensor) -> Tensor:
+    """int64 numbers of 32 bits in the order of float32 values, equal for equal ones (0 and -0)."""
+    bits = (values.float() + 0.0).contiguous().view(torch.int32).long()
+    return bits ^ (bits >> 31 & 0x7FFFFFFF)
+
+
+def farthest_points(points: Tensor, count: int) -> Tensor:
+    """(B, count) indices: the point farthest from the centroid, then always the one farthest from
+    all taken so far.
+
+    points: (B, P, 3) with P >= count. Of equally far points the first is taken.
+    """
+    axes = _axes(points)
+    rows = torch.arange(len(points), device=points.device)
+    chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
+    chosen[:, 0] = (points - points.mean(1, keepdim=True)).square().sum(-1).argmax(1)
+    nearest = torch.full_like(axes[0], torch.inf)
+    for number in range(1, count):
+        last = chosen[:, number - 1]
+        distance = _squared_distance(axes, [axis[rows, last, None] for axis in axes])
+        torch.minimum(nearest, distance, out=nearest)
+        # Not argmax, which takes three times as long; both take the first of equals.
+        chosen[:, number] = nearest.max(1).indices
+    return chosen
+
+
+def nearest_points(points: Tensor, centers: Tensor, count: int) -> Tensor:
+    """(B, S, count) indices of the points (B, P, 3) nearest to each center (B, S, 3), nearest
+    first.
+    """
+    groups = math.isqrt(points.shape[1] // count)
+    padded = nn.functional.pad(
+        points, (0, 0, 0, -points.shape[1] % max(1, groups)), value=torch.inf
+    )
+    some = (
+        max(1, DISTANCES_PER_PASS // padded.shape[1])
+        if points.device.type == "cpu"
+        else max(1, centers.shape[1])
+    )
+    found = []
+    for cloud, own in zip(padded, centers, strict=True):
+        axes = _axes(cloud)
+        for few in own.split(some):
+            found.append(_smallest(_squared_distance(axes, _axes(few[:, None])), count, groups))
+    return torch.cat(found).view(*centers.shape[:2], count)
+
+
+def _axes(points: Tensor) -> list[Tensor]:
+    return [points[..., axis].contiguous() for axis in range(3)]
+
+
+def _squared_distance(axes: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """Of points given by their coordinates on three axes.
+
+    By differences: |a|^2 + |b|^2 - 2ab loses the small distances of a shape far from the origin.
+    """
+    distance = (axes[0] - others[0]).square_()
+    for axis, other in zip(axes[1:], others[1:], strict=True):
+        offset = axis - other
+        distance.addcmul_(offset, offset)
+    return distance
+
+
+def _smallest(values: Tensor, count: int, groups: int) -> Tensor:
+    """(..., count) indices of the smallest of each row (..., P), ascending; P is a multiple of
+    `groups`.
+
+    The row is cut into `groups` lines: its smallest values lie in the `count` columns with the
+    smallest values on top, so that not the whole row has to be searched. With one line or none it
+    is.
+    """
+    if groups < 3:
+        return values.topk(count, dim=-1, largest=False).indices
+    lines = values.unflatten(-1, (groups, -1))
+    columns = lines.amin(-2).topk(count, dim=-1, largest=False, sorted=False).indices
+    starts = torch.arange(0, values.shape[-1], lines.shape[-1], device=values.device)
+    among = (columns[..., None, :] + starts[:, None]).flatten(-2)
+    return among.gather(-1, values.gather(-1, among).topk(count, dim=-1, largest=False).indices)
+
+
+@torch.no_grad()
+def sample_points(points: Tensor, sizes: tuple[int, int], neighbors: int) -> Sampling:
+    """Two stages of farthest points with their neighbors, in a cloud of any size: min(size, P),
+    min(neighbors, P).
+    """
+    stages = []
+    for size in sizes:
+        centers = farthest_points(points, min(size, points.shape[1]))
+        sampled = take(points, centers)
+        stages.append(
+            Stage(centers, nearest_points(points, sampled, min(neighbors, points.shape[1])))
+        )
+        points = sampled
+    return Sampling(stages[0], stages[1])
+
+
+def shared_sampling(points: Tensor, sizes: tuple[int, int], neighbors: int) -> Sampling:
+    """The sampling of one cloud (P, 3), to be shared by all clouds registered to it; points never
+    read drop out.
+    """
+    order = point_order(points[None])
+    first, second, _ = sample_points(points[order], sizes, neighbors)
+    read = order[0, torch.cat([first.centers.ravel(), first.neighbors.ravel()])]
+    used, position = read.unique(return_inverse=True)
+    centers, near = position.split([first.centers.numel(), first.neighbors.numel()])
+    return Sampling(
+        Stage(centers.view_as(first.centers), near.view_as(first.neighbors)), second, used
+    )
+
+
+def take(rows: Tensor, index: Tensor) -> Tensor:
+    """rows (B, P, C) at index (B or 1, ...) -> (B, ..., C)."""
+    batch, points, width = rows.shape
+    if len(index) == 1:
+        return rows.index_select(1, index.ravel()).view(batch, *index.shape[1:], width)
+    start = torch.arange(batch, device=index.device).mul(points).view(-1, *[1] * (index.ndim - 1))
+    return (
+        rows.reshape(-1, width).index_select(0, (index + start).ravel()).view(*index.shape, width)
+    )

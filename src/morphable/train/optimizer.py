@@ -1,0 +1,47 @@
+"""Optimizer and learning-rate schedule of a TrainConfig; the rate is a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from morphable.models.training import TrainConfig
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """Fused: one pass over weights, gradients and moments, which on a CPU takes a fifth of the time
+    of the default.
+    """
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, rate, momentum=config.momentum, weight_decay=decay, fused=True
+        )
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, rate, weight_decay=decay, fused=True)
+
+
+def rate_at(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+    """Learning rate at a step: linear warm-up over a share of the run, then constant, exponential
+    or cosine to zero.
+    """
+    total = config.epochs * steps_per_epoch
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    if config.schedule == "exponential":
+        return config.learning_rate * config.decay ** (
+            step // steps_per_epoch // config.decay_every
+        )
+    if config.schedule == "cosine":
+        return (
+            config.learning_rate
+            * 0.5
+            * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        )
+    return config.learning_rate
