@@ -25,6 +25,7 @@ from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import family
 from morphable.models.io import create, save
 from morphable.models.training import TrainConfig
+from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
@@ -237,9 +238,7 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
 
 def fit_prior(model: TrainableModel, training: TrainingData) -> None:
     """Fit the model's prior to the codes of the training meshes."""
-    rows = np.unique(
-        np.linspace(0, len(training) - 1, min(len(training), MAX_PRIOR_CODES)).astype(int)
-    )
+    rows = evenly_spread(len(training), MAX_PRIOR_CODES)
     codes = []
     with torch.no_grad():
         for block in blocks(
