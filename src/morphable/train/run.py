@@ -16,7 +16,7 @@ import tomli_w
 import torch
 
 import morphable
-from morphable.config import as_table, changed
+from morphable.config import as_table, with_overrides
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
@@ -77,8 +77,10 @@ class RunConfig:
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
             where = str(folder / "config.toml")
-            config = changed(recipe.train, train, f"{where}: train") if recipe.train else None
-            settings = changed(recipe.model, model, f"{where}: model")
+            config = (
+                with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
+            )
+            settings = with_overrides(recipe.model, model, f"{where}: model")
             return cls(name, Path(data["path"]), str(data["split"]), settings, config, recipe_name)
         except InputError:
             raise
