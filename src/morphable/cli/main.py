@@ -51,6 +51,8 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(factor.factor)
 app.command(bench.bench)
+# Not inherited from `app`: without it Ctrl-C would end without a word on how to continue.
+app.meta.suppress_keyboard_interrupt = False
 
 
 @app.meta.default

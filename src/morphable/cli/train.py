@@ -91,16 +91,33 @@ def train(
         try:
             model = run(chosen, out, here, resume, listener)
         except Interrupted:
-            command = shlex.join(
-                ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
-            )
+            words = [
+                "morphable",
+                "train",
+                family,
+                "--data",
+                str(data),
+                "--out",
+                str(out),
+                "--resume",
+            ]
+            command = shlex.join([*words, *_named_family(family)])
             raise KeyboardInterrupt(
                 f"{out}: stopped, everything is saved; go on with `{command}`"
             ) from None
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
             print(f"{out}: {family}, code of {model.parts.size}, {parameters:,} trained parameters")
-            print(f"next: morphable evaluate {out}")
+            print(
+                f"next: {shlex.join(['morphable', 'evaluate', str(out), *_named_family(family)])}"
+            )
+
+
+def _named_family(family: str) -> list[str]:
+    """The words that name a family from outside the package; none for one of its own."""
+    from morphable.models.families import ADDED
+
+    return ["--family-from", ADDED[family]] if family in ADDED else []
 
 
 def _resumed(family: str, data: Path, out: Path) -> RunConfig:
