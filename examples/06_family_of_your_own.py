@@ -41,9 +41,8 @@ class Bumps(TrainableModel):
         self, template: Template, config: BumpsConfig, geometry: Mapping[str, np.ndarray]
     ) -> None:
         super().__init__(template, Parts.of(shape=config.latent), config)
-        weights = torch.from_numpy(geometry["bumps"])
-        self.register_buffer("bumps", weights, persistent=False)  # (V, K)
-        self.register_buffer("mean", torch.zeros(template.n_vertices, 3))  # mm
+        self.mean = nn.Buffer(torch.zeros(template.n_vertices, 3))  # mm
+        self.bumps = nn.Buffer(torch.from_numpy(geometry["bumps"]), persistent=False)  # (V, K)
         self.encoder = nn.Linear(3 * template.n_vertices, config.latent)
         self.decoder = nn.Sequential(
             nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)

@@ -1,0 +1,38 @@
+"""01: a dataset and its splits.
+
+A dataset is shapes (N, V, 3) on one template, with a table of labels. It is a folder; the vertices
+stay on disk until they are needed. A split divides it into training, validation and test subsets,
+so that a model is measured on what it never saw: other frames, other people, other expressions.
+
+Writes data/hands, which the next examples use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import morphable
+
+folder = Path("data/hands")
+if not folder.exists():
+    hands = morphable.make_source("hands", count=400, seed=3)
+    morphable.write_dataset(hands, folder, seed=3)
+
+dataset = morphable.load_dataset(folder)
+print(f"{len(dataset)} meshes {dataset.vertices.shape}, made from {dataset.info['source']}")
+
+# Labels: a column of N values each.
+subject, people = dataset.labels.classes("subject")
+print(f"{len(people)} people; mesh 7 is of {people[subject[7]]}")
+
+# Some of the meshes are a dataset again, which knows the rows that it came from.
+first = dataset.select([row for row in range(len(dataset)) if subject[row] == 0])
+print(f"{people[0]} has {len(first)} meshes, rows {first.rows.tolist()}")
+
+# A split is written once, with the dataset. By subject: nobody is in two of the subsets.
+for name in dataset.split_names:
+    split = dataset.split(name)
+    print(f"split {name}: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test")
+train, test = (dataset.part("subject", subset) for subset in ("train", "test"))
+shared = set(train.labels["subject"]) & set(test.labels["subject"])
+assert not shared, "a held-out person is in the training subset"
