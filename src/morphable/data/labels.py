@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.files import atomic_path
+from morphable.files import atomic_path, reading
 
 TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
 """Columns that stay text even where every value looks like a number: "007" is a name."""
@@ -80,14 +80,10 @@ class LabelTable:
         """Read a CSV with a header line; a leading `row` column is a convenience for people and is
         not kept.
         """
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = csv.reader(file)
-                header, *rows = [(lines.line_num, row) for row in lines if row] or [(1, [])]
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+        damage = reading(path, "cannot be read as CSV")
+        with damage, path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            header, *rows = [(lines.line_num, row) for row in lines if row] or [(1, [])]
         names = header[1]
         if not names:
             raise InputError(f"{path}: is empty, expected a header line")
