@@ -193,9 +193,9 @@ def test_a_parser_without_words_is_told_by_its_error() -> None:
 
 def test_a_missing_file_and_a_folder_are_told_apart_from_damage(tmp_path: Path) -> None:
     for read in (read_json, read_npz, map_npy):
-        with pytest.raises(InputError, match="none: no such file$"):
+        with pytest.raises(InputError, match=r"none: no such file$"):
             read(tmp_path / "none")
-        with pytest.raises(InputError, match="cannot be read: Is a directory$"):
+        with pytest.raises(InputError, match=r"cannot be read: Is a directory$"):
             read(tmp_path)
     with (
         pytest.raises(InputError, match="none: no such model"),
