@@ -143,7 +143,7 @@ def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
     expressions.
     """
     labels = dataset.part(config.split, "train").labels
-    classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
+    classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
     return dataclasses.replace(
         config, model=family(config.family).model.config_for(config.model, classes)
     )
