@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import morphable
 
 folder = Path("data/hands")
@@ -22,12 +24,12 @@ dataset = morphable.load_dataset(folder)
 print(f"{len(dataset)} meshes {dataset.vertices.shape}, made from {dataset.info['source']}")
 
 # Labels: a column of N values each.
-subject, people = dataset.labels.classes("subject")
-print(f"{len(people)} people; mesh 7 is of {people[subject[7]]}")
+subjects = dataset.labels.classes("subject")
+print(f"{len(subjects.names)} people; mesh 7 is of {subjects.names[subjects.numbers[7]]}")
 
 # Some of the meshes are a dataset again, which knows the rows that it came from.
-first = dataset.select([row for row in range(len(dataset)) if subject[row] == 0])
-print(f"{people[0]} has {len(first)} meshes, rows {first.rows.tolist()}")
+first = dataset.select(np.flatnonzero(subjects.numbers == 0))
+print(f"{subjects.names[0]} has {len(first)} meshes, rows {first.rows.tolist()}")
 
 # A split is written once, with the dataset. By subject: nobody is in two of the subsets.
 for name in dataset.split_names:

@@ -15,10 +15,6 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 MAX_LINES = 99
 
 
-def test_they_are_numbered_from_zero() -> None:
-    assert [path.name[:2] for path in EXAMPLES] == [f"{n:02d}" for n in range(len(EXAMPLES))]
-
-
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_each_is_short_and_opens_with_its_idea(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
