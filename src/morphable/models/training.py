@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from morphable.config import as_table, changed
+from morphable.config import (
+    Configuration,
+    Count,
+    Positive,
+    PositiveOrZero,
+    Range,
+    as_table,
+    with_overrides,
+)
 from morphable.errors import InputError
 
 
@@ -39,12 +47,24 @@ class Progress:
     stage: str = ""
 
 
+Seed = Annotated[int, Range("a whole number from 0 to 2^32 - 1", lambda seed: 0 <= seed < 2**32)]
+ShareOfStage = Annotated[
+    float, Range("a share of the stage from 0 to below 1", lambda share: 0 <= share < 1)
+]
+Betas = Annotated[
+    tuple[float, float],
+    Range(
+        "two numbers from 0 to below 1",
+        lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+    ),
+]
+
 RUN_WIDE = ("seed", "checkpoint_seconds", "stages", "stage_settings")
 """The settings that cannot differ from stage to stage."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Configuration):
     """How a recipe optimizes a model.
 
     momentum: of `sgd`. betas: decay rates of Adam's two running averages. decay: the exponential
@@ -57,100 +77,81 @@ class TrainConfig:
     settings that differ from those here, `{"manipulate": {"learning_rate": 1e-4}}`.
     """
 
-    epochs: int = 100
-    batch_size: int = 32
+    table: ClassVar[str] = "train"
+
+    epochs: Count = 100
+    batch_size: Count = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    betas: tuple[float, float] = (0.9, 0.999)
+    learning_rate: Positive = 1e-3
+    weight_decay: PositiveOrZero = 0.0
+    momentum: PositiveOrZero = 0.9
+    betas: Betas = (0.9, 0.999)
     schedule: Literal["constant", "exponential", "cosine"] = "cosine"
-    decay: float = 0.99
-    decay_every: int = 1
-    warmup: float = 0.02
-    gradient_clip: float = 0.0
+    decay: Positive = 0.99
+    decay_every: Count = 1
+    warmup: ShareOfStage = 0.02
+    gradient_clip: PositiveOrZero = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
-    checkpoint_seconds: float = 60.0
+    seed: Seed = 0
+    checkpoint_seconds: PositiveOrZero = 60.0
     stages: tuple[str, ...] = ()
     keep: Literal["best", "last"] = "best"
     stage_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "decay_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "decay"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"train.{name}: expected a positive number, got {getattr(self, name)}"
-                )
-        for name in ("weight_decay", "momentum", "gradient_clip", "seed", "checkpoint_seconds"):
-            if not getattr(self, name) >= 0:
-                raise InputError(
-                    f"train.{name}: expected a number of at least 0, got {getattr(self, name)}"
-                )
-        if self.seed >= 2**32:
-            raise InputError(f"train.seed: expected less than 2^32, got {self.seed}")
-        if not 0 <= self.warmup < 1:
-            raise InputError(
-                f"train.warmup: expected a share of the stage from 0 to below 1, got {self.warmup}"
-            )
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(
-                f"train.betas: expected two numbers from 0 to below 1, got {list(self.betas)}"
-            )
 
     def for_stage(self, stage: str) -> TrainConfig:
         """The settings of one stage."""
         return replace(self, **self.stage_settings.get(stage, {}), stage_settings={})
 
-    def with_settings(self, values: Mapping[str, Any], where: str) -> TrainConfig:
-        """These settings with some replaced. A setting of one stage is `STAGE.KEY`, or stands in a
-        table `STAGE`.
+    def with_overrides(self, values: Mapping[str, Any], where: str) -> TrainConfig:
+        """These settings with some replaced, like `config.with_overrides`; a setting of one stage
+        is `STAGE.KEY`, or stands in a table `STAGE`.
 
         A stage's own value counts before one for all stages. But a value for all stages replaces
-        what earlier settings said of a single stage: the user's rate counts in every stage,
-        although the recipe has a rate of its own for one of them.
+        what these settings say of a single stage: the user's rate counts in every stage, even if
+        the recipe has a rate of its own for one of them.
 
         Raises InputError, naming `where`.key, for an unknown key or a value that does not fit.
 
         >>> recipe = TrainConfig(stage_settings={"edit": {"epochs": 7, "batch_size": 8}})
-        >>> config = recipe.with_settings({"epochs": "5", "edit.warmup": "0.5"}, "train")
-        >>> config.epochs, dict(config.stage_settings)
+        >>> config = recipe.with_overrides({"epochs": "5", "edit.warmup": "0.5"}, "train")
+        >>> config.epochs, config.stage_settings
         (5, {'edit': {'batch_size': 8, 'warmup': 0.5}})
         """
         general, by_stage = _split(values)
         if "stage_settings" in general:
             raise InputError(f"{where}.stage_settings: set a stage's own values as STAGE.KEY")
-        config = changed(replace(self, stage_settings={}), general, where)
-        own = {
-            stage: {key: value for key, value in settings.items() if key not in general}
-            for stage, settings in self.stage_settings.items()
-        }
-        for stage, table in by_stage.items():
-            for key in RUN_WIDE:
-                if key in table:
-                    raise InputError(f"{where}.{stage}.{key}: cannot differ from stage to stage")
-            # Read as settings of the run, which checks the keys and gives the values their types.
-            typed = changed(config, table, f"{where}.{stage}")
-            own[stage] = own.get(stage, {}) | {key: getattr(typed, key) for key in table}
-        return replace(config, stage_settings={stage: own[stage] for stage in own if own[stage]})
+        config = with_overrides(replace(self, stage_settings={}), general, where)
 
-    def as_table(self) -> dict[str, Any]:
-        """TOML- and JSON-ready: the settings, then a table per stage that has its own."""
-        general = as_table(replace(self, stage_settings={}))
-        del general["stage_settings"]
-        return general | {
-            stage: {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+        merged = {
+            stage: {key: value for key, value in own.items() if key not in general}
             for stage, own in self.stage_settings.items()
         }
+        for stage, own in by_stage.items():
+            merged[stage] = merged.get(stage, {}) | config._typed(own, f"{where}.{stage}")
+        return replace(config, stage_settings={stage: own for stage, own in merged.items() if own})
+
+    def _typed(self, own: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The settings of one stage with their types; they are read as if they were the run's."""
+        for key in RUN_WIDE:
+            if key in own:
+                raise InputError(f"{where}.{key}: cannot differ from stage to stage")
+        config = with_overrides(self, own, where)
+        return {key: getattr(config, key) for key in own}
+
+    def as_table(self) -> dict[str, Any]:
+        """A table ready for TOML and JSON: the settings, then a table per stage that has its own."""
+        settings = as_table(self)
+        del settings["stage_settings"]
+        for stage, own in self.stage_settings.items():
+            settings[stage] = {key: as_table(self.for_stage(stage))[key] for key in own}
+        return settings
 
 
 def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Settings for all stages, and those for one stage by its name."""
+    """The settings for all stages, and those for one stage by the name of the stage."""
     general: dict[str, Any] = {}
     by_stage: dict[str, dict[str, Any]] = {}
+
     for name, value in values.items():
         stage, dot, key = name.partition(".")
         if isinstance(value, Mapping):
@@ -159,4 +160,5 @@ def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[st
             by_stage.setdefault(stage, {})[key] = value
         else:
             general[name] = value
+
     return general, by_stage
