@@ -21,7 +21,6 @@ from morphable.models.training import Batch, Progress
 from morphable.train.batches import TrainingData
 from morphable.train.run import fit_prior
 
-COUNT = 24
 STEPS = 30
 LIGHTER: dict[str, dict[str, Any]] = {
     name: {"samples": (32, 16), "neighbors": 8} for name in ("ib-vae", "cvae")
@@ -34,7 +33,7 @@ def training(dataset: MeshDataset) -> TrainingData:
 
 
 def progress(step: int) -> Progress:
-    return Progress(step // 5, STEPS // 5, step, 5, COUNT, torch.Generator().manual_seed(step))
+    return Progress(step // 5, STEPS // 5, step, 5, torch.Generator().manual_seed(step))
 
 
 def batch(data: TrainingData) -> Batch:
@@ -212,7 +211,7 @@ def test_another_vertex_count_is_refused(model: MorphableModel) -> None:
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
 def test_latent_size_is_the_free_total(name: str, recipe: str, hands: MeshDataset) -> None:
     config = with_latent(MODELS[name].recipe(recipe).model, "6")
-    assert create(name, hands.template, config).parts.free_size == 6
+    assert create(name, hands.template, config).latent == 6
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "x", "2.5", "shape=0"])

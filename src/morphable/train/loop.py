@@ -148,12 +148,10 @@ class Loop:
         """The stage that a step belongs to; after the last step, the last one."""
         return next((stage for stage in self.stages if step < stage.end_step), self.stages[-1])
 
-    def kept_path(self, stage: Stage | None = None) -> Path:
-        """The checkpoint with the weights that a stage keeps; by default the last stage, whose
-        weights are those of the run.
-        """
-        is_last = stage is None or stage is self.stages[-1]
-        return self.folder / "checkpoint" / ("kept.pt" if is_last else f"kept-{stage.name}.pt")
+    def kept_path(self, stage: Stage) -> Path:
+        """The checkpoint with the weights that a stage keeps; those of the last stage are the run's."""
+        name = "kept.pt" if stage is self.stages[-1] else f"kept-{stage.name}.pt"
+        return self.folder / "checkpoint" / name
 
     def _enter(self, stage: Stage) -> None:
         """Begin a stage after another one."""

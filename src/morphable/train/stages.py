@@ -41,9 +41,7 @@ class Stage:
         return self.first_epoch + epochs, done
 
 
-def plan_stages(
-    config: TrainConfig, known: Sequence[str], batches: Batches
-) -> tuple[Stage, ...]:
+def plan_stages(config: TrainConfig, known: Sequence[str], batches: Batches) -> tuple[Stage, ...]:
     """The stages of a run in order.
 
     known: the stages that the model has; if it has none, training is one stage without a name.
