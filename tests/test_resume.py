@@ -227,7 +227,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "config of version 1": (
         damage("config.toml", lambda b: b.replace(b"format_version = 2\n", b"")),
-        "config.toml: is of run format version 1, but this version of morphable reads 2; train again",
+        "is of run format version 1, but this version of morphable reads 2; train again",
     ),
     "config of a later version": (
         damage(

@@ -168,7 +168,7 @@ def _chosen(
 
 
 def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[str, str]) -> None:
-    """InputError if a setting is for a stage that the family does not have or the run leaves out."""
+    """InputError if a setting is for a stage that the family lacks or the run leaves out."""
     from morphable.models.base import LearnedModel
     from morphable.models.families import family as find
     from morphable.train.stages import check_stages

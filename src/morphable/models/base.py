@@ -56,7 +56,7 @@ class MorphableModel(nn.Module, ABC):
     estimate.
     """
     prior_is_fitted: ClassVar[bool] = True
-    """Whether the prior describes the codes of the training meshes. If not, the model defines it."""
+    """Whether the prior is fitted to the codes of the training meshes; else the model defines it."""
 
     def __init__(self, template: Template, parts: Parts, config: Any) -> None:
         super().__init__()
@@ -93,7 +93,8 @@ class MorphableModel(nn.Module, ABC):
         Raises InputError in a family that reads registered meshes only.
         """
         raise InputError(
-            f"{self.family or type(self).__name__}: reads registered meshes, not points in any order"
+            f"{self.family or type(self).__name__}: reads registered meshes, "
+            "not points in any order"
         )
 
     @abstractmethod
@@ -188,7 +189,7 @@ class TrainingHooks(ABC):
 
     @abstractmethod
     def initialize(self, shapes: Shapes) -> None:
-        """Set the statistics (mean, scale, basis) from the training meshes, before the first step."""
+        """Set the statistics (mean, scale, basis) from the training meshes, before training."""
 
     @abstractmethod
     def validate(self, vertices: Tensor, stage: str) -> Tensor | None:

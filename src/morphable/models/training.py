@@ -139,7 +139,7 @@ class TrainConfig(Configuration):
         return {key: getattr(config, key) for key in own}
 
     def as_table(self) -> dict[str, Any]:
-        """A table ready for TOML and JSON: the settings, then a table per stage that has its own."""
+        """A table ready for TOML and JSON: the settings, and one per stage with its own."""
         settings = as_table(self)
         del settings["stage_settings"]
         for stage, own in self.stage_settings.items():

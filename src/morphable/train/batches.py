@@ -80,7 +80,7 @@ class TrainingData:
 
 
 class Batches:
-    """Batches for one process of `world`; every process sees its share of the same global batches."""
+    """Batches for one process of `world`; each process gets its share of the same global batches."""
 
     def __init__(
         self,

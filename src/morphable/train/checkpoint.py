@@ -1,5 +1,5 @@
-"""Checkpoints: everything that a run needs to go on bit for bit, written atomically and read without
-running any pickle; and metrics.jsonl.
+"""Checkpoints: everything that a run needs to go on bit for bit, written atomically and read
+without running any pickle; and metrics.jsonl.
 """
 
 from __future__ import annotations

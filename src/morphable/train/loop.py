@@ -149,7 +149,7 @@ class Loop:
         return next((stage for stage in self.stages if step < stage.end_step), self.stages[-1])
 
     def kept_path(self, stage: Stage) -> Path:
-        """The checkpoint with the weights that a stage keeps; those of the last stage are the run's."""
+        """The checkpoint with the weights that a stage keeps; those of the last are the run's."""
         name = "kept.pt" if stage is self.stages[-1] else f"kept-{stage.name}.pt"
         return self.folder / "checkpoint" / name
 
@@ -182,7 +182,8 @@ class Loop:
     def _check_finite(self, terms: dict[str, float]) -> None:
         if not all(map(math.isfinite, terms.values())):
             raise InputError(
-                f"training diverged at step {self.step}: {terms}; the last checkpoint is untouched, "
+                f"training diverged at step {self.step}: {terms}; "
+                "the last checkpoint is untouched, "
                 f"try a smaller train.learning_rate (now {self.learner.rate:g})"
             )
 

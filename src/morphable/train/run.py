@@ -113,7 +113,8 @@ def run(
     data = dataset.part(config.split, "train")
     if len(data) < 2:
         raise InputError(
-            f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed"
+            f"{config.data}: split {config.split!r} has {len(data)} training mesh, "
+            "at least 2 are needed"
         )
     if not resume:
         require_new(folder)

@@ -66,7 +66,8 @@ def check_stages(family: str, config: TrainConfig, known: Sequence[str]) -> None
             raise InputError(f"train.stages: {family} is trained in one stage, got {chosen}")
         for stage in config.stage_settings:
             raise InputError(
-                f"train.{stage}: {family} is trained in one stage, which takes the settings train.KEY"
+                f"train.{stage}: {family} is trained in one stage, "
+                "whose settings are named train.KEY"
             )
     if config.stages != tuple(known[: len(config.stages)]):
         options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
