@@ -98,6 +98,8 @@ def test_a_family_of_another_name_is_not_replaced(source: str) -> None:
     add_family_from(source)
     with pytest.raises(InputError, match=r"'pca'.*already"):
         morphable.add_family("pca", MODELS["bumps"])
+    with pytest.raises(InputError, match=r"'pca'.*already"):
+        morphable.add_family("pca", MODELS["pca"])
 
 
 def test_an_installed_package_announces_its_families(

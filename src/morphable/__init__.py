@@ -44,6 +44,7 @@ _PUBLIC = {
     "MorphableModel": "morphable.models.base",
     "EstimatedModel": "morphable.models.base",
     "TrainableModel": "morphable.models.base",
+    "AdversarialModel": "morphable.models.base",
     "Parts": "morphable.models.parts",
     "Batch": "morphable.models.training",
     "Progress": "morphable.models.training",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from morphable.mesh.io import write_mesh as write_mesh
     from morphable.mesh.mesh import Mesh as Mesh
     from morphable.mesh.template import Template as Template
+    from morphable.models.base import AdversarialModel as AdversarialModel
     from morphable.models.base import EstimatedModel as EstimatedModel
     from morphable.models.base import MorphableModel as MorphableModel
     from morphable.models.base import TrainableModel as TrainableModel

@@ -248,7 +248,8 @@ def add_family(name: str, row: Family, source: str = "") -> None:
 
     source: where it is defined, for messages. Raises InputError if another family has this name.
     """
-    if MODELS.get(name, row) is not row:
+    again = name in ADDED and MODELS[name] is row
+    if name in MODELS and not again:
         raise InputError(f"family {name!r}: there is one of this name already; choose another")
     MODELS[name] = row
     ADDED[name] = source
