@@ -85,11 +85,17 @@ class Evaluation:
         """(V, 3) mm mean of the training meshes."""
         return _mean_shape(self.pca)
 
-    def errors(self, method: str, rows: np.ndarray | None = None) -> np.ndarray:
-        """(n, V) float32 mm vertex errors of a method on rows of `measured`; on all of them if None.
+    def coded(self, method: str) -> tuple[MorphableModel, Tensor]:
+        """The model of a method (`model` or `pca`) and its codes of the measured meshes."""
+        return (self.pca, self.pca_codes) if method == PCA else (self.model, self.codes)
 
-        Shapes are decoded from their codes; nothing is encoded.
-        """
+    def reconstructions(self, rows: np.ndarray, method: str = MODEL) -> np.ndarray:
+        """(n, V, 3) mm shapes of a method for rows of `measured`, decoded from their codes."""
+        model, codes = self.coded(method)
+        return decode_all(model, codes[torch.from_numpy(rows)])
+
+    def errors(self, method: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """(n, V) float32 mm vertex errors of a method on rows of `measured`; on all of them if None."""
         if method in self._errors:
             known = self._errors[method]
             return known if rows is None else known[rows]
@@ -97,13 +103,8 @@ class Evaluation:
         shapes = self.measured.vertices.select(rows)
         if method == MEAN_SHAPE:
             return _distances(self.mean_shape, shapes)
-        if method == PCA:
-            return code_errors(self.pca, self.pca_codes[rows], shapes)
-        return code_errors(self.model, self.codes[rows], shapes)
-
-    def reconstructions(self, rows: np.ndarray) -> np.ndarray:
-        """(n, V, 3) mm shapes of the model for rows of `measured`, decoded from their codes."""
-        return decode_all(self.model, self.codes[rows])
+        model, codes = self.coded(method)
+        return code_errors(model, codes[torch.from_numpy(rows)], shapes)
 
 
 def code_errors(model: MorphableModel, codes: Tensor, shapes: Shapes) -> np.ndarray:

@@ -55,16 +55,27 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """model: in evaluation mode. dataset: the whole set, of the model's template. evaluation:
-    evaluation.json's content. metrics: the rows of metrics.jsonl, empty for an estimated model.
-    folder: the run's, where there is one.
+    """result: the evaluation and its measures. metrics: the rows of metrics.jsonl, empty for an
+    estimated model. folder: the run's, if there is one.
     """
 
-    model: MorphableModel
-    dataset: MeshDataset
-    evaluation: Mapping[str, Any]
+    result: Measured
     metrics: Sequence[Mapping[str, Any]]
     folder: Path | None = None
+
+    @property
+    def model(self) -> MorphableModel:
+        return self.result.evaluation.model
+
+    @property
+    def dataset(self) -> MeshDataset:
+        """The whole dataset, of which the measured meshes are a selection."""
+        return self.result.evaluation.data.whole
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """The content of evaluation.json."""
+        return self.result.measures
 
     @property
     def name(self) -> str:
@@ -74,70 +85,67 @@ class ReportContext:
     def latent(self) -> int:
         return self.model.parts.free_size
 
-    @cached_property
+    @property
     def provenance(self) -> Mapping[str, Any]:
         return self.evaluation.get("provenance", {})
 
-    @cached_property
+    @property
     def split(self) -> str:
-        known = self.provenance.get("split") or self.model.provenance.get("split")
-        return str(known or self.dataset.default_split())
+        return self.result.evaluation.data.name
 
-    @cached_property
+    @property
     def part(self) -> str:
-        return str(self.provenance.get("part") or "test")
+        """The measured subset."""
+        return self.result.evaluation.subset
 
-    @cached_property
+    @property
     def measured(self) -> MeshDataset:
         """The meshes that evaluation.json is about."""
-        return self.dataset.part(self.split, self.part)
+        return self.result.evaluation.measured
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(N,) rows of the measured meshes that are drawn: at most MAX_MESHES, evenly spread."""
+        return evenly_spread(len(self.measured), MAX_MESHES)
 
     @cached_property
     def test(self) -> MeshDataset:
-        """At most MAX_MESHES of them, evenly spread."""
-        return self.measured.select(spread(len(self.measured), MAX_MESHES))
+        """The drawn test meshes."""
+        return self.measured.select(self.rows)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """(N, L) codes of the drawn test meshes."""
+        return self.result.evaluation.codes[torch.from_numpy(self.rows)]
 
     @cached_property
     def subjects(self) -> np.ndarray:
-        """(N,) subject number of each drawn test mesh; its own number where subjects are not known."""
-        labels = self.test.labels
-        return labels.classes("subject")[0] if "subject" in labels else np.arange(len(self.test))
+        """(N,) subject number of each drawn test mesh; a number of its own if that is not known."""
+        return self.result.evaluation.groups[self.rows]
 
     @cached_property
+    def neutral(self) -> NeutralTargets:
+        """The neutral mesh of each mesh of the whole dataset."""
+        return neutral_targets(self.dataset)
+
+    @property
     def pca(self) -> Pca | None:
-        """PCA at the model's latent size; None where the model is PCA itself."""
-        if isinstance(self.model, Pca):
-            return None
-        train = self.dataset.part(self.split, "train")
-        chosen = train.vertices.select(spread(len(train), MAX_PCA_MESHES))
-        pca = Pca.estimate(self.model.template, chosen, {}, PcaConfig(self.latent))
-        pca.eval()
-        return pca
+        """PCA at the model's latent size; None if the model is PCA itself."""
+        return None if isinstance(self.model, Pca) else self.result.evaluation.pca
 
-    @cached_property
-    def pca_meshes(self) -> tuple[int, int]:
-        """How many training meshes PCA's pictures are made from, and how many there are."""
-        count = len(self.dataset.split(self.split).train)
-        return min(count, MAX_PCA_MESHES), count
-
-    @cached_property
+    @property
     def mean_shape(self) -> np.ndarray:
-        """(V, 3) mm mean of the training meshes, at most MAX_PCA_MESHES of them."""
-        linear = self.model if isinstance(self.model, Pca) else self.pca
-        assert linear is not None
-        return linear.mean.detach().cpu().numpy().reshape(-1, 3)
+        """(V, 3) mm mean of the training meshes."""
+        return self.result.evaluation.mean_shape
 
     @cached_property
     def comparison(self) -> Comparison:
-        vertices = self.test.vertices
-        errors = {MODEL: vertex_errors(self.model, vertices)}
+        """Vertex errors of the drawn test meshes."""
+        methods = {MODEL: evaluation.MODEL, MEAN: evaluation.MEAN_SHAPE}
         if self.pca is not None:
-            errors[PCA] = vertex_errors(self.pca, vertices)
-        center = self.mean_shape.astype(np.float32)
-        errors[MEAN] = np.concatenate(
-            [np.linalg.norm(part - center, axis=-1) for part in vertices.blocks()]
-        )
-        return Comparison(errors)
+            methods = {MODEL: evaluation.MODEL, PCA: evaluation.PCA, MEAN: evaluation.MEAN_SHAPE}
+        errors = self.result.evaluation.errors
+        return Comparison({name: errors(method, self.rows) for name, method in methods.items()})
 
     @cached_property
     def triangles(self) -> np.ndarray:
@@ -180,11 +188,9 @@ class ReportContext:
         camera = self.camera.turned(yaw) if yaw else self.camera
         return render(vertices, self.triangles, camera, self.camera.size(height), colors)
 
-    def reconstruct(self, vertices: np.ndarray, model: MorphableModel | None = None) -> np.ndarray:
-        """(n, V, 3) mm -> (n, V, 3) mm by the model, or by another one."""
-        model = model or self.model
-        with torch.no_grad():
-            return np.asarray(model(torch.from_numpy(vertices).to(model.device)).cpu().numpy())
+    def reconstruct(self, rows: np.ndarray, method: str = evaluation.MODEL) -> np.ndarray:
+        """(n, V, 3) mm shapes of drawn test meshes by the model, or by PCA."""
+        return self.result.evaluation.reconstructions(self.rows[rows], method)
 
     def caption(self, row: int) -> str:
         """What is known of drawn test mesh `row`, in a few words."""
