@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -132,7 +132,7 @@ def _chosen(
     config: Path | None,
 ) -> tuple[RunConfig, SplitDataset]:
     """The recipe, changed by the config file, then by the flags, then by --set."""
-    from morphable.config import changed, parse_settings
+    from morphable.config import parse_settings, with_overrides
     from morphable.data.dataset import load_dataset
     from morphable.models.families import family as find
     from morphable.models.families import with_latent
@@ -143,9 +143,9 @@ def _chosen(
     overrides = parse_settings(settings)
     train_table = tables["train"]
     divided = load_dataset(data).split(split or tables["data"].get("split"))
-    model = changed(row.model, tables["model"], f"{config}: model")
+    model = with_overrides(row.model, tables["model"], f"{config}: model")
     model = with_latent(model, latent) if latent is not None else model
-    model = changed(model, overrides.get("model", {}), "--set model")
+    model = with_overrides(model, overrides.get("model", {}), "--set model")
     flags: dict[str, Any] = {"epochs": epochs, "stages": stages, "seed": seed}
     flags = {key: value for key, value in flags.items() if value is not None}
     if row.train is None:
@@ -157,9 +157,9 @@ def _chosen(
                 f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
             )
         return RunConfig(family, model, None, recipe), divided
-    training = changed(row.train, train_table, f"{config}: train")
-    training = changed(training, flags, "train")
-    training = changed(training, overrides.get("train", {}), "--set train")
+    training = with_overrides(row.train, train_table, f"{config}: train")
+    training = with_overrides(training, flags, "train")
+    training = with_overrides(training, overrides.get("train", {}), "--set train")
     return RunConfig(family, model, training, recipe), divided
 
 
@@ -260,7 +260,7 @@ def evaluate(
     print_table(*evaluation_table(loaded.family, measured.measures))
 
 
-def evaluation_table(family: str, result: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def evaluation_table(family: str, result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of the summary that `evaluate` prints."""
     provenance = result["provenance"]
     title = f"vertex error in mm on {provenance['meshes']} {provenance['part']} meshes, split {provenance['split']}"

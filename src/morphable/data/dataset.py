@@ -58,7 +58,9 @@ class MeshDataset:
         Raises InputError, listing the known splits, if there is no such split.
         """
         name = name or self.default_split()
-        return SplitDataset(self, name, Split.read(self.path / "splits" / f"{name}.json", len(self)))
+        return SplitDataset(
+            self, name, Split.read(self.path / "splits" / f"{name}.json", len(self))
+        )
 
     @property
     def split_names(self) -> list[str]:

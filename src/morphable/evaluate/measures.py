@@ -43,9 +43,7 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
     "provenance": {...}}`, where R holds measures by name.
     """
     template, groups = evaluation.model.template, evaluation.groups
-    errors = {
-        name: error_measures(template, evaluation.errors(name), groups) for name in METHODS
-    }
+    errors = {name: error_measures(template, evaluation.errors(name), groups) for name in METHODS}
     result: dict[str, Any] = {
         "model": errors[MODEL] | shape_measures(evaluation),
         "baselines": {MEAN_SHAPE: errors[MEAN_SHAPE], PCA: errors[PCA]},

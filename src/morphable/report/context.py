@@ -13,44 +13,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from morphable.data.dataset import MeshDataset
+from morphable.data.neutral import NeutralTargets, neutral_targets
 from morphable.draw.camera import Camera, view_for
 from morphable.draw.numbers import round_up
 from morphable.draw.render import render
 from morphable.errors import InputError
-from morphable.evaluate.errors import vertex_errors
+from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
+from morphable.evaluate.record import Measured
 from morphable.models.base import MorphableModel
-from morphable.models.pca import Pca, PcaConfig
+from morphable.models.pca import Pca
 from morphable.report.latent import Walk, all_walks, draw
+from morphable.rows import evenly_spread
 
 MAX_MESHES = 300
 """Test meshes, evenly spread, whose errors are drawn; the numbers of evaluation.json are over all
 of them.
-"""
-MAX_PCA_MESHES = 2000
-"""Training meshes, evenly spread, that PCA's pictures are made from; its numbers are from
-evaluation.json.
 """
 SHOWN = 6
 """Test meshes in the gallery."""
 SAMPLES = 12
 MAX_GROWTH = 1.2
 """How much samples and walks may widen the frame that the measured meshes need."""
-MODEL, PCA, MEAN = "model", "PCA", "mean shape"
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Errors (N, V) mm of the drawn test meshes by method: `model`, `PCA` (unless the model is
-    PCA), `mean shape`.
-    """
-
-    errors: Mapping[str, np.ndarray]
-
-    def per_mesh(self, name: str) -> np.ndarray:
-        """(N,) mm"""
-        return np.asarray(self.errors[name].mean(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +125,20 @@ class ReportContext:
         return self.result.evaluation.mean_shape
 
     @cached_property
-    def comparison(self) -> Comparison:
-        """Vertex errors of the drawn test meshes."""
-        methods = {MODEL: evaluation.MODEL, MEAN: evaluation.MEAN_SHAPE}
-        if self.pca is not None:
-            methods = {MODEL: evaluation.MODEL, PCA: evaluation.PCA, MEAN: evaluation.MEAN_SHAPE}
+    def errors(self) -> Mapping[str, np.ndarray]:
+        """(N, V) mm vertex errors of the drawn test meshes by method; PCA's unless it is the model."""
+        methods = (MODEL, MEAN_SHAPE) if self.pca is None else (MODEL, PCA, MEAN_SHAPE)
         errors = self.result.evaluation.errors
-        return Comparison({name: errors(method, self.rows) for name, method in methods.items()})
+        return {method: errors(method, self.rows) for method in methods}
+
+    def mesh_errors(self, method: str) -> np.ndarray:
+        """(N,) mm mean vertex error of each drawn test mesh by a method."""
+        return self.result.evaluation.mesh_errors[method][self.rows]
+
+    def method_name(self, method: str) -> str:
+        """What a method is called in the report."""
+        names = {MODEL: self.name, PCA: f"PCA, {self.latent} latents", MEAN_SHAPE: "mean shape"}
+        return names[method]
 
     @cached_property
     def triangles(self) -> np.ndarray:
@@ -165,7 +158,7 @@ class ReportContext:
     @cached_property
     def error_limit(self) -> float:
         """The end of the color scale of errors in mm, the same wherever single meshes are shown."""
-        errors = self.comparison.errors
+        errors = self.errors
         return scale_end(np.stack([errors[name] for name in (MODEL, PCA) if name in errors]))
 
     @cached_property
@@ -173,7 +166,9 @@ class ReportContext:
         """One camera for all pictures: its frame holds the measured meshes, and samples and walks
         within reason.
         """
-        camera = view_for(self.model.template, self.test.vertices[spread(len(self.test), 100)])
+        camera = view_for(
+            self.model.template, self.test.vertices[evenly_spread(len(self.test), 100)]
+        )
         shapes = [shape for walk in self.walks for shape in walk.shapes]
         with contextlib.suppress(InputError):
             shapes += list(self.samples)
@@ -188,7 +183,7 @@ class ReportContext:
         camera = self.camera.turned(yaw) if yaw else self.camera
         return render(vertices, self.triangles, camera, self.camera.size(height), colors)
 
-    def reconstruct(self, rows: np.ndarray, method: str = evaluation.MODEL) -> np.ndarray:
+    def reconstruct(self, rows: np.ndarray, method: str = MODEL) -> np.ndarray:
         """(n, V, 3) mm shapes of drawn test meshes by the model, or by PCA."""
         return self.result.evaluation.reconstructions(self.rows[rows], method)
 
@@ -204,13 +199,6 @@ class ReportContext:
         if "frame" in labels:
             words.append(f"frame {labels['frame'][row]}")
         return ", ".join(words) or f"mesh {self.test.rows[row]}"
-
-
-def spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers 0..count-1, evenly spread, ascending."""
-    if count < 1:
-        raise InputError("the split part has no mesh to show")
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 def middles(count: int, most: int) -> np.ndarray:

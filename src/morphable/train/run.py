@@ -16,7 +16,7 @@ import tomli_w
 import torch
 
 import morphable
-from morphable.config import as_table, changed
+from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
@@ -25,6 +25,7 @@ from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import family
 from morphable.models.io import create, save
 from morphable.models.training import TrainConfig
+from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
@@ -76,8 +77,10 @@ class RecordedRun:
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            settings = changed(recipe.model, model, f"{where}: model")
-            trained = changed(recipe.train, train, f"{where}: train") if recipe.train else None
+            settings = with_overrides(recipe.model, model, f"{where}: model")
+            trained = (
+                with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
+            )
             config = RunConfig(name, settings, trained, recipe_name)
             content_hash = str(data.get("content_hash"))
             return cls(config, Path(data["path"]), str(data["split"]), content_hash)
@@ -235,9 +238,7 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
 
 def fit_prior(model: TrainableModel, training: TrainingData) -> None:
     """Fit the model's prior to the codes of the training meshes."""
-    rows = np.unique(
-        np.linspace(0, len(training) - 1, min(len(training), MAX_PRIOR_CODES)).astype(int)
-    )
+    rows = evenly_spread(len(training), MAX_PRIOR_CODES)
     codes = []
     with torch.no_grad():
         for block in blocks(
@@ -266,7 +267,9 @@ class _Rows:
 
 def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dict[str, Any]:
     whole = data.whole
-    info = {key: whole.info[key] for key in ("source", "licence", "content_hash") if key in whole.info}
+    info = {
+        key: whole.info[key] for key in ("source", "licence", "content_hash") if key in whole.info
+    }
     record: dict[str, Any] = info | {
         "command": command_line(),
         "data": str(whole.path.resolve()),
