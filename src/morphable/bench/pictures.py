@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from morphable.bench.runner import Outcome
 from morphable.data.dataset import MeshDataset
@@ -40,8 +39,7 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
         return ""
     first = next(iter(shown.values()))
     context = ReportContext(Measured(first, {}), [])
-    rows = torch.from_numpy(context.rows)
-    models = {name: Coded(one.model, one.codes[rows]) for name, one in shown.items()}
+    models = {name: Coded(one.model, one.codes) for name, one in shown.items()}
     try:
         return _errors(context, shown) + strips(context, models)
     except InputError as error:  # a family that cannot encode or draw, and says why
