@@ -20,7 +20,7 @@ from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
-from morphable.files import atomic_folder, require_new, write_text
+from morphable.files import atomic_folder, reading, require_new, write_text
 from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel, blocks
 from morphable.models.families import family
 from morphable.models.io import create, save
@@ -91,12 +91,8 @@ class RecordedRun:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "cannot be read as TOML"):
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def run(
@@ -146,7 +142,7 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     expressions.
     """
     labels = data.train.labels
-    classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
+    classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
     model = family(config.family).model.config_for(config.model, classes)
     return dataclasses.replace(config, model=model)
 
