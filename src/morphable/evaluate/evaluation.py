@@ -51,7 +51,7 @@ class Evaluation:
     def of(cls, model: MorphableModel, data: SplitDataset, subset: str = "test") -> Evaluation:
         """Encode every mesh of the subset once, by the model and by PCA of the training meshes."""
         shapes = data.subset(subset).vertices
-        latent = min(model.parts.free_size, len(data.train) - 1)
+        latent = min(model.latent, len(data.train) - 1)
         reach = min(max(latent, CURVE_REACH), len(data.train) - 1)
         largest = Pca.estimate(model.template, data.train.vertices, {}, PcaConfig(reach)).eval()
         largest_codes = encode_all(largest, shapes)

@@ -69,7 +69,7 @@ class ReportContext:
 
     @property
     def latent(self) -> int:
-        return self.model.parts.free_size
+        return self.model.latent
 
     @property
     def provenance(self) -> Mapping[str, Any]:
