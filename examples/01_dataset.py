@@ -35,6 +35,6 @@ print(f"{subjects.names[0]} has {len(first)} meshes, rows {first.rows.tolist()}"
 for name in dataset.split_names:
     split = dataset.split(name)
     print(f"split {name}: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test")
-train, test = (dataset.part("subject", subset) for subset in ("train", "test"))
-shared = set(train.labels["subject"]) & set(test.labels["subject"])
+split = dataset.split("subject")
+shared = set(split.train.labels["subject"]) & set(split.test.labels["subject"])
 assert not shared, "a held-out person is in the training subset"
