@@ -35,6 +35,7 @@ _PUBLIC = {
     "build_hierarchy": "morphable.mesh.hierarchy",
     # Datasets
     "MeshDataset": "morphable.data.dataset",
+    "SplitDataset": "morphable.data.dataset",
     "MeshSource": "morphable.data.source",
     "LabelTable": "morphable.data.labels",
     "make_source": "morphable.data.makers",
@@ -49,6 +50,8 @@ _PUBLIC = {
     "Batch": "morphable.models.training",
     "Progress": "morphable.models.training",
     "TrainConfig": "morphable.models.training",
+    "train_model": "morphable.train.from_python",
+    "evaluate_model": "morphable.evaluate.record",
     # Families
     "MODELS": "morphable.models.families",
     "Family": "morphable.models.families",
@@ -63,12 +66,14 @@ _PUBLIC = {
 if TYPE_CHECKING:
     # The same names for editors and type checkers, which do not run `__getattr__`.
     from morphable.data.dataset import MeshDataset as MeshDataset
+    from morphable.data.dataset import SplitDataset as SplitDataset
     from morphable.data.dataset import load_dataset as load_dataset
     from morphable.data.dataset import write_dataset as write_dataset
     from morphable.data.labels import LabelTable as LabelTable
     from morphable.data.makers import make_source as make_source
     from morphable.data.source import MeshSource as MeshSource
     from morphable.errors import InputError as InputError
+    from morphable.evaluate.record import evaluate_model as evaluate_model
     from morphable.mesh.hierarchy import Hierarchy as Hierarchy
     from morphable.mesh.hierarchy import build_hierarchy as build_hierarchy
     from morphable.mesh.io import read_mesh as read_mesh
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
     from morphable.models.training import Batch as Batch
     from morphable.models.training import Progress as Progress
     from morphable.models.training import TrainConfig as TrainConfig
+    from morphable.train.from_python import train_model as train_model
 else:
 
     def __getattr__(name: str) -> Any:

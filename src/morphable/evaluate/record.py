@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from morphable.data.dataset import MeshDataset
+from morphable.data.dataset import MeshDataset, SplitDataset
 from morphable.errors import InputError
 from morphable.evaluate.evaluation import METHODS, Evaluation
 from morphable.evaluate.measures import measure
+from morphable.evaluate.protocol import require_template
 from morphable.files import read_json, read_npz, write_json, write_npz
 from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca, PcaConfig
@@ -84,3 +85,19 @@ class Measured:
             {name: np.asarray(arrays[f"mesh_errors/{name}"]) for name in METHODS},
         )
         return cls(evaluation, measures)
+
+
+def evaluate_model(model: MorphableModel, *, data: SplitDataset, subset: str = "test") -> Measured:
+    """Measure a model and its baselines, as the command `morphable evaluate` does.
+
+    Args:
+        model: A trained model.
+        data: A dataset on the model's template, divided by one of its splits. The baselines, PCA and
+            the mean shape, are fitted to its training subset.
+        subset: What is measured: "test", "val" or "train".
+
+    Returns:
+        The evaluation and its measures: `measures["model"]["vertex_error_mm"]["mean"]` and more.
+    """
+    require_template(model, data.whole, str(data.whole.path))
+    return Measured.of(Evaluation.of(model, data, subset))
