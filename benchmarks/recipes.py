@@ -41,7 +41,7 @@ def trained(
     if not (folder / "model" / "model.json").exists():
         with workers("cpu") as here:
             chosen = RunConfig(
-                name, data, "subject", with_latent(row.model, str(latent)), config, recipe
+                name, data, "subject", with_latent(row.model, latent), config, recipe
             )
             run(chosen, folder, here, resume=(folder / "config.toml").exists())
     dataset = load_dataset(data)

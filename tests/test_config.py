@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from morphable.config import as_table, changed, parse_settings, suggestion
+from morphable.config import as_table, changed, suggestion
 from morphable.errors import InputError
 from morphable.models.families import MODELS, family, with_latent
 from morphable.models.training import TrainConfig

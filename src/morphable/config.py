@@ -115,17 +115,3 @@ def as_table(config: Any) -> dict[str, Any]:
         for key, value in table.items()
         if value is not None
     }
-
-
-def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, str]]:
-    """`["train.epochs=3", "model.filters=wider"]` as `{"train": {"epochs": "3"}, "model":
-    {"filters": "wider"}}`.
-    """
-    tables: dict[str, dict[str, str]] = {}
-    for setting in settings:
-        path, equals, value = setting.partition("=")
-        table, dot, key = path.partition(".")
-        if not (equals and dot and key) or table not in ("model", "train"):
-            raise InputError(f"--set {setting}: expected model.KEY=VALUE or train.KEY=VALUE")
-        tables.setdefault(table, {})[key] = value
-    return tables

@@ -119,7 +119,7 @@ def _reconstruction(
                 Row(
                     row,
                     family,
-                    latent=str(size),
+                    latent=size,
                     paper=paper,
                     against=None if row == "PCA" else "PCA",
                 )
@@ -249,7 +249,7 @@ def manipulation(quick: bool) -> Table:
         Row(
             "region-PCA",
             "region-pca",
-            latent="64",
+            latent=64,
             paper={controls.title: None, others.title: None},
         ),
     ]
@@ -289,14 +289,14 @@ def _complexity(name: str, vertices: int, published: Costs) -> Table:
         Row(
             row,
             FAMILIES[row],
-            latent="256",
+            latent=256,
             recipe="paper",
             paper={column.title: number for column, number in zip(columns, numbers, strict=True)},
         )
         for row, numbers in published.items()
     ]
     rows += [
-        Row(f"{row.name}, fast recipe", row.family, latent="256")
+        Row(f"{row.name}, fast recipe", row.family, latent=256)
         for row in rows
         if "LAMM" in row.name
     ]

@@ -1,9 +1,8 @@
-"""`morphable train`, `evaluate` and `report`: from a dataset to a measured model."""
+"""`morphable train`: from a dataset to a run folder with a trained model."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from morphable.errors import InputError
+from morphable.cli.run_config import Choices, new_run, resumed_run
 
 if TYPE_CHECKING:
     from morphable.train.loop import Listener
-    from morphable.train.run import RunConfig
-
-Model = Annotated[Path, Parameter(help="a run folder, a model folder or a model zip")]
 
 
 def train(
@@ -28,165 +24,78 @@ def train(
     *,
     data: Annotated[Path, Parameter(help="dataset folder")],
     out: Annotated[Path, Parameter(help="run folder to write")],
-    latent: Annotated[str | None, Parameter(help="code length: a total, or part=N,part=N")] = None,
+    latent: Annotated[
+        str | None, Parameter(help="latent size: a total, or PART=N,PART=N; default: the recipe's")
+    ] = None,
     split: Annotated[
-        str | None, Parameter(help="split to train on; else subject, or frames under 20 subjects")
+        str | None,
+        Parameter(help="split to train on; default: subject, or frames if under 20 subjects"),
     ] = None,
     epochs: Annotated[int | None, Parameter(help="passes over the training meshes")] = None,
     recipe: Annotated[
-        Literal["fast", "paper"], Parameter(help="ours, or the paper's to the letter")
+        Literal["fast", "paper"],
+        Parameter(help="fast: settings chosen here for a CPU; paper: the published settings"),
     ] = "fast",
     stages: Annotated[
         str | None,
         Parameter(
-            help="what to learn in turn, --epochs each; lamm: autoencode or autoencode,manipulate"
+            help="training stages to run in turn, --epochs each; "
+            "lamm: autoencode or autoencode,manipulate"
         ),
     ] = None,
-    seed: Annotated[int | None, Parameter(help="seed of every random draw")] = None,
+    seed: Annotated[int | None, Parameter(help="seed of all random draws")] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
     set_: Annotated[
         list[str] | None,
         Parameter(
             name="--set",
-            help="a setting, model.KEY=VALUE or train.KEY=VALUE; may be repeated",
+            help="a setting, model.KEY=VALUE or train.KEY=VALUE; repeatable",
             negative="",
         ),
     ] = None,
     config: Annotated[
         Path | None, Parameter(help="TOML file with [model] and [train] tables")
     ] = None,
-    resume: Annotated[bool, Parameter(help="go on with the run in --out", negative="")] = False,
+    resume: Annotated[bool, Parameter(help="resume the run in --out", negative="")] = False,
 ) -> None:
     """Train a model family on a dataset and write a run folder."""
+    from morphable.data.dataset import load_dataset
     from morphable.ops.allocator import keep_freed_memory
     from morphable.train.distributed import workers
     from morphable.train.loop import Interrupted
     from morphable.train.run import run
 
-    choices = {
-        "latent": latent,
-        "split": split,
-        "epochs": epochs,
-        "seed": seed,
-        "set": set_,
-        "config": config,
-    }
-    choices["stages"] = stages
-    given = [f"--{name}" for name, value in choices.items() if value is not None]
+    choices = Choices(recipe, latent, split, epochs, stages, seed, tuple(set_ or ()), config)
     if resume:
-        if given or recipe != "fast":
-            raise InputError(
-                f"--resume goes on with the run as it is; {(given or ['--recipe'])[0]} cannot be changed"
-            )
+        choices.require_none()
         if (out / "model" / "model.json").exists():
             print(f"{out}: this run is finished, there is nothing to resume")
             return
-        chosen = _resumed(family, data, out)
+        chosen = resumed_run(family, load_dataset(data), data, out)
     else:
-        chosen = _chosen(
-            family, data, recipe, latent, split, epochs, stages, seed, set_ or [], config
-        )
+        chosen = new_run(family, load_dataset(data), data, choices)
     keep_freed_memory()
-    with workers(device) as here, _training_bar(here.rank == 0) as listener:
+    with workers(device) as here, _progress_bar(here.rank == 0) as listener:
         try:
             model = run(chosen, out, here, resume, listener)
         except Interrupted:
-            command = shlex.join(
-                ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
-            )
-            raise KeyboardInterrupt(
-                f"{out}: stopped, everything is saved; go on with `{command}`"
-            ) from None
+            raise KeyboardInterrupt(_how_to_resume(family, data, out)) from None
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
-            print(f"{out}: {family}, code of {model.parts.size}, {parameters:,} trained parameters")
+            print(
+                f"{out}: {family}, latent size {model.parts.free_size}, "
+                f"{parameters:,} trainable parameters"
+            )
             print(f"next: morphable evaluate {out}")
 
 
-def _resumed(family: str, data: Path, out: Path) -> RunConfig:
-    """The run's own configuration; the dataset may have moved since, but not changed."""
-    from morphable.data.dataset import load_dataset
-    from morphable.train.run import RunConfig, read_toml
-
-    recorded = RunConfig.read(out)
-    if recorded.family != family:
-        raise InputError(f"{out}: was started as {recorded.family}, not {family}")
-    if load_dataset(data).info["content_hash"] != read_toml(out / "config.toml")["data"].get(
-        "content_hash"
-    ):
-        raise InputError(
-            f"{out}: was started on {recorded.data} as it was then; {data} holds other meshes or labels"
-        )
-    return dataclasses.replace(recorded, data=data)
-
-
-def _chosen(
-    family: str,
-    data: Path,
-    recipe: str,
-    latent: str | None,
-    split: str | None,
-    epochs: int | None,
-    stages: str | None,
-    seed: int | None,
-    settings: list[str],
-    config: Path | None,
-) -> RunConfig:
-    """The recipe, changed by the config file, then by the flags, then by --set."""
-    from morphable.config import changed, parse_settings
-    from morphable.data.dataset import load_dataset
-    from morphable.models.families import family as find
-    from morphable.models.families import with_latent
-    from morphable.train.run import RunConfig
-
-    row = find(family).recipe(recipe)
-    dataset = load_dataset(data)
-    tables = _config_tables(config, family) if config else {"data": {}, "model": {}, "train": {}}
-    overrides = parse_settings(settings)
-    train_table = tables["train"]
-    split = split or tables["data"].get("split") or dataset.default_split()
-    model = changed(row.model, tables["model"], f"{config}: model")
-    model = with_latent(model, latent) if latent is not None else model
-    model = changed(model, overrides.get("model", {}), "--set model")
-    flags: dict[str, Any] = {"epochs": epochs, "stages": stages, "seed": seed}
-    flags = {key: value for key, value in flags.items() if value is not None}
-    if row.train is None:
-        refused = [f"--{key}" for key in flags] + [
-            f"train.{key}" for key in (train_table | overrides.get("train", {}))
-        ]
-        if refused:
-            raise InputError(
-                f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
-            )
-        return RunConfig(family, data, split, model, None, recipe)
-    training = changed(row.train, train_table, f"{config}: train")
-    training = changed(training, flags, "train")
-    training = changed(training, overrides.get("train", {}), "--set train")
-    return RunConfig(family, data, split, model, training, recipe)
-
-
-def _config_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
-    """The tables of a --config file, which may be the config.toml of another run: its split counts,
-    its data do not.
-    """
-    from morphable.train.run import read_toml
-
-    tables: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "train": {}}
-    for name, table in read_toml(path).items():
-        if name not in tables or not isinstance(table, dict):
-            raise InputError(
-                f"{path}: expected the tables [data], [model] and [train], got {name!r}"
-            )
-        tables[name] = {
-            key: value for key, value in table.items() if key not in ("family", "recipe")
-        }
-        if table.get("family", family) != family:
-            raise InputError(f"{path}: is for the family {table['family']}, not {family}")
-    return tables
+def _how_to_resume(family: str, data: Path, out: Path) -> str:
+    words = ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
+    return f"{out}: stopped, everything is saved; resume it with `{shlex.join(words)}`"
 
 
 @contextlib.contextmanager
-def _training_bar(show: bool) -> Iterator[Listener | None]:
+def _progress_bar(show: bool) -> Iterator[Listener | None]:
     """A progress bar over the steps, with the validation error in mm and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -195,27 +104,26 @@ def _training_bar(show: bool) -> Iterator[Listener | None]:
         yield None
         return
     console = Console(stderr=True)
+    quiet = not console.is_terminal
     columns = (
         "epoch {task.fields[epoch]}",
         BarColumn(),
         "{task.percentage:>3.0f} %",
         TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
     )
-    quiet = not console.is_terminal
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=quiet
-    ) as bars:
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
         task = bars.add_task("", total=None, epoch="0", note="")
         note = ""
 
         def listen(report: Any) -> None:
             nonlocal note
+            epoch = f"{report.epoch + 1}/{report.epochs}"
             terms = "  ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
             if report.validation_mm is not None:
                 note = f"validation {report.validation_mm:.3f} mm (best {report.best_mm:.3f})"
                 if quiet:
-                    print(f"epoch {report.epoch + 1}/{report.epochs}  {terms}  {note}", flush=True)
-            epoch = f"{report.epoch + 1}/{report.epochs}"
+                    print(f"epoch {epoch}  {terms}  {note}", flush=True)
             bars.update(
                 task,
                 total=report.total_steps,
@@ -225,93 +133,3 @@ def _training_bar(show: bool) -> Iterator[Listener | None]:
             )
 
         yield listen
-
-
-def evaluate(
-    model: Model,
-    /,
-    *,
-    data: Annotated[
-        Path | None, Parameter(help="dataset folder; else the one the model was trained on")
-    ] = None,
-    split: Annotated[
-        str | None, Parameter(help="[NAME:]train|val|test; else the run's own split and test")
-    ] = None,
-    json: Annotated[Path | None, Parameter(help="also write the measures to this file")] = None,
-) -> None:
-    """Measure a model on held-out meshes, beside the mean shape and PCA at equal size.
-
-    On a run's own split it writes evaluation.json into the run folder; otherwise only --json does.
-    """
-    from morphable.cli.output import print_table
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
-    from morphable.files import require_writable, write_json
-    from morphable.models.io import load
-
-    if json is not None:
-        require_writable(json)
-    loaded = load(model)
-    result = evaluate_on(loaded, open_dataset(loaded, data), split)
-    if (model / "config.toml").exists() and split is None and data is None:
-        write_json(model / "evaluation.json", result)
-    if json is not None:
-        write_json(json, result)
-    print_table(*evaluation_table(loaded.family, result))
-
-
-def evaluation_table(family: str, result: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """Title, header and rows of the summary that `evaluate` prints."""
-    provenance = result["provenance"]
-    title = f"vertex error in mm on {provenance['meshes']} {provenance['part']} meshes, split {provenance['split']}"
-    rows = []
-    latent = provenance["latent"]
-    named = {
-        "mean shape": result["baselines"]["mean_shape"],
-        f"PCA, {latent}": result["baselines"]["pca"],
-    }
-    for name, measures in (named | {f"{family}, {latent}": result["model"]}).items():
-        error = measures["vertex_error_mm"]
-        numbers = [f"{error[key]:.3f}" for key in ("mean", "std", "median", "p95", "max")]
-        rows.append([name, *numbers, f"{error['ci95'][0]:.3f} .. {error['ci95'][1]:.3f}"])
-    return (
-        title,
-        ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"],
-        rows,
-    )
-
-
-def report(
-    model: Annotated[Path, Parameter(help="a run folder")],
-    /,
-    *,
-    data: Annotated[
-        Path | None, Parameter(help="dataset folder; else the one the model was trained on")
-    ] = None,
-) -> None:
-    """Write report.html, one self-contained page, into the run folder; evaluates first where that
-    was not done.
-    """
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
-    from morphable.files import read_json, write_json
-    from morphable.models.io import load
-    from morphable.report.page import write_report
-    from morphable.train.checkpoint import read_metrics
-
-    if not (model / "config.toml").exists():
-        raise InputError(f"{model}: not a run folder, it has no config.toml")
-    loaded = load(model)
-    dataset = open_dataset(loaded, data)
-    path = model / "evaluation.json"
-    if not path.exists():
-        write_json(path, evaluate_on(loaded, dataset, None))
-    evaluation = read_json(path)
-    if not (
-        isinstance(evaluation, dict) and {"model", "baselines", "provenance"} <= evaluation.keys()
-    ):
-        raise InputError(
-            f"{path}: not the evaluation of a model; make it again with `morphable evaluate {model}`"
-        )
-    write_report(
-        loaded, dataset, evaluation, read_metrics(model / "metrics.jsonl"), model / "report.html"
-    )
-    print(model / "report.html")

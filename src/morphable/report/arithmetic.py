@@ -12,7 +12,7 @@ import torch
 
 from morphable.draw.camera import Camera
 from morphable.draw.render import render
-from morphable.edit.code import line, transfer
+from morphable.edit.code import interpolate, transfer
 from morphable.models.base import MorphableModel
 from morphable.report.context import ReportContext
 from morphable.report.section import Section, image, paragraph, table
@@ -163,7 +163,7 @@ def _walk(
     places, walked = torch.tensor(positions), {}
     for title, model in models.items():
         first, last = _codes(model, [a, b])
-        walked[title] = _decode(model, line(model.parts, first, last, places))
+        walked[title] = _decode(model, interpolate(model.parts, first, last, places))
     camera = context.camera.widened(
         [shape for shapes in walked.values() for shape in shapes], MAX_GROWTH
     )

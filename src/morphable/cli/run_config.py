@@ -1,0 +1,119 @@
+"""The configuration of a run from what was typed: recipe, then config file, then flags, then --set;
+the later ones override.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morphable.cli.messages import flag
+from morphable.cli.parse import parse_latent, parse_settings
+from morphable.errors import InputError
+
+if TYPE_CHECKING:
+    from morphable.data.dataset import MeshDataset
+    from morphable.models.training import TrainConfig
+    from morphable.train.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was typed after `train FAMILY`; None and () if nothing was."""
+
+    recipe: str = "fast"
+    latent: str | None = None
+    split: str | None = None
+    epochs: int | None = None
+    stages: str | None = None
+    seed: int | None = None
+    set: Sequence[str] = ()
+    config: Path | None = None
+
+    def require_none(self) -> None:
+        """Raise InputError if anything was typed, since a run is resumed as it was started."""
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) != field.default:
+                raise InputError(
+                    f"--resume continues the run as it was started; "
+                    f"{flag(field.name)} cannot be changed"
+                )
+
+    def training(self) -> dict[str, Any]:
+        """Training settings that have a flag of their own, as far as they were typed."""
+        settings = {"epochs": self.epochs, "stages": self.stages, "seed": self.seed}
+        return {name: value for name, value in settings.items() if value is not None}
+
+
+def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> RunConfig:
+    """The configuration of a run that starts now."""
+    from morphable.config import changed
+    from morphable.models.families import family as find_family
+    from morphable.models.families import with_latent
+    from morphable.train.run import RunConfig
+
+    recipe = find_family(family).recipe(choices.recipe)
+    file = _read_tables(choices.config, family) if choices.config else {}
+    typed = parse_settings(choices.set)
+    split = choices.split or file.get("data", {}).get("split") or dataset.default_split()
+
+    model = changed(recipe.model, file.get("model", {}), f"{choices.config}: model")
+    if choices.latent is not None:
+        model = with_latent(model, parse_latent(choices.latent))
+    model = changed(model, typed.get("model", {}), "--set model")
+
+    from_file, from_set = file.get("train", {}), typed.get("train", {})
+    if recipe.train is None:
+        refused = [flag(name) for name in choices.training()]
+        refused += [f"train.{key}" for key in from_file | from_set]
+        if refused:
+            raise InputError(
+                f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
+            )
+        return RunConfig(family, data, split, model, None, choices.recipe)
+
+    train: TrainConfig = changed(recipe.train, from_file, f"{choices.config}: train")
+    train = changed(train, choices.training(), "train")
+    train = changed(train, from_set, "--set train")
+    return RunConfig(family, data, split, model, train, choices.recipe)
+
+
+def resumed_run(family: str, dataset: MeshDataset, data: Path, out: Path) -> RunConfig:
+    """The configuration that the run in `out` was started with. The dataset may have moved since,
+    but must not have changed.
+    """
+    from morphable.train.run import RunConfig, read_toml
+
+    recorded = RunConfig.read(out)
+    if recorded.family != family:
+        raise InputError(f"{out}: was started as {recorded.family}, not {family}")
+    started_on = read_toml(out / "config.toml")["data"].get("content_hash")
+    if dataset.info["content_hash"] != started_on:
+        raise InputError(
+            f"{out}: was started on {recorded.data} as it was then; "
+            f"{data} holds other meshes or labels"
+        )
+    return dataclasses.replace(recorded, data=data)
+
+
+def _read_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
+    """The tables of a --config file, which may be the config.toml of another run: its split counts,
+    its dataset does not.
+    """
+    from morphable.train.run import read_toml
+
+    tables: dict[str, dict[str, Any]] = {}
+    for name, table in read_toml(path).items():
+        if name not in ("data", "model", "train") or not isinstance(table, dict):
+            raise InputError(
+                f"{path}: expected the tables [data], [model] and [train], got {name!r}"
+            )
+        if table.get("family", family) != family:
+            raise InputError(f"{path}: is for the family {table['family']}, not {family}")
+        tables[name] = {
+            key: value for key, value in table.items() if key not in ("family", "recipe")
+        }
+    return tables
