@@ -21,6 +21,8 @@ from morphable.data.dataset import MeshDataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
 from morphable.mesh.template import Template
+from morphable.models.parts import Parts
+from morphable.models.pca import Pca
 
 EXPRESSIONS = ("neutral", "open", "smile")
 
@@ -77,6 +79,17 @@ def dataset(
     template: Template, path: Path, count: int = 60, subjects: int = 10, seed: int = 0
 ) -> MeshDataset:
     return write_dataset(source(template, count, subjects, seed), path, seed)
+
+
+def two_parts(model: Pca) -> Pca:
+    """The model with its four dimensions named as two parts, and a prior that ties them together."""
+    parts = Parts.of(identity=1, expression=3)
+    generator = torch.Generator().manual_seed(0)
+    model.parts = model.prior.parts = parts
+    model.prior.fit(
+        torch.randn(200, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
+    )
+    return model
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ def test_chosen_rows_keep_their_baselines() -> None:
     planned = tasks(TINY, Options(Path("out"), rows=["deeper"]))
     assert [t.row.name for t in planned] == ["deeper", "PCA"]
     with pytest.raises(
-        InputError, match="--rows deep: the table has no such row, it has plain; deeper"
+        InputError, match="`rows` deep: the table has no such row, it has plain; deeper"
     ):
         tasks(TINY, Options(Path("out"), rows=["deep"]))
 

@@ -83,7 +83,9 @@ def test_extrapolation_is_the_line_gone_on() -> None:
     a, b = torch.randn(2, 5)
     double = interpolate(PARTS, a, b, torch.tensor([2.0]))[0]
     torch.testing.assert_close(double, transfer(PARTS, a, b, b))
-    torch.testing.assert_close(interpolate(PARTS, a, b, torch.tensor([-1.0]))[0], transfer(PARTS, b, a, a))
+    torch.testing.assert_close(
+        interpolate(PARTS, a, b, torch.tensor([-1.0]))[0], transfer(PARTS, b, a, a)
+    )
 
 
 def test_a_linear_models_transfer_is_linear_in_the_shapes(

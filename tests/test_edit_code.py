@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import two_parts
+from conftest import ball_template
+from helpers import shapes, two_parts
 from morphable.edit.code import interpolate, sample_codes, swap
 from morphable.errors import InputError
 from morphable.models.parts import Parts
-from morphable.models.pca import Pca
+from morphable.models.pca import Pca, PcaConfig
 
 PARTS = Parts.of(identity=2, expression=3)
+
+
+@pytest.fixture
+def model() -> Pca:
+    template = ball_template(30)
+    made = Pca.estimate(template, shapes(template, 40), {}, PcaConfig(4))
+    return made.eval()
 
 
 def test_interpolation_by_hand() -> None:
@@ -40,7 +48,9 @@ def test_samples_are_repeatable_and_scaled(model: Pca) -> None:
         return sample_codes(model, 5, torch.Generator().manual_seed(seed), scale=scale)
 
     assert torch.equal(sampled(3), sampled(3)) and not torch.equal(sampled(3), sampled(4))
-    torch.testing.assert_close(sampled(3, 2.0) - model.prior.mean, 2 * (sampled(3) - model.prior.mean))
+    torch.testing.assert_close(
+        sampled(3, 2.0) - model.prior.mean, 2 * (sampled(3) - model.prior.mean)
+    )
 
 
 def test_one_part_varies_alone(model: Pca) -> None:

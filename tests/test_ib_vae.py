@@ -21,7 +21,7 @@ from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
-from morphable.models.families import divided
+from morphable.models.families import split_total
 from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left, scan_like
 from morphable.models.io import load, save
 from morphable.models.pca import principal_basis

@@ -2,42 +2,82 @@
 interface.
 
     import morphable
-    model = morphable.load("runs/demo")          # a run folder, a model folder or a zip
+    model = morphable.load("runs/demo")              # a run folder, a model folder or a zip
     vertices = model.decode(model.encode(vertices))  # (B, V, 3) mm
 
-The names below are loaded when first used, so that `import morphable` stays light.
+Shapes in signatures and docstrings use one letter per dimension throughout the package:
+
+    B  meshes in a batch          L  length of a code: latent dimensions plus conditioning inputs
+    N  meshes in a dataset        C  channels (features) per vertex
+    V  vertices of a template     K  neighbors per vertex, terms of a polynomial, components
+    F  faces                      R  regions of a template
+
+Lengths are in millimeters, arrays and tensors are float32, y points up.
+
+The names below are imported when first used, so that `import morphable` stays light.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "InputError": "morphable.errors",
+    # Meshes and what they share
     "Mesh": "morphable.mesh.mesh",
+    "read_mesh": "morphable.mesh.io",
+    "write_mesh": "morphable.mesh.io",
     "Template": "morphable.mesh.template",
     "Hierarchy": "morphable.mesh.hierarchy",
     "build_hierarchy": "morphable.mesh.hierarchy",
-    "read_mesh": "morphable.mesh.io",
-    "write_mesh": "morphable.mesh.io",
+    # Datasets
     "MeshDataset": "morphable.data.dataset",
+    "MeshSource": "morphable.data.source",
+    "LabelTable": "morphable.data.labels",
+    "make_source": "morphable.data.makers",
+    "write_dataset": "morphable.data.dataset",
     "load_dataset": "morphable.data.dataset",
+    # Models
     "MorphableModel": "morphable.models.base",
     "MODELS": "morphable.models.families",
+    "create": "morphable.models.io",
     "load": "morphable.models.io",
     "save": "morphable.models.io",
 }
+"""Every public name and the module that defines it."""
+
+if TYPE_CHECKING:
+    # The same names for editors and type checkers, which do not run `__getattr__`.
+    from morphable.data.dataset import MeshDataset as MeshDataset
+    from morphable.data.dataset import load_dataset as load_dataset
+    from morphable.data.dataset import write_dataset as write_dataset
+    from morphable.data.labels import LabelTable as LabelTable
+    from morphable.data.makers import make_source as make_source
+    from morphable.data.source import MeshSource as MeshSource
+    from morphable.errors import InputError as InputError
+    from morphable.mesh.hierarchy import Hierarchy as Hierarchy
+    from morphable.mesh.hierarchy import build_hierarchy as build_hierarchy
+    from morphable.mesh.io import read_mesh as read_mesh
+    from morphable.mesh.io import write_mesh as write_mesh
+    from morphable.mesh.mesh import Mesh as Mesh
+    from morphable.mesh.template import Template as Template
+    from morphable.models.base import MorphableModel as MorphableModel
+    from morphable.models.families import MODELS as MODELS
+    from morphable.models.io import create as create
+    from morphable.models.io import load as load
+    from morphable.models.io import save as save
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'morphable' has no attribute {name!r}")
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'morphable' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

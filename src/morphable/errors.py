@@ -8,7 +8,7 @@ class InputError(ValueError):
 
     arguments: names of function arguments that stand in backticks in the message, as in "`unit`
     inch: expected mm, cm or m". A program that has other names for them can show its own: the
-    command line writes --unit.
+    command line writes its flags.
 
     The command line prints the message and exits with code 2; any other exception is a bug (exit
     code 1).

@@ -14,7 +14,7 @@ import numpy as np
 
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
-from morphable.config import changed
+from morphable.config import with_overrides
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.makers import make_source
 from morphable.data.makers.ict import VARIABLE, find_ict
@@ -97,7 +97,7 @@ def tasks(table: Table, options: Options) -> list[Task]:
     if unknown:
         known = ", ".join(data.name for data in datasets)
         raise InputError(
-            f"--only {sorted(unknown)[0]}: the table has no such dataset, it has {known}"
+            f"`only` {sorted(unknown)[0]}: the table has no such dataset, it has {known}", "only"
         )
     rows = [
         row
@@ -107,9 +107,11 @@ def tasks(table: Table, options: Options) -> list[Task]:
     strange = set(options.rows) - {row.name for row in rows}
     if strange:
         known = "; ".join(row.name for row in table.rows)
-        raise InputError(f"--rows {sorted(strange)[0]}: the table has no such row, it has {known}")
+        raise InputError(
+            f"`rows` {sorted(strange)[0]}: the table has no such row, it has {known}", "rows"
+        )
     if options.seeds < 1:
-        raise InputError(f"--seeds {options.seeds}: expected at least 1")
+        raise InputError(f"`seeds` {options.seeds}: expected at least 1", "seeds")
     found = []
     for data in datasets:
         if options.only and data.name not in options.only:
@@ -147,20 +149,20 @@ def prepare(data: Data, options: Options) -> MeshDataset | None:
 
 
 SPHERE = "sphere"
-NO_ICT = f"not run: no ICT data (--source, or the variable {VARIABLE})"
+NO_ICT = f"not run: no ICT data (give its path, or set the variable {VARIABLE})"
 
 
 def configuration(task: Task, dataset: MeshDataset, options: Options) -> RunConfig:
     """The row's recipe with the row's changes. Raises InputError where an override does not exist."""
     row, name = task.row, options.recipe or task.row.recipe
     recipe = family(row.family).recipe(name)
-    model = with_latent(changed(recipe.model, row.model, f"{row.name}: model"), row.latent)
+    model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
     split = task.data.split or dataset.default_split()
     if recipe.train is None:
         return RunConfig(row.family, dataset.path, split, model, None, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
     train = replace(recipe.train, seed=task.seed, epochs=epochs or recipe.train.epochs)
-    train = changed(train, row.train, f"{row.name}: train")
+    train = with_overrides(train, row.train, f"{row.name}: train")
     return completed(RunConfig(row.family, dataset.path, split, model, train, name), dataset)
 
 
@@ -183,7 +185,8 @@ def perform(
         config, data=RunConfig.read(task.folder).data
     ):
         raise InputError(
-            f"{task.folder}: holds a run with other settings; choose another --out or remove it"
+            f"{task.folder}: holds a run with other settings; choose another `out` or remove it",
+            "out",
         )
     if not task.trained:
         return _created(task, dataset, config, workers)

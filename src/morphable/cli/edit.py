@@ -77,7 +77,9 @@ def transfer(
     model: Model,
     s0: Annotated[Path, Parameter(help="a shape of the source, usually its neutral one")],
     s1: Annotated[Path, Parameter(help="a deformed shape of the same source")],
-    t0: Annotated[Path, Parameter(help="the target: another's shape, to be deformed in the same way")],
+    t0: Annotated[
+        Path, Parameter(help="the target: another's shape, to be deformed in the same way")
+    ],
     /,
     *,
     out: OutFile,

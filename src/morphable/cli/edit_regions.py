@@ -127,9 +127,7 @@ def sample_region(
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     shape = read_registered(mesh, loaded.template, unit)
-    moves = loaded.handles.sample(
-        place.number, number, torch.Generator().manual_seed(seed), scale
-    )
+    moves = loaded.handles.sample(place.number, number, torch.Generator().manual_seed(seed), scale)
     outside = 0.0
     with atomic_folder(out) as folder:
         for index, moved in enumerate(moves):

@@ -50,7 +50,7 @@ class Choices:
 
 def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> RunConfig:
     """The configuration of a run that starts now."""
-    from morphable.config import changed
+    from morphable.config import with_overrides
     from morphable.models.families import family as find_family
     from morphable.models.families import with_latent
     from morphable.train.run import RunConfig
@@ -60,10 +60,10 @@ def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> 
     typed = parse_settings(choices.set)
     split = choices.split or file.get("data", {}).get("split") or dataset.default_split()
 
-    model = changed(recipe.model, file.get("model", {}), f"{choices.config}: model")
+    model = with_overrides(recipe.model, file.get("model", {}), f"{choices.config}: model")
     if choices.latent is not None:
         model = with_latent(model, parse_latent(choices.latent))
-    model = changed(model, typed.get("model", {}), "--set model")
+    model = with_overrides(model, typed.get("model", {}), "--set model")
 
     from_file, from_set = file.get("train", {}), typed.get("train", {})
     if recipe.train is None:
@@ -75,9 +75,9 @@ def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> 
             )
         return RunConfig(family, data, split, model, None, choices.recipe)
 
-    train: TrainConfig = changed(recipe.train, from_file, f"{choices.config}: train")
-    train = changed(train, choices.training(), "train")
-    train = changed(train, from_set, "--set train")
+    train: TrainConfig = with_overrides(recipe.train, from_file, f"{choices.config}: train")
+    train = with_overrides(train, choices.training(), "train")
+    train = with_overrides(train, from_set, "--set train")
     return RunConfig(family, data, split, model, train, choices.recipe)
 
 

@@ -84,9 +84,7 @@ def _require_names_differ(paths: Sequence[Path]) -> None:
     names = [path.name for path in paths]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(
-            f"{repeated[0]}: two inputs have this name and would overwrite each other"
-        )
+        raise InputError(f"{repeated[0]}: two inputs have this name and would overwrite each other")
 
 
 def _conditions(model: MorphableModel, texts: Sequence[str]) -> dict[str, Tensor] | None:

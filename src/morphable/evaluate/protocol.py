@@ -29,11 +29,12 @@ def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
     """
     if path is None:
         if "data" not in model.provenance:
-            raise InputError("the model does not record its dataset; name one with --data")
+            raise InputError("the model does not record its dataset; name one with `data`", "data")
         path = Path(model.provenance["data"])
         if not path.is_dir():
             raise InputError(
-                f"{path}: the dataset the model was trained on is not there; name one with --data"
+                f"{path}: the dataset the model was trained on is not there; name one with `data`",
+                "data",
             )
     dataset = load_dataset(path)
     require_template(model, dataset, str(path))
@@ -67,7 +68,8 @@ def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) 
     name, _, part = (split or "test").rpartition(":")
     if part not in PARTS:
         raise InputError(
-            f"--split {split}: expected train, val or test, or a split and a part as in subject:test"
+            f"`split` {split}: expected train, val or test, or a split and a part as in subject:test",
+            "split",
         )
     name = name or str(model.provenance.get("split") or dataset.default_split())
     measured = dataset.part(name, part)
