@@ -36,6 +36,7 @@ from morphable.report import gallery
 from morphable.report.context import Comparison, ReportContext, middles
 from morphable.report.headline import setting, verdict
 from morphable.report.latent import STEPS, prior_walks
+from morphable.report.measures import training
 from morphable.report.page import write_report
 from morphable.report.section import Section
 
@@ -206,6 +207,30 @@ def test_it_holds_the_numbers_of_the_evaluation(report: tuple[str, dict[str, Any
 def test_the_training_curve_marks_the_best_epoch(report: tuple[str, dict[str, Any]]) -> None:
     text = Page(report[0]).text
     assert "best: 2.50 mm, epoch 2" in text and "3 epochs in 6 s" in text and "kl" in text
+
+
+@pytest.mark.parametrize(
+    ("validated", "train", "expected"),
+    [
+        (True, {"keep": "best"}, "Epoch 2 is kept, the best on the validation meshes."),
+        (True, {"keep": "last"}, "The last epoch, 2, is kept."),
+        (True, {"keep": "best", "b": {"keep": "last"}}, "The last epoch, 2, is kept."),
+        (False, {"keep": "best"}, "The family has no validation; the last epoch, 2, is kept."),
+    ],
+)
+def test_the_training_section_says_which_epoch_is_kept_and_why(
+    hands: MeshDataset, validated: bool, train: dict[str, Any], expected: str
+) -> None:
+    model = linear(hands, "subject")
+    model.provenance = model.provenance | {"kept_epoch": 2, "train": train}
+    rows = [{"epoch": e, "step": e, "stage": "b", "train/critic/score": 1.0 / e} for e in (1, 2)]
+    if validated:
+        rows = [row | {"validation_mm": 3.0} for row in rows]
+    section = training(ReportContext(model, hands, {}, rows))
+    assert section is not None
+    text = Page(section.html).text
+    assert expected in text and "critic/score" in text
+    assert ("best: 3.00 mm" in text) == ("Validation" in text) == validated
 
 
 def test_writing_it_again_gives_the_same_file(hands: MeshDataset, tmp_path: Path) -> None:

@@ -161,8 +161,9 @@ def configuration(task: Task, dataset: MeshDataset, options: Options) -> RunConf
     if recipe.train is None:
         return RunConfig(row.family, dataset.path, split, model, None, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
-    train = replace(recipe.train, seed=task.seed, epochs=epochs or recipe.train.epochs)
-    train = with_overrides(train, row.train, f"{row.name}: train")
+    chosen = {"seed": task.seed} | ({"epochs": epochs} if epochs else {})
+    train = recipe.train.with_overrides(chosen, "train")
+    train = train.with_overrides(row.train, f"{row.name}: train")
     return completed(RunConfig(row.family, dataset.path, split, model, train, name), dataset)
 
 

@@ -5,7 +5,7 @@ the later ones override.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,10 +75,29 @@ def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> 
             )
         return RunConfig(family, data, split, model, None, choices.recipe)
 
-    train: TrainConfig = with_overrides(recipe.train, from_file, f"{choices.config}: train")
-    train = with_overrides(train, choices.training(), "train")
-    train = with_overrides(train, from_set, "--set train")
+    train: TrainConfig = recipe.train.with_overrides(from_file, f"{choices.config}: train")
+    train = train.with_overrides(choices.training(), "train")
+    train = train.with_overrides(from_set, "--set train")
+    _check_stage_settings(family, train, from_set)
     return RunConfig(family, data, split, model, train, choices.recipe)
+
+
+def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[str, str]) -> None:
+    """InputError if a setting is for a stage that the family lacks or the run leaves out."""
+    from morphable.models.base import LearnedModel
+    from morphable.models.families import family as find
+    from morphable.train.stages import check_stages
+
+    kind = find(family).model
+    assert issubclass(kind, LearnedModel)
+    check_stages(family, training, kind.stages)
+    for key in values:
+        stage, dot, _ = key.partition(".")
+        if dot and stage not in (training.stages or kind.stages[:1]):
+            leading = ",".join(kind.stages[: kind.stages.index(stage) + 1])
+            raise InputError(
+                f"--set train.{key}: this run leaves the stage {stage} out; add --stages {leading}"
+            )
 
 
 def resumed_run(family: str, dataset: MeshDataset, data: Path, out: Path) -> RunConfig:
@@ -103,10 +122,13 @@ def _read_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
     """The tables of a --config file, which may be the config.toml of another run: its split counts,
     its dataset does not.
     """
+    from morphable.train.checkpoint import RUN_FORMAT, check_run_format
     from morphable.train.run import read_toml
 
     tables: dict[str, dict[str, Any]] = {}
-    for name, table in read_toml(path).items():
+    content = read_toml(path)
+    check_run_format(path, content.pop("format_version", RUN_FORMAT))  # a person writes none
+    for name, table in content.items():
         if name not in ("data", "model", "train") or not isinstance(table, dict):
             raise InputError(
                 f"{path}: expected the tables [data], [model] and [train], got {name!r}"

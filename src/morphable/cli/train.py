@@ -6,14 +6,14 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from morphable.cli.run_config import Choices, new_run, resumed_run
 
 if TYPE_CHECKING:
-    from morphable.train.loop import Listener
+    from morphable.train.loop import Listener, TrainingEvent
 
 
 def train(
@@ -83,8 +83,7 @@ def train(
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
             print(
-                f"{out}: {family}, latent size {model.parts.free_size}, "
-                f"{parameters:,} trainable parameters"
+                f"{out}: {family}, latent size {model.latent}, {parameters:,} trainable parameters"
             )
             print(f"next: morphable evaluate {out}")
 
@@ -116,20 +115,26 @@ def _progress_bar(show: bool) -> Iterator[Listener | None]:
         task = bars.add_task("", total=None, epoch="0", note="")
         note = ""
 
-        def listen(report: Any) -> None:
+        def listen(event: TrainingEvent) -> None:
             nonlocal note
-            epoch = f"{report.epoch + 1}/{report.epochs}"
-            terms = "  ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
-            if report.validation_mm is not None:
-                note = f"validation {report.validation_mm:.3f} mm (best {report.best_mm:.3f})"
+            terms = "  ".join(f"{name} {value:.4g}" for name, value in event.terms.items())
+            epoch = f"{event.epoch + 1}/{event.epochs}"
+            if event.epoch_ended:
+                note = _validation(event)
                 if quiet:
                     print(f"epoch {epoch}  {terms}  {note}", flush=True)
             bars.update(
                 task,
-                total=report.total_steps,
-                completed=report.step,
+                total=event.total_steps,
+                completed=event.step,
                 epoch=epoch,
                 note=f"{terms}  {note}",
             )
 
         yield listen
+
+
+def _validation(event: TrainingEvent) -> str:
+    if event.validation_mm is None:
+        return "not validated, the last epoch is kept"
+    return f"validation {event.validation_mm:.3f} mm (best {event.best_mm:.3f})"

@@ -39,7 +39,7 @@ def evaluate(
     intervals.
     """
     template = model.template
-    free = min(model.parts.free_size, len(train) - 1)  # PCA has no more components than that
+    free = min(model.latent, len(train) - 1)  # PCA has no more components than that
     largest = min(max(free, 64), len(train) - 1)
     pca = Pca.estimate(template, train, {}, PcaConfig(max(free, largest)))
     errors = vertex_errors(model, test)

@@ -80,7 +80,7 @@ def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) 
         "meshes": len(measured),
         "subjects": len(set(subjects.tolist())),
         "train_meshes": len(train),
-        "latent": model.parts.free_size,
+        "latent": model.latent,
         "family": model.family,
         "threads": torch.get_num_threads(),
     }

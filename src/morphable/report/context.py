@@ -73,7 +73,7 @@ class ReportContext:
 
     @property
     def latent(self) -> int:
-        return self.model.parts.free_size
+        return self.model.latent
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:

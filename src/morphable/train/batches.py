@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ class TrainingData:
 
 
 class Batches:
-    """Batches for one process of `world`; every process sees its share of the same global batches."""
+    """Batches for one process of `world`; each process gets its share of the same global batches."""
 
     def __init__(
         self,
@@ -94,6 +95,12 @@ class Batches:
         self.rank, self.world = rank, world
         resident = data.vertices if isinstance(data.vertices, np.ndarray) else None
         self._resident = None if resident is None else torch.from_numpy(resident).to(device)
+
+    def of_size(self, batch_size: int) -> Batches:
+        """The same meshes in batches of another size; they are in memory once."""
+        other = copy.copy(self)
+        other.batch_size = batch_size
+        return other
 
     @property
     def steps(self) -> int:

@@ -21,15 +21,16 @@ from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
 from morphable.files import atomic_folder, reading, require_new, write_text
-from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel, blocks
+from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, blocks
 from morphable.models.families import family
 from morphable.models.io import create, save
 from morphable.models.training import TrainConfig
 from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
-from morphable.train.checkpoint import read_checkpoint
+from morphable.train.checkpoint import RUN_FORMAT, check_run_format, read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import Listener, Loop
+from morphable.train.loop import Listener, Loop, TrainingEvent
+from morphable.train.stages import check_stages
 
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
@@ -56,38 +57,34 @@ class RunConfig:
             "content_hash": dataset.info["content_hash"],
         }
         tables: dict[str, Any] = {
+            "format_version": RUN_FORMAT,
             "data": data,
             "model": {"family": self.family, **as_table(self.model)},
         }
         if self.train is not None:
-            tables["train"] = {"recipe": self.recipe, **as_table(self.train)}
+            tables["train"] = {"recipe": self.recipe, **self.train.as_table()}
         return tomli_w.dumps(tables)
 
     @classmethod
     def read(cls, folder: Path) -> RunConfig:
         """The configuration of an existing run folder."""
         if not (folder / "config.toml").exists():
-            raise InputError(
-                f"{folder}: no run to go on with, it was not started or did not get to its first step"
-            )
-        tables = read_toml(folder / "config.toml")
+            raise InputError(f"{folder}: nothing to resume: training never reached its first step")
+        path = folder / "config.toml"
+        tables = read_toml(path)
         try:
             model, data = dict(tables["model"]), dict(tables["data"])
+            check_run_format(path, tables.get("format_version"))
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            where = str(folder / "config.toml")
-            config = (
-                with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
-            )
-            settings = with_overrides(recipe.model, model, f"{where}: model")
+            config = recipe.train.with_overrides(train, f"{path}: train") if recipe.train else None
+            settings = with_overrides(recipe.model, model, f"{path}: model")
             return cls(name, Path(data["path"]), str(data["split"]), settings, config, recipe_name)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{folder / 'config.toml'}: not the configuration of a run ({error})"
-            ) from error
+            raise InputError(f"{path}: not the configuration of a run ({error})") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -112,7 +109,8 @@ def run(
     data = dataset.part(config.split, "train")
     if len(data) < 2:
         raise InputError(
-            f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed"
+            f"{config.data}: split {config.split!r} has {len(data)} training mesh, "
+            "at least 2 are needed"
         )
     if not resume:
         require_new(folder)
@@ -167,14 +165,15 @@ def _loop(
     listener: Listener | None,
 ) -> Loop:
     """A fresh model with everything it needs to be trained; nothing is written yet."""
-    assert config.train is not None
+    kind = family(config.family).model
+    assert config.train is not None and issubclass(kind, LearnedModel)
+    check_stages(config.family, config.train, kind.stages)
     validation = dataset.part(config.split, "val")
     torch.manual_seed(config.train.seed)
     model = create(config.family, dataset.template, config.model)
-    assert isinstance(model, TrainableModel)
+    assert isinstance(model, LearnedModel)
     model.to(workers.device)
     training = TrainingData.of(dataset.part(config.split, "train"), model.labels_used)
-    _check_stages(config.family, config.train.stages, model.stages)
     if model.needs_neutral:
         require_neutral(config.data, training.neutral)
     batches = Batches(
@@ -185,24 +184,11 @@ def _loop(
         workers.rank,
         workers.count,
     )
-    if batches.steps == 0:
+    if len(training) < workers.count:
         raise InputError(
             f"{len(training)} training meshes do not give each of {workers.count} processes one"
         )
     return Loop(model, batches, validation.vertices[:], config.train, folder, workers, listener)
-
-
-def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """InputError unless the stages are the first ones of those that the model has."""
-    if chosen == known[: len(chosen)]:
-        return
-    if not known:
-        raise InputError(
-            f"`stages` {','.join(chosen)}: {name} is trained in one stage and takes no `stages`",
-            "stages",
-        )
-    options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
-    raise InputError(f"`stages` {','.join(chosen)}: {name} goes through {options}", "stages")
 
 
 def _write_config(
@@ -215,9 +201,9 @@ def _write_config(
     workers.barrier()
 
 
-def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
-    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and
-    that epoch.
+def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
+    """Run the loop and take the weights that it kept; returns the finished model and the epoch that
+    these are of.
     """
     model, training = loop.model, loop.batches.data
     model.initialize(training.vertices)
@@ -228,14 +214,15 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
         loop.listener = _both(loop.listener, events) if events else loop.listener
     loop.run()
     loop.workers.barrier()
-    best = read_checkpoint(loop.folder / "checkpoint" / "best.pt")
-    model.load_state_dict(best["model"])
+    kept = read_checkpoint(loop.kept_path(loop.stages[-1]))
+    model.load_state_dict(kept["model"])
     finished = model.eval().for_inference()
-    fit_prior(finished, training)
-    return finished, int(best["epoch"])
+    if finished.prior_is_fitted:
+        fit_prior(finished, training)
+    return finished, int(kept["epoch"])
 
 
-def fit_prior(model: TrainableModel, training: TrainingData) -> None:
+def fit_prior(model: MorphableModel, training: TrainingData) -> None:
     """Fit the model's prior to the codes of the training meshes."""
     rows = evenly_spread(len(training), MAX_PRIOR_CODES)
     codes = []
@@ -282,7 +269,7 @@ def _provenance(
         "threads": torch.get_num_threads(),
     }
     if config.train is not None:
-        record |= {"recipe": config.recipe, "train": as_table(config.train), "best_epoch": epoch}
+        record |= {"recipe": config.recipe, "train": config.train.as_table(), "kept_epoch": epoch}
     return record
 
 
@@ -303,7 +290,7 @@ def versions() -> dict[str, str]:
 
 
 def _event_writer(folder: Path) -> Listener | None:
-    """A listener that writes TensorBoard events, or None where the `tensorboard` extra is not
+    """A listener that writes TensorBoard events, or None if the `tensorboard` extra is not
     installed.
     """
     try:
@@ -312,20 +299,22 @@ def _event_writer(folder: Path) -> Listener | None:
         return None
     writer = SummaryWriter(str(folder / "events"))
 
-    def write(report: Any) -> None:
-        if report.validation_mm is not None:
-            for name, value in dataclasses.asdict(report)["terms"].items():
-                writer.add_scalar(f"train/{name}", value, report.step)
-            writer.add_scalar("validation_mm", report.validation_mm, report.step)
-            writer.flush()
+    def write(event: TrainingEvent) -> None:
+        if not event.epoch_ended:
+            return
+        for name, value in event.terms.items():
+            writer.add_scalar(f"train/{name}", value, event.step)
+        if event.validation_mm is not None:
+            writer.add_scalar("validation_mm", event.validation_mm, event.step)
+        writer.flush()
 
     return write
 
 
 def _both(first: Listener | None, second: Listener) -> Listener:
-    def listen(report: Any) -> None:
+    def listen(event: TrainingEvent) -> None:
         if first is not None:
-            first(report)
-        second(report)
+            first(event)
+        second(event)
 
     return listen
