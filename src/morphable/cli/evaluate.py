@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,22 +28,27 @@ def evaluate(
     If neither --data nor --split is given, a run folder keeps the result as evaluation.json.
     """
     from morphable.cli.output import print_table
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
     from morphable.files import require_writable, write_json
     from morphable.models.io import load
 
     if json is not None:
         require_writable(json)
     loaded = load(model)
-    result = evaluate_on(loaded, open_dataset(loaded, data), split)
+    split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
+    measured = Measured.of(Evaluation.of(loaded, split_data, subset))
     if (model / "config.toml").exists() and split is None and data is None:
-        write_json(model / "evaluation.json", result)
+        measured.write(model)
     if json is not None:
-        write_json(json, result)
-    print_table(*evaluation_table(loaded.family, result))
+        write_json(json, measured.measures)
+    print_table(*evaluation_table(loaded.family, measured.measures))
 
 
-def evaluation_table(family: str, result: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def evaluation_table(
+    family: str, result: Mapping[str, Any]
+) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of the summary that `evaluate` prints."""
     provenance = result["provenance"]
     title = (

@@ -21,8 +21,9 @@ def report(
 
     If the run has not been evaluated yet, this evaluates it first.
     """
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
-    from morphable.files import read_json, write_json
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
     from morphable.models.io import load
     from morphable.report.page import write_report
     from morphable.train.checkpoint import read_metrics
@@ -31,18 +32,9 @@ def report(
         raise InputError(f"{model}: not a run folder, it has no config.toml")
     loaded = load(model)
     dataset = open_dataset(loaded, data)
-    path = model / "evaluation.json"
-    if not path.exists():
-        write_json(path, evaluate_on(loaded, dataset, None))
-    evaluation = read_json(path)
-    if not (
-        isinstance(evaluation, dict) and {"model", "baselines", "provenance"} <= evaluation.keys()
-    ):
-        raise InputError(
-            f"{path}: not the evaluation of a model; "
-            f"make it again with `morphable evaluate {model}`"
-        )
-    write_report(
-        loaded, dataset, evaluation, read_metrics(model / "metrics.jsonl"), model / "report.html"
-    )
+    measured = Measured.read(model, loaded, dataset)
+    if measured is None:
+        measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
+        measured.write(model)
+    write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")
     print(model / "report.html")

@@ -15,7 +15,7 @@ from morphable.cli.parse import parse_latent, parse_settings
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
-    from morphable.data.dataset import MeshDataset
+    from morphable.data.dataset import SplitDataset
     from morphable.models.training import TrainConfig
     from morphable.train.run import RunConfig
 
@@ -48,9 +48,10 @@ class Choices:
         return {name: value for name, value in settings.items() if value is not None}
 
 
-def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> RunConfig:
-    """The configuration of a run that starts now."""
+def new_run(family: str, data: Path, choices: Choices) -> tuple[RunConfig, SplitDataset]:
+    """The configuration of a run that starts now, and the split that it trains on."""
     from morphable.config import with_overrides
+    from morphable.data.dataset import load_dataset
     from morphable.models.families import family as find_family
     from morphable.models.families import with_latent
     from morphable.train.run import RunConfig
@@ -58,7 +59,7 @@ def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> 
     recipe = find_family(family).recipe(choices.recipe)
     file = _read_tables(choices.config, family) if choices.config else {}
     typed = parse_settings(choices.set)
-    split = choices.split or file.get("data", {}).get("split") or dataset.default_split()
+    split_data = load_dataset(data).split(choices.split or file.get("data", {}).get("split"))
 
     model = with_overrides(recipe.model, file.get("model", {}), f"{choices.config}: model")
     if choices.latent is not None:
@@ -73,13 +74,13 @@ def new_run(family: str, dataset: MeshDataset, data: Path, choices: Choices) -> 
             raise InputError(
                 f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
             )
-        return RunConfig(family, data, split, model, None, choices.recipe)
+        return RunConfig(family, model, None, choices.recipe), split_data
 
     train: TrainConfig = recipe.train.with_overrides(from_file, f"{choices.config}: train")
     train = train.with_overrides(choices.training(), "train")
     train = train.with_overrides(from_set, "--set train")
     _check_stage_settings(family, train, from_set)
-    return RunConfig(family, data, split, model, train, choices.recipe)
+    return RunConfig(family, model, train, choices.recipe), split_data
 
 
 def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[str, str]) -> None:
@@ -100,22 +101,24 @@ def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[st
             )
 
 
-def resumed_run(family: str, dataset: MeshDataset, data: Path, out: Path) -> RunConfig:
-    """The configuration that the run in `out` was started with. The dataset may have moved since,
-    but must not have changed.
-    """
-    from morphable.train.run import RunConfig, read_toml
+def resumed_run(family: str, data: Path, out: Path) -> tuple[RunConfig, SplitDataset]:
+    """The configuration and the split that the run in `out` was started with.
 
-    recorded = RunConfig.read(out)
-    if recorded.family != family:
-        raise InputError(f"{out}: was started as {recorded.family}, not {family}")
-    started_on = read_toml(out / "config.toml")["data"].get("content_hash")
-    if dataset.info["content_hash"] != started_on:
+    The dataset may have moved since, but must not have changed.
+    """
+    from morphable.data.dataset import load_dataset
+    from morphable.train.run import RecordedRun
+
+    recorded = RecordedRun.read(out)
+    if recorded.config.family != family:
+        raise InputError(f"{out}: was started as {recorded.config.family}, not {family}")
+    dataset = load_dataset(data)
+    if dataset.info["content_hash"] != recorded.content_hash:
         raise InputError(
-            f"{out}: was started on {recorded.data} as it was then; "
+            f"{out}: was started on {recorded.path} as it was then; "
             f"{data} holds other meshes or labels"
         )
-    return dataclasses.replace(recorded, data=data)
+    return recorded.config, dataset.split(recorded.split)
 
 
 def _read_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:

@@ -59,7 +59,6 @@ def train(
     resume: Annotated[bool, Parameter(help="resume the run in --out", negative="")] = False,
 ) -> None:
     """Train a model family on a dataset and write a run folder."""
-    from morphable.data.dataset import load_dataset
     from morphable.ops.allocator import keep_freed_memory
     from morphable.train.distributed import workers
     from morphable.train.loop import Interrupted
@@ -71,13 +70,13 @@ def train(
         if (out / "model" / "model.json").exists():
             print(f"{out}: this run is finished, there is nothing to resume")
             return
-        chosen = resumed_run(family, load_dataset(data), data, out)
+        chosen, split_data = resumed_run(family, data, out)
     else:
-        chosen = new_run(family, load_dataset(data), data, choices)
+        chosen, split_data = new_run(family, data, choices)
     keep_freed_memory()
     with workers(device) as here, _progress_bar(here.rank == 0) as listener:
         try:
-            model = run(chosen, out, here, resume, listener)
+            model = run(chosen, split_data, out, here, resume, listener)
         except Interrupted:
             raise KeyboardInterrupt(_how_to_resume(family, data, out)) from None
         if here.rank == 0:
