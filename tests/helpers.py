@@ -27,6 +27,8 @@ from morphable.evaluate.protocol import trained_split
 from morphable.evaluate.record import Measured
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel
+from morphable.models.parts import Parts
+from morphable.models.pca import Pca
 from morphable.report.context import ReportContext
 
 EXPRESSIONS = ("neutral", "open", "smile")
@@ -84,6 +86,17 @@ def dataset(
     template: Template, path: Path, count: int = 60, subjects: int = 10, seed: int = 0
 ) -> MeshDataset:
     return write_dataset(source(template, count, subjects, seed), path, seed)
+
+
+def two_parts(model: Pca) -> Pca:
+    """The model with its four dimensions named as two parts, and a prior that ties them together."""
+    parts = Parts.of(identity=1, expression=3)
+    generator = torch.Generator().manual_seed(0)
+    model.parts = model.prior.parts = parts
+    model.prior.fit(
+        torch.randn(200, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
+    )
+    return model
 
 
 @dataclass(frozen=True)

@@ -327,7 +327,7 @@ def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:
     ):
         open_dataset(trained, other.path)
     del trained.provenance["data"]
-    with pytest.raises(InputError, match="does not record its dataset; name one with --data"):
+    with pytest.raises(InputError, match="does not record its dataset; name one with `data`"):
         open_dataset(trained, None)
 
 
@@ -344,7 +344,7 @@ def test_a_model_moved_elsewhere_decodes_the_same_without_its_dataset(
     back = load(tmp_path / f"there-{name}")
     assert torch.equal(back.encode(meshes), code) and torch.equal(back.decode(code), expected)
     with pytest.raises(
-        InputError, match="the dataset the model was trained on is not there; name one with --data"
+        InputError, match="the dataset the model was trained on is not there; name one with `data`"
     ):
         open_dataset(back, None)
     moved = measured(back, open_dataset(back, tmp_path / "away")).measures

@@ -414,7 +414,7 @@ def test_an_existing_folder_is_left_alone(data: MeshDataset, tmp_path: Path) -> 
 
 
 def test_devices() -> None:
-    with pytest.raises(InputError, match="--device tpu: expected cpu or cuda"), workers("tpu"):
+    with pytest.raises(InputError, match="`device` tpu: expected cpu or cuda"), workers("tpu"):
         pass
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no usable NVIDIA GPU"), workers("cuda"):

@@ -30,7 +30,7 @@ class Data:
 class Row:
     """One model of a table: a family with overrides of its recipe's configurations.
 
-    latent: as `--latent` takes it. paper: the paper's own numbers by column title; None where it
+    latent: the total, or the size of each part. paper: the paper's own numbers by column title; None where it
     prints none. against: the row of the same size with which this one is compared, mesh by mesh, on
     the mean vertex error. baseline: trained as long as its own recipe says, whatever the others do.
     """
@@ -39,7 +39,7 @@ class Row:
     family: str
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
-    latent: str = "8"
+    latent: int | Mapping[str, int] = 8
     paper: Mapping[str, float | None] = field(default_factory=dict)
     recipe: str = "fast"
     against: str | None = None
@@ -47,8 +47,8 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Numbers in the code, over all parts."""
-        return sum(int(item.rpartition("=")[2]) for item in self.latent.split(","))
+        """The latent size in total."""
+        return self.latent if isinstance(self.latent, int) else sum(self.latent.values())
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ def with_baselines(table: Table) -> Table:
     for size in dict.fromkeys(row.size for row in table.rows):
         for name, family in (("PCA", "pca"), ("pca-mlp", "pca-mlp")):
             if not any(row.family == family and row.size == size for row in rows):
-                rows.append(Row(name, family, latent=str(size), baseline=True))
+                rows.append(Row(name, family, latent=size, baseline=True))
     return replace(table, rows=rows)

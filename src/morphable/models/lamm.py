@@ -47,8 +47,8 @@ NO_SAMPLES = (
 )
 
 NOT_TRAINED = (
-    "this LAMM was trained to autoencode only, its handles move nothing sensible; "
-    "train it with --stages autoencode,manipulate"
+    "this LAMM was trained to autoencode only: its handles were never trained, so edits would be "
+    "meaningless; train it with `stages` autoencode,manipulate"
 )
 
 
@@ -190,7 +190,7 @@ class Lamm(TrainableModel, RegionEditor):
         trained.
         """
         if not self.edits_trained:
-            raise InputError(NOT_TRAINED)
+            raise InputError(NOT_TRAINED, "stages")
         result = code.clone()
         result[:, self.parts["controls"]] = displacement
         return result

@@ -13,7 +13,7 @@ import torch
 
 from morphable.draw.camera import Camera
 from morphable.draw.render import render
-from morphable.edit.code import line, transfer
+from morphable.edit.code import interpolate, transfer
 from morphable.evaluate.evaluation import PCA
 from morphable.models.base import MorphableModel
 from morphable.models.batched import decode_all, encode_all
@@ -171,7 +171,7 @@ def _walk(
     places, walked = torch.tensor(positions), {}
     for title, coded in models.items():
         first, last = (actor.code(coded) for actor in ends)
-        codes = line(coded.model.parts, first, last, places)
+        codes = interpolate(coded.model.parts, first, last, places)
         walked[title] = decode_all(coded.model, codes)
     camera = context.camera.widened(
         [shape for shapes in walked.values() for shape in shapes], MAX_GROWTH

@@ -10,7 +10,7 @@ import numpy as np
 
 from morphable.draw.numbers import millimeters, number
 from morphable.draw.render import heat_colors
-from morphable.edit.region import RegionEdit, edit_region
+from morphable.edit.region import RegionEdit, edit_region, find_region
 from morphable.models.handles import RegionEditor
 from morphable.report.context import ReportContext, middles, scale_end
 from morphable.report.section import Section, color_bar, image, paragraph, table
@@ -76,9 +76,9 @@ def chosen_regions(model: RegionEditor) -> list[str]:
 def _edited(
     model: RegionEditor, source: np.ndarray, other: np.ndarray, name: str, blend: str
 ) -> RegionEdit:
-    region = model.regions.names.index(name)
-    moved = model.handles.swapped(region, source, other)
-    return edit_region(model, source, name, moved, "hard" if blend == "hard" else "none")
+    region = find_region(model, name)
+    moved = model.handles.swapped(region.number, source, other)
+    return edit_region(model, source, region, moved, "hard" if blend == "hard" else "none")
 
 
 def _measures(context: ReportContext) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from morphable.draw.numbers import number
 from morphable.draw.render import heat_colors
-from morphable.edit.region import edit_region
+from morphable.edit.region import edit_region, find_region
 from morphable.mesh.topology import adjacency
 from morphable.models.handles import RegionEditor
 from morphable.models.lamm import Lamm
@@ -75,9 +75,8 @@ def drawn_regions(context: ReportContext) -> Section | None:
     draws = {}
     for region in able:
         moves = model.handles.sample(region, DRAWS, torch.Generator().manual_seed(1))
-        edits = [
-            edit_region(model, shape, model.regions.names[region], moved, "none") for moved in moves
-        ]
+        place = find_region(model, model.regions.names[region])
+        edits = [edit_region(model, shape, place, moved, "none") for moved in moves]
         draws[region] = [(edit.vertices, edit.movement) for edit in edits]
     limit = scale_end(np.stack([movement for found in draws.values() for _, movement in found]))
     lines, touching = [], touching_regions(model)
