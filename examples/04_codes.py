@@ -24,10 +24,9 @@ model = morphable.load(folder)
 parts = model.parts
 print(f"code of {parts.size}: {', '.join(f'{name} {parts[name]}' for name in parts)}")
 
-# Two people, and the code of each. (2, V, 3) mm -> (2, L)
-subjects = data.test.labels["subject"]
-rows = [0, next(row for row in range(len(data.test)) if subjects[row] != subjects[0])]
-shapes = torch.from_numpy(data.test.vertices[rows])
+# Two people in different poses, and the code of each. (2, V, 3) mm -> (2, L)
+shapes = torch.from_numpy(data.test.vertices[[1, 8]])
+print(f"A is {data.test.labels['subject'][1]}, B is {data.test.labels['subject'][8]}")
 a, b = model.encode(shapes)
 
 # Interpolation moves along a line of codes; t below 0 or above 1 exaggerates.
@@ -46,10 +45,10 @@ print(f"B in the pose of A: {tuple(moved.shape)}")
 # The prior is a Gaussian over codes. Given a part, it is conditioned on that part: the same person
 # in random poses.
 generator = torch.Generator().manual_seed(0)
-anyone = model.sample(4, generator)
-same_person = model.sample(4, generator, given={"identity": a[parts["identity"]]})
-spread = [shapes.std(0).norm(dim=-1).mean() for shapes in (anyone, same_person)]
-print(f"spread of random hands {spread[0]:.1f} mm, of one person's {spread[1]:.1f} mm")
+anyone = model.sample(100, generator)
+one_person = model.sample(100, generator, given={"identity": a[parts["identity"]]})
+spread = [drawn.std(0).norm(dim=-1).mean() for drawn in (anyone, one_person)]
+print(f"random hands vary by {spread[0]:.1f} mm, those of one person by {spread[1]:.1f} mm")
 
 # A shape is written with the faces of the template.
 mesh = model.template.mesh.moved(swapped.detach().numpy())

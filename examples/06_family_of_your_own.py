@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
+import morphable
 from morphable import Batch, Family, Parts, Progress, Recipe, Template, TrainableModel, TrainConfig
 from morphable.models.base import Given, Shapes
 from morphable.models.normalization import moments
@@ -76,3 +78,13 @@ class Bumps(TrainableModel):
 
 recipe = Recipe(BumpsConfig(), TrainConfig(epochs=20, batch_size=16, learning_rate=3e-3))
 bumps = Family("smooth bumps around a few anchors", Bumps, fast=recipe, paper=recipe)
+
+if __name__ == "__main__":
+    morphable.add_family("bumps", bumps)
+    data = morphable.load_dataset("data/hands").split("subject")
+    if not Path("runs/bumps").exists():
+        morphable.train_model("bumps", data=data, folder="runs/bumps")
+    model = morphable.load("runs/bumps")
+    measures = morphable.evaluate_model(model, data=data).measures
+    print(f"bumps: {measures['model']['vertex_error_mm']['mean']:.2f} mm")
+    print(f"PCA: {measures['baselines']['pca']['vertex_error_mm']['mean']:.2f} mm")

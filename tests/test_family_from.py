@@ -11,6 +11,7 @@ import torch
 
 import morphable
 from helpers import dataset, in_process, real
+from morphable.bench import find_table
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.families import ADDED, MODELS
@@ -84,6 +85,12 @@ def test_a_stopped_run_says_how_to_continue_it(
     done = in_process(capsys, *words, "--family-from", source)
     assert done.code == 130
     assert f"--family-from {source}" in done.err
+
+
+def test_it_has_a_row_in_the_table_of_all_families(source: str) -> None:
+    assert "bumps" not in [row.family for row in find_table("main", quick=True).rows]
+    add_family_from(source)
+    assert "bumps" in [row.family for row in find_table("main", quick=True).rows]
 
 
 def test_adding_it_twice_is_adding_it_once(source: str) -> None:
