@@ -213,7 +213,7 @@ def config(data: MeshDataset, **train: object) -> RunConfig:
     recipe = TOYS["toy-gan"].fast
     assert recipe.train is not None
     settings = recipe.train.with_overrides({"checkpoint_seconds": 0.0} | train, "train")
-    return RunConfig("toy-gan", data.path, "subject", recipe.model, settings)
+    return RunConfig("toy-gan", recipe.model, settings)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def whole(data: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "toy-gan", TOYS["toy-gan"])
-        run(config(data), out, HERE)
+        run(config(data), data.split("subject"), out, HERE)
     return out
 
 
@@ -251,7 +251,7 @@ def test_the_means_of_an_epoch_are_over_the_steps_of_the_player(
     data: MeshDataset, tmp_path: Path
 ) -> None:
     events: list[TrainingEvent] = []
-    run(config(data), tmp_path / "run", HERE, listener=events.append)
+    run(config(data), data.split("subject"), tmp_path / "run", HERE, listener=events.append)
     steps = [event for event in events if not event.epoch_ended and event.epoch == 1]
     for name in ("critic/score", "generator/score"):
         values = [event.terms[name] for event in steps if name in event.terms]
@@ -276,9 +276,9 @@ def test_a_run_killed_in_the_middle_of_the_critics_steps_resumes_bit_for_bit(
 
     out = tmp_path / "run"
     with pytest.raises(Killed):
-        run(config(data), out, HERE, listener=kill)
+        run(config(data), data.split("subject"), out, HERE, listener=kill)
     assert read_checkpoint(out / "checkpoint" / "last.pt")["step"] == at
-    run(config(data), out, HERE, resume=True)
+    run(config(data), data.split("subject"), out, HERE, resume=True)
     same_run(whole, out)
 
 
@@ -292,8 +292,8 @@ def test_a_run_that_was_asked_to_stop_resumes_bit_for_bit(
 
     quiet = config(data, checkpoint_seconds=1e9)
     with pytest.raises(Interrupted):
-        run(quiet, tmp_path / "run", HERE, listener=stop)
-    run(quiet, tmp_path / "run", HERE, resume=True)
+        run(quiet, data.split("subject"), tmp_path / "run", HERE, listener=stop)
+    run(quiet, data.split("subject"), tmp_path / "run", HERE, resume=True)
     same_run(whole, tmp_path / "run")
 
 
@@ -342,6 +342,7 @@ import hashlib, json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import torch
+from morphable.data.dataset import load_dataset
 from morphable.models.families import MODELS
 from morphable.train.distributed import workers
 from morphable.train.run import RunConfig, run
@@ -349,9 +350,9 @@ from toys import TOYS
 
 MODELS.update(TOYS)
 recipe = TOYS["toy-gan"].fast
-config = RunConfig("toy-gan", Path(sys.argv[1]), "subject", recipe.model, recipe.train)
+config = RunConfig("toy-gan", recipe.model, recipe.train)
 with workers("cpu") as here:
-    model = run(config, Path(sys.argv[2]), here)
+    model = run(config, load_dataset(sys.argv[1]).split("subject"), Path(sys.argv[2]), here)
     state = b"".join(t.contiguous().numpy().tobytes() for t in model.state_dict().values())
     digest = torch.frombuffer(bytearray(hashlib.sha256(state).digest()), dtype=torch.uint8)
     digests = here.gather(digest)

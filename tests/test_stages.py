@@ -25,7 +25,7 @@ from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.events import TrainingEvent
 from morphable.train.optimizer import rate_at
-from morphable.train.run import RunConfig, run
+from morphable.train.run import RecordedRun, RunConfig, run
 from morphable.train.stages import check_stages, plan_stages
 from toys import TOYS, ToyStages
 
@@ -64,7 +64,7 @@ def config(data: MeshDataset, **train: Any) -> RunConfig:
     )
     recipe = TOYS["toy-stages"].fast
     settings = dataclasses.replace(settings, **train)
-    return RunConfig("toy-stages", data.path, "subject", recipe.model, settings)
+    return RunConfig("toy-stages", recipe.model, settings)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def whole(data: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "toy-stages", TOYS["toy-stages"])
-        run(config(data), out, HERE)
+        run(config(data), data.split("subject"), out, HERE)
     return out
 
 
@@ -132,7 +132,7 @@ def test_settings_that_do_not_fit_are_named(values: dict[str, Any], words: str) 
 
 
 def test_stages_follow_one_another(data: MeshDataset) -> None:
-    training = TrainingData.of(data.part("subject", "train"))
+    training = TrainingData.of(data.split("subject").train)
     batches = Batches(training, 8, 0, CPU)
     train = config(data).train
     assert train is not None
@@ -218,7 +218,7 @@ def test_batches_have_the_size_of_the_stage(
         return batch(self, rows)
 
     monkeypatch.setattr(Batches, "batch", counting)
-    run(config(data), tmp_path / "run", HERE)
+    run(config(data), data.split("subject"), tmp_path / "run", HERE)
     assert sizes == [8] * 12 + [16] * 9
 
 
@@ -229,7 +229,12 @@ def test_the_second_stage_starts_from_what_the_first_kept(
     errors = iter([2.0, 1.0, 3.0, 4.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr(ToyStages, "validate", lambda *_: torch.tensor([next(errors)]))
     nothing = {**HALF, "learning_rate": 1e-12}
-    run(config(data, epochs=4, stage_settings={"half": nothing}), tmp_path / "run", HERE)
+    run(
+        config(data, epochs=4, stage_settings={"half": nothing}),
+        data.split("subject"),
+        tmp_path / "run",
+        HERE,
+    )
     kept = read_checkpoint(tmp_path / "run" / "checkpoint" / "kept-whole.pt")
     assert (kept["epoch"], kept["validation_mm"]) == (2, 1.0)
     weights = load(tmp_path / "run").state_dict()
@@ -237,7 +242,7 @@ def test_the_second_stage_starts_from_what_the_first_kept(
 
 
 def test_the_settings_are_written_and_read(whole: Path, data: MeshDataset) -> None:
-    assert RunConfig.read(whole) == config(data)
+    assert RecordedRun.read(whole).config == config(data)
     tables = tomllib.loads((whole / "config.toml").read_text())
     assert tables["train"]["half"] == HALF and tables["train"]["epochs"] == 2
     assert load(whole).provenance["train"]["half"] == HALF
@@ -256,9 +261,15 @@ def test_a_run_killed_in_any_stage_resumes_bit_for_bit(
             raise Killed
 
     with pytest.raises(Killed):
-        run(config(data), tmp_path / "run", HERE, listener=kill)
+        run(config(data), data.split("subject"), tmp_path / "run", HERE, listener=kill)
     assert read_checkpoint(tmp_path / "run" / "checkpoint" / "last.pt")["step"] == at
-    run(RunConfig.read(tmp_path / "run"), tmp_path / "run", HERE, resume=True)
+    run(
+        RecordedRun.read(tmp_path / "run").config,
+        data.split("subject"),
+        tmp_path / "run",
+        HERE,
+        resume=True,
+    )
     one, two = (load(path).state_dict() for path in (whole, tmp_path / "run"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     rows = [
@@ -282,7 +293,7 @@ def test_settings_on_the_command_line(
     words += ["--set", "train.half.epochs=1", "--set", "train.half.learning_rate=1e-4"]
     ended = train(capsys, data, tmp_path / "a", *words)
     assert ended.code == 0, ended.err
-    settings = RunConfig.read(tmp_path / "a").train
+    settings = RecordedRun.read(tmp_path / "a").config.train
     assert settings is not None and settings.learning_rate == 0.02
     assert settings.stage_settings == {"half": {"epochs": 1, "learning_rate": 1e-4}}
     assert [row["stage"] for row in read_metrics(tmp_path / "a" / "metrics.jsonl")] == [
@@ -296,7 +307,7 @@ def test_settings_on_the_command_line(
     ended = train(capsys, data, tmp_path / "b", *file)
     assert ended.code == 0, ended.err
     assert len(read_metrics(tmp_path / "b" / "metrics.jsonl")) == 6
-    again = RunConfig.read(tmp_path / "b").train
+    again = RecordedRun.read(tmp_path / "b").config.train
     assert again is not None and again.stage_settings == {"half": {"learning_rate": 1e-4}}
 
 
