@@ -229,7 +229,8 @@ def test_the_training_section_says_which_epoch_is_kept_and_why(
     rows = [{"epoch": e, "step": e, "stage": "b", "train/critic/score": 1.0 / e} for e in (1, 2)]
     if validated:
         rows = [row | {"validation_mm": 3.0} for row in rows]
-    section = training(ReportContext(model, hands, {}, rows))
+    context = report_context(model, hands.split("subject"))
+    section = training(dataclasses.replace(context, metrics=rows))
     assert section is not None
     text = Page(section.html).text
     assert expected in text and "critic/score" in text

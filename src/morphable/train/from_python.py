@@ -13,7 +13,7 @@ from morphable.models.base import MorphableModel
 from morphable.models.families import family as find
 from morphable.models.families import with_latent
 from morphable.train.distributed import workers
-from morphable.train.loop import Listener
+from morphable.train.events import Listener
 from morphable.train.run import RunConfig, run
 
 
