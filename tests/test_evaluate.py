@@ -21,6 +21,7 @@ from morphable.errors import InputError
 from morphable.evaluate.errors import bootstrap_interval, mean_vertex_error, summary, vertex_errors
 from morphable.evaluate.measure import compactness, error_measures, evaluate, specificity, truncated
 from morphable.evaluate.protocol import _groups, evaluate_on, open_dataset
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 from morphable.models.io import load, save
 from morphable.models.pca import Pca, PcaConfig
@@ -33,11 +34,9 @@ KEYS = {"mean", "std", "median", "p95", "max", "ci95"}
 def template() -> Template:
     """An uneven ball with three regions and a mask."""
     plain = ball_template(60)
-    regions = np.repeat([0, 1, 2], [10, 20, 30])
+    regions = Regions(np.repeat([0, 1, 2], [10, 20, 30]), ("a", "b", "c"))
     mask = np.arange(60) < 25
-    return dataclasses.replace(
-        plain, regions=regions, region_names=("a", "b", "c"), masks={"front": mask}
-    )
+    return dataclasses.replace(plain, regions=regions, masks={"front": mask})
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ import torch
 from conftest import ball_template
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
-from morphable.mesh.regions import Regions, automatic_regions, spread_controls
+from morphable.mesh.automatic_regions import automatic_regions
+from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.template import Template
 from morphable.models.families import LAMM, LAMM_FAST
 from morphable.models.handles import aligned_displacement
@@ -46,7 +47,7 @@ def uhm_sized() -> Template:
     labels = automatic_regions(template.mesh, 11).labels
     controls = spread_controls(template.mesh, labels, 16)
     chosen = tuple(found[:count] for found, count in zip(controls, PUBLISHED_CONTROLS, strict=True))
-    return Regions(labels, tuple("abcdefghijk"), chosen).on(template)
+    return replace(template, regions=Regions(labels, tuple("abcdefghijk"), chosen))
 
 
 def made(template: Template, config: LammConfig, **changes: object) -> Lamm:
@@ -279,10 +280,10 @@ def test_without_a_bottleneck_the_code_is_the_tokens_and_cannot_be_sampled(
 
 def test_a_template_without_regions_gets_automatic_ones(tmp_path: Path) -> None:
     model = made(ball_template(320), SMALL)
-    assert len(model.template.region_names) == 11
-    assert len(made(ball_template(320), SMALL, regions=4).template.region_names) == 4
+    assert len(model.regions.names) == 11
+    assert len(made(ball_template(320), SMALL, regions=4).regions.names) == 4
     save(model, tmp_path / "m")
-    assert load(tmp_path / "m").template.region_names == model.template.region_names
+    assert load(tmp_path / "m").regions.names == model.regions.names
 
 
 def test_controls_are_millimeters_in_region_order(small: Lamm, shapes: torch.Tensor) -> None:

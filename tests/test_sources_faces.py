@@ -410,12 +410,12 @@ def test_every_topology_is_whole(options: dict[str, str], count: int) -> None:
     assert not len(nonmanifold_edges(template.mesh.faces))
     island = components(template.mesh.faces, count)
     graph = adjacency(template.mesh.faces, count)
-    for number, controls in enumerate(template.control_vertices):
-        for piece in np.unique(island[template.regions == number]):
-            members = np.flatnonzero((template.regions == number) & (island == piece))
+    for number, controls in enumerate(template.regions.controls):
+        for piece in np.unique(island[template.regions.labels == number]):
+            members = np.flatnonzero((template.regions.labels == number) & (island == piece))
             assert connected_components(graph[members][:, members])[0] == 1
         assert len(np.unique(controls)) == 10
-    assert len(template.region_names) == 11 and len(template.landmarks) == 68
+    assert len(template.regions.names) == 11 and len(template.landmarks) == 68
     assert template.rigid is not None and len(template.rigid) > 10
     vertices = template.mesh.vertices
     eyes = (

@@ -25,10 +25,11 @@ def region_picture(template: Template, height: int = HEIGHT) -> bytes:
     """A PNG of the template from the front and the back in one color a region, with dark control
     vertices.
     """
-    if template.regions is None:
+    regions = template.regions
+    if regions is None:
         raise InputError(f"template {template.name!r}: has no regions to draw")
-    colors = region_colors(len(template.region_names))[template.regions].copy()
-    for controls in template.control_vertices:
+    colors = region_colors(len(regions.names))[regions.labels].copy()
+    for controls in regions.controls:
         colors[controls] = CONTROL
     camera = view_for(template)
     size = camera.size(height)

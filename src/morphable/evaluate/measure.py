@@ -74,7 +74,8 @@ def error_measures(
 
 def areas(template: Template) -> Mapping[str, np.ndarray]:
     """Vertex indices of every region and mask of the template, by name."""
-    return {name: template.region(name) for name in template.region_names} | {
+    names = template.regions.names if template.regions else ()
+    return {name: template.region(name) for name in names} | {
         name: np.flatnonzero(mask) for name, mask in template.masks.items()
     }
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from morphable.errors import InputError
-from morphable.mesh.regions import Regions, template_regions
+from morphable.mesh.automatic_regions import template_regions
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.handles import Handles, RegionEditor
@@ -110,6 +111,7 @@ class Lamm(TrainableModel, RegionEditor):
         self, template: Template, config: LammConfig, geometry: Mapping[str, np.ndarray]
     ) -> None:
         regions = Regions.from_arrays(geometry)
+        assert regions is not None
         sizes = np.bincount(regions.labels).tolist()
         controls = [len(vertices) for vertices in regions.controls]
         free = (
@@ -117,7 +119,9 @@ class Lamm(TrainableModel, RegionEditor):
             if config.bottleneck
             else Parts.of(tokens=len(sizes) * config.width)
         )
-        super().__init__(regions.on(template), free.with_pinned(controls=3 * sum(controls)), config)
+        super().__init__(
+            replace(template, regions=regions), free.with_pinned(controls=3 * sum(controls)), config
+        )
         self.regions = regions
         self.register_buffer("edits_trained", torch.zeros((), dtype=torch.bool))
         self.edits_trained: Tensor

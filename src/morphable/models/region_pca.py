@@ -5,7 +5,7 @@ region.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from morphable.errors import InputError
-from morphable.mesh.regions import Regions, template_regions
+from morphable.mesh.automatic_regions import template_regions
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 from morphable.models.base import Shapes, blocks
 from morphable.models.handles import Handles, RegionEditor
@@ -61,9 +62,12 @@ class RegionPca(LinearModel, RegionEditor):
         self, template: Template, config: RegionPcaConfig, geometry: Mapping[str, np.ndarray]
     ) -> None:
         regions = Regions.from_arrays(geometry)
+        assert regions is not None
         sizes = zip(regions.names, shared_out(config.latent, len(regions.names)), strict=True)
         super().__init__(
-            regions.on(template), Parts.of(**{name: size for name, size in sizes if size}), config
+            replace(template, regions=regions),
+            Parts.of(**{name: size for name, size in sizes if size}),
+            config,
         )
         self.regions = regions
         self.handles = Handles(regions, template.mesh.faces)

@@ -180,11 +180,12 @@ def _region_table(context: ReportContext) -> str:
     named = areas(template)
     if not named:
         return paragraph("The template has no regions.", "note")
-    colors = region_colors(len(template.region_names))
+    regions = template.regions
+    colors = region_colors(len(regions.names) if regions else 0)
     rows = []
     for name, vertices in named.items():
         key = f"vertex_error_mm/{name}"
-        index = template.region_names.index(name) if name in template.region_names else None
+        index = regions.number(name) if regions and name in regions.names else None
         swatch = (
             f'<span class="swatch" style="background:{_rgb(colors[index])}"></span>'
             if index is not None
@@ -198,9 +199,9 @@ def _region_table(context: ReportContext) -> str:
         rows.append([swatch + escape(name), f"{len(vertices):,}", *spread_, *baselines])
     header = ["region", "vertices", "mean, mm", "95 % interval", "95th perc.", "PCA", "mean shape"]
     result = table(header, rows)
-    if template.regions is None:
+    if regions is None:
         return result
-    pictures = _both_sides(context, colors[template.regions], "The regions")
+    pictures = _both_sides(context, colors[regions.labels], "The regions")
     return f'<h3>By region</h3><div class="aside">{pictures}{result}</div>'
 
 
