@@ -7,9 +7,22 @@ from typing import Literal
 
 import pytest
 
-from morphable.config import as_table, changed, parse_settings, suggestion
+from morphable.config import (
+    Configuration,
+    Count,
+    CountOrZero,
+    Positive,
+    PositiveOrZero,
+    SettingError,
+    Share,
+    as_table,
+    parse_settings,
+    suggestion,
+    with_overrides,
+)
 from morphable.errors import InputError
 from morphable.models.families import MODELS, family, with_latent
+from morphable.models.ib_vae import IbVaeConfig
 from morphable.models.training import TrainConfig
 
 
@@ -43,7 +56,7 @@ class Example:
 def test_texts_and_toml_values_become_the_fields_type(
     given: dict[str, object], expected: Example
 ) -> None:
-    result = changed(Example(), given, "model")
+    result = with_overrides(Example(), given, "model")
     assert result == expected
     assert type(result.count) is int and type(result.rate) is float
 
@@ -71,7 +84,7 @@ def test_texts_and_toml_values_become_the_fields_type(
 )
 def test_what_does_not_fit_is_named(given: dict[str, object], words: str) -> None:
     with pytest.raises(InputError) as caught:
-        changed(Example(), given, "model")
+        with_overrides(Example(), given, "model")
     assert words in str(caught.value)
 
 
@@ -79,16 +92,16 @@ def test_a_table_and_back() -> None:
     config = Example(count=4, sizes=(9, 8))
     table = as_table(config)
     assert table["sizes"] == [9, 8] and "limit" not in table
-    assert changed(Example(), table, "model") == config
+    assert with_overrides(Example(), table, "model") == config
 
 
 @pytest.mark.parametrize("name", list(MODELS))
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
 def test_every_recipe_survives_its_table(name: str, recipe: str) -> None:
     row = MODELS[name].recipe(recipe)
-    assert changed(row.model, as_table(row.model), "model") == row.model
+    assert with_overrides(row.model, as_table(row.model), "model") == row.model
     if row.train is not None:
-        assert changed(TrainConfig(), as_table(row.train), "train") == row.train
+        assert with_overrides(TrainConfig(), as_table(row.train), "train") == row.train
 
 
 def test_settings_are_sorted_into_tables() -> None:
@@ -138,4 +151,54 @@ def test_code_lengths_that_are_none(latent: str) -> None:
 )  # fmt: skip
 def test_training_settings_out_of_range(values: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"train.{next(iter(values))}: expected"):
-        changed(TrainConfig(), values, "train")
+        with_overrides(TrainConfig(), values, "train")
+
+
+@dataclass(frozen=True)
+class Ranges(Configuration):
+    count: Count = 1
+    zero: CountOrZero = 0
+    positive: Positive = 1.0
+    weight: PositiveOrZero = 0.0
+    share: Share = 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"count": 0}, "count: expected at least 1, got 0"),
+        ({"zero": -1}, "zero: expected at least 0, got -1"),
+        ({"positive": 0.0}, "positive: expected a positive number, got 0.0"),
+        ({"positive": float("nan")}, "positive: expected a positive number, got nan"),
+        ({"weight": -0.1}, "weight: expected a number of at least 0, got -0.1"),
+        ({"share": 1.1}, "share: expected a share from 0 to 1, got 1.1"),
+        ({"share": -0.1}, "share: expected a share from 0 to 1, got -0.1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_at_construction_and_named_by_its_source(
+    values: dict[str, float], fault: str
+) -> None:
+    with pytest.raises(SettingError) as constructed:
+        Ranges(**values)  # type: ignore[arg-type]
+    assert str(constructed.value) == f"model.{fault}"
+
+    if "nan" not in fault:  # `with_overrides` takes no nan at all
+        with pytest.raises(InputError) as overridden:
+            with_overrides(Ranges(), values, "recipe.toml: model")
+        assert str(overridden.value) == f"recipe.toml: model.{fault}"
+
+
+def test_the_ends_of_a_range_are_allowed() -> None:
+    assert Ranges(1, 0, 1e-9, 0.0, 0.0).share == 0
+    assert Ranges(share=1.0).share == 1
+
+
+def test_ranges_are_inherited_and_read_as_plain_types() -> None:
+    with pytest.raises(InputError, match=r"model\.identity: expected at least 1, got 0"):
+        IbVaeConfig(identity=0)
+    with pytest.raises(InputError, match=r"--set model\.hidden: expected at least 2 for"):
+        with_overrides(IbVaeConfig(), {"start": "pca", "hidden": "1"}, "--set model")
+    with pytest.raises(InputError, match=r"train\.seed: expected .* to 2\^32 - 1, got -1"):
+        TrainConfig(seed=-1)
+    with pytest.raises(InputError, match=r"train\.epochs: expected a whole number, got 'many'"):
+        with_overrides(TrainConfig(), {"epochs": "many"}, "train")

@@ -32,13 +32,14 @@ import torch
 from morphable.models.families import family, with_latent
 from morphable.train.distributed import workers
 from morphable.train.run import RunConfig, run
-from morphable.config import changed
+from morphable.config import with_overrides
 
 data, out = map(Path, sys.argv[1:3])
 torch.set_num_threads(1)
 row = family("spiralnet++").fast
 settings = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 0.02}
-config = RunConfig("spiralnet++", data, "subject", with_latent(row.model, "3"), changed(row.train, settings, "train"))
+train = with_overrides(row.train, settings, "train")
+config = RunConfig("spiralnet++", data, "subject", with_latent(row.model, "3"), train)
 with workers("cpu") as here:
     model = run(config, out, here)
     state = b"".join(t.contiguous().numpy().tobytes() for t in model.state_dict().values())

@@ -14,7 +14,7 @@ import morphable
 from helpers import environment
 
 PACKAGE = Path(morphable.__file__).parent
-BASE = ("errors", "files", "config")
+BASE = ("errors", "files", "config", "rows")
 LAYERS = (
     BASE,
     ("mesh",),
@@ -32,7 +32,7 @@ BETWEEN_NEIGHBORS.
 """
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WITHIN_BASE = {("files", "errors"), ("config", "errors"), ("cli", "studio"), ("__main__", "cli")}
-WITHOUT_TORCH = ("errors", "files", "config", "mesh", "draw", "data", "cli", "__main__")
+WITHOUT_TORCH = ("errors", "files", "config", "rows", "mesh", "draw", "data", "cli", "__main__")
 """Modules of these import torch, if at all, only inside functions."""
 OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "pygltflib", "pyvista"}
 

@@ -33,7 +33,7 @@ from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.training import TrainConfig
 from morphable.report import gallery
-from morphable.report.context import Comparison, ReportContext, middles, spread
+from morphable.report.context import Comparison, ReportContext, middles
 from morphable.report.headline import setting, verdict
 from morphable.report.latent import STEPS, prior_walks
 from morphable.report.page import write_report
@@ -409,4 +409,3 @@ def test_numbers_as_people_read_them() -> None:
     ]
     assert percent(float("nan")) == "–" and round_up(0.0) == 1.0 and round_up(3.1) == 5.0
     assert middles(80, 4).tolist() == [10, 30, 50, 70] and middles(2, 6).tolist() == [0, 1]
-    assert spread(5, 3).tolist() == [0, 2, 4] and spread(1, 3).tolist() == [0]

@@ -1,5 +1,7 @@
-"""Configurations: small frozen dataclasses, changed by `key=value` texts or TOML tables, never by
-guessing.
+"""Configurations: small frozen dataclasses whose fields say which values they take.
+
+A configuration is never changed by guessing: `with_overrides` reads `key=value` texts and TOML
+tables by name and type, and names the setting that does not exist or does not fit.
 """
 
 from __future__ import annotations
@@ -9,46 +11,111 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from morphable.errors import InputError
 
 Config = TypeVar("Config")
 
 
-def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """`config` with fields replaced; texts are read as the field's type.
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a setting takes: what an error message says of them, and whether one fits.
 
-    Raises InputError, naming `where`.key, for an unknown key or a value that the field's type does
-    not take.
+    It stands in the annotation of a field of a `Configuration`: `epochs: Annotated[int, Range(...)]`.
+    """
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+Count = Annotated[int, Range("at least 1", lambda number: number >= 1)]
+CountOrZero = Annotated[int, Range("at least 0", lambda number: number >= 0)]
+Positive = Annotated[float, Range("a positive number", lambda number: number > 0)]
+PositiveOrZero = Annotated[float, Range("a number of at least 0", lambda number: number >= 0)]
+Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
+
+
+class SettingError(InputError):
+    """A setting has a value that its configuration does not take."""
+
+    def __init__(self, table: str, key: str, fault: str) -> None:
+        self.key, self.fault = key, fault
+        super().__init__(f"{table}.{key}: {fault}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """Base of the configurations: the constructor checks the fields that are annotated with a range.
+
+    Raises SettingError, which names `table`.FIELD, if a value is out of its range.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Example(Configuration):
+    ...     epochs: Count = 10
+    >>> Example(0)
+    Traceback (most recent call last):
+    morphable.config.SettingError: model.epochs: expected at least 1, got 0
+    """
+
+    table: ClassVar[str] = "model"
+    """The table of a recipe that these settings stand in, `model` or `train`."""
+
+    def __post_init__(self) -> None:
+        for key, allowed in _ranges(type(self)):
+            value = getattr(self, key)
+            if not allowed.holds(value):
+                raise self.error(key, f"expected {allowed.expected}, got {value}")
+
+    def error(self, key: str, fault: str) -> SettingError:
+        """The error to raise if the value of `key` is at fault."""
+        return SettingError(self.table, key, fault)
+
+
+def _ranges(config: type[Configuration]) -> list[tuple[str, Range]]:
+    """The ranges that a class declares, with the name of the field that each is for."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    return [
+        (field.name, extra)
+        for field in dataclasses.fields(config)
+        for extra in getattr(hints[field.name], "__metadata__", ())
+        if isinstance(extra, Range)
+    ]
+
+
+def with_overrides(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    """`config` with some fields replaced.
+
+    values: by field name; a text is read as the field's type. where: the source of the values,
+    which errors name: `train`, or `recipe.toml: train`.
+
+    Raises InputError, naming `where`.key, for an unknown key, a value that is not of the field's
+    type, or one that is out of range.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Example:
     ...     rate: float = 0.1
-    >>> changed(Example(), {"rate": "1e-3"}, "train")
+    >>> with_overrides(Example(), {"rate": "1e-3"}, "train")
     Example(rate=0.001)
     """
     hints = typing.get_type_hints(type(config))
     known = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+
     replaced = {}
     for key, value in values.items():
         if key not in known:
             raise InputError(f"{where}.{key}: there is no such setting; {suggestion(key, known)}")
         replaced[key] = convert(value, hints[key], f"{where}.{key}")
+
     try:
         return dataclasses.replace(config, **replaced)  # type: ignore[type-var]
-    except (
-        InputError
-    ) as error:  # from the class's own check, which does not know where the value came from
-        raise InputError(
-            f"{where}.{str(error).removeprefix('train.').removeprefix('model.')}"
-        ) from None
+    except SettingError as error:  # the configuration does not know where the value came from
+        raise InputError(f"{where}.{error.key}: {error.fault}") from None
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """What to say to someone who asked for a `name` that does not exist: the nearest known one, or
-    all of them.
+    """A hint for someone who asked for a `name` that does not exist: the nearest known name, or all.
 
     >>> suggestion("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"
@@ -59,56 +126,65 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value`, possibly a text from the command line, as the annotated type; InputError where it
-    does not fit.
+    """`value`, possibly a text from the command line, as the annotated type `hint`.
+
+    Raises InputError, naming `where`, if the value does not fit.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+
     if origin in (typing.Union, types.UnionType):
         if value is None or value == "none":
             return None
         return convert(value, next(a for a in arguments if a is not type(None)), where)
+
     if origin is typing.Literal:
         if value not in arguments:
-            raise InputError(
-                f"{where}: expected one of {', '.join(map(str, arguments))}, got {value!r}"
-            )
+            known = ", ".join(map(str, arguments))
+            raise InputError(f"{where}: expected one of {known}, got {value!r}")
         return value
+
     if origin is tuple:
         items = [item for item in value.split(",") if item] if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise InputError(f"{where}: expected a list, got {value!r}")
         return tuple(convert(item, arguments[0], where) for item in items)
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() in ("true", "false"):
-            return str(value).lower() == "true"
-        raise InputError(f"{where}: expected true or false, got {value!r}")
-    if hint in (int, float, str):
-        try:
-            return _plain(value, hint)
-        except (TypeError, ValueError, OverflowError):
-            kind = {int: "a whole number", float: "a number", str: "a text"}[hint]
-            raise InputError(f"{where}: expected {kind}, got {value!r}") from None
-    raise TypeError(f"{where}: a configuration field cannot be of type {hint}")
+
+    return _convert_scalar(value, hint, where)
+
+
+def _convert_scalar(value: Any, hint: type, where: str) -> Any:
+    """`value` as bool, int, float or str."""
+    if hint not in KINDS:
+        raise TypeError(f"{where}: a configuration field cannot be of type {hint}")
+    try:
+        return _truth(value) if hint is bool else _plain(value, hint)
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise InputError(f"{where}: expected {KINDS[hint]}, got {value!r}") from None
+
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _truth(value: Any) -> bool:
+    return {"true": True, "false": False}[str(value).lower()]
 
 
 def _plain(value: Any, hint: type) -> Any:
-    """`value` as int, float or str without loss; ValueError for nan, inf, 1.5 as int, or a number
-    as text.
+    """`value` as int, float or str without loss.
+
+    Raises ValueError for nan, inf, 1.5 as an int, or a number where a text is expected.
     """
     if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
         raise ValueError
     result = hint(value)
-    if (isinstance(value, float) and result != value) or (
-        hint is float and not math.isfinite(result)
-    ):
+    lossy = isinstance(value, float) and result != value
+    if lossy or (hint is float and not math.isfinite(result)):
         raise ValueError
     return result
 
 
 def as_table(config: Any) -> dict[str, Any]:
-    """The fields as a TOML- and JSON-ready table; fields that are None are left out."""
+    """The fields as a table ready for TOML and JSON; fields that are None are left out."""
     table = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {
         key: list(value) if isinstance(value, tuple) else value
@@ -118,8 +194,12 @@ def as_table(config: Any) -> dict[str, Any]:
 
 
 def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, str]]:
-    """`["train.epochs=3", "model.filters=wider"]` as `{"train": {"epochs": "3"}, "model":
-    {"filters": "wider"}}`.
+    """The texts `TABLE.KEY=VALUE` of `--set`, sorted into one table of texts per configuration.
+
+    Raises InputError if a text is not of that form or names another table than model and train.
+
+    >>> parse_settings(["train.epochs=3", "model.filters=wider"])
+    {'train': {'epochs': '3'}, 'model': {'filters': 'wider'}}
     """
     tables: dict[str, dict[str, str]] = {}
     for setting in settings:

@@ -14,7 +14,7 @@ import numpy as np
 
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
-from morphable.config import changed
+from morphable.config import with_overrides
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.makers import make_source
 from morphable.data.makers.ict import VARIABLE, find_ict
@@ -154,13 +154,13 @@ def configuration(task: Task, dataset: MeshDataset, options: Options) -> RunConf
     """The row's recipe with the row's changes. Raises InputError where an override does not exist."""
     row, name = task.row, options.recipe or task.row.recipe
     recipe = family(row.family).recipe(name)
-    model = with_latent(changed(recipe.model, row.model, f"{row.name}: model"), row.latent)
+    model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
     split = task.data.split or dataset.default_split()
     if recipe.train is None:
         return RunConfig(row.family, dataset.path, split, model, None, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
     train = replace(recipe.train, seed=task.seed, epochs=epochs or recipe.train.epochs)
-    train = changed(train, row.train, f"{row.name}: train")
+    train = with_overrides(train, row.train, f"{row.name}: train")
     return completed(RunConfig(row.family, dataset.path, split, model, train, name), dataset)
 
 

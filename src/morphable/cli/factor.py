@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from morphable.cli.train import Model
 from morphable.errors import InputError
+from morphable.rows import evenly_spread
 
 MAX_MESHES = 500
 
@@ -28,7 +29,6 @@ def factor(
 
     Prints the mean vertex error on test meshes before and after.
     """
-    import numpy as np
     import torch
 
     from morphable.evaluate.errors import mean_vertex_error
@@ -44,7 +44,7 @@ def factor(
     dataset = open_dataset(loaded, data)
     split = str(loaded.provenance.get("split") or dataset.default_split())
     train, test = (dataset.part(split, part) for part in ("train", "test"))
-    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_MESHES)).astype(int))
+    rows = evenly_spread(len(train), MAX_MESHES)
     thin = loaded.factored(rank, torch.from_numpy(train.vertices[rows]))
     save(thin, out)
     sizes, errors = [], []

@@ -133,7 +133,7 @@ def _chosen(
     config: Path | None,
 ) -> RunConfig:
     """The recipe, changed by the config file, then by the flags, then by --set."""
-    from morphable.config import changed, parse_settings
+    from morphable.config import parse_settings, with_overrides
     from morphable.data.dataset import load_dataset
     from morphable.models.families import family as find
     from morphable.models.families import with_latent
@@ -145,9 +145,9 @@ def _chosen(
     overrides = parse_settings(settings)
     train_table = tables["train"]
     split = split or tables["data"].get("split") or dataset.default_split()
-    model = changed(row.model, tables["model"], f"{config}: model")
+    model = with_overrides(row.model, tables["model"], f"{config}: model")
     model = with_latent(model, latent) if latent is not None else model
-    model = changed(model, overrides.get("model", {}), "--set model")
+    model = with_overrides(model, overrides.get("model", {}), "--set model")
     flags: dict[str, Any] = {"epochs": epochs, "stages": stages, "seed": seed}
     flags = {key: value for key, value in flags.items() if value is not None}
     if row.train is None:
@@ -159,9 +159,9 @@ def _chosen(
                 f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
             )
         return RunConfig(family, data, split, model, None, recipe)
-    training = changed(row.train, train_table, f"{config}: train")
-    training = changed(training, flags, "train")
-    training = changed(training, overrides.get("train", {}), "--set train")
+    training = with_overrides(row.train, train_table, f"{config}: train")
+    training = with_overrides(training, flags, "train")
+    training = with_overrides(training, overrides.get("train", {}), "--set train")
     return RunConfig(family, data, split, model, training, recipe)
 
 

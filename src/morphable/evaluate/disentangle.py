@@ -26,6 +26,7 @@ from morphable.evaluate.errors import BATCH, summary
 from morphable.mesh.align import procrustes
 from morphable.models.base import MorphableModel
 from morphable.models.ib_vae import IbVae
+from morphable.rows import evenly_spread
 
 MAX_MESHES = 2000
 """Measured meshes, evenly spread."""
@@ -47,9 +48,7 @@ def disentanglement(
     if "identity" not in model.parts or "subject" not in measured.labels:
         return {}
     seed, dataset = 0, load_dataset(measured.path)
-    chosen = measured.select(
-        np.unique(np.linspace(0, len(measured) - 1, min(len(measured), MAX_MESHES)).astype(int))
-    )
+    chosen = measured.select(evenly_spread(len(measured), MAX_MESHES))
     subjects = chosen.labels.classes("subject")[0]
     codes = encoded(model, chosen)
     result: dict[str, Any] = {}

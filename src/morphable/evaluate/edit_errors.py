@@ -16,6 +16,7 @@ from morphable.errors import InputError
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.handles import RegionEditor
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
+from morphable.rows import evenly_spread
 
 Measurer = Callable[[MorphableModel, MeshDataset, MeshDataset], dict[str, dict[str, Any]]]
 """(model, training meshes, measured meshes) -> measures of "model" and of baselines by name; empty
@@ -57,7 +58,7 @@ def pair_errors(model: RegionEditor, shapes: Shapes) -> dict[str, float]:
     handles = torch.from_numpy(np.concatenate(model.regions.controls)).to(model.device)
     is_handle = torch.zeros(model.template.n_vertices, dtype=torch.bool, device=model.device)
     is_handle[handles] = True
-    rows = np.unique(np.linspace(0, len(shapes) - 1, min(len(shapes), MAX_PAIRS)).astype(int))
+    rows = evenly_spread(len(shapes), MAX_PAIRS)
     partners = np.roll(rows, -(len(rows) // 2))
     sums = dict.fromkeys(
         ("control_error_mm", "other_error_mm", "control_moved_mm", "other_moved_mm"), 0.0

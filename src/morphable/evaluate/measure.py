@@ -19,6 +19,7 @@ from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.prior import NoPrior
+from morphable.rows import evenly_spread
 
 SURFACE_MESHES = 20
 """Surface distance and self-intersections are measured on this many test meshes, evenly spread."""
@@ -82,9 +83,7 @@ def areas(template: Template) -> Mapping[str, np.ndarray]:
 
 def shape_measures(model: MorphableModel, train: Shapes, test: Shapes, seed: int) -> dict[str, Any]:
     """Surface distance, self-intersections, generalisation, specificity and compactness."""
-    chosen = test[
-        np.unique(np.linspace(0, len(test) - 1, min(len(test), SURFACE_MESHES)).astype(int))
-    ]
+    chosen = test[evenly_spread(len(test), SURFACE_MESHES)]
     with torch.no_grad():
         result = model(torch.from_numpy(chosen).to(model.device)).cpu().numpy()
     triangles = model.template.mesh.triangles
@@ -112,9 +111,7 @@ def specificity(
     """Mean over sampled shapes of the mean vertex distance (mm) to the nearest training mesh
     (Styner et al. 2003).
     """
-    rows = np.unique(
-        np.linspace(0, len(train) - 1, min(len(train), SPECIFICITY_MESHES)).astype(int)
-    )
+    rows = evenly_spread(len(train), SPECIFICITY_MESHES)
     generator = torch.Generator().manual_seed(seed)
     drawn = model.sample(samples, generator).cpu()
     nearest = torch.full((samples,), torch.inf)
@@ -135,7 +132,7 @@ def compactness(
     distribution, and the codes of the meshes are projected onto the first k before they are
     decoded.
     """
-    rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), most)).astype(int))
+    rows = evenly_spread(len(test), most)
     shapes = torch.from_numpy(test[rows]).to(model.device)
     codes = torch.cat([model.encode(part) for part in shapes.split(16)])
     axes = torch.nn.functional.normalize(principal_directions(model, most=directions)).T

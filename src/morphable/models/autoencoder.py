@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.errors import InputError
+from morphable.config import Configuration, Count
 from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
 from morphable.mesh.spirals import reference_spirals, ring_spirals
 from morphable.mesh.template import Template
@@ -41,7 +41,7 @@ convolutions.
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Configuration):
     """The defaults are CoMA as published.
 
     convolution: `chebyshev` (CoMA), `spiral` (SpiralNet: spirals from a reference point, padded
@@ -55,7 +55,7 @@ class AutoencoderConfig:
     steps.
     """
 
-    latent: int = 8
+    latent: Count = 8
     convolution: Literal["chebyshev", "spiral", "spiral++"] = "chebyshev"
     filters: Literal["simple", "wider", "spiralnet++"] = "simple"
     activation: Literal["relu", "elu"] = "relu"
@@ -64,18 +64,13 @@ class AutoencoderConfig:
     initialization: Literal["normal", "xavier", "default"] = "normal"
     normalization: Literal["vertex", "global"] = "vertex"
     loss: Literal["l1", "distance"] = "l1"
-    terms: int = 6
-    spiral_length: int = 9
+    terms: Count = 6
+    spiral_length: Count = 9
     aggregation: Aggregation = "qem"
     learned: Literal["both", "encoder", "decoder"] = "both"
     neighbors: Literal["paper", "code"] = "paper"
     refresh_above: int = 1 << 24
-    refresh_every: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("latent", "terms", "spiral_length", "refresh_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+    refresh_every: Count = 10
 
 
 class HierarchicalAutoencoder(TrainableModel):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphable.config import changed, suggestion
+from morphable.config import suggestion, with_overrides
 from morphable.errors import InputError
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
 from morphable.models.base import MorphableModel
@@ -279,7 +279,7 @@ def with_latent(config: Any, latent: str) -> Any:
             raise InputError(f"--latent {latent}: expected {expected}, got {size!r}")
         if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
             sizes = {"latent": size}
-    return changed(config, sizes, "--latent")
+    return with_overrides(config, sizes, "--latent")
 
 
 def divided(total: int, proportions: Mapping[str, int]) -> dict[str, str]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.errors import InputError
+from morphable.config import Count, Positive, Share
 from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.normalization import Normalization
@@ -60,9 +60,9 @@ class IbVaeConfig(IdentityExpression):
     full decoder can ask for it; all else is the same.
     """
 
-    hidden: int = 256
+    hidden: Count = 256
     samples: tuple[int, ...] = (512, 256)
-    neighbors: int = 32
+    neighbors: Count = 32
     reconstruction_weight: float = 6.6e-2
     regularization_weight: float = 3e-3
     identity_weight: float = 10.0
@@ -70,33 +70,19 @@ class IbVaeConfig(IdentityExpression):
     kl_weight: float = 1.0
     kl_mean: bool = False
     information_above: float | None = None
-    scan_share: float = 0.0
-    initial_deviation: float = 1.0
+    scan_share: Share = 0.0
+    initial_deviation: Positive = 1.0
     start: Literal["random", "pca"] = "random"
-    identity_gradient: float = 1.0
+    identity_gradient: Share = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("hidden", "neighbors"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
         if self.start == "pca" and self.hidden < 2:
-            raise InputError(
-                f"model.hidden: expected at least 2 for model.start=pca, got {self.hidden}"
+            raise self.error(
+                "hidden", f"expected at least 2 for model.start=pca, got {self.hidden}"
             )
         if len(self.samples) != 2 or min(self.samples) < 1:
-            raise InputError(
-                f"model.samples: expected two counts of at least 1, got {self.samples}"
-            )
-        if not self.initial_deviation > 0:
-            raise InputError(
-                f"model.initial_deviation: expected a positive number, got {self.initial_deviation}"
-            )
-        for name in ("scan_share", "identity_gradient"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"model.{name}: expected a share from 0 to 1, got {getattr(self, name)}"
-                )
+            raise self.error("samples", f"expected two counts of at least 1, got {self.samples}")
 
 
 class IbVae(TrainableModel):

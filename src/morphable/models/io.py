@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 import morphable
-from morphable.config import as_table, changed
+from morphable.config import as_table, with_overrides
 from morphable.errors import InputError
 from morphable.files import atomic_folder, atomic_path, read_npz
 from morphable.mesh.template import Template
@@ -130,7 +130,7 @@ def load(path: Path | str) -> MorphableModel:
         for key, value in arrays.items()
         if key.startswith(GEOMETRY)
     }
-    config = changed(MODELS[name].fast.model, settings, label("model.json"))
+    config = with_overrides(MODELS[name].fast.model, settings, label("model.json"))
     try:
         tensors = load_tensors(read("weights.safetensors"))
         model = create(name, template, config, geometry)

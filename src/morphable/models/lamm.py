@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from morphable.config import Configuration, Count, CountOrZero, Positive
 from morphable.errors import InputError
 from morphable.mesh.automatic_regions import template_regions
 from morphable.mesh.regions import Regions
@@ -53,7 +54,7 @@ NOT_TRAINED = (
 
 
 @dataclass(frozen=True)
-class LammConfig:
+class LammConfig(Configuration):
     """The defaults are the transformer as published.
 
     regions: how many automatic ones, 0 = the template's own (11 where it has none). expansion: of
@@ -67,34 +68,21 @@ class LammConfig:
     is factored, 0 = not.
     """
 
-    latent: int = 256
+    latent: Count = 256
     backbone: Literal["transformer", "mixer"] = "transformer"
-    width: int = 512
-    heads: int = 8
-    encoder_depth: int = 5
-    decoder_depth: int = 3
-    expansion: float = 4.0
-    channel_expansion: float = 0.5
+    width: Count = 512
+    heads: Count = 8
+    encoder_depth: Count = 5
+    decoder_depth: Count = 3
+    expansion: Positive = 4.0
+    channel_expansion: Positive = 0.5
     bottleneck: bool = True
-    regions: int = 0
+    regions: CountOrZero = 0
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
     normalization: Literal["vertex", "global"] = "vertex"
     start: Literal["random", "pca"] = "random"
-    ramp: float = 100 / 1500
-    rank: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("latent", "width", "heads", "encoder_depth", "decoder_depth"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("regions", "rank"):
-            if getattr(self, name) < 0:
-                raise InputError(f"model.{name}: expected at least 0, got {getattr(self, name)}")
-        for name in ("expansion", "channel_expansion", "ramp"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"model.{name}: expected a positive number, got {getattr(self, name)}"
-                )
+    ramp: Positive = 100 / 1500
+    rank: CountOrZero = 0
 
 
 class Lamm(TrainableModel, RegionEditor):

@@ -20,6 +20,7 @@ from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import EstimatedModel, Given, Shapes, blocks
 from morphable.models.parts import IdentityExpression, Parts
+from morphable.rows import evenly_spread
 
 ROUNDS = 10
 """Alternating rounds of the estimate."""
@@ -157,12 +158,7 @@ def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
             f"expressions (labels.csv: subject, expression, neutral), got {len(people)} subjects with "
             f"{len(common)} expressions in common"
         )
-    people = [
-        people[i]
-        for i in np.unique(
-            np.linspace(0, len(people) - 1, min(len(people), MAX_SUBJECTS)).astype(int)
-        )
-    ]
+    people = [people[i] for i in evenly_spread(len(people), MAX_SUBJECTS)]
     return np.array(
         [[neutral[cells[p][common[0]]], *(cells[p][e] for e in common)] for p in people]
     )

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from morphable.config import Configuration, Count
 from morphable.errors import InputError
 
 
@@ -89,15 +90,10 @@ class Parts(Mapping[str, slice]):
 
 
 @dataclass(frozen=True)
-class IdentityExpression:
+class IdentityExpression(Configuration):
     """Sizes of the code of a model that tells identity and expression apart."""
 
-    identity: int = 4
-    expression: int = 4
+    identity: Count = 4
+    expression: Count = 4
 
     proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
-
-    def __post_init__(self) -> None:
-        for name in ("identity", "expression"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")

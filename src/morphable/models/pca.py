@@ -13,6 +13,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from morphable.config import Configuration, Count
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import EstimatedModel, Given, Shapes, blocks
@@ -159,12 +160,8 @@ def leading_eigenpairs(
 
 
 @dataclass(frozen=True)
-class PcaConfig:
-    latent: int = 8
-
-    def __post_init__(self) -> None:
-        if self.latent < 1:
-            raise InputError(f"latent size: expected at least 1, got {self.latent}")
+class PcaConfig(Configuration):
+    latent: Count = 8
 
 
 class LinearModel(EstimatedModel):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.errors import InputError
+from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
 from morphable.models.base import Given, Shapes, TrainableModel
 from morphable.models.parts import Parts
@@ -21,20 +21,15 @@ from morphable.models.training import Batch, Progress
 
 
 @dataclass(frozen=True)
-class PcaMlpConfig:
+class PcaMlpConfig(Configuration):
     """latent: code length; rank: PCA coefficients that the network sees; width, depth: hidden
     layers on either side.
     """
 
-    latent: int = 8
-    rank: int = 128
-    width: int = 256
-    depth: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("latent", "rank", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+    latent: Count = 8
+    rank: Count = 128
+    width: Count = 256
+    depth: Count = 2
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:

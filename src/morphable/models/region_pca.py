@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.errors import InputError
+from morphable.config import Configuration, Count, CountOrZero
 from morphable.mesh.automatic_regions import template_regions
 from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
@@ -26,19 +26,13 @@ HANDLE_ERROR = 0.5
 
 
 @dataclass(frozen=True)
-class RegionPcaConfig:
+class RegionPcaConfig(Configuration):
     """latent: components of all regions together. regions: how many automatic ones, 0 = the
     template's own.
     """
 
-    latent: int = 8
-    regions: int = 0
-
-    def __post_init__(self) -> None:
-        if self.latent < 1:
-            raise InputError(f"latent size: expected at least 1, got {self.latent}")
-        if self.regions < 0:
-            raise InputError(f"model.regions: expected at least 0, got {self.regions}")
+    latent: Count = 8
+    regions: CountOrZero = 0
 
 
 def shared_out(latent: int, count: int) -> list[int]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from morphable.errors import InputError
+from morphable.config import Configuration, Count, Positive, PositiveOrZero, Range
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,14 @@ class Progress:
     stage: str = ""
 
 
+Seed = Annotated[int, Range("a whole number from 0 to 2^32 - 1", lambda seed: 0 <= seed < 2**32)]
+ShareOfRun = Annotated[
+    float, Range("a share of the run from 0 to below 1", lambda share: 0 <= share < 1)
+]
+
+
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Configuration):
     """How a recipe optimizes a model. `decay` multiplies the rate every `decay_every` epochs
     (exponential schedule).
 
@@ -51,40 +57,21 @@ class TrainConfig:
     not all that is learned.
     """
 
-    epochs: int = 100
-    batch_size: int = 32
+    table: ClassVar[str] = "train"
+
+    epochs: Count = 100
+    batch_size: Count = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.9
+    learning_rate: Positive = 1e-3
+    weight_decay: PositiveOrZero = 0.0
+    momentum: PositiveOrZero = 0.9
     schedule: Literal["constant", "exponential", "cosine"] = "cosine"
-    decay: float = 0.99
-    decay_every: int = 1
-    warmup: float = 0.02
-    gradient_clip: float = 0.0
+    decay: Positive = 0.99
+    decay_every: Count = 1
+    warmup: ShareOfRun = 0.02
+    gradient_clip: PositiveOrZero = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
-    checkpoint_seconds: float = 60.0
+    seed: Seed = 0
+    checkpoint_seconds: PositiveOrZero = 60.0
     stages: tuple[str, ...] = ()
     keep: Literal["best", "last"] = "best"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "decay_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "decay"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"train.{name}: expected a positive number, got {getattr(self, name)}"
-                )
-        for name in ("weight_decay", "momentum", "gradient_clip", "seed", "checkpoint_seconds"):
-            if not getattr(self, name) >= 0:
-                raise InputError(
-                    f"train.{name}: expected a number of at least 0, got {getattr(self, name)}"
-                )
-        if self.seed >= 2**32:
-            raise InputError(f"train.seed: expected less than 2^32, got {self.seed}")
-        if not 0 <= self.warmup < 1:
-            raise InputError(
-                f"train.warmup: expected a share of the run from 0 to below 1, got {self.warmup}"
-            )

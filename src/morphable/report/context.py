@@ -23,6 +23,7 @@ from morphable.evaluate.errors import vertex_errors
 from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.latent import Walk, all_walks, draw
+from morphable.rows import evenly_spread
 
 MAX_MESHES = 300
 """Test meshes, evenly spread, whose errors are drawn; the numbers of evaluation.json are over all
@@ -95,7 +96,9 @@ class ReportContext:
     @cached_property
     def test(self) -> MeshDataset:
         """At most MAX_MESHES of them, evenly spread."""
-        return self.measured.select(spread(len(self.measured), MAX_MESHES))
+        if not len(self.measured):
+            raise InputError(f"split {self.split}: subset {self.part} has no mesh to show")
+        return self.measured.select(evenly_spread(len(self.measured), MAX_MESHES))
 
     @cached_property
     def subjects(self) -> np.ndarray:
@@ -109,7 +112,7 @@ class ReportContext:
         if isinstance(self.model, Pca):
             return None
         train = self.dataset.part(self.split, "train")
-        chosen = train.vertices.select(spread(len(train), MAX_PCA_MESHES))
+        chosen = train.vertices.select(evenly_spread(len(train), MAX_PCA_MESHES))
         pca = Pca.estimate(self.model.template, chosen, {}, PcaConfig(self.latent))
         pca.eval()
         return pca
@@ -165,7 +168,9 @@ class ReportContext:
         """One camera for all pictures: its frame holds the measured meshes, and samples and walks
         within reason.
         """
-        camera = view_for(self.model.template, self.test.vertices[spread(len(self.test), 100)])
+        camera = view_for(
+            self.model.template, self.test.vertices[evenly_spread(len(self.test), 100)]
+        )
         shapes = [shape for walk in self.walks for shape in walk.shapes]
         with contextlib.suppress(InputError):
             shapes += list(self.samples)
@@ -198,13 +203,6 @@ class ReportContext:
         if "frame" in labels:
             words.append(f"frame {labels['frame'][row]}")
         return ", ".join(words) or f"mesh {self.test.rows[row]}"
-
-
-def spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers 0..count-1, evenly spread, ascending."""
-    if count < 1:
-        raise InputError("the split part has no mesh to show")
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 def middles(count: int, most: int) -> np.ndarray:

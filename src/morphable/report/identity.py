@@ -12,10 +12,11 @@ import torch
 from morphable.data.dataset import load_dataset
 from morphable.data.neutral import neutral_targets
 from morphable.draw.region_map import region_colors
-from morphable.report.context import ReportContext, middles, spread
+from morphable.report.context import ReportContext, middles
 from morphable.report.gallery import HEIGHT, error_row, picture_row
 from morphable.report.latent import decode
 from morphable.report.section import Section, color_bar, image, paragraph, table
+from morphable.rows import evenly_spread
 
 SHOWN = 6
 SWAP_PEOPLE, SWAP_FACES = 6, 5
@@ -122,7 +123,7 @@ def named_expressions(context: ReportContext) -> Section | None:
     if not named:
         return None
     part, every = named[0]
-    chosen = spread(len(every), NAMED)
+    chosen = evenly_spread(len(every), NAMED)
     names = [every[i] for i in chosen]
     where = context.model.parts["identity"]
     numbers = context.model.parts[part].start + chosen
@@ -192,7 +193,7 @@ def _posed(context: ReportContext) -> np.ndarray:
 def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:
     """The row of the middle mesh of at most `most` subjects, evenly spread among them."""
     names = np.unique(subjects)
-    chosen = names[spread(len(names), most)]
+    chosen = names[evenly_spread(len(names), most)]
     return np.array(
         [rows[len(rows) // 2] for name in chosen for rows in [np.flatnonzero(subjects == name)]]
     )

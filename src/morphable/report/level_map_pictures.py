@@ -21,8 +21,9 @@ from morphable.mesh.hierarchy import Hierarchy
 from morphable.mesh.topology import vertex_normals
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.level_maps import folded_map
-from morphable.report.context import ReportContext, spread
+from morphable.report.context import ReportContext
 from morphable.report.section import Section, image, paragraph, table
+from morphable.rows import evenly_spread
 
 HEIGHT = 300
 MAX_EMBEDDED = 1000
@@ -200,7 +201,7 @@ def _colors(features: sp.csr_matrix, vertices: np.ndarray) -> np.ndarray:
     colors = np.tile(np.array(GRAY), (features.shape[0], 1))
     if not len(used):
         return colors
-    sample = used[spread(len(used), MAX_EMBEDDED)]
+    sample = used[evenly_spread(len(used), MAX_EMBEDDED)]
     order = one_dimension(features[sample])
     if np.corrcoef(order, vertices[sample, 1])[0, 1] < 0:
         order = 1 - order

@@ -16,7 +16,7 @@ import tomli_w
 import torch
 
 import morphable
-from morphable.config import as_table, changed
+from morphable.config import as_table, with_overrides
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
@@ -25,6 +25,7 @@ from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import family
 from morphable.models.io import create, save
 from morphable.models.training import TrainConfig
+from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
@@ -76,8 +77,10 @@ class RunConfig:
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
             where = str(folder / "config.toml")
-            config = changed(recipe.train, train, f"{where}: train") if recipe.train else None
-            settings = changed(recipe.model, model, f"{where}: model")
+            config = (
+                with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
+            )
+            settings = with_overrides(recipe.model, model, f"{where}: model")
             return cls(name, Path(data["path"]), str(data["split"]), settings, config, recipe_name)
         except InputError:
             raise
@@ -237,9 +240,7 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
 
 def fit_prior(model: TrainableModel, training: TrainingData) -> None:
     """Fit the model's prior to the codes of the training meshes."""
-    rows = np.unique(
-        np.linspace(0, len(training) - 1, min(len(training), MAX_PRIOR_CODES)).astype(int)
-    )
+    rows = evenly_spread(len(training), MAX_PRIOR_CODES)
     codes = []
     with torch.no_grad():
         for block in blocks(

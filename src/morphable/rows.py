@@ -1,0 +1,17 @@
+"""Selections of rows: which of many meshes are looked at if looking at all of them costs too much."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def evenly_spread(count: int, at_most: int) -> np.ndarray:
+    """At most `at_most` of the row numbers 0..count-1, evenly spread and ascending.
+
+    The first and the last row are among them if at least two are asked for. All rows are returned
+    if there are no more than `at_most`, none if there are none.
+
+    >>> evenly_spread(10, 4).tolist(), evenly_spread(3, 4).tolist()
+    ([0, 3, 6, 9], [0, 1, 2])
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(int))
