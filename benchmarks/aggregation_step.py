@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from _common import in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.families import MODELS, Recipe
-from morphable.models.io import create
+from morphable.models.families import MODELS, Recipe, create
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import AttentionMap, select_best
 from morphable.ops.allocator import keep_freed_memory

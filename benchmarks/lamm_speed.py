@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from _common import Machine, in_turns, median_ratio, sphere_template
-from morphable.models.families import LAMM, LAMM_FAST, LAMM_MIXER, LAMM_TRAINING
-from morphable.models.io import create
+from morphable.models.families import LAMM, LAMM_FAST, LAMM_MIXER, LAMM_TRAINING, create
 from morphable.models.lamm import AUTOENCODE, Lamm
 from morphable.models.training import Batch, Progress
 from morphable.ops.allocator import keep_freed_memory

@@ -26,6 +26,7 @@ from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.families import COMA, SPIRALNET_PLUS
+from morphable.models.mesh_geometry import MeshGeometry
 from morphable.ops.allocator import keep_freed_memory
 from morphable.ops.chebyshev import ChebyshevConv, plain_chebyshev
 from morphable.ops.gather import plain_bag_sum
@@ -116,9 +117,7 @@ def floor_ms(model: nn.Module, vertices: Tensor, machine: Machine) -> float:
 def build(template: Template, name: str, batch: int) -> tuple[HierarchicalAutoencoder, Tensor]:
     torch.manual_seed(0)
     config = NETWORKS[name]
-    model = HierarchicalAutoencoder(
-        template, config, HierarchicalAutoencoder.geometry(template, config)
-    )
+    model = HierarchicalAutoencoder(template, config, MeshGeometry.of(template, config))
     shape = torch.tensor(template.mesh.vertices, dtype=torch.float32) / 100
     return model, shape + 0.05 * torch.randn(batch, *shape.shape)
 

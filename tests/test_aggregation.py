@@ -24,9 +24,9 @@ from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.families import DEEP3DMM, DEEP3DMM_SPIRAL, MODELS
-from morphable.models.io import create, load, save
-from morphable.models.level_maps import build_maps, folded_map
+from morphable.models.families import DEEP3DMM, DEEP3DMM_SPIRAL, MODELS, create
+from morphable.models.io import load, save
+from morphable.models.level_maps import build_maps
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import (
     AttentionMap,
@@ -575,10 +575,13 @@ def test_folded_it_is_the_same_model(
         if "keys" in name or "queries" in name or "selected" in name
     ]
     assert folded.config == made.config and folded.family == made.family
-    for module, side in ((made.up[0], "up/0"), (made.down[1], "down/1")):
-        if not isinstance(module, SparseMap):
-            stored = folded_map(folded.saved_geometry, side, module.folded().shape)
-            assert stored is not None and abs(stored - module.folded()).max() == 0
+    stored = folded.geometry.folded
+    assert stored is not None
+    for module, matrix in ((made.up[0], stored.up[0]), (made.down[1], stored.down[1])):
+        if isinstance(module, SparseMap):
+            assert matrix is None
+        else:
+            assert matrix is not None and abs(matrix - module.folded()).max() == 0
 
 
 def test_a_model_without_learned_maps_is_finished_as_it_is(ball: Template) -> None:
@@ -605,7 +608,7 @@ def test_published_parameter_counts(coma_sized: Template) -> None:
     assert isinstance(made, HierarchicalAutoencoder)
     assert count(made) == 380_394
     assert count(made.for_inference()) == 30_056
-    geometry = made.saved_geometry
+    geometry = made.geometry
     assert (
         count(create("deep3dmm", coma_sized, replace(config, filters="wider"), geometry))
         == 179_656 + 350_338
@@ -629,7 +632,7 @@ def test_the_spiral_network_is_the_one_with_a_dummy_vertex(ball: Template) -> No
     made = create("deep3dmm-spiral", ball, replace(DEEP3DMM_SPIRAL, latent=3))
     assert isinstance(made, HierarchicalAutoencoder)
     made.eval()
-    spirals = [made.saved_geometry[f"spirals/{level}"].astype(int) for level in range(4)]
+    spirals = made.geometry.spirals
     vertices = torch.from_numpy(shapes(ball, 3)).double()
     with torch.no_grad():
         x = with_dummy(made.normalization(vertices))

@@ -10,8 +10,11 @@ from conftest import ball_template
 from helpers import shapes
 from morphable.edit.code import draw, line, named_values, parse_given, swap
 from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import NO_ORIGIN
+from morphable.models.geometry import NO_GEOMETRY
 from morphable.models.parts import Parts
-from morphable.models.pca import Pca, PcaConfig
+from morphable.models.pca import LinearModel, Pca, PcaConfig
 
 PARTS = Parts.of(identity=2, expression=3)
 
@@ -23,15 +26,23 @@ def model() -> Pca:
     return made.eval()
 
 
-def two_parts(model: Pca) -> Pca:
-    """The model with its four numbers named as two parts, and a prior that ties the parts together."""
-    parts = Parts.of(identity=1, expression=3)
+class TwoParts(Pca):
+    """PCA whose four components have the names of two parts."""
+
+    def __init__(self, template: Template, config: PcaConfig) -> None:
+        parts = Parts.of(identity=1, expression=3)
+        LinearModel.__init__(self, template, parts, config, NO_GEOMETRY, NO_ORIGIN)
+
+
+def two_parts(model: Pca, kind: type[TwoParts] = TwoParts) -> TwoParts:
+    """The same components as two parts, with a prior that ties the parts together."""
+    made = kind(model.template, model.config)
+    made.load_state_dict(model.state_dict())
     generator = torch.Generator().manual_seed(0)
-    model.parts = model.prior.parts = parts
-    model.prior.fit(
+    made.prior.fit(
         torch.randn(200, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
     )
-    return model
+    return made.eval()
 
 
 def test_a_line_by_hand() -> None:
@@ -122,19 +133,16 @@ def test_a_swap_by_hand() -> None:
         swap(PARTS, a, b, ["nose"])
 
 
-class NamedPca(Pca):
-    """Two parts, of which the second's numbers have names."""
+class NamedPca(TwoParts):
+    """Two parts, of which the second's dimensions have names."""
 
     def names_of(self, part: str) -> tuple[str, ...]:
         return ("smile", "mouth_open", "frown") if part == "expression" else ()
 
 
 @pytest.fixture
-def named() -> NamedPca:
-    template = ball_template(30)
-    made = NamedPca.estimate(template, shapes(template, 40), {}, PcaConfig(4))
-    two_parts(made)
-    return made.eval()
+def named(model: Pca) -> TwoParts:
+    return two_parts(model, NamedPca)
 
 
 @pytest.mark.parametrize(
@@ -146,18 +154,18 @@ def named() -> NamedPca:
         ("expression=1,2,3", [1, 2, 3]),
     ],
 )
-def test_known_parts_by_name(named: NamedPca, text: str, values: list[float]) -> None:
+def test_known_parts_by_name(named: TwoParts, text: str, values: list[float]) -> None:
     assert parse_given(named, [text])["expression"].tolist() == pytest.approx(values)
 
 
-def test_names_that_are_none(named: NamedPca) -> None:
+def test_names_that_are_none(named: TwoParts) -> None:
     with pytest.raises(InputError, match="did you mean 'mouth_open'"):
         parse_given(named, ["expression=mouth_opn:0.8"])
     with pytest.raises(InputError, match="expected expression="):
         parse_given(named, ["expression=smile:much"])
 
 
-def test_named_values_read_back(named: NamedPca, model: Pca) -> None:
+def test_named_values_read_back(named: TwoParts, model: Pca) -> None:
     code = torch.tensor([2.0, 0, 0.75, 0])
     assert named_values(named, code) == "expression=mouth_open:0.75"
     assert named_values(named, torch.zeros(4)) == "none"

@@ -17,7 +17,9 @@ from morphable.edit.region import blended, edit_region, parse_moves, region_edit
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import adjacency
-from morphable.models.io import create, save
+from morphable.models.base import Origin
+from morphable.models.families import create
+from morphable.models.io import save
 from morphable.models.lamm import MANIPULATE, Lamm, LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.training import Batch, Progress
@@ -69,7 +71,6 @@ def model(hands: MeshDataset) -> Lamm:
             list(made.loss(Batch(torch.from_numpy(shapes)), progress).values())
         ).sum().backward()
         optimizer.step()
-    made.family = "lamm"
     return made.eval()
 
 
@@ -184,8 +185,7 @@ def test_moves_that_cannot_be(model: Lamm, text: str, message: str) -> None:
 def test_unknown_regions_families_and_untrained_edits(model: Lamm, hands: MeshDataset) -> None:
     with pytest.raises(InputError, match="region 'nose': not in this template, which has palm"):
         edit_region(model, hands.vertices[0], "nose", torch.zeros(1, 3))
-    pca = Pca(hands.template, PcaConfig(2), {})
-    pca.family = "pca"
+    pca = create("pca", hands.template, PcaConfig(2))
     with pytest.raises(
         InputError,
         match="pca has no handles to edit regions by; lamm, lamm-mixer and region-pca have",
@@ -358,8 +358,7 @@ def test_combine_takes_each_part_from_its_file(
     from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
     model = RegionPca.estimate(hands.template, hands.vertices, {}, RegionPcaConfig(12))
-    model.family = "region-pca"
-    save(model, tmp_path / "model")
+    save(model.with_origin(Origin("region-pca")), tmp_path / "model")
     a, b, first = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[1]
     main(
         [

@@ -19,10 +19,11 @@ from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.labels import LabelTable
 from morphable.errors import InputError
 from morphable.evaluate.errors import bootstrap_interval, mean_vertex_error, summary, vertex_errors
-from morphable.evaluate.measure import compactness, error_measures, evaluate, specificity, truncated
+from morphable.evaluate.measure import compactness, error_measures, evaluate, specificity
 from morphable.evaluate.protocol import _groups, evaluate_on, open_dataset
 from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
+from morphable.models.base import Origin
 from morphable.models.io import load, save
 from morphable.models.pca import Pca, PcaConfig
 
@@ -52,8 +53,7 @@ def test(template: Template) -> np.ndarray:
 @pytest.fixture(scope="module")
 def pca(template: Template, train: np.ndarray) -> Pca:
     made = Pca.estimate(template, train, {}, PcaConfig(LATENT)).eval()
-    made.family = "pca"
-    return made
+    return made.with_origin(Origin("pca"))
 
 
 def by_svd(train: np.ndarray, test: np.ndarray, rank: int) -> np.ndarray:
@@ -243,7 +243,7 @@ def test_truncating_keeps_the_leading_components(
     pca: Pca, template: Template, train: np.ndarray
 ) -> None:
     small = Pca.estimate(template, train, {}, PcaConfig(1))
-    torch.testing.assert_close(truncated(pca, 1).components, small.components, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pca.truncate(1).components, small.components, atol=1e-5, rtol=1e-4)
 
 
 # What is measured on what.
@@ -258,9 +258,7 @@ def folder(template: Template, tmp_path: Path) -> MeshDataset:
 def trained(folder: MeshDataset) -> Pca:
     data = folder.part("subject", "train")
     made = Pca.estimate(folder.template, data.vertices[:], {}, PcaConfig(LATENT)).eval()
-    made.family = "pca"
-    made.provenance = {"data": str(folder.path), "split": "subject"}
-    return made
+    return made.with_origin(Origin("pca", {"data": str(folder.path), "split": "subject"}))
 
 
 def test_the_runs_own_split_and_its_test_part_are_the_default(
@@ -311,9 +309,8 @@ def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:
         InputError, match=r"its template \(ball, 50 vertices, .*\) is not the model's \(ball, 60"
     ):
         open_dataset(trained, other.path)
-    del trained.provenance["data"]
     with pytest.raises(InputError, match="does not record its dataset; name one with --data"):
-        open_dataset(trained, None)
+        open_dataset(trained.with_origin(Origin("pca")), None)
 
 
 @pytest.mark.parametrize("name", ["model", "model.zip"])

@@ -11,8 +11,8 @@ from conftest import ball_template
 from morphable.mesh.hierarchy import build_hierarchy
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.families import COMA, SPIRALNET, SPIRALNET_PLUS
-from morphable.models.io import create
+from morphable.models.families import COMA, SPIRALNET, SPIRALNET_PLUS, create
+from morphable.models.mesh_geometry import MeshGeometry
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,7 @@ def test_spiralnet_counts_at_comas_spiral_lengths(
 
     config = replace(SPIRALNET, filters=filters, latent=latent)
     hierarchy = build_hierarchy(coma_sized.mesh)
-    geometry = {f"hierarchy/{name}": array for name, array in hierarchy.to_arrays().items()}
-    for level, length in enumerate((15, 14, 9, 9)):
-        geometry[f"spirals/{level}"] = np.zeros((hierarchy.sizes[level], length), np.int32)
-    model = HierarchicalAutoencoder(coma_sized, config, geometry)
+    lengths = zip(hierarchy.sizes, (15, 14, 9, 9), strict=False)
+    spirals = tuple(np.zeros(shape, np.int64) for shape in lengths)
+    model = HierarchicalAutoencoder(coma_sized, config, MeshGeometry(hierarchy, spirals))
     assert sum(p.numel() for p in model.parameters()) == expected

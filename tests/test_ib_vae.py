@@ -21,11 +21,11 @@ from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.cvae import Cvae, CvaeConfig
-from morphable.models.families import divided
+from morphable.models.families import create, divided
 from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left, scan_like
 from morphable.models.io import load, save
-from morphable.models.pca import principal_basis
 from morphable.models.posterior import Posterior, mutual_information
+from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.train.batches import TrainingData
 
@@ -46,7 +46,7 @@ def shapes(template: Template, count: int, seed: int = 0) -> torch.Tensor:
 def ib_vae(template: Template, **changes: object) -> IbVae:
     torch.manual_seed(0)
     config = IbVaeConfig(**SMALL, **changes)  # type: ignore[arg-type]
-    model = IbVae(template, config, IbVae.geometry(template, config))
+    model = create("ib-vae", template, config)
     model.initialize(shapes(template, 8).numpy())
     return model
 
@@ -54,7 +54,7 @@ def ib_vae(template: Template, **changes: object) -> IbVae:
 def cvae(template: Template) -> Cvae:
     torch.manual_seed(0)
     config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
-    model = Cvae(template, config, Cvae.geometry(template, config))
+    model = create("cvae", template, config)
     model.initialize(shapes(template, 8).numpy())
     return model.eval()
 
@@ -65,13 +65,13 @@ def count(module: torch.nn.Module) -> int:
 
 def test_published_parameter_counts() -> None:
     template = ball_template(5023)
-    model = IbVae(template, IbVaeConfig(), IbVae.geometry(template, IbVaeConfig()))
+    model = create("ib-vae", template, IbVaeConfig())
     assert count(model.identity_decoder) == 3_874_013
     assert count(model.full_decoder) == 3_875_037
     assert count(model.trunk) == 2_208_704
     assert count(model.head) + count(model.to_code) == 280_528
     config = CvaeConfig(expressions=tuple("abcdefghijkl"))
-    conditional = Cvae(template, config, Cvae.geometry(template, config))
+    conditional = create("cvae", template, config)
     assert count(conditional.full_decoder) == 3_878_109
     assert conditional.to_code.weight.shape == (16, 76)
 
@@ -304,7 +304,7 @@ def test_conditions_are_one_hot_times_level(ball: Template) -> None:
 
 def test_without_named_expressions_the_condition_is_the_level(ball: Template) -> None:
     config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": ("neutral",)})  # type: ignore[arg-type]
-    model = Cvae(ball, config, Cvae.geometry(ball, config))
+    model = create("cvae", ball, config)
     labels = {"expression": torch.tensor([0, -1]), "level": torch.tensor([0.0, 0.25])}
     assert model.given_by(Batch(shapes(ball, 2), None, labels))["condition"].tolist() == [
         [0],
@@ -361,8 +361,6 @@ def test_scans_from_the_command_line(
 ) -> None:
     """Shuffled, thinned points give what the mesh gives, nearly; the condition has to be said."""
     model = cvae(ball)
-    model.family = "cvae"
-    model.saved_geometry = Cvae.geometry(ball, model.config)
     save(model, tmp_path / "model")
     shape = shapes(ball, 1)[0].numpy()
     order = np.random.default_rng(0).permutation(len(shape))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from conftest import ball_template
-from morphable.models.pca import Pca, PcaConfig, leading_eigenpairs, principal_basis
+from morphable.models.pca import Pca, PcaConfig
+from morphable.models.principal_basis import leading_eigenpairs, principal_basis
 
 
 def shapes(count: int, n_vertices: int, rank: int, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.edit_errors import editing, pair_errors
-from morphable.models.io import create
+from morphable.models.families import create
 from morphable.models.lamm import LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.region_pca import RegionPca, RegionPcaConfig, shared_out
@@ -102,7 +102,7 @@ def test_pair_errors_by_hand(model: RegionPca, shapes: torch.Tensor) -> None:
         def edited(self, vertices: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
             return self.answer[: len(vertices)]
 
-    fixed = Fixed(model.template, model.config, model.saved_geometry)
+    fixed = Fixed(model.template, model.config, model.geometry)
     fixed.answer = shapes
     measured = pair_errors(fixed, shapes.numpy())
     assert measured["control_error_mm"] == pytest.approx(measured["control_moved_mm"])
@@ -121,7 +121,7 @@ def test_editing_is_measured_where_there_are_edits(model: RegionPca, hands: Mesh
     assert set(editing(model, hands, hands.select(np.arange(6)))) == {"model"}
     untrained = create("lamm", hands.template, LammConfig(latent=4, width=16, heads=1))
     assert editing(untrained, hands, hands) == {}
-    assert editing(Pca(hands.template, PcaConfig(2), {}), hands, hands) == {}
+    assert editing(Pca(hands.template, PcaConfig(2)), hands, hands) == {}
 
 
 @pytest.mark.parametrize(("field", "value"), [("latent", 0), ("regions", -1)])

@@ -26,9 +26,8 @@ from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.measure import compactness
 from morphable.evaluate.protocol import evaluate_on
 from morphable.mesh.template import Template
-from morphable.models.base import MorphableModel
-from morphable.models.families import family
-from morphable.models.io import create
+from morphable.models.base import MorphableModel, Origin
+from morphable.models.families import create, family
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.training import TrainConfig
@@ -100,20 +99,19 @@ def trained(dataset: MeshDataset, split: str, latent: int = 4) -> MorphableModel
     model.initialize(dataset.part(split, "train").vertices)
     with torch.no_grad():
         model.prior.fit(model.encode(torch.from_numpy(dataset.part(split, "train").vertices[:])))
-    model.provenance = {
+    provenance = {
         "split": split,
         "command": "morphable train pca-mlp <b>",
         "licence": "CC0-1.0",
     }
-    return model.eval()
+    return model.eval().with_origin(Origin("pca-mlp", provenance))
 
 
 def linear(dataset: MeshDataset, split: str, latent: int = 3) -> Pca:
     model = Pca.estimate(
         dataset.template, dataset.part(split, "train").vertices, {}, PcaConfig(latent)
     )
-    model.family, model.provenance = "pca", {"split": split}
-    return model.eval()
+    return model.eval().with_origin(Origin("pca", {"split": split}))
 
 
 def balls(template: Template, folder: Path, count: int = 12) -> MeshDataset:

@@ -15,6 +15,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
 from morphable.models.cvae import Cvae, CvaeConfig
+from morphable.models.families import create
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
@@ -93,7 +94,7 @@ def test_a_model_without_identity_has_none_of_them(gestures: MeshDataset) -> Non
 @pytest.fixture(scope="module")
 def conditional(gestures: MeshDataset) -> Cvae:
     config = CvaeConfig(samples=(32, 16), neighbors=8, expressions=("grasp", "neutral", "point"))
-    model = Cvae(gestures.template, config, Cvae.geometry(gestures.template, config))
+    model = create("cvae", gestures.template, config)
     model.initialize(gestures.vertices)
     return model.eval()
 

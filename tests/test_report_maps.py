@@ -20,9 +20,7 @@ from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.mesh.topology import vertex_normals
 from morphable.models.base import MorphableModel, TrainableModel
-from morphable.models.families import MODELS
-from morphable.models.io import create
-from morphable.models.level_maps import folded_map
+from morphable.models.families import MODELS, create
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report import arithmetic, level_map_pictures
 from morphable.report.arithmetic import choose
@@ -107,8 +105,11 @@ def test_maps_are_those_of_the_model(data: MeshDataset) -> None:
         ("up", maps.up, maps.hierarchy.up),
     ):
         for level, matrix in enumerate(found):
-            stored = folded_map(model.saved_geometry, f"{side}/{level}", given[level].shape)
-            assert matrix is not None and stored is not None and abs(matrix - stored).max() == 0
+            assert matrix is not None and matrix.shape == given[level].shape
+            module = getattr(model, side)[level]
+            x = torch.randn(1, matrix.shape[1], 2)
+            expected = torch.from_numpy(matrix @ x[0].double().numpy()).float()[None]
+            torch.testing.assert_close(module(x), expected)
 
 
 def test_a_vertex_that_no_row_reads_is_grey(data: MeshDataset) -> None:

@@ -43,7 +43,7 @@ _PUBLIC = {
     # Models
     "MorphableModel": "morphable.models.base",
     "MODELS": "morphable.models.families",
-    "create": "morphable.models.io",
+    "create": "morphable.models.families",
     "load": "morphable.models.io",
     "save": "morphable.models.io",
 }
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from morphable.mesh.template import Template as Template
     from morphable.models.base import MorphableModel as MorphableModel
     from morphable.models.families import MODELS as MODELS
-    from morphable.models.io import create as create
+    from morphable.models.families import create as create
     from morphable.models.io import load as load
     from morphable.models.io import save as save
 else:

@@ -56,7 +56,7 @@ def reconstruct(
         )
     loaded = load(model)
     known = parse_given(loaded, given or []) or None
-    inferred = sorted(set(known or {}) - {part.name for part in loaded.parts.items_ if part.pinned})
+    inferred = sorted(set(known or {}) - set(loaded.parts.pinned_names))
     if inferred:
         raise InputError(
             f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given"

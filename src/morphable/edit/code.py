@@ -53,7 +53,9 @@ def draw(
     """(n, L) codes from the prior, conditioned on `given`; with `part`, the other parts rest at
     their mean.
     """
-    prior = model.prior.given(given) if given else model.prior
+    prior = model.require_prior()
+    if given:
+        prior = prior.given(given)
     codes = prior.sample(n, generator, scale)
     if part is None:
         return codes

@@ -18,7 +18,6 @@ from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.pca import Pca, PcaConfig
-from morphable.models.prior import NoPrior
 from morphable.rows import evenly_spread
 
 SURFACE_MESHES = 20
@@ -48,12 +47,10 @@ def evaluate(
     )
     baselines = {
         "mean_shape": error_measures(template, _distance_to(pca.mean, test), subjects, seed),
-        "pca": error_measures(template, vertex_errors(truncated(pca, free), test), subjects, seed),
+        "pca": error_measures(template, vertex_errors(pca.truncate(free), test), subjects, seed),
     }
     curve = {
-        k: float(vertex_errors(truncated(pca, k), test).mean())
-        for k in CURVE_LATENTS
-        if k <= largest
+        k: float(vertex_errors(pca.truncate(k), test).mean()) for k in CURVE_LATENTS if k <= largest
     }
     return {"model": result, "baselines": baselines, "pca_curve": curve}
 
@@ -96,7 +93,7 @@ def shape_measures(model: MorphableModel, train: Shapes, test: Shapes, seed: int
         "self_intersections_of_truth": float(np.mean(truth)),
         "generalisation_mm": float(vertex_errors(model, test).mean()),
     }
-    if isinstance(model.prior, NoPrior):
+    if model.prior is None:
         return measures
     return measures | {
         "specificity_mm": specificity(model, train, seed),
@@ -135,26 +132,15 @@ def compactness(
     rows = evenly_spread(len(test), most)
     shapes = torch.from_numpy(test[rows]).to(model.device)
     codes = torch.cat([model.encode(part) for part in shapes.split(16)])
+    mean = model.require_prior().mean
     axes = torch.nn.functional.normalize(principal_directions(model, most=directions)).T
     total = (shapes - shapes.mean(0)).square().sum()
     shares = []
     for k in range(1, axes.shape[1] + 1):
-        centered = (codes - model.prior.mean) @ axes[:, :k] @ axes[:, :k].T
-        decoded = torch.cat(
-            [model.decode(part) for part in (model.prior.mean + centered).split(16)]
-        )
+        centered = (codes - mean) @ axes[:, :k] @ axes[:, :k].T
+        decoded = torch.cat([model.decode(part) for part in (mean + centered).split(16)])
         shares.append(float(1 - (decoded - shapes).square().sum() / total))
     return shares
-
-
-def truncated(pca: Pca, latent: int) -> Pca:
-    """The PCA model with only the first `latent` components."""
-    result = Pca(pca.template, PcaConfig(latent), {})
-    result.mean.copy_(pca.mean)
-    result.components.copy_(pca.components[:latent])
-    result.deviations.copy_(pca.deviations[:latent])
-    result.prior.factor.copy_(pca.prior.factor[:latent, :latent])
-    return result.eval()
 
 
 def _distance_to(mean: Tensor, shapes: Shapes) -> np.ndarray:

@@ -8,8 +8,7 @@ activation, coarser level; a linear bottleneck; and back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
-from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
-from morphable.mesh.spirals import reference_spirals, ring_spirals
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
-from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
 from morphable.models.level_maps import Aggregation, Maps, build_maps, fold_maps
+from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
 from morphable.models.training import Batch, Progress
@@ -76,11 +74,18 @@ class AutoencoderConfig(Configuration):
 class HierarchicalAutoencoder(TrainableModel):
     """(B, V, 3) mm -> four levels down -> (B, L) -> four levels up -> (B, V, 3) mm."""
 
+    geometry: MeshGeometry
+    geometry_type = MeshGeometry
+
     def __init__(
-        self, template: Template, config: AutoencoderConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: AutoencoderConfig,
+        geometry: MeshGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
-        hierarchy = Hierarchy.from_arrays(_under(geometry, "hierarchy/"))
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
+        hierarchy = geometry.hierarchy
         encoder, decoder = FILTERS[config.filters]
         self.levels = len(encoder)
         # SpiralNet counts one more vertex, the all-zero one that padded spiral entries read.
@@ -92,7 +97,6 @@ class HierarchicalAutoencoder(TrainableModel):
             self.activation if config.bottleneck_activation else nn.Identity()
         )
         maps = build_maps(
-            hierarchy,
             geometry,
             config.aggregation,
             config.learned,
@@ -111,7 +115,7 @@ class HierarchicalAutoencoder(TrainableModel):
                 return ChebyshevConv(
                     fan_in, fan_out, terms=config.terms, adjacency=graph, bias=bias
                 )
-            spirals = geometry[f"spirals/{level}"].astype(np.int64)
+            spirals = geometry.spirals[level]
             return SpiralConv(
                 fan_in, fan_out, _with_dummy(spirals) if dummy else spirals, bias=bias
             )
@@ -131,20 +135,6 @@ class HierarchicalAutoencoder(TrainableModel):
         self.final = convolution(0, decoder[-1], 3, bias=config.final_bias)
         _initialize(self, config.initialization)
 
-    @classmethod
-    def geometry(cls, template: Template, config: AutoencoderConfig) -> dict[str, np.ndarray]:
-        hierarchy = build_hierarchy(template.mesh)
-        arrays = {f"hierarchy/{name}": array for name, array in hierarchy.to_arrays().items()}
-        if config.convolution == "spiral":
-            spirals = reference_spirals(hierarchy)
-        elif config.convolution == "spiral++":
-            spirals = ring_spirals(hierarchy, seq_length=config.spiral_length)
-        else:
-            return arrays
-        return arrays | {
-            f"spirals/{level}": array.astype(np.int32) for level, array in enumerate(spirals)
-        }
-
     def initialize(self, shapes: Shapes) -> None:
         self.normalization.initialize(shapes)
 
@@ -153,18 +143,14 @@ class HierarchicalAutoencoder(TrainableModel):
         queries, CoMA's speed.
         """
         folded = fold_maps(Maps(self.down, self.up))
-        if not folded:
+        if folded is None:
             return self
-        geometry = dict(self.saved_geometry) | folded
-        model = HierarchicalAutoencoder(self.template, self.config, geometry).to(self.device)
+        geometry = replace(self.geometry, folded=folded)
+        model = HierarchicalAutoencoder(self.template, self.config, geometry, self.origin)
+        model.to(self.device)
         kept = model.state_dict().keys()
         model.load_state_dict(
             {name: tensor for name, tensor in self.state_dict().items() if name in kept}
-        )
-        model.family, model.provenance, model.saved_geometry = (
-            self.family,
-            self.provenance,
-            geometry,
         )
         return model.eval()
 
@@ -222,14 +208,6 @@ class HierarchicalAutoencoder(TrainableModel):
         if self.config.loss == "l1":
             return {"l1": difference.abs().mean()}
         return {"distance": (difference * self.normalization.std).norm(dim=-1).mean()}
-
-
-def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
 
 
 def _with_dummy(spirals: np.ndarray) -> np.ndarray:

@@ -11,14 +11,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import Given
-from morphable.models.ib_vae import IbVae, IbVaeConfig
+from morphable.models.base import NO_ORIGIN, Given, Origin
+from morphable.models.ib_vae import IbVae, IbVaeConfig, PointGeometry
 from morphable.models.training import Batch
 
 CONDITION = "condition"
@@ -52,9 +51,13 @@ class Cvae(IbVae):
     labels_used = ("expression", "level")
 
     def __init__(
-        self, template: Template, config: CvaeConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: CvaeConfig,
+        geometry: PointGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, config, geometry)
+        super().__init__(template, config, geometry, origin)
         names = config.conditions
         one_hot = torch.eye(len(names))
         nothing = torch.zeros(len(names))
@@ -63,8 +66,7 @@ class Cvae(IbVae):
         ]
         # The last row is for meshes without a name, class -1: neutral, unless no mesh has one.
         rows.append(one_hot[0] if names == ("expression",) else nothing)
-        self.register_buffer("one_hot", torch.stack(rows), persistent=False)
-        self.one_hot: Tensor
+        self.one_hot = nn.Buffer(torch.stack(rows), persistent=False)
 
     @classmethod
     def pinned_sizes(cls, config: CvaeConfig) -> dict[str, int]:

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from morphable.config import suggestion, with_overrides
 from morphable.errors import InputError
+from morphable.mesh.template import Template
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.base import MorphableModel
+from morphable.models.base import MorphableModel, Origin
 from morphable.models.cvae import Cvae, CvaeConfig
+from morphable.models.geometry import Geometry
 from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.lamm import Lamm, LammConfig
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
@@ -237,6 +239,39 @@ MODELS: dict[str, Family] = {
         Recipe(DEEP3DMM_SPIRAL, SPIRALNET_TRAINING),
     ),
 }
+
+
+def create(
+    name: str,
+    template: Template,
+    config: Any = None,
+    geometry: Geometry | None = None,
+    *,
+    recipe: str = "fast",
+    **overrides: Any,
+) -> MorphableModel:
+    """A fresh model of the family called `name`: `create("coma", template, latent=8)`.
+
+    config: its configuration; that of the recipe, `fast` or `paper`, if None. geometry: computed
+    from the template if None. overrides: settings of the configuration by name; `latent` is the
+    latent size of any family, shared out among its parts.
+
+    Raises InputError for a family, a recipe or a setting that does not exist.
+    """
+    row = family(name)
+    config = row.recipe(recipe).model if config is None else config
+    if "latent" in overrides:
+        config = with_latent(config, str(overrides.pop("latent")))
+    config = with_overrides(config, overrides, name)
+    if geometry is None:
+        geometry = row.model.geometry_type.of(template, config)
+    return build(template, config, geometry, Origin(name))
+
+
+def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
+    """The model of the family that `origin` names, of a geometry that exists already."""
+    kind: Callable[..., MorphableModel] = family(origin.family).model
+    return kind(template, config, geometry, origin)
 
 
 def family(name: str) -> Family:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from morphable.mesh.regions import Regions, border_vertices
 from morphable.models.base import MorphableModel, Shapes
+from morphable.models.geometry import RegionGeometry
 from morphable.models.parts import Parts
 from morphable.models.prior import CodePrior
 
@@ -53,8 +54,12 @@ def aligned_displacement(
 class RegionEditor(MorphableModel):
     """A model whose regions can be edited through the displacements of their control vertices."""
 
-    regions: Regions
+    geometry: RegionGeometry
     handles: Handles
+
+    @property
+    def regions(self) -> Regions:
+        return self.geometry.regions
 
     @abstractmethod
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:

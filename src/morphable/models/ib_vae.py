@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,11 +21,12 @@ from torch import Tensor, nn
 
 from morphable.config import Count, Positive, Share
 from morphable.mesh.template import Template
-from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.geometry import Arrays, Geometry
 from morphable.models.normalization import Normalization
-from morphable.models.parts import IdentityExpression, Parts
-from morphable.models.pca import principal_basis
+from morphable.models.parts import IdentityExpression
 from morphable.models.posterior import Posterior, mutual_information
+from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.ops.point_sampling import Sampling, sample_points, shared_sampling
 from morphable.ops.pointcloud import MIN_POINTS, PointTransformer
@@ -39,7 +39,30 @@ published.
 SCAN_NOISE_MM = 1.0
 START_MESHES = 1000
 """Evenly spread training meshes whose components the decoders may start at."""
-SPACE = "points/"
+
+
+@dataclass(frozen=True, eq=False)
+class PointGeometry(Geometry):
+    """The template's own sampling, which serves all clouds that are registered to it."""
+
+    sampling: Sampling
+
+    @classmethod
+    def of(cls, template: Template, config: Any) -> Self:
+        points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
+        sizes = (config.samples[0], config.samples[1])
+        return cls(shared_sampling(points, sizes, config.neighbors))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {
+            name: index.numpy().astype(np.int32)
+            for name, index in self.sampling.to_arrays().items()
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, template: Template) -> Self:
+        indices = {name: torch.from_numpy(index.astype(np.int64)) for name, index in arrays.items()}
+        return cls(Sampling.from_arrays(indices))
 
 
 @dataclass(frozen=True)
@@ -90,29 +113,29 @@ class IbVae(TrainableModel):
     shape in mm.
     """
 
+    geometry_type = PointGeometry
     labels_used: ClassVar[tuple[str, ...]] = ("level",)
     needs_neutral = True
     axis_aligned_code = True
 
     def __init__(
-        self, template: Template, config: IbVaeConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: IbVaeConfig,
+        geometry: PointGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        free = Parts.of(identity=config.identity, expression=config.expression)
+        free = config.parts()
         pinned = self.pinned_sizes(config)
-        super().__init__(template, free.with_pinned(**pinned), config)
+        super().__init__(template, free.with_pinned(**pinned), config, geometry, origin)
         given, outputs = sum(pinned.values()), 3 * template.n_vertices
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
-        self.register_buffer("center", torch.zeros(3))
-        self.register_buffer("radius", torch.ones(()))
-        self.center: Tensor
-        self.radius: Tensor
-        arrays = {
-            name.removeprefix(SPACE): torch.from_numpy(array.astype(np.int64))
-            for name, array in geometry.items()
-        }
-        for name, array in arrays.items():
-            self.register_buffer(_buffer(name), array, persistent=False)
-        self.sampled = list(arrays)
+        self.center = nn.Buffer(torch.zeros(3))
+        self.radius = nn.Buffer(torch.ones(()))
+        indices = geometry.sampling.to_arrays()
+        for name, index in indices.items():
+            self.register_buffer(_buffer(name), index, persistent=False)
+        self.sampled = list(indices)
         sizes = (config.samples[0], config.samples[1])
         self.trunk = PointTransformer(sizes, config.neighbors)
         widths = (self.trunk.features, *HEAD)
@@ -133,15 +156,6 @@ class IbVae(TrainableModel):
     @classmethod
     def pinned_sizes(cls, config: Any) -> dict[str, int]:
         return {}
-
-    @classmethod
-    def geometry(cls, template: Template, config: IbVaeConfig) -> dict[str, np.ndarray]:
-        points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
-        found = shared_sampling(points, (config.samples[0], config.samples[1]), config.neighbors)
-        return {
-            SPACE + name: array.numpy().astype(np.int32)
-            for name, array in found.to_arrays().items()
-        }
 
     def initialize(self, shapes: Shapes) -> None:
         self.normalization.initialize(shapes)

@@ -8,9 +8,8 @@ change the decoder's input tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,16 +17,14 @@ from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, CountOrZero, Positive
 from morphable.errors import InputError
-from morphable.mesh.automatic_regions import template_regions
-from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
-from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.geometry import RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
-from morphable.models.pca import principal_basis
-from morphable.models.prior import NoPrior
-from morphable.models.region_pca import Part
+from morphable.models.principal_basis import principal_basis
+from morphable.models.region_pca import RegionView
 from morphable.models.training import Batch, Progress
 from morphable.ops.tokens import (
     Backbone,
@@ -42,14 +39,9 @@ from morphable.ops.tokens import (
 AUTOENCODE, MANIPULATE = "autoencode", "manipulate"
 MIN_SHARE = 0.25
 """A trained edit goes at least this share of the way from one shape to another."""
-NO_SAMPLES = (
-    "this LAMM has no bottleneck: its code is the region tokens, which have no prior to sample from; "
-    "train one with a bottleneck (model.bottleneck=true)"
-)
-
 NOT_TRAINED = (
-    "this LAMM was trained to autoencode only, its handles move nothing sensible; "
-    "train it with --stages autoencode,manipulate"
+    "this LAMM was trained to autoencode only; its handles were never trained, so edits would be "
+    "meaningless; train it with --stages autoencode,manipulate"
 )
 
 
@@ -93,13 +85,21 @@ class Lamm(TrainableModel, RegionEditor):
     mm, region by region, zero = no edit.
     """
 
-    stages: ClassVar[tuple[str, ...]] = (AUTOENCODE, MANIPULATE)
+    geometry_type = RegionGeometry
+    stages = (AUTOENCODE, MANIPULATE)
+    why_no_prior = (
+        "without a bottleneck its code is the region tokens; "
+        "train one with a bottleneck (model.bottleneck=true)"
+    )
 
     def __init__(
-        self, template: Template, config: LammConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: LammConfig,
+        geometry: RegionGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        regions = Regions.from_arrays(geometry)
-        assert regions is not None
+        regions = geometry.regions
         sizes = np.bincount(regions.labels).tolist()
         controls = [len(vertices) for vertices in regions.controls]
         free = (
@@ -108,23 +108,20 @@ class Lamm(TrainableModel, RegionEditor):
             else Parts.of(tokens=len(sizes) * config.width)
         )
         super().__init__(
-            replace(template, regions=regions), free.with_pinned(controls=3 * sum(controls)), config
+            replace(template, regions=regions),
+            free.with_pinned(controls=3 * sum(controls)),
+            config,
+            geometry,
+            origin,
+            has_prior=config.bottleneck,
         )
-        self.regions = regions
-        self.register_buffer("edits_trained", torch.zeros((), dtype=torch.bool))
-        self.edits_trained: Tensor
-        if not config.bottleneck:
-            self.prior = NoPrior(self.parts, NO_SAMPLES)
-        order = np.argsort(regions.labels, kind="stable")
-        for name, index in (
-            ("order", order),
-            ("place", np.argsort(order)),
-            ("controls", np.concatenate(regions.controls)),
-        ):
-            self.register_buffer(name, torch.from_numpy(index.astype(np.int64)), persistent=False)
-        self.order: Tensor
-        self.place: Tensor
-        self.controls: Tensor
+        self.edits_trained = nn.Buffer(torch.zeros((), dtype=torch.bool))
+        order = torch.from_numpy(np.argsort(regions.labels, kind="stable"))
+        self.order = nn.Buffer(order, persistent=False)
+        self.place = nn.Buffer(order.argsort(), persistent=False)
+        self.controls = nn.Buffer(
+            torch.from_numpy(np.concatenate(regions.controls).astype(np.int64)), persistent=False
+        )
         self.normalization = Normalization(template.n_vertices, config.normalization == "vertex")
         self.handles = Handles(regions, template.mesh.faces)
         width, count = config.width, len(sizes)
@@ -142,10 +139,6 @@ class Lamm(TrainableModel, RegionEditor):
         self.inverse_tokenizer = InverseTokenizer(sizes, width, config.rank)
         self.control_nets = ControlNets(controls, width)
 
-    @classmethod
-    def geometry(cls, template: Template, config: LammConfig) -> dict[str, np.ndarray]:
-        return template_regions(template, config.regions).to_arrays()
-
     def initialize(self, shapes: Shapes) -> None:
         self.normalization.initialize(shapes)
         self.handles.initialize(shapes)
@@ -161,7 +154,7 @@ class Lamm(TrainableModel, RegionEditor):
         mean, std = (x.expand_as(normal.mean).cpu().numpy() for x in (normal.mean, normal.std))
         for region in range(len(self.regions.names)):
             members = np.flatnonzero(self.regions.labels == region)
-            basis = principal_basis(Part(shapes, members, mean, std), self.config.width)
+            basis = principal_basis(RegionView(shapes, members, mean, std), self.config.width)
             rows = slice(3 * self._rows(region).start, 3 * self._rows(region).stop)
             axes = torch.from_numpy(basis.components).to(self.tokenizer.weight)
             deviations = torch.from_numpy(basis.deviations).to(axes)
@@ -341,9 +334,8 @@ class Lamm(TrainableModel, RegionEditor):
                 f"rank: expected 1..{self.config.width - 1} of a model that is not factored, got {rank}"
             )
         config = replace(self.config, rank=rank)
-        model = Lamm(
-            self.template, config, self.saved_geometry or self.geometry(self.template, self.config)
-        ).to(self.device)
+        origin = replace(self.origin, provenance={**self.provenance, "rank": rank})
+        model = Lamm(self.template, config, self.geometry, origin).to(self.device)
         kept = self.state_dict()
         inner, weight, bias = low_rank(self.inverse_tokenizer, self._last_tokens(shapes), rank)
         kept |= {
@@ -351,8 +343,6 @@ class Lamm(TrainableModel, RegionEditor):
             for k, v in (("inner", inner), ("weight", weight), ("bias", bias))
         }
         model.load_state_dict(kept)
-        model.family, model.provenance = self.family, self.provenance | {"rank": rank}
-        model.saved_geometry = self.saved_geometry
         return model.eval()
 
     def _last_tokens(self, shapes: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ to constants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 from torch import nn
 
-from morphable.mesh.hierarchy import Hierarchy, Level
+from morphable.mesh.hierarchy import Level
 from morphable.mesh.topology import adjacency
+from morphable.models.mesh_geometry import FoldedMaps, MeshGeometry
 from morphable.ops.aggregation import AttentionMap, DiffPool, FullMap, VariantMap, average_map
 from morphable.ops.sparse import SparseMap
 
@@ -22,7 +22,6 @@ NEIGHBORS = {"paper": (2, 32), "code": (8, 32)}
 """Entries in a row of the learned part, down and up, as the paper states them and as its code sets
 them.
 """
-FOLDED = "folded/"
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class Maps:
 
 
 def build_maps(
-    hierarchy: Hierarchy,
-    geometry: Mapping[str, np.ndarray],
+    geometry: MeshGeometry,
     aggregation: Aggregation,
     learned: str,
     neighbors: str,
@@ -50,8 +48,9 @@ def build_maps(
     learned: `both`, or `encoder` / `decoder` alone, the other side staying with the precomputed
     map. refresh: (scores above which, steps between which) the learned maps select anew.
     down_channels, up_channels: channels that pass each map, in order of levels, for maps that look
-    at the features. Maps that `geometry` holds folded are taken from there.
+    at the features. Maps that `geometry` holds folded are constant.
     """
+    hierarchy, folded = geometry.hierarchy, geometry.folded
     sides: dict[str, list[nn.Module]] = {"down": [], "up": []}
     for level in range(len(hierarchy.down)):
         fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
@@ -59,14 +58,14 @@ def build_maps(
             ("down", hierarchy.down[level], fine, coarse, down_channels[level]),
             ("up", hierarchy.up[level], coarse, fine, up_channels[level]),
         ):
-            folded = folded_map(geometry, f"{side}/{level}", prior.shape)
+            constant = getattr(folded, side)[level] if folded else None
             here = (
                 aggregation
                 if learned in ("both", "encoder" if side == "down" else "decoder")
                 else "qem"
             )
-            if folded is not None:
-                sides[side].append(SparseMap(folded))
+            if constant is not None:
+                sides[side].append(SparseMap(constant))
             elif here == "attention":
                 steps = refresh[1] if prior.shape[0] * prior.shape[1] > refresh[0] else 1
                 k = NEIGHBORS[neighbors][side == "up"]
@@ -108,31 +107,15 @@ def _positions(level: Level, finest: Level) -> np.ndarray:
     return 0.1 * (level.vertices - mean) / np.where(std > 0, std, 1.0)
 
 
-def fold_maps(maps: Maps) -> dict[str, np.ndarray]:
-    """Geometry arrays that stand for the learned maps, for those whose weights do not depend on the
-    input.
+def fold_maps(maps: Maps) -> FoldedMaps | None:
+    """The learned maps whose weights do not depend on the input, as constants; None if there are
+    none.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for side, modules in (("down", maps.down), ("up", maps.up)):
-        for level, module in enumerate(modules):
-            if isinstance(module, AttentionMap | VariantMap):
-                matrix = module.folded()
-                name = f"{FOLDED}{side}/{level}/"
-                arrays |= {
-                    name + "data": matrix.data,
-                    name + "indices": matrix.indices,
-                    name + "indptr": matrix.indptr,
-                }
-    return arrays
-
-
-def folded_map(
-    geometry: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]
-) -> sp.csr_matrix | None:
-    """The folded map `down/0` or the like, where the geometry holds one."""
-    key = FOLDED + name + "/"
-    if key + "data" not in geometry:
+    down, up = (tuple(map(_folded, side)) for side in (maps.down, maps.up))
+    if all(matrix is None for matrix in (*down, *up)):
         return None
-    return sp.csr_matrix(
-        (geometry[key + "data"], geometry[key + "indices"], geometry[key + "indptr"]), shape
-    )
+    return FoldedMaps(down, up)
+
+
+def _folded(module: nn.Module) -> sp.csr_matrix | None:
+    return module.folded() if isinstance(module, AttentionMap | VariantMap) else None

@@ -12,13 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.parts import IdentityExpression, Parts
-from morphable.models.pca import principal_basis
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.parts import IdentityExpression
+from morphable.models.principal_basis import principal_basis
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,17 @@ class LinearTwoSpace(EstimatedModel):
     needs_neutral = True
 
     def __init__(
-        self, template: Template, config: TwoSpaceConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: TwoSpaceConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(
-            template, Parts.of(identity=config.identity, expression=config.expression), config
-        )
+        super().__init__(template, config.parts(), config, geometry, origin)
         width = 3 * template.n_vertices
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("basis", torch.zeros(self.parts.size, width))
-        self.register_buffer("inverse", torch.zeros(width, self.parts.size))
-        self.mean: Tensor
-        self.basis: Tensor
-        self.inverse: Tensor
+        self.mean = nn.Buffer(torch.zeros(width))
+        self.basis = nn.Buffer(torch.zeros(self.parts.size, width))
+        self.inverse = nn.Buffer(torch.zeros(width, self.parts.size))
 
     @classmethod
     def estimate(
@@ -89,7 +89,7 @@ class LinearTwoSpace(EstimatedModel):
                 "linear-two-space needs the neutral meshes of at least two subjects and two meshes with an expression "
                 f"(labels.csv, column neutral), got {len(people)} and {len(expressive)}"
             )
-        model = cls(template, config, {})
+        model = cls(template, config)
         identity = principal_basis(vertices[people], config.identity)
         expression = principal_basis(
             Offsets(vertices, expressive, neutral[expressive]), config.expression

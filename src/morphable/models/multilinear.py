@@ -14,12 +14,13 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.parts import IdentityExpression, Parts
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.parts import IdentityExpression
 from morphable.rows import evenly_spread
 
 ROUNDS = 10
@@ -49,22 +50,19 @@ class Multilinear(EstimatedModel):
     needs_neutral = True
 
     def __init__(
-        self, template: Template, config: MultilinearConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: MultilinearConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(
-            template, Parts.of(identity=config.identity, expression=config.expression), config
-        )
-        size = (1 + config.identity) * (1 + config.expression)
-        self.register_buffer("core", torch.zeros(size, 3 * template.n_vertices))
-        self.register_buffer("space", torch.zeros(size, 3 * template.n_vertices))
-        self.register_buffer(
-            "reduced", torch.zeros(size, 1 + config.identity, 1 + config.expression)
-        )
-        self.register_buffer("start", torch.zeros(self.parts.size))
-        self.core: Tensor
-        self.space: Tensor
-        self.reduced: Tensor
-        self.start: Tensor
+        super().__init__(template, config.parts(), config, geometry, origin)
+        leading = (1 + config.identity, 1 + config.expression)
+        size = leading[0] * leading[1]
+        self.core = nn.Buffer(torch.zeros(size, 3 * template.n_vertices))
+        self.space = nn.Buffer(torch.zeros(size, 3 * template.n_vertices))
+        self.reduced = nn.Buffer(torch.zeros(size, *leading))
+        self.start = nn.Buffer(torch.zeros(self.parts.size))
 
     @classmethod
     def estimate(
@@ -83,7 +81,7 @@ class Multilinear(EstimatedModel):
         )
         ranks = min(config.identity, people - 1), min(config.expression, expressions - 1)
         core, identity, expression = tucker(grid, *ranks)
-        model = cls(template, config, {})
+        model = cls(template, config)
         model._set(core, (identity.std(0), expression.std(0)), expression.mean(0))
         model.prior.fit(
             torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)])

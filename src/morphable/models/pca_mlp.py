@@ -5,18 +5,17 @@ cheap baseline.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
-from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.parts import Parts
-from morphable.models.pca import principal_basis
+from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 
 
@@ -52,17 +51,18 @@ class PcaMlp(TrainableModel):
     """
 
     def __init__(
-        self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: PcaMlpConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
         width, hidden = 3 * template.n_vertices, [config.width] * config.depth
         rank = max(config.rank, config.latent)
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("components", torch.zeros(rank, width))
-        self.register_buffer("deviations", torch.ones(rank))
-        self.mean: Tensor
-        self.components: Tensor
-        self.deviations: Tensor
+        self.mean = nn.Buffer(torch.zeros(width))
+        self.components = nn.Buffer(torch.zeros(rank, width))
+        self.deviations = nn.Buffer(torch.ones(rank))
         self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
         self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
         nn.init.eye_(self.encoder_skip.weight)
@@ -82,8 +82,7 @@ class PcaMlp(TrainableModel):
         # largest.
         scale = self.deviations.clamp(min=1e-3 * float(self.deviations[0]) + 1e-30)
         coefficients = ((vertices.flatten(1) - self.mean) @ self.components.T) / scale
-        code: Tensor = self.encoder_skip(coefficients) + self.encoder(coefficients)
-        return code
+        return self.encoder_skip(coefficients) + self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:
         # The correction is learned in units of the first components, where all coordinates weigh

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from morphable.config import Configuration, Count, CountOrZero
-from morphable.mesh.automatic_regions import template_regions
-from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
-from morphable.models.base import Shapes, blocks
+from morphable.models.base import NO_ORIGIN, Origin, Shapes, blocks
+from morphable.models.geometry import RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.parts import Parts
-from morphable.models.pca import LinearModel, principal_basis
+from morphable.models.pca import LinearModel
+from morphable.models.principal_basis import principal_basis
 
 HANDLE_ERROR = 0.5
 """mm by which a handle may miss its goal when that keeps the region likely."""
@@ -45,30 +45,32 @@ def shared_out(latent: int, count: int) -> list[int]:
 
 
 class RegionPca(LinearModel, RegionEditor):
-    """A part for each region, in standard deviations; a region that gets no component stays at the
-    mean.
-
-    Components are zero outside their region, so nothing else moves. The prior knows how the regions
+    """PCA of each region on its own, a part of the code per region; the prior knows how the regions
     go together.
+
+    Components are zero outside their region, so nothing else moves. A region that gets no component
+    stays at the mean.
     """
 
+    geometry_type = RegionGeometry
+
     def __init__(
-        self, template: Template, config: RegionPcaConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: RegionPcaConfig,
+        geometry: RegionGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        regions = Regions.from_arrays(geometry)
-        assert regions is not None
+        regions = geometry.regions
         sizes = zip(regions.names, shared_out(config.latent, len(regions.names)), strict=True)
         super().__init__(
             replace(template, regions=regions),
             Parts.of(**{name: size for name, size in sizes if size}),
             config,
+            geometry,
+            origin,
         )
-        self.regions = regions
         self.handles = Handles(regions, template.mesh.faces)
-
-    @classmethod
-    def geometry(cls, template: Template, config: RegionPcaConfig) -> dict[str, np.ndarray]:
-        return template_regions(template, config.regions).to_arrays()
 
     @classmethod
     def estimate(
@@ -78,14 +80,12 @@ class RegionPca(LinearModel, RegionEditor):
         labels: Mapping[str, np.ndarray],
         config: RegionPcaConfig,
     ) -> Self:
-        geometry = cls.geometry(template, config)
-        model = cls(template, config, geometry)
-        model.saved_geometry = geometry
+        model = cls(template, config, RegionGeometry.of(template, config))
         start = 0
         for region, size in enumerate(shared_out(config.latent, len(model.regions.names))):
             members = np.flatnonzero(model.regions.labels == region)
             columns = torch.from_numpy((3 * members[:, None] + np.arange(3)).ravel())
-            basis = principal_basis(Part(vertices, members), size)
+            basis = principal_basis(RegionView(vertices, members), size)
             rows = slice(start, start + size)
             model.mean[columns] = torch.tensor(basis.mean).float()
             model.components[rows, columns] = torch.tensor(basis.components).float()
@@ -97,8 +97,8 @@ class RegionPca(LinearModel, RegionEditor):
         return model
 
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """Each region's coefficients move as little as lets its handles go where they are told,
-        half a mm open.
+        """Each region's coefficients change as little as brings its handles to within half a
+        millimeter of their goals.
         """
         return self.decode(self.encode(vertices) + displacement @ self._gain().T)
 
@@ -115,9 +115,9 @@ class RegionPca(LinearModel, RegionEditor):
         return torch.linalg.solve(square, reach.T).to(self.mean)
 
 
-class Part:
-    """The shapes (N, V, 3) seen at some of their vertices only, normalized where told how, read
-    when asked for.
+class RegionView:
+    """Some vertices of shapes (N, V, 3), normalized if `mean` and `std` are given; read only when
+    indexed.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def identity_codes(context: ReportContext) -> Section | None:
     if "identity" not in context.model.parts or not classes:
         return None
     codes = _codes(context, context.test.vertices[:])
-    free = [part.name for part in context.model.parts.items_ if not part.pinned]
+    free = context.model.parts.free_names
     html = ""
     for part in free:
         points = _plane(codes[:, context.model.parts[part]])

@@ -28,7 +28,7 @@ class Walk:
 
 def all_walks(model: MorphableModel) -> list[Walk]:
     """Walks in every free part, up to eight in a part and sixteen in all."""
-    parts = [part.name for part in model.parts.items_ if not part.pinned][:MAX_WALKS]
+    parts = model.parts.free_names[:MAX_WALKS]
     each = min(MAX_PER_PART, max(1, MAX_WALKS // max(1, len(parts))))
     return [walk for part in parts for walk in prior_walks(model, part, each)]
 
@@ -38,9 +38,9 @@ def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
     most first.
     """
     steps = principal_directions(model, part, most).cpu().numpy()
-    mean = model.prior.mean.detach().cpu().numpy()
     if not len(steps):
         return []
+    mean = model.require_prior().mean.cpu().numpy()
     codes = mean + np.array(STEPS, np.float32)[:, None] * steps[:, None]
     shapes = decode(model, codes.reshape(-1, len(mean))).reshape(len(steps), len(STEPS), -1, 3)
     movement = np.linalg.norm(shapes[:, -1] - shapes[:, 0], axis=-1)

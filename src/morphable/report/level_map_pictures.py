@@ -19,8 +19,7 @@ from morphable.errors import InputError
 from morphable.files import read_npz
 from morphable.mesh.hierarchy import Hierarchy
 from morphable.mesh.topology import vertex_normals
-from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.level_maps import folded_map
+from morphable.models.mesh_geometry import MeshGeometry
 from morphable.report.context import ReportContext
 from morphable.report.section import Section, image, paragraph, table
 from morphable.rows import evenly_spread
@@ -45,34 +44,19 @@ SHOWN = 4
 
 @dataclass(frozen=True, eq=False)
 class LearnedMaps:
-    """A model's hierarchy, and its learned maps by level; None where the precomputed map is used."""
+    """A model's hierarchy, and its learned maps by level; None if the precomputed map is used."""
 
     hierarchy: Hierarchy
-    down: list[sp.csr_matrix | None]
-    up: list[sp.csr_matrix | None]
+    down: Sequence[sp.csr_matrix | None]
+    up: Sequence[sp.csr_matrix | None]
 
 
 def learned_maps(context: ReportContext) -> LearnedMaps | None:
     """None for a model without constant learned maps."""
-    model = context.model
-    if not isinstance(model, HierarchicalAutoencoder):
+    geometry = context.model.geometry
+    if not isinstance(geometry, MeshGeometry) or geometry.folded is None:
         return None
-    geometry = model.saved_geometry
-    prefix = "hierarchy/"
-    arrays = {
-        name.removeprefix(prefix): array
-        for name, array in geometry.items()
-        if name.startswith(prefix)
-    }
-    hierarchy = Hierarchy.from_arrays(arrays)
-    down, up = (
-        [
-            folded_map(geometry, f"{side}/{level}", matrix.shape)
-            for level, matrix in enumerate(matrices)
-        ]
-        for side, matrices in (("down", hierarchy.down), ("up", hierarchy.up))
-    )
-    return LearnedMaps(hierarchy, down, up) if any(m is not None for m in [*down, *up]) else None
+    return LearnedMaps(geometry.hierarchy, geometry.folded.down, geometry.folded.up)
 
 
 def mapped_vertices(context: ReportContext) -> Section | None:

@@ -115,7 +115,7 @@ def _page(context: ReportContext, sections: Sequence[Section]) -> str:
 def _heading(context: ReportContext) -> str:
     model = context.model
     parts = ", ".join(
-        f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in model.parts.items_
+        f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in model.parts.entries
     )
     known = MODELS.get(model.family)
     summary = known.summary if known else type(model).__name__

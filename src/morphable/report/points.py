@@ -38,7 +38,7 @@ def point_clouds(context: ReportContext) -> Section | None:
         meshes = model.encode(torch.from_numpy(vertices).to(model.device))
         given = {
             part.name: meshes[:, model.parts[part.name]]
-            for part in model.parts.items_
+            for part in model.parts.entries
             if part.pinned
         }
         codes = model.encode_points(torch.from_numpy(clouds).to(model.device), given or None)
