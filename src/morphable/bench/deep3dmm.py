@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Data, Row, Table
 
-TRAINED = Column("parameters in training", "training_parameters", digits=0)
+TRAINED = Column("parameters in training", "training_parameters")
 ERRORS = (ERROR, MEDIAN, Column("95th percentile, mm", "vertex_error_mm", "p95"))
 NOTE = (
     "The paper's errors are of COMA's recorded faces (frame split, code of 8, 300 epochs), ours of the sets "

@@ -22,10 +22,6 @@ from morphable.train.run import command_line, versions
 
 NOT_PUBLISHED = "not published"
 NOTHING = "–"
-NO_CONTEST = ("seconds_per_epoch", "self_intersections")
-"""Measures of which less is not better: a shape smoother than the truth has fewer crossings than
-it.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +106,12 @@ def _mean_shape(
 def _best(
     rows: Sequence[Row], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
 ) -> set[tuple[int, int]]:
-    """The best mean of each error column among rows with equal code size."""
+    """The best mean of each column among rows of equal latent size; none in a column of which
+    neither direction is better.
+    """
     best = set()
     for place, column in enumerate(columns):
-        if column.measure.endswith(("parameters", "_chance")) or column.measure in NO_CONTEST:
+        if column.better == "neither":
             continue
         for size in {row.size for row in rows}:
             known = [
@@ -122,7 +120,7 @@ def _best(
                 if row.size == size and (c := cells[i][place])
             ]
             if known:
-                best.add(((min if column.lower_is_better else max)(known)[1], place + 2))
+                best.add(((min if column.better == "lower" else max)(known)[1], place + 2))
     return best
 
 
@@ -173,7 +171,8 @@ def _facts(
     """Sentences under the tables: how to read and how to repeat them."""
     seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
     facts = [
-        f"Seeds: {seeds}. Cells are means over seeds ± standard deviation, the least error of each size in bold."
+        f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each column among models "
+        "of equal latent size, if one direction is better."
     ]
     references = list(dict.fromkeys(row.against for row in table.rows if row.against))
     if references:

@@ -10,17 +10,17 @@ from typing import Any
 
 from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Data, Row, Table
 
-SPREAD = Column("disentanglement, mm", "disentanglement_error_mm", digits=4)
-SPREAD_MEDIAN = Column("its median, mm", "disentanglement_error_mm", "median", digits=4)
-SPREAD_RMS = Column("its RMS form, mm", "disentanglement_error_rms_mm", digits=4)
+SPREAD = Column("disentanglement, mm", "disentanglement_error_mm")
+SPREAD_MEDIAN = Column("its median, mm", "disentanglement_error_mm", "median")
+SPREAD_RMS = Column("its RMS form, mm", "disentanglement_error_rms_mm")
 NEUTRAL = Column("neutral, mm", "neutral_error_mm")
 SWAP = Column("swap, mm", "swap_error_mm")
-KEPT = Column("expression kept", "expression_kept", lower_is_better=False, digits=2)
+KEPT = Column("expression kept", "expression_kept")
 LEAKS = (
-    Column("identity leak", "identity_leakage_nonlinear", digits=2),
-    Column("by chance", "identity_leakage_chance", digits=2),
-    Column("expression leak", "expression_leakage_nonlinear", digits=2),
-    Column("chance of that", "expression_leakage_chance", digits=2),
+    Column("identity leak", "identity_leakage_nonlinear"),
+    Column("by chance", "identity_leakage_chance"),
+    Column("expression leak", "expression_leakage_nonlinear"),
+    Column("chance of that", "expression_leakage_chance"),
 )
 NO_BOTTLENECK: Mapping[str, Any] = {"identity_weight": 1, "information_weight": 0}
 NO_INFORMATION: Mapping[str, Any] = {"information_weight": 0}
@@ -117,7 +117,7 @@ def reconstruction(quick: bool) -> Table:
         Row("IB-VAE", "ib-vae", paper=published(0.663, 0.643), against="no bottleneck"),
         Row("conditional", "cvae", paper=published(0.740, None), against="no bottleneck"),
     ]
-    crossings = Column("self-intersecting faces, less the truth's", "self_intersections", digits=1)
+    crossings = Column("self-intersecting faces, less the truth's", "self_intersections")
     return Table(
         "ibvae-reconstruction",
         "What the bottleneck costs",

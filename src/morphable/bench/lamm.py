@@ -281,9 +281,9 @@ def fine_complexity(quick: bool) -> Table:
 def _complexity(name: str, vertices: int, published: Costs) -> Table:
     """Parameters of the decoder, and how long it takes for one mesh; quick in either size."""
     columns = (
-        Column("decoder parameters", "decoder_parameters", digits=0),
-        Column("CPU, ms", "decode_ms", digits=1),
-        Column("GPU, ms", "decode_gpu_ms", digits=1),
+        Column("decoder parameters", "decoder_parameters"),
+        Column("CPU, ms", "decode_ms"),
+        Column("GPU, ms", "decode_gpu_ms"),
     )
     rows = [
         Row(

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from morphable.evaluate.measure_table import MEASURES, Better
+
 
 @dataclass(frozen=True)
 class Data:
@@ -30,7 +32,7 @@ class Row:
 
     latent: as `--latent` takes it. paper: the paper's own numbers by column title; None where it
     prints none. against: the row of the same size with which this one is compared, mesh by mesh, on
-    the first column. baseline: trained as long as its own recipe says, whatever the others do.
+    the mean vertex error. baseline: trained as long as its own recipe says, whatever the others do.
     """
 
     name: str
@@ -51,23 +53,30 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A measure of evaluation.json (`statistic` of it, where it has several) or of the run itself.
+    """One measure, under the short title that fits the head of a column.
 
-    Of the run: `parameters` (of the saved model), `training_parameters`, `seconds_per_epoch`; of a
-    model as created: `decoder_parameters`, `decode_ms`, `decode_gpu_ms`.
+    measure: a name in MEASURES. statistic: which of a measure's statistics, if it has several.
     """
 
     title: str
     measure: str
     statistic: str = "mean"
-    lower_is_better: bool = True
-    digits: int = 3
+
+    @property
+    def digits(self) -> int:
+        """Decimals of its cells."""
+        return MEASURES[self.measure].digits
+
+    @property
+    def better(self) -> Better:
+        """Which of its values are better."""
+        return MEASURES[self.measure].better
 
 
 ERROR = Column("mean, mm", "vertex_error_mm")
 MEDIAN = Column("median, mm", "vertex_error_mm", "median")
-PARAMETERS = Column("parameters", "parameters", digits=0)
-SECONDS = Column("s / epoch", "seconds_per_epoch", digits=1)
+PARAMETERS = Column("parameters", "parameters")
+SECONDS = Column("s / epoch", "seconds_per_epoch")
 
 
 @dataclass(frozen=True)

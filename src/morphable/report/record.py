@@ -7,63 +7,9 @@ from collections.abc import Mapping
 from html import escape
 
 from morphable.draw.numbers import DASH, interval, number
+from morphable.evaluate.measure_table import measure_of, titled
 from morphable.report.context import ReportContext
 from morphable.report.section import Section, table
-
-MEASURES: dict[str, tuple[str, str]] = {
-    "vertex_error_mm": (
-        "vertex error",
-        "distance to the true vertex, over all meshes and vertices",
-    ),
-    "mesh_error_mm": ("mesh error", "the same, over the means of each mesh"),
-    "surface_distance_mm": ("surface distance", "nearest distance between the surfaces, both ways"),
-    "self_intersections": (
-        "self-intersecting faces",
-        "faces per mesh, more than the true mesh has",
-    ),
-    "self_intersections_of_truth": ("the same in the true meshes", "faces per mesh"),
-    "generalisation_mm": (
-        "generalisation",
-        "the mean vertex error again, by its name in the shape model literature",
-    ),
-    "specificity_mm": (
-        "specificity",
-        "mean distance of a random sample to the nearest training mesh",
-    ),
-    "disentanglement_error_mm": (
-        "disentanglement error",
-        "identity's neutral shape across expressions, standard deviation",
-    ),
-    "disentanglement_error_rms_mm": ("the same, root mean square", ""),
-    "neutral_error_mm": (
-        "neutral error",
-        "the neutral shape that the identity part gives, to the true one",
-    ),
-    "expression_kept": (
-        "expression kept",
-        "share of the variance within each person that reconstructions have",
-    ),
-    "swap_error_mm": (
-        "swap error",
-        "one mesh's identity with another's expression, to the true answer",
-    ),
-    "identity_leakage": (
-        "identity leakage",
-        "share of subjects a linear probe reads off the expression code",
-    ),
-    "identity_leakage_nonlinear": ("the same, non-linear probe", "support vector machine"),
-    "identity_leakage_chance": ("the same by chance", "always the commonest subject"),
-    "expression_leakage": (
-        "expression leakage",
-        "share of expressions a linear probe reads off the identity code",
-    ),
-    "expression_leakage_nonlinear": ("the same, non-linear probe", "support vector machine"),
-    "expression_leakage_chance": ("the same by chance", "always the commonest expression"),
-    "diversity_mm": ("diversity", "mean distance between two random samples"),
-    "control_error_mm": ("control error", "of edited vertices to where they were put"),
-    "other_error_mm": ("error elsewhere", "of all other vertices after an edit"),
-}
-"""Titles and explanations; a measure without one is shown by its own name."""
 
 
 def all_measures(context: ReportContext) -> Section:
@@ -76,7 +22,7 @@ def all_measures(context: ReportContext) -> Section:
     ]
     rows, single = [], []
     for key in dict.fromkeys(key for _, result in results for key in result):
-        title, meaning = _titled(key)
+        title, measure = escape(titled(key)), measure_of(key)[0]
         for name, result in results:
             value = result.get(key)
             if isinstance(value, Mapping) and "mean" in value:
@@ -95,8 +41,8 @@ def all_measures(context: ReportContext) -> Section:
                     [
                         title,
                         escape(name),
-                        f"{number(value)}{' mm' if key.endswith('_mm') else ''}",
-                        escape(meaning),
+                        f"{number(value)} {measure.unit}".rstrip(),
+                        escape(measure.meaning),
                     ]
                 )
     header = [
@@ -119,12 +65,6 @@ def all_measures(context: ReportContext) -> Section:
     )
     html += f"<details><summary>All digits (evaluation.json)</summary><pre>{raw}</pre></details>"
     return Section("All measures", html)
-
-
-def _titled(key: str) -> tuple[str, str]:
-    base, _, area = key.partition("/")
-    title, meaning = MEASURES.get(base, (base.removesuffix("_mm").replace("_", " "), ""))
-    return escape(f"{title}, {area}" if area else title), meaning
 
 
 def provenance(context: ReportContext) -> Section:

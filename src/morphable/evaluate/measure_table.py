@@ -1,0 +1,255 @@
+"""The table of measures: what each number of evaluation.json or of a bench is called, what it means
+and which direction is better. Report, bench and command line read it; none of them knows a measure
+by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from morphable.errors import InputError
+
+Better = Literal["lower", "higher", "neither"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the table.
+
+    name: the key in evaluation.json or results.json. unit: written behind the value, "" for a pure
+    number. better: which values are better; "neither" for what only describes, so that no table
+    marks a winner. digits: decimals in a table of several models.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    unit: str = ""
+    better: Better = "lower"
+    digits: int = 3
+
+
+_ROWS = (
+    # Reconstruction: every model has these.
+    Measure(
+        "vertex_error_mm",
+        "vertex error",
+        "distance between reconstructed and true vertices, pooled over all meshes and vertices",
+        "mm",
+    ),
+    Measure("mesh_error_mm", "mesh error", "the mean vertex error of each mesh, over meshes", "mm"),
+    Measure(
+        "surface_distance_mm",
+        "surface distance",
+        "mean distance to the nearest point of the other surface, in both directions",
+        "mm",
+    ),
+    Measure(
+        "self_intersections",
+        "self-intersecting faces",
+        "faces per reconstruction that cross others, minus those of the true mesh",
+        "faces per mesh",
+        # A shape smoother than the truth has fewer crossings than it, so less is not better.
+        "neither",
+        1,
+    ),
+    Measure(
+        "self_intersections_of_truth",
+        "self-intersecting faces of the true meshes",
+        "faces per true mesh that cross others",
+        "faces per mesh",
+        "neither",
+        1,
+    ),
+    Measure(
+        "generalisation_mm",
+        "generalization",
+        "the mean vertex error, under its name in the literature on shape models",
+        "mm",
+    ),
+    # The prior: models that can be sampled.
+    Measure(
+        "specificity_mm",
+        "specificity",
+        "mean vertex distance of a random sample to the nearest training mesh",
+        "mm",
+    ),
+    Measure(
+        "compactness",
+        "compactness",
+        "share of the measured meshes' variance kept by the first directions of the prior",
+        "",
+        "higher",
+    ),
+    # Identity and expression: models with an identity part.
+    Measure(
+        "disentanglement_error_mm",
+        "disentanglement error",
+        "how unevenly far a subject's predicted neutral shapes lie from their mean (Sun et al.)",
+        "mm",
+        digits=4,
+    ),
+    Measure(
+        "disentanglement_error_rms_mm",
+        "disentanglement error, root mean square",
+        "root mean square distance of a subject's predicted neutral shapes to their mean, after "
+        "rigid alignment (Jiang et al.)",
+        "mm",
+        digits=4,
+    ),
+    Measure(
+        "neutral_error_mm",
+        "neutral error",
+        "distance between the neutral shape predicted from the identity part and the true one",
+        "mm",
+    ),
+    Measure(
+        "swap_error_mm",
+        "swap error",
+        "one mesh's identity with another's expression: distance to the true shape",
+        "mm",
+    ),
+    Measure(
+        "expression_kept",
+        "expression kept",
+        "share of the variance within each subject that reconstructions keep; 1 = all of it",
+        "",
+        "higher",
+        2,
+    ),
+    Measure(
+        "identity_leakage",
+        "identity leakage",
+        "share of meshes whose subject a linear probe guesses from the rest of the code",
+        "",
+        digits=2,
+    ),
+    Measure(
+        "identity_leakage_nonlinear",
+        "identity leakage, nonlinear probe",
+        "the same for a support vector machine with a Gaussian kernel",
+        "",
+        digits=2,
+    ),
+    Measure(
+        "identity_leakage_chance",
+        "identity leakage by chance",
+        "the same for always guessing the most frequent subject",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "expression_leakage",
+        "expression leakage",
+        "share of meshes whose expression a linear probe guesses from the identity part",
+        "",
+        digits=2,
+    ),
+    Measure(
+        "expression_leakage_nonlinear",
+        "expression leakage, nonlinear probe",
+        "the same for a support vector machine with a Gaussian kernel",
+        "",
+        digits=2,
+    ),
+    Measure(
+        "expression_leakage_chance",
+        "expression leakage by chance",
+        "the same for always guessing the most frequent expression",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "collapsed",
+        "collapsed dimensions",
+        "latent dimensions of a part whose code hardly varies over the measured meshes",
+        "",
+        digits=0,
+    ),
+    # Editing: models with handles.
+    Measure(
+        "control_error_mm",
+        "error at the handles",
+        "distance to the target at the control vertices, after all of them were moved there",
+        "mm",
+    ),
+    Measure(
+        "other_error_mm",
+        "error elsewhere",
+        "distance to the target at all other vertices after that edit",
+        "mm",
+    ),
+    Measure(
+        "control_moved_mm",
+        "movement at the handles",
+        "how far apart the two meshes are at the control vertices: what the edit has to cover",
+        "mm",
+        "neither",
+    ),
+    Measure(
+        "other_moved_mm",
+        "movement elsewhere",
+        "how far apart the two meshes are at all other vertices",
+        "mm",
+        "neither",
+    ),
+    Measure(
+        "locality",
+        "locality",
+        "movement outside an edited region as a share of that inside; 0 = perfectly local",
+    ),
+    # The run and its cost, which a bench records beside the measures of evaluation.json.
+    Measure(
+        "parameters", "parameters", "trainable parameters of the saved model", "", "neither", 0
+    ),
+    Measure(
+        "training_parameters",
+        "parameters in training",
+        "trainable parameters during training, before learned maps become constants",
+        "",
+        "neither",
+        0,
+    ),
+    Measure(
+        "seconds_per_epoch", "seconds per epoch", "mean duration of an epoch", "s", "neither", 1
+    ),
+    Measure(
+        "decoder_parameters",
+        "decoder parameters",
+        "trainable parameters that decoding uses",
+        "",
+        "neither",
+        0,
+    ),
+    Measure("decode_ms", "decoding on the CPU", "median time to decode one mesh", "ms", digits=1),
+    Measure(
+        "decode_gpu_ms", "decoding on the GPU", "median time to decode one mesh", "ms", digits=1
+    ),
+)
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ROWS}
+"""By name."""
+
+
+def measure_of(key: str) -> tuple[Measure, str]:
+    """The measure of a key and what it is restricted to: `vertex_error_mm/thumb` is the vertex
+    error of "thumb"; "" if the key names no region or part.
+
+    Raises InputError for a measure that the table does not have.
+    """
+    name, _, place = key.partition("/")
+    if name not in MEASURES:
+        raise InputError(f"measure {name!r}: not in the table of measures")
+    return MEASURES[name], place
+
+
+def titled(key: str) -> str:
+    """The title of a key, with its region or part.
+
+    >>> titled("vertex_error_mm/thumb"), titled("locality")
+    ('vertex error, thumb', 'locality')
+    """
+    measure, place = measure_of(key)
+    return f"{measure.title}, {place}" if place else measure.title
