@@ -27,6 +27,7 @@ from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoenco
 from morphable.models.families import DEEP3DMM, DEEP3DMM_SPIRAL, MODELS, create
 from morphable.models.io import load, save
 from morphable.models.level_maps import build_maps
+from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import (
     AttentionMap,
@@ -196,9 +197,8 @@ def test_the_start_is_a_tenth_of_the_z_scores_plus_noise() -> None:
     assert made.mixing.tolist() == pytest.approx([0.8, 0.2])
     ball = ball_template(640)
     hierarchy = build_hierarchy(ball.mesh)
-    geometry: dict[str, np.ndarray] = {}
     maps = build_maps(
-        hierarchy, geometry, "attention", "both", "paper", (1 << 24, 10), (16,) * 4, (16,) * 4
+        MeshGeometry(hierarchy), "attention", "both", "paper", (1 << 24, 10), (16,) * 4, (16,) * 4
     )
     top = ball.mesh.vertices
     for side, sources, targets in ((maps.down, 0, 1), (maps.up, 1, 0)):

@@ -324,10 +324,10 @@ def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: Mesh
 
 def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset) -> None:
     context = ReportContext(model, hands, {"provenance": {"part": "test", "split": "subject"}}, [])
-    learned = model.learned_tokens.clone()
+    learned = model.network.learned_tokens.clone()
     tokens, drawn = corrupted_tokens(context), drawn_regions(context)
     assert tokens is not None and drawn is not None
-    assert torch.equal(model.learned_tokens, learned)
+    assert torch.equal(model.network.learned_tokens, learned)
     regions = len(model.regions.names)
     assert tokens.html.count("<img") == regions
     assert drawn.html.count("<img") == 3 * sum(

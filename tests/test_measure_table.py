@@ -15,7 +15,8 @@ from morphable.errors import InputError
 from morphable.evaluate.measure_table import MEASURES, measure_of, titled
 from morphable.evaluate.protocol import evaluate_on
 from morphable.models.base import MorphableModel
-from morphable.models.ib_vae import IbVae, IbVaeConfig
+from morphable.models.families import create
+from morphable.models.ib_vae import IbVaeConfig
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
 OF_A_RUN = {"parameters", "training_parameters", "seconds_per_epoch"}
@@ -32,7 +33,7 @@ def separated(data: MeshDataset) -> IbVae:
     """An untrained model with identity and expression."""
     config = IbVaeConfig(samples=(32, 16), neighbors=8)
     torch.manual_seed(0)
-    model = IbVae(data.template, config, IbVae.geometry(data.template, config))
+    model = create("ib-vae", data.template, config)
     model.initialize(data.vertices)
     return model
 

@@ -70,11 +70,11 @@ def test_handles_at_rest_change_nothing_and_moved_ones_follow(
     model: RegionPca, shapes: torch.Tensor
 ) -> None:
     count = sum(len(c) for c in model.regions.controls)
-    assert torch.equal(model.edited(shapes, torch.zeros(len(shapes), 3 * count)), model(shapes))
+    assert torch.equal(model.edit(shapes, torch.zeros(len(shapes), 3 * count)), model(shapes))
     handles = torch.from_numpy(np.concatenate(model.regions.controls))
     goal = model(shapes.roll(1, 0))
     way = (goal - model(shapes))[:, handles]
-    error = (model.edited(shapes, way.flatten(1)) - goal)[:, handles].norm(dim=-1).mean()
+    error = (model.edit(shapes, way.flatten(1)) - goal)[:, handles].norm(dim=-1).mean()
     assert error < 0.05 * way.norm(dim=-1).mean(), (
         "a goal within the model is reached, but for the ridge"
     )
@@ -99,7 +99,7 @@ def test_pair_errors_by_hand(model: RegionPca, shapes: torch.Tensor) -> None:
     class Fixed(RegionPca):
         answer: torch.Tensor
 
-        def edited(self, vertices: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+        def edit(self, vertices: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
             return self.answer[: len(vertices)]
 
     fixed = Fixed(model.template, model.config, model.geometry)

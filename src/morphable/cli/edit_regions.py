@@ -90,7 +90,7 @@ def swap_region(
     loaded = _editor(model)
     number = region_number(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
-    moved = loaded.handles.swapped(number, first, second)
+    moved = loaded.handles.swap(number, first, second)
     _write(loaded, edit_region(loaded, first, region, moved, blend), region, out)
 
 

@@ -35,6 +35,7 @@ def factor(
     from morphable.evaluate.protocol import open_dataset
     from morphable.models.io import load, save
     from morphable.models.lamm import Lamm
+    from morphable.models.lamm_factor import factor as factored
 
     loaded = load(model)
     if not isinstance(loaded, Lamm):
@@ -45,11 +46,13 @@ def factor(
     split = str(loaded.provenance.get("split") or dataset.default_split())
     train, test = (dataset.part(split, part) for part in ("train", "test"))
     rows = evenly_spread(len(train), MAX_MESHES)
-    thin = loaded.factored(rank, torch.from_numpy(train.vertices[rows]))
+    thin = factored(loaded, rank, torch.from_numpy(train.vertices[rows]))
     save(thin, out)
     sizes, errors = [], []
     for made in (loaded, thin):
-        sizes.append(sum(parameter.numel() for parameter in made.inverse_tokenizer.parameters()))
+        sizes.append(
+            sum(parameter.numel() for parameter in made.network.inverse_tokenizer.parameters())
+        )
         errors.append(mean_vertex_error(made, test.vertices))
     print(
         f"{out}: inverse tokenizer of {sizes[1]:,} numbers instead of {sizes[0]:,}; mean error on {len(test)} test "

@@ -90,7 +90,7 @@ def edit_region(
     displacement = model.displacement(number, moved[None].to(shape))
     # The very same batch gives both, so that a displacement of nothing is a difference of exactly
     # nothing.
-    both = model.edited(
+    both = model.edit(
         shape.repeat(2, 1, 1), torch.cat([torch.zeros_like(displacement), displacement])
     )
     change = (both[1] - both[0]).cpu().numpy().astype(np.float64)
@@ -178,4 +178,4 @@ def parse_moves(model: RegionEditor, region: str, texts: Iterable[str]) -> torch
             listed = ", ".join(map(str, controls))
             raise InputError(f"--move {text}: the control vertices of {region!r} are {listed}")
         moves[index] = step
-    return model.handles.completed(number, moves)
+    return model.handles.complete(number, moves)

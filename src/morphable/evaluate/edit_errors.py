@@ -70,7 +70,7 @@ def pair_errors(model: RegionEditor, shapes: Shapes) -> dict[str, float]:
             for order in (rows, partners)
         )
         way = (target - source)[:, handles]
-        error = (model.edited(source, way.flatten(1)) - target).norm(dim=-1)
+        error = (model.edit(source, way.flatten(1)) - target).norm(dim=-1)
         moved = (target - source).norm(dim=-1)
         for name, values in (("error", error), ("moved", moved)):
             sums[f"control_{name}_mm"] += float(values[:, is_handle].mean(1).sum())
@@ -85,14 +85,14 @@ def _reach(model: RegionEditor, source: Tensor, way: Tensor) -> tuple[float, flo
     """Mean movement (mm) inside and outside the region that is edited, over regions edited one at a
     time.
     """
-    still = model.edited(source, torch.zeros_like(way).flatten(1))
+    still = model.edit(source, torch.zeros_like(way).flatten(1))
     inside, outside, start = [], [], 0
     for region, controls in enumerate(model.regions.controls):
         part = way[:, start : start + len(controls)]
         start += len(controls)
         if not len(controls):
             continue
-        movement = (model.edited(source, model.displacement(region, part)) - still).norm(dim=-1)
+        movement = (model.edit(source, model.displacement(region, part)) - still).norm(dim=-1)
         member = torch.from_numpy(model.regions.labels == region).to(movement.device)
         inside.append(float(movement[:, member].mean()))
         outside.append(float(movement[:, ~member].mean()))

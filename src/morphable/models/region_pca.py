@@ -96,7 +96,7 @@ class RegionPca(LinearModel, RegionEditor):
         model.handles.initialize(vertices)
         return model
 
-    def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
+    def edit(self, vertices: Tensor, displacement: Tensor) -> Tensor:
         """Each region's coefficients change as little as brings its handles to within half a
         millimeter of their goals.
         """

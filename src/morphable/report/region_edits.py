@@ -77,7 +77,7 @@ def _edited(
     model: RegionEditor, source: np.ndarray, other: np.ndarray, name: str, blend: str
 ) -> RegionEdit:
     region = model.regions.names.index(name)
-    moved = model.handles.swapped(region, source, other)
+    moved = model.handles.swap(region, source, other)
     return edit_region(model, source, name, moved, "hard" if blend == "hard" else "none")
 
 

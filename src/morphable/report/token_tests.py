@@ -36,13 +36,14 @@ def corrupted_tokens(context: ReportContext) -> Section | None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         code = model.encode(torch.from_numpy(shape).to(model.device))
-        before, learned = model.decode(code), model.learned_tokens.clone()
+        before, learned = model.decode(code), model.network.learned_tokens
         movements = []
         for region in range(len(model.regions.names)):
             noise = NOISE * torch.randn(learned.shape[1], generator=generator)
-            model.learned_tokens[region] += noise.to(learned)
-            movements.append((model.decode(code) - before)[0].norm(dim=-1).cpu().numpy())
-            model.learned_tokens.copy_(learned)
+            corrupted = learned.clone()
+            corrupted[region] += noise.to(learned)
+            movement = (model.decode(code, corrupted) - before)[0].norm(dim=-1)
+            movements.append(movement.cpu().numpy())
     limit = scale_end(np.stack(movements))
     cells, touching = [], touching_regions(model)
     for region, (name, movement) in enumerate(
