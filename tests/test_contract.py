@@ -53,7 +53,7 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
         labels = dict(data.labels) | {"neutral": data.neutral}
         estimated = row.model.estimate(gestures.template, data.vertices, labels, row.fast.model)
         return estimated.eval().with_origin(Origin(request.param))
-    classes = {name: gestures.labels.classes(name)[1] for name in ("subject", "expression")}
+    classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
     config = row.model.config_for(
         dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {})), classes
     )

@@ -16,7 +16,7 @@ from morphable.evaluate.measure_table import MEASURES, measure_of, titled
 from morphable.evaluate.protocol import evaluate_on
 from morphable.models.base import MorphableModel
 from morphable.models.families import create
-from morphable.models.ib_vae import IbVaeConfig
+from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
 OF_A_RUN = {"parameters", "training_parameters", "seconds_per_epoch"}

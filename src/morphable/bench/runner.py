@@ -188,9 +188,7 @@ def perform(
     if not task.trained:
         return _created(task, dataset, config, workers)
     measured = dataset.part(config.split, "test")
-    subjects = (
-        measured.labels.classes("subject")[0] if "subject" in measured.labels else measured.rows
-    )
+    subjects = measured.labels.groups()
     if not (task.folder / "model" / "model.json").exists():
         try:
             run(config, task.folder, workers, started, listener)

@@ -47,10 +47,10 @@ def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
     known = {"subject", "sequence", "frame"} <= set(dataset.labels.columns)
     if (rows >= 0).any() or not known:
         return NeutralTargets(rows)
-    subject, names = dataset.labels.classes("subject")
+    subjects = dataset.labels.classes("subject")
     starts = [
-        _first_frames(dataset.labels, np.flatnonzero(subject == number))
-        for number in range(len(names))
+        _first_frames(dataset.labels, np.flatnonzero(subjects.numbers == number))
+        for number in range(len(subjects.names))
     ]
     if not any(len(start) for start in starts):
         return NeutralTargets(rows)
@@ -61,7 +61,8 @@ def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
     ]
     has_one = np.array([len(start) > 0 for start in starts])
     return NeutralTargets(
-        np.where(has_one[subject] & (subject >= 0), subject, -1), np.stack(means).astype(np.float32)
+        np.where(has_one[subjects.numbers] & (subjects.numbers >= 0), subjects.numbers, -1),
+        np.stack(means).astype(np.float32),
     )
 
 

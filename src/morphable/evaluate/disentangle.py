@@ -49,7 +49,7 @@ def disentanglement(
         return {}
     seed, dataset = 0, load_dataset(measured.path)
     chosen = measured.select(evenly_spread(len(measured), MAX_MESHES))
-    subjects = chosen.labels.classes("subject")[0]
+    subjects = chosen.labels.classes("subject").numbers
     codes = encoded(model, chosen)
     result: dict[str, Any] = {}
     predicted = _per_subject(model, codes, subjects)
@@ -181,7 +181,7 @@ def leakage(
     result: dict[str, float] = {}
     for name, (numbers, column) in inputs.items():
         if column in chosen.labels and numbers.shape[1]:
-            scores = probe(numbers, chosen.labels.classes(column)[0], seed)
+            scores = probe(numbers, chosen.labels.classes(column).numbers, seed)
             result |= {f"{name}_leakage{suffix}": score for suffix, score in scores.items()}
     return result
 
@@ -219,7 +219,7 @@ def swap_errors(
     random.
     """
     random = np.random.default_rng(seed)
-    subjects = chosen.labels.classes("subject")[0]
+    subjects = chosen.labels.classes("subject").numbers
     a, b = random.integers(len(chosen), size=(2, MAX_SWAPS))
     a, b = a[subjects[a] != subjects[b]], b[subjects[a] != subjects[b]]
     mixed = codes[torch.from_numpy(b)].clone()

@@ -7,7 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from morphable.data.dataset import MeshDataset, load_dataset
@@ -49,15 +48,6 @@ def require_template(model: MorphableModel, dataset: MeshDataset, name: str) -> 
         )
 
 
-def _groups(dataset: MeshDataset) -> np.ndarray:
-    """(N,) subject number of each mesh; a mesh of no known subject is a group of its own."""
-    alone = -1 - np.arange(len(dataset))
-    if "subject" not in dataset.labels:
-        return alone
-    number = dataset.labels.classes("subject")[0]
-    return np.where(number < 0, alone, number)
-
-
 def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) -> dict[str, Any]:
     """The content of evaluation.json. `split`: `[NAME:]train|val|test`, by default the model's own
     split and `test`.
@@ -72,7 +62,7 @@ def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) 
     name = name or str(model.provenance.get("split") or dataset.default_split())
     measured = dataset.part(name, part)
     train = dataset.part(name, "train")
-    subjects = _groups(measured)
+    subjects = measured.labels.groups()
     result = evaluate(model, train.vertices, measured.vertices, subjects)
     for measure in MEASURERS:
         for row, found in measure(model, train, measured).items():

@@ -102,9 +102,8 @@ class ReportContext:
 
     @cached_property
     def subjects(self) -> np.ndarray:
-        """(N,) subject number of each drawn test mesh; its own number where subjects are not known."""
-        labels = self.test.labels
-        return labels.classes("subject")[0] if "subject" in labels else np.arange(len(self.test))
+        """(N,) group of each drawn test mesh: its subject, or its own if that is not known."""
+        return self.test.labels.groups()
 
     @cached_property
     def pca(self) -> Pca | None:

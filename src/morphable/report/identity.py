@@ -36,7 +36,7 @@ def identity_codes(context: ReportContext) -> Section | None:
     """
     columns = [name for name in ("subject", "expression") if name in context.test.labels]
     classes = {name: context.test.labels.classes(name) for name in columns}
-    classes = {name: found for name, found in classes.items() if len(found[1]) > 1}
+    classes = {name: found for name, found in classes.items() if len(found.names) > 1}
     if "identity" not in context.model.parts or not classes:
         return None
     codes = _codes(context, context.test.vertices[:])
@@ -44,8 +44,8 @@ def identity_codes(context: ReportContext) -> Section | None:
     html = ""
     for part in free:
         points = _plane(codes[:, context.model.parts[part]])
-        for column, (numbers, names) in classes.items():
-            chart = _scatter(points, numbers, names, f"{part} codes by {column}")
+        for column, found in classes.items():
+            chart = _scatter(points, found.numbers, found.names, f"{part} codes by {column}")
             html += f"<div><h3>{escape(part)} code by {column}</h3>{chart}</div>"
     lead = (
         f"Codes of {len(codes)} measured meshes, in the plane of each part's two principal directions. Where the parts "

@@ -41,7 +41,7 @@ class TrainingData:
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
         named = [name for name in labels if name != "level" and name in dataset.labels]
-        columns = {name: dataset.labels.classes(name)[0] for name in named}
+        columns = {name: dataset.labels.classes(name).numbers for name in named}
         targets = neutral_targets(dataset)
         levels = expression_levels(dataset, targets) if "level" in labels else None
         if levels is not None:

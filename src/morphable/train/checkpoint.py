@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from morphable.errors import InputError
-from morphable.files import DAMAGE, atomic_path, brief
+from morphable.files import atomic_path, reading, writing
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -29,31 +28,23 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """InputError where the file is missing or damaged; only plain data is accepted, no code can
-    run.
+    """The state in a checkpoint. Only plain data is accepted, so no code can run.
+
+    Raises InputError if the file is missing or damaged.
     """
-    try:
+    damaged = "not a readable checkpoint, it may be truncated"
+    missing = "no such checkpoint; the run ended before the first one was written"
+    with reading(path, damaged, missing):
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such checkpoint; the run ended before the first one was written"
-        ) from None
-    except (*DAMAGE, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path}: not a readable checkpoint, it may be cut short ({brief(error)})"
-        ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
     return state
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """Add one line to metrics.jsonl; InputError where the disk is full."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    """Add one line to metrics.jsonl. Raises InputError if the disk is full."""
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def cut_metrics(path: Path, epochs: int) -> None:
@@ -74,12 +65,8 @@ def cut_metrics(path: Path, epochs: int) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, one for each epoch; none where the model was estimated."""
+    """The rows of metrics.jsonl, one per epoch; none if the model was estimated in closed form."""
     if not path.exists():
         return []
-    try:
+    with reading(path, "not valid JSON lines, the file may be truncated"):
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: not valid JSON lines, the file may be truncated ({error})"
-        ) from error

@@ -20,7 +20,7 @@ from morphable.config import as_table, with_overrides
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
-from morphable.files import atomic_folder, require_new, write_text
+from morphable.files import atomic_folder, reading, require_new, write_text
 from morphable.models.base import EstimatedModel, MorphableModel, Origin, TrainableModel, blocks
 from morphable.models.families import create, family
 from morphable.models.io import save
@@ -91,12 +91,8 @@ class RunConfig:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "cannot be read as TOML"):
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def run(
@@ -147,7 +143,7 @@ def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
     expressions.
     """
     labels = dataset.part(config.split, "train").labels
-    classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
+    classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
     return dataclasses.replace(
         config, model=family(config.family).model.config_for(config.model, classes)
     )
