@@ -34,8 +34,9 @@ from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.families import MODELS, Recipe, create
 from morphable.models.training import Batch, Progress
-from morphable.ops.aggregation import AttentionMap, select_best
 from morphable.ops.allocator import keep_freed_memory
+from morphable.ops.attention_map import AttentionMap
+from morphable.ops.best_keys import select_best
 from morphable.train.optimizer import make_optimizer
 from training_step import plain
 
@@ -55,8 +56,7 @@ class DenseMap(nn.Module):
             sparse.k,
         )
         prior = torch.tensor(sparse.prior.toarray(), dtype=torch.float32)
-        self.register_buffer("prior", prior, persistent=False)
-        self.prior: Tensor
+        self.prior = nn.Buffer(prior, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         scores = (F.normalize(self.queries, dim=1) @ F.normalize(self.keys, dim=1).T).clamp(

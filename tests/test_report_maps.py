@@ -19,6 +19,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.mesh.topology import vertex_normals
+from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.base import MorphableModel, TrainableModel
 from morphable.models.families import MODELS, create
 from morphable.models.pca import Pca, PcaConfig
@@ -100,13 +101,14 @@ def test_maps_are_those_of_the_model(data: MeshDataset) -> None:
     model = network(data)
     maps = learned_maps(context(data, model))
     assert maps is not None
-    for side, found, given in (
-        ("down", maps.down, maps.hierarchy.down),
-        ("up", maps.up, maps.hierarchy.up),
+    assert isinstance(model, HierarchicalAutoencoder)
+    for modules, found, given in (
+        (model.encoder.maps, maps.down, maps.hierarchy.down),
+        (model.decoder.maps, maps.up, maps.hierarchy.up),
     ):
         for level, matrix in enumerate(found):
             assert matrix is not None and matrix.shape == given[level].shape
-            module = getattr(model, side)[level]
+            module = modules[level]
             x = torch.randn(1, matrix.shape[1], 2)
             expected = torch.from_numpy(matrix @ x[0].double().numpy()).float()[None]
             torch.testing.assert_close(module(x), expected)

@@ -79,8 +79,7 @@ class NeighborEmbedding(nn.Module):
                 [self._known(x[i : i + clouds], stage.rows(i, clouds), *layers) for i in starts]
             )
         around, at = self._mapped(x, stage, self.first.linear.weight)
-        out: Tensor = self.second(self.first.finish(around + at)).amax(2)
-        return out
+        return self.second(self.first.finish(around + at)).amax(2)
 
     def _known(self, x: Tensor, stage: Stage, first: Affine, second: Affine) -> Tensor:
         """With known statistics. What follows the last product keeps the order of numbers: the
@@ -88,8 +87,7 @@ class NeighborEmbedding(nn.Module):
         """
         around, at = self._mapped(x, stage, first[0])
         near = nn.functional.linear(self.first.activation(around + (at + first[1])), second[0])
-        out: Tensor = self.second.activation(near.amax(2) + second[1])
-        return out
+        return self.second.activation(near.amax(2) + second[1])
 
     def _mapped(self, x: Tensor, stage: Stage, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The first layer's map of [n - c, c]: what neighbors (B, S, K, 2C) and centers (B, S, 1,
@@ -157,5 +155,4 @@ class PointTransformer(nn.Module):
         mixed = [self.mix(x)]
         for layer in self.attention:
             mixed.append(layer(mixed[-1]))
-        out: Tensor = self.fuse(torch.cat([*mixed[1:], x], -1)).amax(1)
-        return out
+        return self.fuse(torch.cat([*mixed[1:], x], -1)).amax(1)

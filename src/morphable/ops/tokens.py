@@ -140,8 +140,7 @@ class TransformerLayer(nn.Module):
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + self.to_out(mixed.transpose(1, 2).flatten(2))
-        y: Tensor = x + self.feed_forward(x)
-        return y
+        return x + self.feed_forward(x)
 
 
 class MixerLayer(nn.Module):
@@ -165,8 +164,7 @@ class MixerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.over_tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
-        y: Tensor = x + self.over_channels(x)
-        return y
+        return x + self.over_channels(x)
 
 
 class Backbone(nn.Module):
@@ -201,8 +199,7 @@ class ControlNets(nn.Module):
         owners = [region for region, count in enumerate(controls) if count]
         self.count = len(controls)
         self.runs = [3 * controls[region] for region in owners]
-        self.register_buffer("owners", torch.tensor(owners), persistent=False)
-        self.owners: Tensor
+        self.owners = nn.Buffer(torch.tensor(owners), persistent=False)
         rows = torch.tensor([run**-0.5 for run in self.runs]).repeat_interleave(
             torch.tensor(self.runs)
         )[:, None]
