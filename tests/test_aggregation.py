@@ -36,7 +36,7 @@ from morphable.ops.best_keys import select_best
 from morphable.ops.sparse import SparseMap, entry_products, transpose_index
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import Report
+from morphable.train.loop import TrainingEvent
 from morphable.train.run import RunConfig, run
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -447,7 +447,7 @@ def trained(made: HierarchicalAutoencoder, steps: int = 5) -> HierarchicalAutoen
     optimizer = torch.optim.Adam(made.parameters(), 1e-2)
     for step in range(steps):
         (loss,) = made.loss(
-            Batch(vertices), Progress(0, 1, step, steps, 8, torch.Generator())
+            Batch(vertices), Progress(0, 1, step, steps, torch.Generator())
         ).values()
         optimizer.zero_grad()
         loss.backward()
@@ -688,7 +688,7 @@ def settings(data: MeshDataset, **model: Any) -> RunConfig:
     row = MODELS["deep3dmm"].fast
     assert row.train is not None
     train = replace(row.train, epochs=2, batch_size=8, learning_rate=3e-2, checkpoint_seconds=0)
-    return RunConfig("deep3dmm", data.path, "subject", replace(row.model, latent=3, **model), train)
+    return RunConfig("deep3dmm", replace(row.model, latent=3, **model), train)
 
 
 class Killed(Exception):
@@ -706,15 +706,15 @@ def test_a_killed_run_goes_on_with_the_selection_it_had(
     """
     config = settings(data, refresh_above=above, refresh_every=every)
 
-    def kill(report: Report) -> None:
-        if report.step == at + 1:  # the checkpoint of step `at` is the last one written
+    def kill(event: TrainingEvent) -> None:
+        if event.step == at + 1:  # the checkpoint of step `at` is the last one written
             raise Killed
 
-    run(config, tmp_path / "whole", WORKER)
+    run(config, data.split("subject"), tmp_path / "whole", WORKER)
     with pytest.raises(Killed):
-        run(config, tmp_path / "killed", WORKER, listener=kill)
+        run(config, data.split("subject"), tmp_path / "killed", WORKER, listener=kill)
     assert read_checkpoint(tmp_path / "killed" / "checkpoint" / "last.pt")["step"] == at
-    run(config, tmp_path / "killed", WORKER, resume=True)
+    run(config, data.split("subject"), tmp_path / "killed", WORKER, resume=True)
     one, two = (
         read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
         for name in ("whole", "killed")
@@ -728,8 +728,13 @@ def test_refreshing_rarely_changes_the_course_of_training(
     data: MeshDataset, tmp_path: Path
 ) -> None:
     """Otherwise the test above would prove nothing."""
-    run(settings(data, refresh_above=0, refresh_every=4), tmp_path / "rare", WORKER)
-    run(settings(data), tmp_path / "each", WORKER)
+    run(
+        settings(data, refresh_above=0, refresh_every=4),
+        data.split("subject"),
+        tmp_path / "rare",
+        WORKER,
+    )
+    run(settings(data), data.split("subject"), tmp_path / "each", WORKER)
     one, two = (
         read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
         for name in ("rare", "each")
@@ -738,7 +743,7 @@ def test_refreshing_rarely_changes_the_course_of_training(
 
 
 def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
-    made = run(settings(data), tmp_path / "r", WORKER)
+    made = run(settings(data), data.split("subject"), tmp_path / "r", WORKER)
     names = (tmp_path / "r" / "model" / "weights.safetensors").read_bytes()
     assert b"keys" not in names and b"queries" not in names and b"mixing" not in names
     back = load(tmp_path / "r")
@@ -746,7 +751,7 @@ def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
     assert torch.equal(back(vertices), made(vertices))
     assert isinstance(back, HierarchicalAutoencoder)
     assert all(type(module) is SparseMap for module in [*back.encoder.maps, *back.decoder.maps])
-    best = read_checkpoint(tmp_path / "r" / "checkpoint" / "best.pt")["model"]
+    best = read_checkpoint(tmp_path / "r" / "checkpoint" / "kept.pt")["model"]
     unfolded = create("deep3dmm", data.template, made.config)
     unfolded.load_state_dict(
         best | {n: t for n, t in made.state_dict().items() if n.startswith("prior")}
@@ -761,7 +766,7 @@ def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
 def test_snapshots_show_the_map_while_it_is_learned(data: MeshDataset, tmp_path: Path) -> None:
     from morphable.files import read_npz
 
-    run(settings(data), tmp_path / "r", WORKER)
+    run(settings(data), data.split("subject"), tmp_path / "r", WORKER)
     files = sorted((tmp_path / "r" / "snapshots").iterdir())
     assert [path.name for path in files] == ["epoch-00001.npz", "epoch-00002.npz"]
     first, last = (read_npz(path) for path in files)

@@ -219,7 +219,7 @@ def test_control_nets_skip_regions_without_controls() -> None:
 
 
 def progress(epoch: int = 0, stage: str = AUTOENCODE, seed: int = 0) -> Progress:
-    return Progress(epoch, 150, 0, 1, 6, torch.Generator().manual_seed(seed), stage)
+    return Progress(epoch, 150, 0, 1, torch.Generator().manual_seed(seed), stage)
 
 
 def test_the_loss_by_its_definition(small: Lamm, shapes: torch.Tensor) -> None:
@@ -415,14 +415,13 @@ TRAINING = TrainConfig(
 )
 
 
-def configured(dataset: MeshDataset, training: TrainConfig = TRAINING) -> RunConfig:
-    return RunConfig("lamm", dataset.path, "subject", SMALL, training)
+CONFIGURED = RunConfig("lamm", SMALL, TRAINING)
 
 
 @pytest.fixture(scope="module")
 def staged(hands: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    run(configured(hands), folder, ONE)
+    run(CONFIGURED, hands.split("subject"), folder, ONE)
     return folder
 
 
@@ -431,7 +430,7 @@ def test_stages_run_in_turn(staged: Path) -> None:
     assert [row["stage"] for row in rows] == [AUTOENCODE] * 2 + [MANIPULATE] * 2
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[2]["best_mm"] == rows[2]["validation_mm"], "each stage has its own best"
-    assert (staged / "checkpoint" / "best-autoencode.pt").exists()
+    assert (staged / "checkpoint" / "kept-autoencode.pt").exists()
     model = load(staged)
     assert isinstance(model, Lamm) and model.edits_trained
 
@@ -456,9 +455,9 @@ def test_a_run_stopped_in_either_stage_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Lamm, "loss", counting)
     with pytest.raises(Interrupted):
-        run(configured(hands), tmp_path / "r", ONE)
+        run(CONFIGURED, hands.split("subject"), tmp_path / "r", ONE)
     assert taken == steps
-    run(configured(hands), tmp_path / "r", ONE, resume=True)
+    run(CONFIGURED, hands.split("subject"), tmp_path / "r", ONE, resume=True)
     whole, resumed = load(staged).state_dict(), load(tmp_path / "r").state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -476,11 +475,9 @@ def test_stages_that_there_are_not(
 ) -> None:
     from morphable.models.families import MODELS
 
-    config = RunConfig(
-        family, hands.path, "subject", MODELS[family].fast.model, replace(TRAINING, stages=stages)
-    )
+    config = RunConfig(family, MODELS[family].fast.model, replace(TRAINING, stages=stages))
     with pytest.raises(InputError, match=message):
-        run(config, tmp_path / "r", ONE)
+        run(config, hands.split("subject"), tmp_path / "r", ONE)
     assert not (tmp_path / "r").exists()
 
 

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from conftest import ball_template
-from helpers import dataset
+from helpers import dataset, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.files import write_npz
@@ -61,9 +61,7 @@ def network(data: MeshDataset, name: str = "deep3dmm", **settings: object) -> Mo
 
 
 def context(data: MeshDataset, model: MorphableModel, folder: Path | None = None) -> ReportContext:
-    return ReportContext(
-        model, data, {"provenance": {"split": "subject", "part": "test"}}, [], folder
-    )
+    return report_context(model, data.split("subject"), folder=folder)
 
 
 def snapshot(folder: Path, epoch: int, vertices: int = 640) -> None:
@@ -187,13 +185,13 @@ def test_shapes_to_calculate_with(data: MeshDataset) -> None:
     cast = choose(where)
     assert cast is not None and cast.neutral
     whole = np.asarray(data.vertices[:])
-    row = next(i for i in range(60) if np.array_equal(whole[i], cast.posed))
-    other = next(i for i in range(60) if np.array_equal(whole[i], cast.far))
+    row = next(i for i in range(60) if np.array_equal(whole[i], cast.posed.shape))
+    other = next(i for i in range(60) if np.array_equal(whole[i], cast.far.shape))
     subject = data.labels["subject"]
     assert subject[row] != subject[other]
-    np.testing.assert_array_equal(cast.rest, whole[data.labels["neutral"][row]])
-    np.testing.assert_array_equal(cast.other, whole[data.labels["neutral"][other]])
-    assert str(subject[row]) in cast.names[0] and "neutral" in cast.names[0]
+    np.testing.assert_array_equal(cast.rest.shape, whole[data.labels["neutral"][row]])
+    np.testing.assert_array_equal(cast.other.shape, whole[data.labels["neutral"][other]])
+    assert str(subject[row]) in cast.rest.name and "neutral" in cast.rest.name
 
 
 def test_without_neutral_shapes_a_subjects_first_mesh_stands_for_them(data: MeshDataset) -> None:
@@ -201,8 +199,8 @@ def test_without_neutral_shapes_a_subjects_first_mesh_stands_for_them(data: Mesh
     bare = replace(data, labels=replace(data.labels, columns=columns))
     cast = choose(context(bare, network(data)))
     assert cast is not None and not cast.neutral
-    assert cast.names[0].endswith("at rest")
-    assert not np.array_equal(cast.rest, cast.posed)
+    assert cast.rest.name.endswith("at rest")
+    assert not np.array_equal(cast.rest.shape, cast.posed.shape)
 
 
 def test_the_section_of_arithmetic(data: MeshDataset) -> None:

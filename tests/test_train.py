@@ -29,9 +29,9 @@ from morphable.train import batches as feed_module
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
-from morphable.train.loop import Interrupted, Listener, Report
+from morphable.train.loop import Interrupted, Listener, TrainingEvent
 from morphable.train.optimizer import make_optimizer, rate_at
-from morphable.train.run import RunConfig, command_line, run
+from morphable.train.run import RecordedRun, RunConfig, command_line, run
 
 CPU = torch.device("cpu")
 HERE = Workers(0, 1, CPU)
@@ -43,16 +43,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
     return dataset(ball_template(60), tmp_path_factory.mktemp("data") / "set", 60, subjects=20)
 
 
-def config(data: MeshDataset, **train: object) -> RunConfig:
+def config(**train: object) -> RunConfig:
     settings = TrainConfig(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2, optimizer="adamw")
     model = PcaMlpConfig(latent=2, rank=8, width=16, depth=1)
-    return RunConfig("pca-mlp", data.path, "subject", model, dataclasses.replace(settings, **train))
+    return RunConfig("pca-mlp", model, dataclasses.replace(settings, **train))
 
 
 def trained(
     data: MeshDataset, out: Path, listener: Listener | None = None, **train: object
 ) -> MorphableModel:
-    return run(config(data, **train), out, HERE, listener=listener)
+    return run(config(**train), data.split("subject"), out, HERE, listener=listener)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -181,17 +181,17 @@ def test_the_last_epoch_is_kept_where_asked(data: MeshDataset, tmp_path: Path) -
         model = trained(data, tmp_path / keep, learning_rate=0.3, keep=keep, schedule="constant")
         errors = [row["validation_mm"] for row in read_metrics(tmp_path / keep / "metrics.jsonl")]
         assert errors[-1] > min(errors)
-        kept = model.provenance["best_epoch"]
+        kept = model.provenance["kept_epoch"]
         assert kept == (EPOCHS if keep == "last" else 1 + int(np.argmin(errors)))
 
 
 def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path: Path) -> None:
-    reports: list[Report] = []
-    model = trained(data, tmp_path / "run", reports.append)
+    events: list[TrainingEvent] = []
+    model = trained(data, tmp_path / "run", events.append)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.toml", "metrics.jsonl", "checkpoint", "model"}
     assert {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()} == {
-        "best.pt",
+        "kept.pt",
         "last.pt",
     }
     assert {path.name for path in (tmp_path / "run" / "model").iterdir()} == {
@@ -205,20 +205,24 @@ def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path
     ]
     errors = [row["validation_mm"] for row in metrics]
     assert [row["best_mm"] for row in metrics] == list(np.minimum.accumulate(errors))
-    best = read_checkpoint(tmp_path / "run" / "checkpoint" / "best.pt")
-    assert best["epoch"] == 1 + int(np.argmin(errors)) == model.provenance["best_epoch"]
+    best = read_checkpoint(tmp_path / "run" / "checkpoint" / "kept.pt")
+    assert best["epoch"] == 1 + int(np.argmin(errors)) == model.provenance["kept_epoch"]
     assert best["validation_mm"] == min(errors)
-    assert len(reports) == EPOCHS * STEPS + EPOCHS
-    assert reports[-1].step == reports[-1].total_steps == EPOCHS * STEPS
-    assert sum(report.validation_mm is not None for report in reports) == EPOCHS
+    assert len(events) == EPOCHS * STEPS + EPOCHS
+    assert events[-1].step == events[-1].total_steps == EPOCHS * STEPS
+    assert [event.step for event in events if event.epoch_ended] == [6, 12, 18]
+    assert all((event.validation_mm is not None) == event.epoch_ended for event in events)
 
 
 def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None:
     trained(data, tmp_path / "run")
-    assert RunConfig.read(tmp_path / "run") == config(data)
+    recorded = RecordedRun.read(tmp_path / "run")
+    assert (recorded.config, recorded.path, recorded.split) == (config(), data.path, "subject")
+    assert recorded.content_hash == data.info["content_hash"]
     tables = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (
-        set(tables) == {"data", "model", "train"}
+        set(tables) == {"format_version", "data", "model", "train"}
+        and tables["format_version"] == 2
         and tables["data"]["content_hash"] == data.info["content_hash"]
     )
 
@@ -226,7 +230,8 @@ def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None
 def test_provenance_says_how_to_make_it_again(data: MeshDataset, tmp_path: Path) -> None:
     provenance = load(run_folder(data, tmp_path)).provenance
     assert (
-        provenance["split"] == "subject" and provenance["split_hash"] == data.split("subject").hash
+        provenance["split"] == "subject"
+        and provenance["split_hash"] == data.split("subject").split.hash
     )
     assert provenance["train_meshes"] == 48 and provenance["licence"] == "CC0-1.0"
     assert {
@@ -283,7 +288,7 @@ def test_options_of_the_loop_change_the_course(
 
 def test_the_prior_fits_the_codes_of_the_training_meshes(data: MeshDataset, tmp_path: Path) -> None:
     model = load(run_folder(data, tmp_path))
-    codes = model.encode(torch.from_numpy(data.part("subject", "train").vertices[:])).detach()
+    codes = model.encode(torch.from_numpy(data.split("subject").train.vertices[:])).detach()
     torch.testing.assert_close(model.prior.mean, codes.mean(0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
         model.prior.factor @ model.prior.factor.T, codes.T.cov(), atol=1e-4, rtol=1e-3
@@ -308,8 +313,8 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
     ):
         out = tmp_path / str(number)
 
-        def stop(report: Report, at: int = stop_at, sent: int = sent) -> None:
-            if report.step == at and report.validation_mm is None:
+        def stop(event: TrainingEvent, at: int = stop_at, sent: int = sent) -> None:
+            if event.step == at and not event.epoch_ended:
                 os.kill(os.getpid(), sent)
 
         with pytest.raises(Interrupted):
@@ -319,12 +324,12 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
             read_checkpoint(out / "checkpoint" / "last.pt")["step"] == stop_at + 1
         )  # the step after it
         assert not (out / "model").exists()
-        run(config(data), out, HERE, resume=True)
+        run(config(), data.split("subject"), out, HERE, resume=True)
         assert equal(tmp_path / "whole", out), stop_at
 
 
 def test_asked_twice_it_stops_at_once(data: MeshDataset, tmp_path: Path) -> None:
-    def insist(report: Report) -> None:
+    def insist(event: TrainingEvent) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -334,8 +339,8 @@ def test_asked_twice_it_stops_at_once(data: MeshDataset, tmp_path: Path) -> None
 
 
 def test_asked_at_the_very_end_it_just_finishes(data: MeshDataset, tmp_path: Path) -> None:
-    def stop(report: Report) -> None:
-        if report.step == EPOCHS * STEPS and report.validation_mm is None:
+    def stop(event: TrainingEvent) -> None:
+        if event.step == EPOCHS * STEPS and not event.epoch_ended:
             os.kill(os.getpid(), signal.SIGINT)
 
     trained(data, tmp_path / "run", stop)
@@ -365,38 +370,38 @@ def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(
     trained(data, tmp_path / "whole")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fill(report: Report) -> None:
-        if report.step == 8:
+    def fill(event: TrainingEvent) -> None:
+        if event.step == 8:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
 
     out = tmp_path / "run"
     try:
-        with pytest.raises(InputError, match=r"(last|best)\.pt: cannot be written: File too large"):
+        with pytest.raises(InputError, match=r"(last|kept)\.pt: cannot be written: File too large"):
             trained(data, out, fill, checkpoint_seconds=0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(out.rglob(".*")) and not (out / "model").exists()
     assert read_checkpoint(out / "checkpoint" / "last.pt")["step"] == 7
-    run(config(data, checkpoint_seconds=0.0), out, HERE, resume=True)
+    run(config(checkpoint_seconds=0.0), data.split("subject"), out, HERE, resume=True)
     assert equal(tmp_path / "whole", out)
 
 
 def test_bad_input_makes_no_run_folder(data: MeshDataset, tmp_path: Path) -> None:
     few = dataset(ball_template(60), tmp_path / "few", 3, subjects=3)
     cases = {
-        "no split 'nope'": dataclasses.replace(config(data), split="nope"),
-        "has 1 training mesh, at least 2": dataclasses.replace(config(few), split="frames"),
-        "no such dataset": dataclasses.replace(config(data), data=tmp_path / "none"),
-        "expected at least 3 in each": RunConfig(  # four levels do not fit into sixty vertices
-            "coma", data.path, "subject", MODELS["coma"].fast.model, TrainConfig()
+        "has 1 training mesh, at least 2": (config(), few.split("frames")),
+        "expected at least 3 in each": (  # four levels do not fit into sixty vertices
+            RunConfig("coma", MODELS["coma"].fast.model, TrainConfig()),
+            data.split("subject"),
         ),
     }
     before = tree(tmp_path)
-    for words, chosen in cases.items():
+    for words, (chosen, split) in cases.items():
         with pytest.raises(InputError, match=words):
-            run(chosen, tmp_path / "run", HERE)
+            run(chosen, split, tmp_path / "run", HERE)
     with pytest.raises(InputError, match="processes one"):
-        run(config(data, batch_size=64), tmp_path / "run", Workers(0, 49, CPU))
+        crowd = Workers(0, 49, CPU)
+        run(config(batch_size=64), data.split("subject"), tmp_path / "run", crowd)
     assert tree(tmp_path) == before
 
 
@@ -423,5 +428,5 @@ def test_meshes_without_labels_train_on_the_frame_split(tmp_path: Path) -> None:
     plain = dataclasses.replace(source(ball_template(60), 30), labels=LabelTable({}, 30))
     made = write_dataset(plain, tmp_path / "plain")
     assert made.default_split() == "frames"
-    run(dataclasses.replace(config(made), split="frames"), tmp_path / "run", HERE)
+    run(config(), made.split(), tmp_path / "run", HERE)
     assert load(tmp_path / "run").parts.size == 2

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +13,9 @@ from cyclopts import Parameter
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
-    from morphable.train.loop import Listener
+    from morphable.data.dataset import SplitDataset
+    from morphable.models.training import TrainConfig
+    from morphable.train.loop import Listener, TrainingEvent
     from morphable.train.run import RunConfig
 
 Model = Annotated[Path, Parameter(help="a run folder, a model folder or a model zip")]
@@ -81,15 +82,15 @@ def train(
         if (out / "model" / "model.json").exists():
             print(f"{out}: this run is finished, there is nothing to resume")
             return
-        chosen = _resumed(family, data, out)
+        chosen, split_data = _resumed(family, data, out)
     else:
-        chosen = _chosen(
+        chosen, split_data = _chosen(
             family, data, recipe, latent, split, epochs, stages, seed, set_ or [], config
         )
     keep_freed_memory()
     with workers(device) as here, _training_bar(here.rank == 0) as listener:
         try:
-            model = run(chosen, out, here, resume, listener)
+            model = run(chosen, split_data, out, here, resume, listener)
         except Interrupted:
             command = shlex.join(
                 ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
@@ -99,25 +100,24 @@ def train(
             ) from None
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
-            print(f"{out}: {family}, code of {model.parts.size}, {parameters:,} trained parameters")
+            print(f"{out}: {family}, latent size {model.latent}, {parameters:,} trained parameters")
             print(f"next: morphable evaluate {out}")
 
 
-def _resumed(family: str, data: Path, out: Path) -> RunConfig:
-    """The run's own configuration; the dataset may have moved since, but not changed."""
+def _resumed(family: str, data: Path, out: Path) -> tuple[RunConfig, SplitDataset]:
+    """The run's own configuration; its dataset may have moved since, but not changed."""
     from morphable.data.dataset import load_dataset
-    from morphable.train.run import RunConfig, read_toml
+    from morphable.train.run import RecordedRun
 
-    recorded = RunConfig.read(out)
-    if recorded.family != family:
-        raise InputError(f"{out}: was started as {recorded.family}, not {family}")
-    if load_dataset(data).info["content_hash"] != read_toml(out / "config.toml")["data"].get(
-        "content_hash"
-    ):
+    recorded = RecordedRun.read(out)
+    if recorded.config.family != family:
+        raise InputError(f"{out}: was started as {recorded.config.family}, not {family}")
+    dataset = load_dataset(data)
+    if dataset.info["content_hash"] != recorded.content_hash:
         raise InputError(
-            f"{out}: was started on {recorded.data} as it was then; {data} holds other meshes or labels"
+            f"{out}: was started on {recorded.path} as it was then; {data} holds other meshes or labels"
         )
-    return dataclasses.replace(recorded, data=data)
+    return recorded.config, dataset.split(recorded.split)
 
 
 def _chosen(
@@ -131,7 +131,7 @@ def _chosen(
     seed: int | None,
     settings: list[str],
     config: Path | None,
-) -> RunConfig:
+) -> tuple[RunConfig, SplitDataset]:
     """The recipe, changed by the config file, then by the flags, then by --set."""
     from morphable.config import parse_settings, with_overrides
     from morphable.data.dataset import load_dataset
@@ -140,11 +140,10 @@ def _chosen(
     from morphable.train.run import RunConfig
 
     row = find(family).recipe(recipe)
-    dataset = load_dataset(data)
     tables = _config_tables(config, family) if config else {"data": {}, "model": {}, "train": {}}
     overrides = parse_settings(settings)
     train_table = tables["train"]
-    split = split or tables["data"].get("split") or dataset.default_split()
+    divided = load_dataset(data).split(split or tables["data"].get("split"))
     model = with_overrides(row.model, tables["model"], f"{config}: model")
     model = with_latent(model, latent) if latent is not None else model
     model = with_overrides(model, overrides.get("model", {}), "--set model")
@@ -158,21 +157,43 @@ def _chosen(
             raise InputError(
                 f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
             )
-        return RunConfig(family, data, split, model, None, recipe)
-    training = with_overrides(row.train, train_table, f"{config}: train")
-    training = with_overrides(training, flags, "train")
-    training = with_overrides(training, overrides.get("train", {}), "--set train")
-    return RunConfig(family, data, split, model, training, recipe)
+        return RunConfig(family, model, None, recipe), divided
+    training = row.train.with_overrides(train_table, f"{config}: train")
+    training = training.with_overrides(flags, "train")
+    training = training.with_overrides(overrides.get("train", {}), "--set train")
+    _check_stage_settings(family, training, overrides.get("train", {}))
+    return RunConfig(family, model, training, recipe), divided
+
+
+def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[str, str]) -> None:
+    """InputError if a setting is for a stage that the family lacks or the run leaves out."""
+    from morphable.models.base import LearnedModel
+    from morphable.models.families import family as find
+    from morphable.train.stages import check_stages
+
+    kind = find(family).model
+    assert issubclass(kind, LearnedModel)
+    check_stages(family, training, kind.stages)
+    for key in values:
+        stage, dot, _ = key.partition(".")
+        if dot and stage not in (training.stages or kind.stages[:1]):
+            leading = ",".join(kind.stages[: kind.stages.index(stage) + 1])
+            raise InputError(
+                f"--set train.{key}: this run leaves the stage {stage} out; add --stages {leading}"
+            )
 
 
 def _config_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
     """The tables of a --config file, which may be the config.toml of another run: its split counts,
     its data do not.
     """
+    from morphable.train.checkpoint import RUN_FORMAT, check_run_format
     from morphable.train.run import read_toml
 
     tables: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "train": {}}
-    for name, table in read_toml(path).items():
+    content = read_toml(path)
+    check_run_format(path, content.pop("format_version", RUN_FORMAT))  # a person writes none
+    for name, table in content.items():
         if name not in tables or not isinstance(table, dict):
             raise InputError(
                 f"{path}: expected the tables [data], [model] and [train], got {name!r}"
@@ -208,23 +229,29 @@ def _training_bar(show: bool) -> Iterator[Listener | None]:
         task = bars.add_task("", total=None, epoch="0", note="")
         note = ""
 
-        def listen(report: Any) -> None:
+        def listen(event: TrainingEvent) -> None:
             nonlocal note
-            terms = "  ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
-            if report.validation_mm is not None:
-                note = f"validation {report.validation_mm:.3f} mm (best {report.best_mm:.3f})"
+            terms = "  ".join(f"{name} {value:.4g}" for name, value in event.terms.items())
+            epoch = f"{event.epoch + 1}/{event.epochs}"
+            if event.epoch_ended:
+                note = _validation(event)
                 if quiet:
-                    print(f"epoch {report.epoch + 1}/{report.epochs}  {terms}  {note}", flush=True)
-            epoch = f"{report.epoch + 1}/{report.epochs}"
+                    print(f"epoch {epoch}  {terms}  {note}", flush=True)
             bars.update(
                 task,
-                total=report.total_steps,
-                completed=report.step,
+                total=event.total_steps,
+                completed=event.step,
                 epoch=epoch,
                 note=f"{terms}  {note}",
             )
 
         yield listen
+
+
+def _validation(event: TrainingEvent) -> str:
+    if event.validation_mm is None:
+        return "not validated, the last epoch is kept"
+    return f"validation {event.validation_mm:.3f} mm (best {event.best_mm:.3f})"
 
 
 def evaluate(
@@ -244,22 +271,27 @@ def evaluate(
     On a run's own split it writes evaluation.json into the run folder; otherwise only --json does.
     """
     from morphable.cli.output import print_table
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
     from morphable.files import require_writable, write_json
     from morphable.models.io import load
 
     if json is not None:
         require_writable(json)
     loaded = load(model)
-    result = evaluate_on(loaded, open_dataset(loaded, data), split)
+    divided, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
+    measured = Measured.of(Evaluation.of(loaded, divided, subset))
     if (model / "config.toml").exists() and split is None and data is None:
-        write_json(model / "evaluation.json", result)
+        measured.write(model)
     if json is not None:
-        write_json(json, result)
-    print_table(*evaluation_table(loaded.family, result))
+        write_json(json, measured.measures)
+    print_table(*evaluation_table(loaded.family, measured.measures))
 
 
-def evaluation_table(family: str, result: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def evaluation_table(
+    family: str, result: Mapping[str, Any]
+) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of the summary that `evaluate` prints."""
     provenance = result["provenance"]
     title = f"vertex error in mm on {provenance['meshes']} {provenance['part']} meshes, split {provenance['split']}"
@@ -291,8 +323,9 @@ def report(
     """Write report.html, one self-contained page, into the run folder; evaluates first where that
     was not done.
     """
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
-    from morphable.files import read_json, write_json
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
     from morphable.models.io import load
     from morphable.report.page import write_report
     from morphable.train.checkpoint import read_metrics
@@ -301,17 +334,9 @@ def report(
         raise InputError(f"{model}: not a run folder, it has no config.toml")
     loaded = load(model)
     dataset = open_dataset(loaded, data)
-    path = model / "evaluation.json"
-    if not path.exists():
-        write_json(path, evaluate_on(loaded, dataset, None))
-    evaluation = read_json(path)
-    if not (
-        isinstance(evaluation, dict) and {"model", "baselines", "provenance"} <= evaluation.keys()
-    ):
-        raise InputError(
-            f"{path}: not the evaluation of a model; make it again with `morphable evaluate {model}`"
-        )
-    write_report(
-        loaded, dataset, evaluation, read_metrics(model / "metrics.jsonl"), model / "report.html"
-    )
+    measured = Measured.read(model, loaded, dataset)
+    if measured is None:
+        measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
+        measured.write(model)
+    write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")
     print(model / "report.html")

@@ -70,10 +70,16 @@ class RegionEditor(MorphableModel):
         return self.geometry.regions
 
     @abstractmethod
+    def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
+        """(B, L) codes and displacements of all control vertices (B, 3C) mm -> (B, L) codes of the
+        shapes with the control vertices moved.
+        """
+
     def edit(self, vertices: Tensor, displacement: Tensor) -> Tensor:
         """(B, V, 3) mm and displacements of all control vertices (B, 3C) mm -> (B, V, 3) mm, the
         reconstruction with the control vertices moved.
         """
+        return self.decode(self.displace(self.encode(vertices), displacement))
 
     def displacement(self, region: int, moved: Tensor) -> Tensor:
         """(n, C_r, 3) mm of one region's control vertices -> (n, 3C) mm of all, the others at rest."""

@@ -161,11 +161,13 @@ class Lamm(TrainableModel, RegionEditor):
         members = network.region_members(region)
         return x * std[members] + mean[members]
 
-    def edit(self, vertices: Tensor, displacement: Tensor) -> Tensor:
+    def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Raises InputError if the stage `manipulate` was not trained."""
         if not self.edits_trained:
             raise InputError(NOT_TRAINED)
-        return self.decode(self.encode(vertices, {"controls": displacement}))
+        result = code.clone()
+        result[:, self.parts["controls"]] = displacement
+        return result
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         shape = self._normalized(batch.vertices)

@@ -96,11 +96,11 @@ class RegionPca(LinearModel, RegionEditor):
         model.handles.initialize(vertices)
         return model
 
-    def edit(self, vertices: Tensor, displacement: Tensor) -> Tensor:
+    def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Each region's coefficients change as little as brings its handles to within half a
         millimeter of their goals.
         """
-        return self.decode(self.encode(vertices) + displacement @ self._gain().T)
+        return code + displacement @ self._gain().T
 
     def _gain(self) -> Tensor:
         """(L, 3C) coefficients for a displacement of the handles: ridge regression, region by

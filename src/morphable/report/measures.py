@@ -4,25 +4,27 @@ course of training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from morphable.draw.charts import Axis, Series, chart
 from morphable.draw.numbers import millimeters, number
-from morphable.report.context import MEAN, MODEL, PCA, ReportContext
+from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA
+from morphable.report.context import ReportContext
 from morphable.report.headline import setting
 from morphable.report.section import Section, paragraph
 
-COLORS = {MODEL: 0, PCA: 1, MEAN: 2}
+COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 
 
 def distributions(context: ReportContext) -> Section:
-    errors = context.comparison.errors
+    errors = context.errors
     compared = [errors[name] for name in (MODEL, PCA) if name in errors]
     most = float(np.percentile(np.stack(compared), 99.5)) or 1.0
     grid = np.linspace(0, most, 121)
-    names = _names(context)
+    names = {method: context.method_name(method) for method in METHODS}
     shares = [
         Series(names[n], grid, 100 * _share_below(e, grid), "line", COLORS[n])
         for n, e in errors.items()
@@ -34,8 +36,8 @@ def distributions(context: ReportContext) -> Section:
         f"Cumulative distribution of vertex errors of {', '.join(names[n] for n in errors)}",
     )
     lead = f"Over {len(context.test)} of {len(context.measured)} measured meshes. Higher and further left is better."
-    other = PCA if PCA in errors else MEAN
-    own, reference = context.comparison.per_mesh(MODEL), context.comparison.per_mesh(other)
+    other = PCA if PCA in errors else MEAN_SHAPE
+    own, reference = context.mesh_errors(MODEL), context.mesh_errors(other)
     wins = int((own < reference).sum())
     end = 1.05 * max(own.max(), reference.max()) or 1.0
     scatter = chart(
@@ -52,10 +54,6 @@ def distributions(context: ReportContext) -> Section:
         "How the errors are spread",
         paragraph(lead, "lead") + f'<div class="two">{left}{right}</div>',
     )
-
-
-def _names(context: ReportContext) -> dict[str, str]:
-    return {MODEL: context.name, PCA: f"PCA, {context.latent} latents", MEAN: "mean shape"}
 
 
 def _share_below(errors: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -114,9 +112,41 @@ def _pca_latents_needed(curve: Mapping[int, float], error: float) -> str:
 
 
 def training(context: ReportContext) -> Section | None:
-    rows = [row for row in context.metrics if row.get("validation_mm") is not None]
+    rows = context.metrics
     if not rows:
         return None
+    seconds = rows[-1].get("seconds")
+    duration = f" in {_duration(seconds)} of training" if seconds else ""
+    lead = f"{len(rows)} epochs{duration}. {_kept_epoch(context)}"
+    charts = f"<div><h3>Objective</h3>{_objective_chart(rows)}</div>"
+    validated = _validated(rows)
+    if validated:
+        charts += f"<div><h3>Validation</h3>{_validation_chart(validated)}</div>"
+    return Section("Training", paragraph(lead, "lead") + f'<div class="two">{charts}</div>')
+
+
+def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The epochs with a validation error: all, or none if the family has no validation."""
+    return [row for row in rows if row.get("validation_mm") is not None]
+
+
+def _kept_epoch(context: ReportContext) -> str:
+    """Which epoch's weights the model has, and why these; nothing if that is not recorded."""
+    provenance = context.model.provenance
+    epoch = provenance.get("kept_epoch")
+    if epoch is None:
+        return ""
+    if not _validated(context.metrics):
+        return f"The family has no validation; the last epoch, {epoch}, is kept."
+    settings = provenance.get("train", {})
+    stage = context.metrics[-1].get("stage", "")
+    if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
+        return f"The last epoch, {epoch}, is kept."
+    return f"Epoch {epoch} is kept, the best on the validation meshes."
+
+
+def _objective_chart(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The terms of the objective by epoch; epochs without a term are left out."""
     epochs = [row["epoch"] for row in rows]
     terms = sorted({key for row in rows for key in row if key.startswith("train/")})[:8]
     lines = [
@@ -129,38 +159,20 @@ def training(context: ReportContext) -> Section | None:
         )
         for i, t in enumerate(terms)
     ]
-    objective = chart(
+    return chart(
         lines, Axis("epoch"), _loss_axis(lines), "Terms of the training objective by epoch"
     )
-    values = [row["validation_mm"] for row in rows]
+
+
+def _validation_chart(rows: Sequence[Mapping[str, Any]]) -> str:
+    epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
     best = int(np.argmin(values))
-    mark = Series(
-        f"best: {millimeters(values[best])}, epoch {epochs[best]}",
-        [epochs[best]],
-        [values[best]],
-        "mark",
-        0,
-    )
-    validation = Series("validation", epochs, values, "line", 0)
+    label = f"best: {millimeters(values[best])}, epoch {epochs[best]}"
+    mark = Series(label, [epochs[best]], [values[best]], "mark", 0)
+    line = Series("validation", epochs, values, "line", 0)
     axis = Axis("validation vertex error, mm", log=_wide(values))
-    error = chart(
-        [validation, mark],
-        Axis("epoch"),
-        axis,
-        f"Validation error by epoch, best {millimeters(values[best])}",
-    )
-    seconds = rows[-1].get("seconds")
-    lead = (
-        f"{len(rows)} epochs"
-        + (f" in {_duration(seconds)} of training" if seconds else "")
-        + ". The best epoch is kept."
-    )
-    left = f"<div><h3>Objective</h3>{objective}</div>"
-    return Section(
-        "Training",
-        paragraph(lead, "lead")
-        + f'<div class="two">{left}<div><h3>Validation</h3>{error}</div></div>',
-    )
+    title = f"Validation error by epoch, best {millimeters(values[best])}"
+    return chart([line, mark], Axis("epoch"), axis, title)
 
 
 def _loss_axis(lines: list[Series]) -> Axis:

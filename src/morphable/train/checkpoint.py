@@ -1,5 +1,5 @@
-"""Checkpoints: everything a run needs to go on bit for bit, written atomically; read without
-running any pickle.
+"""Checkpoints: everything that a run needs to go on bit for bit, written atomically and read
+without running any pickle; and metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -14,15 +14,26 @@ import torch
 from morphable.errors import InputError
 from morphable.files import atomic_path, reading, writing
 
+RUN_FORMAT = 2
+"""The version of a run folder's config.toml and checkpoints. Version 1 had no number."""
+
+
+def check_run_format(path: Path, version: object) -> None:
+    """InputError unless a file of a run folder is of this version."""
+    if version != RUN_FORMAT:
+        found = 1 if version is None else version
+        raise InputError(
+            f"{path}: is of run format version {found}, but this version of morphable reads "
+            f"{RUN_FORMAT}; train again into a new folder"
+        )
+
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors, numbers, texts, lists and dictionaries only. Raises InputError where the disk is
-    full.
+    """`state` holds tensors, numbers, texts, lists and dictionaries only. Raises InputError if the
+    disk is full.
     """
-    content = io.BytesIO()
-    torch.save(
-        state, content
-    )  # in memory, since on a full disk torch.save fails with an unrelated message
+    content = io.BytesIO()  # since on a full disk torch.save fails with an unrelated message
+    torch.save({"format_version": RUN_FORMAT, **state}, content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
@@ -30,7 +41,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint. Only plain data is accepted, so no code can run.
 
-    Raises InputError if the file is missing or damaged.
+    Raises InputError if the file is missing, damaged or of another format version.
     """
     damaged = "not a readable checkpoint, it may be truncated"
     missing = "no such checkpoint; the run ended before the first one was written"
@@ -38,6 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
+    check_run_format(path, state.pop("format_version", None))
     return state
 
 

@@ -17,19 +17,20 @@ import torch
 
 import morphable
 from morphable.config import as_table, with_overrides
-from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
 from morphable.files import atomic_folder, reading, require_new, write_text
-from morphable.models.base import EstimatedModel, MorphableModel, Origin, TrainableModel, blocks
+from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin, blocks
 from morphable.models.families import create, family
 from morphable.models.io import save
 from morphable.models.training import TrainConfig
 from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
-from morphable.train.checkpoint import read_checkpoint
+from morphable.train.checkpoint import RUN_FORMAT, check_run_format, read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import Listener, Loop
+from morphable.train.loop import Listener, Loop, TrainingEvent
+from morphable.train.stages import check_stages
 
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
@@ -38,56 +39,57 @@ MAX_PRIOR_CODES = 20_000
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train: the three tables of config.toml. `train` is None for a model that is
-    estimated.
-    """
+    """What to train and how. `train` is None for a model that is estimated."""
 
     family: str
-    data: Path
-    split: str
     model: Any
     train: TrainConfig | None
     recipe: str = "fast"
 
-    def toml(self, dataset: MeshDataset) -> str:
-        data = {
-            "path": str(self.data),
-            "split": self.split,
-            "content_hash": dataset.info["content_hash"],
-        }
-        tables: dict[str, Any] = {
-            "data": data,
-            "model": {"family": self.family, **as_table(self.model)},
-        }
+    def toml(self, data: SplitDataset) -> str:
+        """The content of config.toml for a run on this data."""
+        source = {"path": str(data.whole.path), "split": data.name}
+        source["content_hash"] = data.whole.info["content_hash"]
+        model = {"family": self.family, **as_table(self.model)}
+        tables: dict[str, Any] = {"format_version": RUN_FORMAT, "data": source, "model": model}
         if self.train is not None:
-            tables["train"] = {"recipe": self.recipe, **as_table(self.train)}
+            tables["train"] = {"recipe": self.recipe, **self.train.as_table()}
         return tomli_w.dumps(tables)
 
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What config.toml of a run folder says: its settings, and which data it was started on."""
+
+    config: RunConfig
+    path: Path
+    split: str
+    content_hash: str
+
     @classmethod
-    def read(cls, folder: Path) -> RunConfig:
-        """The configuration of an existing run folder."""
-        if not (folder / "config.toml").exists():
-            raise InputError(
-                f"{folder}: no run to go on with, it was not started or did not get to its first step"
-            )
-        tables = read_toml(folder / "config.toml")
+    def read(cls, folder: Path) -> RecordedRun:
+        """Raises InputError if the folder holds no run or its config.toml is not one of ours."""
+        where = folder / "config.toml"
+        if not where.exists():
+            raise InputError(f"{folder}: nothing to resume: training never reached its first step")
+        tables = read_toml(where)
         try:
             model, data = dict(tables["model"]), dict(tables["data"])
+            check_run_format(where, tables.get("format_version"))
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            where = str(folder / "config.toml")
-            config = (
-                with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
-            )
             settings = with_overrides(recipe.model, model, f"{where}: model")
-            return cls(name, Path(data["path"]), str(data["split"]), settings, config, recipe_name)
+            trained = (
+                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
+            )
+            config = RunConfig(name, settings, trained, recipe_name)
+            content_hash = str(data.get("content_hash"))
+            return cls(config, Path(data["path"]), str(data["split"]), content_hash)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{folder / 'config.toml'}: not the configuration of a run ({error})"
-            ) from error
+            raise InputError(f"{where}: not the configuration of a run ({error})") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -97,85 +99,84 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def run(
     config: RunConfig,
+    data: SplitDataset,
     folder: Path,
     workers: Workers,
     resume: bool = False,
     listener: Listener | None = None,
 ) -> MorphableModel:
-    """Train (or estimate) and write `folder`/model. Raises InputError before any work starts where
-    the input is wrong.
+    """Train (or estimate) on data.train and write `folder`/model.
 
-    With `resume` an existing folder is continued from its last checkpoint, or from the start where
-    there is none.
+    With `resume` an existing folder is continued from its last checkpoint, or from the start if it
+    has none. Raises InputError before any work starts if the input is wrong.
     """
-    dataset = load_dataset(config.data)
-    data = dataset.part(config.split, "train")
-    if len(data) < 2:
+    if len(data.train) < 2:
         raise InputError(
-            f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed"
+            f"{data.whole.path}: split {data.name!r} has {len(data.train)} training mesh, "
+            "at least 2 are needed"
         )
     if not resume:
         require_new(folder)
     kind = family(config.family).model
-    config = completed(config, dataset)
+    config = completed(config, data)
     if issubclass(kind, EstimatedModel):
-        origin = Origin(config.family, _provenance(config, dataset, data, None))
+        origin = Origin(config.family, _provenance(config, data, None))
         estimated = _estimate(kind, config, data).with_origin(origin)
         workers.barrier()  # every process has seen that the folder is new
         if workers.rank == 0:
             with atomic_folder(folder) as new:  # at once, since there is nothing to resume
-                write_text(new / "config.toml", config.toml(dataset))
+                write_text(new / "config.toml", config.toml(data))
                 save(estimated, new / "model")
         workers.barrier()
         return estimated
-    loop = _loop(config, dataset, folder, workers, listener)
-    _write_config(config, dataset, folder, workers, resume)
+    loop = _loop(config, data, folder, workers, listener)
+    _write_config(config, data, folder, workers, resume)
     model, epoch = _train(loop, resume)
-    model = model.with_origin(Origin(config.family, _provenance(config, dataset, data, epoch)))
+    model = model.with_origin(Origin(config.family, _provenance(config, data, epoch)))
     if workers.rank == 0:
         save(model, folder / "model")
     workers.barrier()
     return model
 
 
-def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
+def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     """The configuration with what the model must know of its training data, such as the names of
     expressions.
     """
-    labels = dataset.part(config.split, "train").labels
+    labels = data.train.labels
     classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
-    return dataclasses.replace(
-        config, model=family(config.family).model.config_for(config.model, classes)
-    )
+    model = family(config.family).model.config_for(config.model, classes)
+    return dataclasses.replace(config, model=model)
 
 
-def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
-    training = TrainingData.of(data, (*CLASS_LABELS, "level"))
+def _estimate(kind: type[EstimatedModel], config: RunConfig, data: SplitDataset) -> EstimatedModel:
+    training = TrainingData.of(data.train, (*CLASS_LABELS, "level"))
     if kind.needs_neutral:
         training = training.with_neutral_meshes()
-    labels = {**training.labels, "neutral": training.neutral}
-    model = kind.estimate(data.template, training.vertices, labels, config.model)
+    labels = {**training.labels, "neutral": training.neutral.index}
+    model = kind.estimate(data.whole.template, training.vertices, labels, config.model)
     return model.eval()
 
 
 def _loop(
     config: RunConfig,
-    dataset: MeshDataset,
+    data: SplitDataset,
     folder: Path,
     workers: Workers,
     listener: Listener | None,
 ) -> Loop:
     """A fresh model with everything it needs to be trained; nothing is written yet."""
-    assert config.train is not None
-    validation = dataset.part(config.split, "val")
+    kind = family(config.family).model
+    assert config.train is not None and issubclass(kind, LearnedModel)
+    check_stages(config.family, config.train, kind.stages)
+    validation = data.val.vertices[:]
     torch.manual_seed(config.train.seed)
-    model = create(config.family, dataset.template, config.model)
-    assert isinstance(model, TrainableModel)
+    model = create(config.family, data.whole.template, config.model)
+    assert isinstance(model, LearnedModel)
     model.to(workers.device)
-    training = TrainingData.of(dataset.part(config.split, "train"), model.labels_used)
-    _check_stages(config.family, config.train.stages, model.stages)
+    training = TrainingData.of(data.train, model.labels_used)
     if model.needs_neutral:
-        require_neutral(config.data, training.neutral)
+        require_neutral(data.whole.path, training.neutral)
     batches = Batches(
         training,
         config.train.batch_size,
@@ -184,38 +185,26 @@ def _loop(
         workers.rank,
         workers.count,
     )
-    if batches.steps == 0:
+    if len(training) < workers.count:
         raise InputError(
             f"{len(training)} training meshes do not give each of {workers.count} processes one"
         )
-    return Loop(model, batches, validation.vertices[:], config.train, folder, workers, listener)
-
-
-def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """InputError unless the stages are the first ones of those that the model has."""
-    if chosen == known[: len(chosen)]:
-        return
-    if not known:
-        raise InputError(
-            f"--stages {','.join(chosen)}: {name} is trained in one stage and takes no --stages"
-        )
-    options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
-    raise InputError(f"--stages {','.join(chosen)}: {name} goes through {options}")
+    return Loop(model, batches, validation, config.train, folder, workers, listener)
 
 
 def _write_config(
-    config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, resume: bool
+    config: RunConfig, data: SplitDataset, folder: Path, workers: Workers, resume: bool
 ) -> None:
     """Make the run folder: only now, when nothing about the input can be wrong any more."""
     workers.barrier()  # every process has seen that the folder is new
     if workers.rank == 0 and not resume:
-        write_text(folder / "config.toml", config.toml(dataset))
+        write_text(folder / "config.toml", config.toml(data))
     workers.barrier()
 
 
-def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
-    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and
-    that epoch.
+def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
+    """Run the loop and take the weights that it kept; returns the finished model and the epoch that
+    these are of.
     """
     model, training = loop.model, loop.batches.data
     model.initialize(training.vertices)
@@ -226,14 +215,15 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
         loop.listener = _both(loop.listener, events) if events else loop.listener
     loop.run()
     loop.workers.barrier()
-    best = read_checkpoint(loop.folder / "checkpoint" / "best.pt")
-    model.load_state_dict(best["model"])
+    kept = read_checkpoint(loop.kept_path(loop.stages[-1]))
+    model.load_state_dict(kept["model"])
     finished = model.eval().for_inference()
-    fit_prior(finished, training)
-    return finished, int(best["epoch"])
+    if finished.prior_is_fitted:
+        fit_prior(finished, training)
+    return finished, int(kept["epoch"])
 
 
-def fit_prior(model: TrainableModel, training: TrainingData) -> None:
+def fit_prior(model: MorphableModel, training: TrainingData) -> None:
     """Fit the model's prior, if it has one, to the codes of the training meshes."""
     if model.prior is None:
         return
@@ -264,25 +254,22 @@ class _Rows:
         return self.training.vertices[self.rows[index]]
 
 
-def _provenance(
-    config: RunConfig, dataset: MeshDataset, data: MeshDataset, epoch: int | None
-) -> dict[str, Any]:
+def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dict[str, Any]:
+    whole = data.whole
     info = {
-        key: dataset.info[key]
-        for key in ("source", "licence", "content_hash")
-        if key in dataset.info
+        key: whole.info[key] for key in ("source", "licence", "content_hash") if key in whole.info
     }
     record: dict[str, Any] = info | {
         "command": command_line(),
-        "data": str(config.data.resolve()),
-        "split": config.split,
-        "split_hash": dataset.split(config.split).hash,
-        "train_meshes": len(data),
+        "data": str(whole.path.resolve()),
+        "split": data.name,
+        "split_hash": data.split.hash,
+        "train_meshes": len(data.train),
         "versions": versions(),
         "threads": torch.get_num_threads(),
     }
     if config.train is not None:
-        record |= {"recipe": config.recipe, "train": as_table(config.train), "best_epoch": epoch}
+        record |= {"recipe": config.recipe, "train": config.train.as_table(), "kept_epoch": epoch}
     return record
 
 
@@ -303,7 +290,7 @@ def versions() -> dict[str, str]:
 
 
 def _event_writer(folder: Path) -> Listener | None:
-    """A listener that writes TensorBoard events, or None where the `tensorboard` extra is not
+    """A listener that writes TensorBoard events, or None if the `tensorboard` extra is not
     installed.
     """
     try:
@@ -312,20 +299,22 @@ def _event_writer(folder: Path) -> Listener | None:
         return None
     writer = SummaryWriter(str(folder / "events"))
 
-    def write(report: Any) -> None:
-        if report.validation_mm is not None:
-            for name, value in dataclasses.asdict(report)["terms"].items():
-                writer.add_scalar(f"train/{name}", value, report.step)
-            writer.add_scalar("validation_mm", report.validation_mm, report.step)
-            writer.flush()
+    def write(event: TrainingEvent) -> None:
+        if not event.epoch_ended:
+            return
+        for name, value in event.terms.items():
+            writer.add_scalar(f"train/{name}", value, event.step)
+        if event.validation_mm is not None:
+            writer.add_scalar("validation_mm", event.validation_mm, event.step)
+        writer.flush()
 
     return write
 
 
 def _both(first: Listener | None, second: Listener) -> Listener:
-    def listen(report: Any) -> None:
+    def listen(event: TrainingEvent) -> None:
         if first is not None:
-            first(report)
-        second(report)
+            first(event)
+        second(event)
 
     return listen
