@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from _common import in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.families import MODELS, Recipe, create
+from morphable.models.families import MODELS, create
+from morphable.models.recipes import Recipe
 from morphable.models.training import Batch, Progress
 from morphable.ops.allocator import keep_freed_memory
 from morphable.ops.attention_map import AttentionMap
@@ -191,7 +192,7 @@ def memory() -> None:
 
 def peak(vertices: int) -> None:
     keep_freed_memory()
-    recipe = MODELS["deep3dmm"].paper
+    recipe = MODELS["deep3dmm"].published
     template = sphere_template(vertices)
     model, shapes = build(template, "deep3dmm", recipe), meshes(template, MEMORY_BATCH)
     model.initialize(shapes.numpy())

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from _common import Machine, in_turns, median_ratio, sphere_template
-from morphable.models.families import LAMM, LAMM_FAST, LAMM_MIXER, LAMM_TRAINING, create
+from morphable.models.families import create
 from morphable.models.lamm import AUTOENCODE, Lamm
 from morphable.models.lamm_factor import factor
+from morphable.models.recipes import LAMM, LAMM_FAST, LAMM_MIXER
 from morphable.models.training import Batch, Progress
 from morphable.ops.allocator import keep_freed_memory
 from morphable.train.optimizer import make_optimizer
@@ -87,9 +88,9 @@ def main() -> None:
     for count in options.vertices:
         template = sphere_template(count)
         for name, family, config in (
-            ("transformer", "lamm", LAMM),
-            ("mixer", "lamm-mixer", LAMM_MIXER),
-            ("fast recipe", "lamm", replace(LAMM, **LAMM_FAST)),
+            ("transformer", "lamm", LAMM.model),
+            ("mixer", "lamm-mixer", LAMM_MIXER.model),
+            ("fast recipe", "lamm", replace(LAMM.model, **LAMM_FAST)),
         ):
             model = create(family, template, config)
             assert isinstance(model, Lamm)
@@ -128,7 +129,7 @@ def _decoding(name: str, model: Lamm, machine: Machine, rounds: int) -> None:
 
 
 def _training_step(count: int, rounds: int) -> None:
-    model = create("lamm", sphere_template(count), LAMM)
+    model = create("lamm", sphere_template(count), LAMM.model)
     assert isinstance(model, Lamm)
     looped = Looped(model)
     batch = torch.randn(16, count, 3)
@@ -138,9 +139,9 @@ def _training_step(count: int, rounds: int) -> None:
         for n, p in model.named_parameters()
         if not n.startswith(("network.tokenizer", "network.inverse_tokenizer"))
     ]
-    ours = make_optimizer(model.parameters(), LAMM_TRAINING)
+    ours = make_optimizer(model.parameters(), LAMM.train)
     theirs = torch.optim.AdamW([*shared, *looped.parameters()], 1e-4)
-    same = make_optimizer([*shared, *looped.parameters()], LAMM_TRAINING)
+    same = make_optimizer([*shared, *looped.parameters()], LAMM.train)
 
     def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)

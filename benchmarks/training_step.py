@@ -25,15 +25,15 @@ from torch import Tensor, nn
 from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.families import COMA, SPIRALNET_PLUS
 from morphable.models.mesh_geometry import MeshGeometry
+from morphable.models.recipes import COMA, SPIRALNET_PLUS
 from morphable.ops.allocator import keep_freed_memory
 from morphable.ops.chebyshev import ChebyshevConv, plain_chebyshev
 from morphable.ops.gather import plain_bag_sum
 from morphable.ops.sparse import SparseMap
 from morphable.ops.spiral import SpiralConv, plain_spiral
 
-NETWORKS = {"CoMA": COMA, "SpiralNet++": SPIRALNET_PLUS}
+NETWORKS = {"CoMA": COMA.model, "SpiralNet++": SPIRALNET_PLUS.model}
 TARGETS = {"CoMA": 5.0, "SpiralNet++": 1.2}
 LARGE, LARGE_BATCH, LARGE_LIMIT = 71_926, 8, 8.0
 

@@ -24,11 +24,12 @@ from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.families import DEEP3DMM, DEEP3DMM_SPIRAL, MODELS, create
+from morphable.models.families import MODELS, create
 from morphable.models.io import load, save
 from morphable.models.level_maps import build_maps
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.mesh_network import MeshNetworkConfig
+from morphable.models.recipes import DEEP3DMM, DEEP3DMM_SPIRAL
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import DiffPool, FullMap, VariantMap, average_map, padded_rows
 from morphable.ops.attention_map import AttentionMap
@@ -436,7 +437,7 @@ def hierarchy(ball: Template) -> Hierarchy:
 
 def network(template: Template, **settings: Any) -> HierarchicalAutoencoder:
     torch.manual_seed(0)
-    made = create("deep3dmm", template, replace(DEEP3DMM, latent=3, **settings))
+    made = create("deep3dmm", template, replace(DEEP3DMM.model, latent=3, **settings))
     assert isinstance(made, HierarchicalAutoencoder)
     return made
 
@@ -599,7 +600,7 @@ def test_published_parameter_counts(coma_sized: Template) -> None:
     """30,056 and 179,656 at inference and 380,394 in training; a free dense map for every step has
     13,459,316.
     """
-    config = replace(DEEP3DMM, neighbors="paper")
+    config = replace(DEEP3DMM.model, neighbors="paper")
     made = create("deep3dmm", coma_sized, config)
     assert isinstance(made, HierarchicalAutoencoder)
     assert count(made) == 380_394
@@ -625,7 +626,7 @@ def test_the_spiral_network_is_the_one_with_a_dummy_vertex(ball: Template) -> No
     after every layer.
     """
     torch.manual_seed(0)
-    made = create("deep3dmm-spiral", ball, replace(DEEP3DMM_SPIRAL, latent=3))
+    made = create("deep3dmm-spiral", ball, replace(DEEP3DMM_SPIRAL.model, latent=3))
     assert isinstance(made, HierarchicalAutoencoder)
     made.eval()
     spirals = made.geometry.spirals

@@ -20,11 +20,12 @@ from morphable.evaluate.directions import principal_directions
 from morphable.mesh.automatic_regions import automatic_regions
 from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.template import Template
-from morphable.models.families import LAMM, LAMM_FAST, create
+from morphable.models.families import create
 from morphable.models.handles import aligned_displacement
 from morphable.models.io import load, save
 from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
 from morphable.models.lamm_factor import factor
+from morphable.models.recipes import LAMM
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.ops.tokens import ControlNets, InverseTokenizer, Tokenizer
 from morphable.train.distributed import Workers
@@ -84,7 +85,7 @@ def shown(
 
 
 def test_published_counts(uhm_sized: Template) -> None:
-    transformer, mixer = made(uhm_sized, LAMM), made(uhm_sized, LAMM, backbone="mixer")
+    transformer, mixer = made(uhm_sized, LAMM.model), made(uhm_sized, LAMM.model, backbone="mixer")
     assert [numbers(m) for m in (transformer.network.decoder, mixer.network.decoder)] == [
         9_453_568,
         799_540,
@@ -107,7 +108,7 @@ def test_published_counts(uhm_sized: Template) -> None:
 
 
 def test_there_are_ten_outputs_and_the_last_is_the_prediction(uhm_sized: Template) -> None:
-    model = made(uhm_sized, LAMM, width=8, heads=1)
+    model = made(uhm_sized, LAMM.model, width=8, heads=1)
     shape = torch.tensor(uhm_sized.mesh.vertices).float()[None]
     outputs = shown(model, shape)
     assert outputs.shape == (10, 1, 11_916, 3)
@@ -399,10 +400,6 @@ def test_a_factored_network_starts_with_the_leading_components(hands: MeshDatase
 def test_impossible_settings(field: str, value: int) -> None:
     with pytest.raises(InputError, match=f"model.{field}: expected"):
         LammConfig(**{field: value})  # type: ignore[arg-type]
-
-
-def test_the_fast_recipe_is_named_in_one_place() -> None:
-    assert set(LAMM_FAST) <= set(vars(LAMM))
 
 
 ONE = Workers(0, 1, torch.device("cpu"))

@@ -41,7 +41,7 @@ def test_create_takes_settings_by_name(ball: Template) -> None:
     assert (made.config.latent, made.config.filters) == (5, "wider")
     assert made.config == replace(MODELS["coma"].fast.model, latent=5, filters="wider")
     published = create("coma", ball, recipe="paper")
-    assert published.config == MODELS["coma"].paper.model
+    assert published.config == MODELS["coma"].published.model
     assert create("coma", ball, published.config, latent=3).config.latent == 3
 
 

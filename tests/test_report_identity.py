@@ -14,8 +14,8 @@ from helpers import all_of, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
-from morphable.models.cvae import Cvae, CvaeConfig
 from morphable.models.families import create
+from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
@@ -84,14 +84,14 @@ def test_a_model_without_identity_has_none_of_them(gestures: MeshDataset) -> Non
 
 
 @pytest.fixture(scope="module")
-def conditional(gestures: MeshDataset) -> Cvae:
-    config = CvaeConfig(samples=(32, 16), neighbors=8, expressions=("grasp", "neutral", "point"))
+def conditional(gestures: MeshDataset) -> IbVae:
+    config = IbVaeConfig(samples=(32, 16), neighbors=8, expressions=("grasp", "neutral", "point"))
     model = create("cvae", gestures.template, config)
     model.initialize(gestures.vertices)
     return model.eval()
 
 
-def test_points_in_no_order_and_what_they_give(conditional: Cvae, gestures: MeshDataset) -> None:
+def test_points_in_no_order_and_what_they_give(conditional: IbVae, gestures: MeshDataset) -> None:
     section = point_clouds(context(conditional, gestures))
     assert section is not None
     assert section.html.count("<img") == 4 * 4, "mesh, two reconstructions and their difference"
@@ -104,7 +104,7 @@ def test_points_in_no_order_and_what_they_give(conditional: Cvae, gestures: Mesh
     )
 
 
-def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditional: Cvae) -> None:
+def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditional: IbVae) -> None:
     factor = torch.eye(conditional.parts.size) * 0.5
     factor[1, 1] = factor[5, 5] = 0.05
     conditional.prior.factor.copy_(factor)
@@ -114,7 +114,7 @@ def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditio
     assert len(prior_walks(conditional, "expression", 8)) == 3
 
 
-def test_named_expressions_at_three_levels(conditional: Cvae, gestures: MeshDataset) -> None:
+def test_named_expressions_at_three_levels(conditional: IbVae, gestures: MeshDataset) -> None:
     section = named_expressions(context(conditional, gestures))
     assert section is not None
     assert section.html.count("<img") == 3 * 2 + 2 * 6, (
@@ -124,7 +124,7 @@ def test_named_expressions_at_three_levels(conditional: Cvae, gestures: MeshData
 
 
 def test_people_get_the_expression_that_moves_most(
-    conditional: Cvae, gestures: MeshDataset
+    conditional: IbVae, gestures: MeshDataset
 ) -> None:
     strong = copy.deepcopy(conditional)
     with torch.no_grad():

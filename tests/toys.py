@@ -19,10 +19,11 @@ from morphable.models.base import (
     Shapes,
     TrainableModel,
 )
-from morphable.models.families import Family, Recipe
+from morphable.models.families import Family
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
+from morphable.models.recipes import Recipe
 from morphable.models.training import Batch, Progress, TrainConfig
 
 
@@ -131,7 +132,7 @@ class ToyStages(TrainableModel):
 def toy(model: Any, **train: Any) -> Family:
     """A row of MODELS for a toy."""
     recipe = Recipe(ToyConfig(), TrainConfig(epochs=3, batch_size=8, learning_rate=1e-2, **train))
-    return Family("a toy", model, recipe, recipe)
+    return Family.of("a toy", "ours", model, recipe)
 
 
 TOYS = {

@@ -71,6 +71,8 @@ class MorphableModel(nn.Module, ABC):
     """Whether each dimension of the code is a variable of its own, as in a VAE. Otherwise only
     directions have a meaning.
     """
+    encodes_points: ClassVar[bool] = False
+    """Whether `encode_points` is there: points in any order, without topology."""
     needs_neutral: ClassVar[bool] = False
     """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an
     estimate.

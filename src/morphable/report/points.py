@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import torch
 
-from morphable.models.ib_vae import SCAN_NOISE_MM, IbVae
+from morphable.models.point_encoder import SCAN_NOISE_MM
 from morphable.report.context import ReportContext, middles
 from morphable.report.gallery import HEIGHT, error_row, picture_row
 from morphable.report.latent import decode
@@ -25,7 +25,7 @@ def point_clouds(context: ReportContext) -> Section | None:
     gives.
     """
     model = context.model
-    if not isinstance(model, IbVae):
+    if not model.encodes_points:
         return None
     rows = middles(len(context.test), SHOWN)
     vertices = context.test.vertices[rows]
@@ -36,11 +36,7 @@ def point_clouds(context: ReportContext) -> Section | None:
     ).astype(np.float32)
     with torch.no_grad():
         meshes = context.codes[torch.from_numpy(rows)].to(model.device)
-        given = {
-            part.name: meshes[:, model.parts[part.name]]
-            for part in model.parts.entries
-            if part.pinned
-        }
+        given = {name: meshes[:, model.parts[name]] for name in model.parts.pinned_names}
         codes = model.encode_points(torch.from_numpy(clouds).to(model.device), given or None)
     ordered, free = decode(model, meshes.cpu().numpy()), decode(model, codes.cpu().numpy())
     captions = [context.caption(row) for row in rows]
