@@ -156,9 +156,9 @@ def saved(ball: Template, folder: Path) -> Path:
     ("changes", "message"),
     [
         ({"format_version": 1}, "format version 1, .* reads version 2: train the model again"),
-        ({"format_version": 3}, "expected format version 2 and a known family, got version 3"),
+        ({"format_version": 3}, "expected format version 2, got 3"),
         ({"format_version": None}, "expected format version 2"),
-        ({"family": "nonsense"}, "a known family, got version 2, family 'nonsense'"),
+        ({"family": "nonsense"}, "the family 'nonsense' is not part of morphable"),
         ({"provenance": 3}, "provenance: expected an object"),
     ],
 )

@@ -123,8 +123,8 @@ def load(path: Path | str) -> MorphableModel:
     config = with_overrides(row.fast.model, settings, label("model.json"))
     try:
         geometry = row.model.geometry_type.from_arrays(under(GEOMETRY, arrays), template)
-    except InputError as error:
-        raise InputError(f"{label('template.npz')}: {error}") from error
+    except (InputError, KeyError) as error:
+        raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
         tensors = load_tensors(read("weights.safetensors"))
         model = build(template, config, geometry, origin)
@@ -145,11 +145,13 @@ def _origin(description: Mapping[str, Any], label: str) -> Origin:
             f"{label}: written in format version 1, which is no longer read; this morphable reads "
             f"version {FORMAT_VERSION}: train the model again"
         )
+    if version != FORMAT_VERSION:
+        raise InputError(f"{label}: expected format version {FORMAT_VERSION}, got {version}")
     name = str(description.get("family"))
-    if version != FORMAT_VERSION or name not in MODELS:
-        found = f"version {version}, family {name!r}"
+    if name not in MODELS:
         raise InputError(
-            f"{label}: expected format version {FORMAT_VERSION} and a known family, got {found}"
+            f"{label}: the family {name!r} is not part of morphable; say where it is "
+            "defined (morphable.add_family, or --family-from on the command line)"
         )
     return Origin(name, _table(description, "provenance", label))
 
