@@ -1,4 +1,6 @@
-"""Models are born whole: created from values, saved and read with their geometry, never assigned to."""
+"""Models are born whole: created from values, saved and read with their geometry, never assigned
+to.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,9 @@ def test_another_origin_is_another_model_with_the_same_weights(ball: Template) -
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_geometry_comes_back_from_its_arrays(name: str, ball: Template) -> None:
-    """Built from the arrays, a model is the same as built from the template, and stores the same."""
+    """Built from the arrays, a model is the same as built from the template, and stores the
+    same.
+    """
     config = MODELS[name].fast.model
     geometry = MODELS[name].model.geometry_type.of(ball, config)
     first = create(name, ball, config, geometry)

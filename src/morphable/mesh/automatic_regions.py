@@ -50,7 +50,8 @@ def automatic_regions(
     finest = max(count, merged_from)
     if not 1 <= count <= n_vertices or finest > n_vertices:
         raise InputError(
-            f"regions: expected a count from 1 to {n_vertices} (the vertices), got {max(count, finest)}"
+            f"regions: expected a count from 1 to {n_vertices} (the vertices), got "
+            f"{max(count, finest)}"
         )
     if merged_from and merged_from < count:
         raise InputError(f"regions: {count} cannot be merged from {merged_from}, which is fewer")
@@ -232,8 +233,8 @@ def _merge(border: np.ndarray, size: np.ndarray, partner: np.ndarray, most: int)
 
 
 def _nearness(labels: np.ndarray, vertices: np.ndarray, count: int) -> np.ndarray:
-    """(R, R) 1 towards the region with the nearest centroid: where a region of a loose piece merges
-    to.
+    """(R, R) 1 for the region with the nearest centroid, which a region of a loose piece is merged
+    into.
     """
     center = np.stack([vertices[labels == r].mean(0) for r in range(count)])
     distance = np.linalg.norm(center[:, None] - center, axis=-1) + np.diag(np.full(count, np.inf))

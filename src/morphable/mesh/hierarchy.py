@@ -1,4 +1,4 @@
-"""Hierarchy: a template at falling resolutions, with sparse maps down and up between neighboring
+"""Hierarchy: a template at decreasing resolutions, with sparse maps down and up between neighboring
 levels.
 
 Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV 2018. A level is a
@@ -76,7 +76,9 @@ class Hierarchy:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Hierarchy:
-        """The inverse of `to_arrays`; other keys are left alone. Raises InputError if one is missing."""
+        """The inverse of `to_arrays`; other keys are left alone. Raises InputError if one is
+        missing.
+        """
         try:
             vertices = np.asarray(arrays["vertices"], np.float64)
             levels = [_level(vertices, arrays, 0)]
@@ -95,16 +97,17 @@ def build_hierarchy(mesh: Mesh, factors: Sequence[float] = (4, 4, 4, 4)) -> Hier
     """Decimate a template once per factor; a level of n vertices is followed by one of ceil(n /
     factor).
 
-    The result comes from the cache where the same mesh and factors were seen before. Raises
-    InputError for a factor of one or less, and where a level would have fewer than three vertices.
-    Warns where edges with three or more faces may leave surplus faces on coarse levels.
+    The result comes from the cache if the same mesh and factors were decimated before. Raises
+    InputError for a factor of one or less, or if a level would have fewer than three vertices.
+    Warns if edges with three or more faces may leave surplus faces on coarse levels.
     """
     _check_factors(len(mesh.vertices), factors)
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = mesh.triangles
     if surplus := len(nonmanifold_edges(triangles)):
         warnings.warn(
-            f"the mesh has {surplus} edges with three or more faces; coarse levels may keep surplus faces"
+            f"the mesh has {surplus} edges with three or more faces; coarse levels may keep "
+            "surplus faces"
         )
     key = content_hash(vertices, triangles, str(tuple(map(float, factors))), ALGORITHM)
     return Hierarchy.from_arrays(
@@ -132,12 +135,13 @@ def _check_factors(count: int, factors: Sequence[float]) -> None:
         sizes.append(math.ceil(sizes[-1] / factor))
     if sizes[-1] < 3:
         raise InputError(
-            f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, expected at least 3 in each"
+            f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, "
+            "expected at least 3 in each"
         )
 
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:
-    """Complete a hierarchy: what `down` selects follows from `kept`."""
+    """Complete a hierarchy: `down` follows from `kept`."""
     down = [
         _selection(np.searchsorted(fine.kept, coarse.kept), len(fine.kept))
         for fine, coarse in _steps(levels)

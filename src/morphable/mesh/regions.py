@@ -1,4 +1,6 @@
-"""Regions: a template cut into disjoint pieces that cover it, and the control vertices that steer each."""
+"""Regions: a template cut into disjoint pieces that cover it, and the control vertices that steer
+each.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +43,20 @@ class Regions:
 
         if self.controls and len(self.controls) != count:
             raise InputError(
-                f"regions: expected control vertices for each of {count} regions, got {len(self.controls)}"
+                f"regions: expected control vertices for each of {count} regions, got "
+                f"{len(self.controls)}"
             )
         for region, controls in enumerate(self.controls):
             if len(controls) and not (self.labels[controls] == region).all():
                 raise InputError(
-                    f"regions: the control vertices of {self.names[region]!r} must lie in that region"
+                    f"regions: the control vertices of {self.names[region]!r} must lie in "
+                    "that region"
                 )
 
     def number(self, name: str) -> int:
-        """The number of the region called `name`. Raises InputError, listing the names, for another."""
+        """The number of the region called `name`. Raises InputError, listing the names, for
+        another.
+        """
         if name not in self.names:
             raise InputError(
                 f"region {name!r}: not in this template, which has {', '.join(self.names)}"
@@ -62,7 +68,7 @@ class Regions:
         return np.flatnonzero(self.labels == region)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as plain arrays, as they stand in a template.npz."""
+        """Everything as plain arrays, the format of template.npz."""
         controls = {
             f"control_vertices/{region}": np.asarray(vertices, np.int32)
             for region, vertices in enumerate(self.controls)
@@ -71,7 +77,9 @@ class Regions:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self | None:
-        """The inverse of `to_arrays`, which leaves other keys alone; None if there are no regions."""
+        """The inverse of `to_arrays`, which leaves other keys alone; None if there are no
+        regions.
+        """
         if "regions" not in arrays:
             return None
         names = tuple(str(name) for name in arrays.get("region_names", ()))
@@ -120,11 +128,11 @@ def spread_controls(
 
 
 def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V,) the same regions, where every fragment but the largest has gone over to the neighbor it
-    touches most.
+    """(V,) the same regions, of which every fragment but the largest is given to the neighbor that
+    it touches most.
 
-    Each connected component of the mesh keeps its own largest fragment, so an eyeball stays with
-    its head.
+    Each connected component of the mesh keeps its own largest fragment, so that an eyeball stays in
+    its region.
     """
     regions = regions.copy()
     graph = adjacency(faces, len(regions)).tocoo()
@@ -145,7 +153,7 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
         small[order[largest]] = False
         if not small.any():
             return regions
-        # The smallest fragment goes first: what it touches is then most likely to stay.
+        # The smallest fragment goes first, because its neighbors are the most likely to stay.
         chosen = np.flatnonzero(small)[size[small].argmin()]
         touching = (fragment[graph.row] == chosen) & ~same
         regions[fragment == chosen] = np.bincount(regions[graph.col[touching]]).argmax()

@@ -1,4 +1,6 @@
-"""Template: the topology that all meshes of a class share, with what is known about its vertices."""
+"""Template: the topology that all meshes of a class share, with what is known about its
+vertices.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class Template:
         count = self.n_vertices
         if self.regions is not None and self.regions.labels.shape != (count,):
             raise InputError(
-                f"template regions: expected one number per vertex ({count}), got {self.regions.labels.shape}"
+                f"template regions: expected one number per vertex ({count}), got "
+                f"{self.regions.labels.shape}"
             )
         for name, indices in (
             ("landmarks", self.landmarks),
@@ -64,7 +67,8 @@ class Template:
         for name, mask in self.masks.items():
             if mask.shape != (count,) or mask.dtype != bool:
                 raise InputError(
-                    f"template mask {name!r}: expected ({count},) bool, got {mask.shape} {mask.dtype}"
+                    f"template mask {name!r}: expected ({count},) bool, got {mask.shape} "
+                    f"{mask.dtype}"
                 )
         if (self.uv is None) != (self.uv_faces is None):
             raise InputError("template: uv and uv_faces come together")
@@ -83,8 +87,8 @@ class Template:
         return content_hash(str(self.n_vertices), self.mesh.faces)[:16]
 
     def region(self, name: str) -> np.ndarray:
-        """Vertex indices of a region. Raises InputError, listing the names, if there is none of this
-        name.
+        """Vertex indices of a region. Raises InputError, listing the names, if there is none of
+        this name.
         """
         if self.regions is None:
             raise InputError(f"region {name!r}: this template has no regions")

@@ -27,7 +27,9 @@ Given = Mapping[str, Tensor]
 
 
 class Shapes(Protocol):
-    """Training meshes as a model sees them: (N, V, 3) float32 mm that may be larger than memory."""
+    """Training meshes as a model reads them: (N, V, 3) float32 mm, maybe more than fit in
+    memory.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -132,8 +134,8 @@ class MorphableModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; what it does not
-        name is zero, or inferred by a model that says so.
+        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; those that it does
+        not name are zero, unless the model infers them.
         """
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
@@ -237,7 +239,8 @@ class EstimatedModel(MorphableModel):
 class TrainingHooks(ABC):
     """What the training loop asks of a model, whatever the model descends.
 
-    This is not a model, so that both kinds of trained model stand right below MorphableModel.
+    This is not a model, so that both kinds of trained model are direct subclasses of
+    MorphableModel.
     """
 
     labels_used: ClassVar[tuple[str, ...]] = ()

@@ -1,5 +1,5 @@
-"""Condition: the pinned part of a conditional model, one number per named expression, its level from
-0 to 1.
+"""Condition: the pinned part of a conditional model, one number per named expression, its level
+from 0 to 1.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Condition(nn.Module):
 
     @torch.no_grad()
     def search(self, error_of: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-        """(B, n) the condition of least error for each mesh: first every expression at a few levels,
-        then the best at finer ones.
+        """(B, n) the condition of least error for each mesh: first every expression at a few
+        levels, then the best at finer ones.
 
         error_of: (B, n) conditions -> (B,) errors. start: (B, n) zeros, the neutral face.
         """

@@ -290,7 +290,8 @@ def divided(total: int, proportions: Mapping[str, int]) -> dict[str, str]:
     """
     if total < len(proportions):
         raise InputError(
-            f"--latent {total}: expected at least {len(proportions)}, one for each of {list(proportions)}"
+            f"--latent {total}: expected at least {len(proportions)}, one for each of "
+            f"{list(proportions)}"
         )
     weight = sum(proportions.values())
     sizes = {name: max(1, total * share // weight) for name, share in proportions.items()}

@@ -1,4 +1,6 @@
-"""Geometry: what a network needs to know about a template, computed once and outside the network."""
+"""Geometry: what a network needs to know about a template, computed once and outside the
+network.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,7 @@ class RegionGeometry(Geometry):
 
 
 def prefixed(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
-    """The arrays under names that start with `prefix`, to stand beside others in one file.
+    """The arrays under names that start with `prefix`, so that one file can hold others too.
 
     >>> prefixed("spirals/", {"0": np.zeros(1)})
     {'spirals/0': array([0.])}

@@ -82,7 +82,9 @@ class RegionEditor(MorphableModel):
         return self.decode(self.displace(self.encode(vertices), displacement))
 
     def displacement(self, region: int, moved: Tensor) -> Tensor:
-        """(n, C_r, 3) mm of one region's control vertices -> (n, 3C) mm of all, the others at rest."""
+        """(n, C_r, 3) mm of one region's control vertices -> (n, 3C) mm of all, the others at
+        rest.
+        """
         counts = [len(controls) for controls in self.regions.controls]
         whole = moved.new_zeros(len(moved), sum(counts), 3)
         start = sum(counts[:region])
@@ -147,8 +149,8 @@ class Handles(nn.Module):
         return centered.given(known).mean.reshape(-1, 3)
 
     def swap(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
-        """(C_r, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3), aligned
-        at its border.
+        """(C_r, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3),
+        aligned at its border.
         """
         controls = self.regions.controls[region]
         moved, _ = aligned_displacement(source[None], target[None], self.borders[region], controls)

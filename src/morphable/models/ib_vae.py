@@ -65,10 +65,10 @@ class BottleneckObjective(Configuration):
 class IbVaeConfig(BottleneckObjective, PointEncoderConfig, IdentityExpression):
     """The defaults are the paper's for COMA.
 
-    hidden: units of each decoder. initial_deviation: of a fresh encoder's posteriors; at 1 the first
-    codes are noise. start: of both decoders, `random` or linear along principal components, a pair
-    of hidden units for each. expressions: of the conditional form, the class names as the training
-    labels number them, read from the training data; none in the form without conditions.
+    hidden: units of each decoder. initial_deviation: of a fresh encoder's posteriors; at 1 the
+    first codes are noise. start: of both decoders, `random` or linear along principal components, a
+    pair of hidden units for each. expressions: of the conditional form, the class names as the
+    training labels number them, read from the training data; none in the form without conditions.
     """
 
     hidden: Count = 256
@@ -177,14 +177,15 @@ class IbVae(TrainableModel):
         return self.code_of(features, given)
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """As every model's, for clouds of at least 64 points. The conditional form must be given the
-        condition, because unordered points have no vertex error to choose one by.
+        """As every model's, for clouds of at least 64 points. The conditional form must be given
+        the condition, because unordered points have no vertex error to choose one by.
 
         Raises InputError for fewer points, or without the condition.
         """
         if self.condition is not None and CONDITION not in (given or {}):
             raise InputError(
-                "encode_points: this family needs given={'condition': ...}, e.g. zeros for a neutral face"
+                "encode_points: this family needs given={'condition': ...}, e.g. zeros for a "
+                "neutral face"
             )
         return self.code_of(self.encoder(points), given)
 
@@ -265,7 +266,9 @@ class IbVae(TrainableModel):
         }
 
     def without_identity_gradient(self, code: Tensor) -> Tensor:
-        """The code with its identity part detached, so the full decoder's loss does not train it."""
+        """The code with its identity part detached, so the full decoder's loss does not train
+        it.
+        """
         where = self.parts["identity"]
         return torch.cat(
             [code[:, : where.start], code[:, where].detach(), code[:, where.stop :]], -1

@@ -66,7 +66,8 @@ def _contents(model: MorphableModel) -> dict[str, bytes]:
     }
     arrays = model.template.to_arrays() | prefixed(GEOMETRY, model.geometry.to_arrays())
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(buffer, **plain)
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -91,13 +92,16 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"topology fingerprint `{model.template.fingerprint}`",
         f"- code: {parts}",
         f"- trained parameters: {parameters:,}",
-        f"- training data: {provenance.get('source', 'unknown')} ({provenance.get('train_meshes', '?')} meshes, "
+        f"- training data: {provenance.get('source', 'unknown')} "
+        f"({provenance.get('train_meshes', '?')} meshes, "
         f"split `{provenance.get('split', '?')}`)",
         f"- licence of the training data: {description['training_data_licence']}",
-        f"- made by: `{provenance.get('command', 'python')}` with morphable {description['morphable_version']}",
+        f"- made by: `{provenance.get('command', 'python')}` with morphable "
+        f"{description['morphable_version']}",
         "",
         "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimeters.",
-        "A model knows the shapes it was trained on: it does not represent people or poses that were not there.",
+        "A model knows the shapes it was trained on: it does not represent people or poses "
+        "that were not there.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -132,7 +136,8 @@ def load(path: Path | str) -> MorphableModel:
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{label('weights.safetensors')}: does not hold this model, it may be cut short ({reason})"
+            f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
+            f"({reason})"
         ) from error
     return model.eval()
 

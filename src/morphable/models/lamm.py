@@ -51,8 +51,8 @@ class LammConfig(LammNetworkConfig):
 
 
 class Aim(NamedTuple):
-    """A state that the loss judges: number `layer` of the encoder or decoder `side`, and the share a
-    of the way from the mean shape that it should show.
+    """A state that the loss judges: number `layer` of the encoder or decoder `side`, and the share
+    a of the way from the mean shape that it should show.
     """
 
     side: Literal["encoder", "decoder"]
@@ -148,12 +148,16 @@ class Lamm(TrainableModel, RegionEditor):
         return self.normalization.inverse(self.network.unsort(self.network.coordinates(last)))
 
     def decoder_states(self, code: Tensor, learned_tokens: Tensor | None = None) -> list[Tensor]:
-        """(B, L) -> the decoder's states (B, 1 + R, D), from its input tokens to its normed output."""
+        """(B, L) -> the decoder's states (B, 1 + R, D), from its input tokens to its normed
+        output.
+        """
         free, controls = code[:, : self.parts.free_size], code[:, self.parts["controls"]]
         return self.network.decoder_states(free, self._scaled(controls), learned_tokens)
 
     def decode_region(self, code: Tensor, region: int) -> Tensor:
-        """(B, L) -> (B, m, 3) mm: the vertices of one region, ascending, without the others' cost."""
+        """(B, L) -> (B, m, 3) mm: the vertices of one region, ascending, without the others'
+        cost.
+        """
         network = self.network
         token = self.decoder_states(code)[-1][:, 1 + region]
         x = network.inverse_tokenizer.one(token, region).unflatten(-1, (-1, 3))

@@ -143,7 +143,7 @@ class LammNetwork(nn.Module):
         return self.order[run.start // 3 : run.stop // 3]
 
     def run(self, region: int) -> slice:
-        """Where the coordinates of a region stand in (B, 3V)."""
+        """The columns of a region in (B, 3V)."""
         runs = self.tokenizer.runs
         start = sum(runs[:region])
         return slice(start, start + runs[region])

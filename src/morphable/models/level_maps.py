@@ -28,8 +28,8 @@ them.
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps of every step between levels, fine to coarse (`down`) and coarse to fine (`up`), both
-    in order of levels. Each takes (B, n_in, C) to (B, n_out, C).
+    """The maps of every step between levels, fine to coarse (`down`) and coarse to fine (`up`),
+    both in order of levels. Each takes (B, n_in, C) to (B, n_out, C).
     """
 
     down: nn.ModuleList

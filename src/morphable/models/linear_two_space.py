@@ -1,7 +1,5 @@
-"""linear-two-space: principal components of neutral shapes plus principal components of what
-expressions add.
-
-The shape spaces of FLAME (Li et al. 2017) without its joints: x = mean + S identity + E expression.
+"""linear-two-space: principal components of neutral shapes, plus principal components of what
+expressions add: the shape spaces of FLAME (Li et al. 2017) without its joints.
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ from morphable.models.principal_basis import principal_basis
 
 @dataclass(frozen=True)
 class TwoSpaceConfig(IdentityExpression):
-    """Numbers of each part; 4 + 4 as the IB-VAE that it stands beside."""
+    """Sizes of the two parts; 4 + 4 as the IB-VAE, which it is compared with."""
 
 
 class Offsets:
-    """What each of some meshes adds to its neutral mesh, and the opposite: (2N, V, 3) mm, so that
-    the mean is zero.
+    """The differences of some meshes to their neutral meshes, and the opposite differences: (2N, V,
+    3) mm.
 
-    Principal components about zero keep the neutral shape at expression zero.
+    So their mean is zero, and principal components about zero keep expression zero neutral.
     """
 
     def __init__(self, shapes: Shapes, rows: np.ndarray, neutral: np.ndarray) -> None:
@@ -54,8 +52,9 @@ class Offsets:
 
 
 class LinearTwoSpace(EstimatedModel):
-    """Codes in standard deviations of each space; `encode` solves for both at once, by least
-    squares.
+    """x = mean + S identity + E expression, both codes in standard deviations of their space.
+
+    `encode` solves for both codes at once, by least squares.
     """
 
     needs_neutral = True
@@ -86,7 +85,8 @@ class LinearTwoSpace(EstimatedModel):
         people = np.unique(neutral[neutral >= 0])
         if len(people) < 2 or len(expressive) < 2:
             raise InputError(
-                "linear-two-space needs the neutral meshes of at least two subjects and two meshes with an expression "
+                "linear-two-space needs the neutral meshes of at least two subjects and two "
+                "meshes with an expression "
                 f"(labels.csv, column neutral), got {len(people)} and {len(expressive)}"
             )
         model = cls(template, config)

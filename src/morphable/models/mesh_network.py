@@ -76,8 +76,8 @@ class MeshNetworkConfig(Configuration):
 
 
 class MeshEncoder(nn.Module):
-    """(B, V, 3) normalized -> (B, n, C), features of the coarsest level: per level a convolution, an
-    activation, and the map to the next coarser level.
+    """(B, V, 3) normalized -> (B, n, C), features of the coarsest level: per level a convolution,
+    an activation, and the map to the next coarser level.
 
     maps: those down, fine to coarse. shape: (n, C) of the features.
     """

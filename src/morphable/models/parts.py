@@ -75,12 +75,12 @@ class Parts(Mapping[str, slice]):
 
     @property
     def size(self) -> int:
-        """Length L of the whole code."""
+        """L, the number of dimensions of the whole code."""
         return sum(part.size for part in self.entries)
 
     @property
     def free(self) -> np.ndarray:
-        """(L,) True where the code is inferred by `encode` and drawn by the prior."""
+        """(L,) True for the dimensions that `encode` infers and the prior draws."""
         return np.repeat(
             [not part.pinned for part in self.entries], [part.size for part in self.entries]
         )

@@ -21,8 +21,8 @@ from morphable.models.training import Batch, Progress
 
 @dataclass(frozen=True)
 class PcaMlpConfig(Configuration):
-    """latent: code length; rank: PCA coefficients that the network sees; width, depth: hidden
-    layers on either side.
+    """rank: PCA coefficients that the network works on. width, depth: of the hidden layers of
+    encoder and decoder.
     """
 
     latent: Count = 8
@@ -32,8 +32,8 @@ class PcaMlpConfig(Configuration):
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip
-    beside it leads.
+    """Linear layers of these sizes with SiLU between; the last starts at zero, so that at first
+    only the skip connection acts.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
@@ -46,8 +46,10 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 class PcaMlp(TrainableModel):
-    """z = A c + f(c), c' = B z + g(z), c the whitened PCA coefficients; starts as PCA, learns the
-    vertex error.
+    """z = A c + f(c), c' = B z + g(z): c are whitened PCA coefficients, A and B linear, f and g
+    MLPs.
+
+    It starts as PCA, f = g = 0, and descends the mean vertex error.
     """
 
     def __init__(

@@ -23,9 +23,9 @@ SCAN_NOISE_MM = 1.0
 
 @dataclass(frozen=True)
 class PointEncoderConfig(Configuration):
-    """samples, neighbors: of the two stages of the point cloud transformer. scan_share: share of each
-    training batch that is encoded from a random subset of points with 1 mm of noise, so that scans
-    without topology can be encoded.
+    """samples, neighbors: of the two stages of the point cloud transformer. scan_share: share of
+    each training batch that is encoded from a random subset of points with 1 mm of noise, so that
+    scans without topology can be encoded.
     """
 
     samples: tuple[int, ...] = (512, 256)
@@ -67,7 +67,9 @@ class PointGeometry(Geometry):
 
 
 class PointEncoder(nn.Module):
-    """(B, P, 3) mm, in any order -> (B, 64). A mesh of the template takes the template's sampling."""
+    """(B, P, 3) mm, in any order -> (B, 64). A mesh of the template takes the template's
+    sampling.
+    """
 
     def __init__(self, geometry: PointGeometry, config: PointEncoderConfig) -> None:
         super().__init__()
@@ -96,8 +98,8 @@ class PointEncoder(nn.Module):
         return self.head(self.trunk(self._local(vertices), self.own_sampling.value))
 
     def in_training(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
-        """Features of a batch of meshes (B, V, 3) mm, of which the first `scan_share` are turned into
-        scans.
+        """Features of a batch of meshes (B, V, 3) mm, of which the first `scan_share` are turned
+        into scans.
 
         Scans are mixed with meshes in every batch, never a batch of their own, so that one set of
         batch statistics serves both.
@@ -110,9 +112,11 @@ class PointEncoder(nn.Module):
 
         points, kept = scan_like(vertices[:scans], generator)
         local = self._local(torch.cat([points, vertices[scans:]]))
-        own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbors).of(kept)
-        shared = self.own_sampling.value.unpacked()
-        sampling = own.beside(shared, len(vertices) - scans)
+        own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbors).renumber(
+            kept
+        )
+        shared = self.own_sampling.value.among_all()
+        sampling = own.followed_by(shared, len(vertices) - scans)
         return self.head(self.trunk(local, sampling))
 
     def _local(self, points: Tensor) -> Tensor:

@@ -15,14 +15,14 @@ from morphable.models.base import Shapes, blocks
 from morphable.models.normalization import moments
 
 MAX_GRAM = 10_000
-"""Up to this many meshes the Gram matrix (N, N) may be held in memory; above, the meshes are read
-anew each round.
+"""Up to this many meshes the Gram matrix (N, N) may be held in memory. With more, every round reads
+the meshes again.
 """
 OVERSAMPLED = 16
 """Vectors that the iteration carries beyond those asked for."""
 GRAM_PAYS = 40
-"""Forming the Gram matrix takes less arithmetic than a few rounds on the meshes below this many
-meshes a component.
+"""Below this many meshes per component, forming the Gram matrix takes less arithmetic than a few
+rounds on the meshes.
 """
 
 
@@ -100,7 +100,7 @@ def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.nd
 def _matrix_free_eigenpairs(
     shapes: Shapes, mean: np.ndarray, rank: int, rounds: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same by products with the meshes themselves; None where it does not converge."""
+    """The same by products with the meshes themselves; None if it does not converge."""
 
     def multiply(x: np.ndarray) -> np.ndarray:
         return sum(
@@ -131,8 +131,8 @@ def leading_eigenpairs(
     """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov
     iteration.
 
-    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue; None
-    where that is not reached in `rounds` rounds or the operator is too small for the iteration to
+    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue. None
+    if that is not reached in `rounds` rounds, or if the operator is too small for the iteration to
     pay.
     """
     block = rank + OVERSAMPLED

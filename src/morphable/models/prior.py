@@ -13,7 +13,7 @@ from morphable.errors import InputError
 from morphable.models.parts import Parts
 
 RELATIVE_FLOOR = 1e-10
-"""Directions with less than this share of the largest code variance are taken as constant."""
+"""Directions with less than this share of the largest code variance count as constant."""
 
 
 class CodePrior(nn.Module):
@@ -64,7 +64,8 @@ class CodePrior(nn.Module):
             expected = where.stop - where.start
             if part_value.shape != (expected,):
                 raise InputError(
-                    f"part {name!r}: expected {expected} numbers, got shape {tuple(part_value.shape)}"
+                    f"part {name!r}: expected {expected} numbers, got shape "
+                    f"{tuple(part_value.shape)}"
                 )
             index[where] = True
             value[where] = part_value.to(value)

@@ -2,7 +2,7 @@
 
     from morphable.models.recipes import COMA, DEEP3DMM    # COMA.model, COMA.train
 
-Each `fast` recipe is the published one with a few settings changed, which stand here by name.
+Each `fast` recipe is the published one with a few settings changed: the tables `*_FAST` below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from morphable.models.training import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model configuration and how to optimize it; None for a model that is estimated, not trained."""
+    """A model configuration and how to optimize it; None for a model that is estimated, not
+    trained.
+    """
 
     model: Any
     train: TrainConfig | None = None
@@ -122,7 +124,9 @@ LAMM_FAST: Mapping[str, Any] = {
     "normalization": "global",
     "start": "pca",
 }
-"""Half as wide and half as deep, one scale for all coordinates, starting at each region's components."""
+"""Half as wide and half as deep, one scale for all coordinates, starting at each region's
+components.
+"""
 LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimizer="adamw", learning_rate=3e-4)
 
 # The information-bottlenecked VAE and its conditional form. Both keep the last epoch, because

@@ -27,8 +27,8 @@ def average_map(prior: sp.spmatrix) -> sp.csr_matrix:
 
 
 class FullMap(nn.Module):
-    """A free dense matrix (n_out, n_in), nothing else: the upper end of learning the map, and its
-    worst row.
+    """A free dense matrix (n_out, n_in): the most that learning a map can mean, and the worst of
+    the paper's rivals.
     """
 
     def __init__(self, prior: sp.spmatrix) -> None:
@@ -58,9 +58,8 @@ class DiffPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in, C) to (B, n_out, C)."""
         assignment = torch.log_softmax(self.assign(x), dim=-1)
-        share = torch.softmax(
-            assignment, dim=1
-        )  # exp(assignment) over its column's sum, also where that underflows
+        # exp(assignment) divided by its column's sum, even if that sum underflows
+        share = torch.softmax(assignment, dim=1)
         return share.transpose(1, 2) @ x
 
 
@@ -102,8 +101,8 @@ class VariantMap(nn.Module):
 
 
 def padded_rows(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (n_out, w) int64 and weights (n_out, w) float64 of every row; short rows go on with
-    zeros.
+    """Columns (n_out, w) int64 and weights (n_out, w) float64 of every row; short rows are padded
+    with zeros.
     """
     counts = np.diff(matrix.indptr)
     used = np.arange(max(1, counts.max())) < counts[:, None]

@@ -1,4 +1,6 @@
-"""AttentionMap: Deep3DMM's learned map between two levels of a mesh hierarchy (Chen and Kim 2021)."""
+"""AttentionMap: Deep3DMM's learned map between two levels of a mesh hierarchy (Chen and Kim
+2021).
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class AttentionMap(nn.Module):
         super().__init__()
         if min(k, refresh) < 1 or channels < 3:
             raise InputError(
-                f"attention map: expected k, refresh >= 1 and channels >= 3, got {k}, {refresh}, {channels}"
+                f"attention map: expected k, refresh >= 1 and channels >= 3, got {k}, "
+                f"{refresh}, {channels}"
             )
         self.prior = sp.csr_matrix(prior)
         self.n_out, self.n_in = self.prior.shape
@@ -84,7 +87,9 @@ class AttentionMap(nn.Module):
         return index[:, -self.k :], weights
 
     def _entries(self) -> tuple[Tensor, Tensor]:
-        """(n_out, p + k) sources of the entries of P and then A, and the weights (n_out, k) of A."""
+        """(n_out, p + k) sources of the entries of P and then A, and the weights (n_out, k)
+        of A.
+        """
         queries, keys = F.normalize(self.queries, dim=1), F.normalize(self.keys, dim=1)
         best = self.best_keys(queries.detach(), keys.detach())
         index = torch.cat([self.prior_index, best], 1)

@@ -1,4 +1,6 @@
-"""The k keys of largest inner product with each query: exact, in blocks of rows, without gradient."""
+"""The k keys of largest inner product with each query: exact, in blocks of rows, without
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -66,19 +68,19 @@ def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = N
 
     before: any k distinct keys for each query, ideally an earlier selection, which makes this one
     cheap and no less exact. The least of their present scores bounds the k-th best from below, so a
-    row in which no other score exceeds that bound keeps what it has. Where most rows of a block do
-    not, the next few are selected without that look.
+    row in which no other score exceeds that bound keeps its selection. After a block in which most
+    rows changed, the next few blocks are selected without that check.
     """
     step = max(1, (BLOCK_SCORES if keys.device.type == "cpu" else DEVICE_BLOCK_SCORES) // len(keys))
     if before is None:
         return torch.cat([_largest(part @ keys.T, k) for part in queries.split(step)])
     blocks: list[Tensor] = []
-    trusted = 0  # the block from which on it is worth a look whether rows kept their selection
+    checked_from = 0  # the first block in which it is worth checking whether rows kept theirs
     for number, (part, kept) in enumerate(
         zip(queries.split(step), before.split(step), strict=True)
     ):
         scores = part @ keys.T
-        if number < trusted:
+        if number < checked_from:
             blocks.append(_largest(scores, k))
             continue
         present = scores.gather(1, kept)
@@ -86,7 +88,7 @@ def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = N
         changed = (others > present.amin(1)).nonzero()[:, 0]
         if 2 * len(changed) > len(part):
             kept = _largest(scores.scatter_(1, kept, present), k)
-            trusted = number + BLOCKS_UNCHECKED
+            checked_from = number + BLOCKS_UNCHECKED
         elif len(changed):
             best = _largest(scores[changed].scatter_(1, kept[changed], present[changed]), k)
             kept = kept.index_copy(0, changed, best)
@@ -115,6 +117,6 @@ def _largest(scores: Tensor, k: int) -> Tensor:
 def _partitioned(scores: Tensor, k: int) -> Tensor:
     if scores.device.type != "cpu" or k < 8 or torch.get_num_threads() > 4:
         return torch.topk(scores, k, dim=1, sorted=False).indices
-    # On one thread, numpy's vectorized partition is as fast as topk on four where k is not small.
+    # On one thread, numpy's vectorized partition is as fast as topk on four unless k is small.
     cut = scores.shape[1] - k
     return torch.from_numpy(np.argpartition(scores.numpy(), cut, axis=1)[:, cut:].copy())

@@ -92,14 +92,15 @@ class ChebyshevConv(nn.Module):
         return y if self.bias is None else y.add_(self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, terms={self.terms}, bias={self.bias is not None}"
+        sizes = f"{self.in_channels}, {self.out_channels}, terms={self.terms}"
+        return f"{sizes}, bias={self.bias is not None}"
 
 
 def plain_chebyshev(
     x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: BagBuffers
 ) -> Tensor:
-    """The definition: sum_k T_k(Lhat) x W_k + b with T_0 x = x, T_1 x = Lhat x and T_{k+1} x = 2 Lhat
-    T_k x - T_{k-1} x, in differentiable basic operations (see `plain_bag_sum`).
+    """The definition: sum_k T_k(Lhat) x W_k + b with T_0 x = x, T_1 x = Lhat x and T_{k+1} x = 2
+    Lhat T_k x - T_{k-1} x, in differentiable basic operations (see `plain_bag_sum`).
     """
     before, current, y = x, x, x @ weight[0]
     for k in range(1, len(weight)):

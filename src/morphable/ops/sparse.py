@@ -1,4 +1,6 @@
-"""Sparse linear maps between the levels of a mesh, constant (`SparseMap`) or learned (`row_map`)."""
+"""Sparse linear maps between the levels of a mesh, constant (`SparseMap`) or learned
+(`row_map`).
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class TransposedIndex(NamedTuple):
 
 
 def transpose_index(index: Tensor, n_in: int) -> TransposedIndex:
-    """The transpose of an index (n_out, k) of n_in columns; worth keeping if it serves several calls."""
+    """The transpose of an index (n_out, k) of n_in columns; worth keeping if it serves
+    several calls.
+    """
     sources, order = index.reshape(-1).to(torch.int32).sort(stable=True)
     counts = torch.bincount(sources, minlength=n_in)
     return TransposedIndex(order // index.shape[1], F.pad(counts.cumsum(0), (1, 0)), order)

@@ -64,7 +64,8 @@ class SpiralConv(nn.Module):
         return y if self.bias is None else y.add_(self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, length={self.geometry.length}, bias={self.bias is not None}"
+        sizes = f"{self.in_channels}, {self.out_channels}, length={self.geometry.length}"
+        return f"{sizes}, bias={self.bias is not None}"
 
 
 class SpiralGeometry(nn.Module):
@@ -90,7 +91,8 @@ class SpiralGeometry(nn.Module):
         self.vertices, self.length = spirals.shape
         if spirals.min(initial=0) < -1 or spirals.max(initial=-1) >= self.vertices:
             raise InputError(
-                f"spirals: expected vertices in -1..{self.vertices - 1}, got {spirals.min()}..{spirals.max()}"
+                f"spirals: expected vertices in -1..{self.vertices - 1}, got "
+                f"{spirals.min()}..{spirals.max()}"
             )
         flat = spirals.reshape(-1).astype(np.int64)
         self.clamped = nn.Buffer(torch.from_numpy(np.maximum(flat, 0)), persistent=False)
