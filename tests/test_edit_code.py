@@ -11,10 +11,11 @@ from helpers import shapes
 from morphable.edit.code import draw, line, named_values, parse_given, swap
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN
+from morphable.models.base import NO_ORIGIN, EstimatedModel
 from morphable.models.geometry import NO_GEOMETRY
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-from morphable.models.pca import LinearModel, Pca, PcaConfig
+from morphable.models.pca import Pca, PcaConfig
 
 PARTS = Parts.of(identity=2, expression=3)
 
@@ -31,7 +32,8 @@ class TwoParts(Pca):
 
     def __init__(self, template: Template, config: PcaConfig) -> None:
         parts = Parts.of(identity=1, expression=3)
-        LinearModel.__init__(self, template, parts, config, NO_GEOMETRY, NO_ORIGIN)
+        EstimatedModel.__init__(self, template, parts, config, NO_GEOMETRY, NO_ORIGIN)
+        self.basis = LinearBasis(parts.size, template.n_vertices)
 
 
 def two_parts(model: Pca, kind: type[TwoParts] = TwoParts) -> TwoParts:

@@ -219,7 +219,7 @@ def test_specificity_by_another_route(pca: Pca, train: np.ndarray) -> None:
     mean = train.astype(np.float64).mean(0)
     flat = (train - mean).reshape(len(train), -1)
     _, values, axes = np.linalg.svd(flat, full_matrices=False)
-    axes = axes[:LATENT] * np.sign((axes[:LATENT] * pca.components.numpy()).sum(1))[:, None]
+    axes = axes[:LATENT] * np.sign((axes[:LATENT] * pca.basis.components.numpy()).sum(1))[:, None]
     drawn = mean + ((codes * values[:LATENT] / (len(train) - 1) ** 0.5) @ axes).reshape(20, -1, 3)
     expected = np.mean([min(distances(shape, mesh).mean() for mesh in train) for shape in drawn])
     assert specificity(pca, train, seed=4, samples=20) == pytest.approx(expected, rel=1e-4)
@@ -265,7 +265,9 @@ def test_truncating_keeps_the_leading_components(
     pca: Pca, template: Template, train: np.ndarray
 ) -> None:
     small = Pca.estimate(template, train, {}, PcaConfig(1))
-    torch.testing.assert_close(pca.truncate(1).components, small.components, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        pca.truncate(1).basis.components, small.basis.components, atol=1e-5, rtol=1e-4
+    )
 
 
 # What is measured on what.

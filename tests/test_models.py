@@ -5,6 +5,7 @@ to.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_another_origin_is_another_model_with_the_same_weights(ball: Template) -
     named = made.with_origin(Origin("pca", {"split": "subject"}))
     assert (made.family, made.name, dict(made.provenance)) == ("", "Pca", {})
     assert (named.family, named.name, named.provenance) == ("pca", "pca", {"split": "subject"})
-    assert named.components is made.components and not named.training
+    assert named.basis is made.basis and not named.training
     code = torch.randn(2, 3)
     assert torch.equal(named.decode(code), made.decode(code))
 
@@ -174,6 +175,12 @@ def test_a_model_of_another_version_is_refused(
     with pytest.raises(InputError, match=message) as error:
         load(tmp_path / "m")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_documents_list_the_families_with_their_papers(repository: Path) -> None:
+    page = (repository / "docs" / "families.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| `(\w+)` \| [^|]+ \| ([^|]+) \|$", page, re.M)
+    assert rows == [(name, row.model.__name__, row.paper) for name, row in MODELS.items()]
 
 
 def test_every_family_is_made_whole(ball: Template) -> None:

@@ -89,7 +89,8 @@ def test_more_regions_than_components_leave_the_rest_at_the_mean(
     last = model.regions.labels == 5
     assert len(model.parts) == 4
     torch.testing.assert_close(
-        model(shapes)[:, last], model.mean.unflatten(0, (-1, 3))[last].expand(len(shapes), -1, -1)
+        model(shapes)[:, last],
+        model.basis.mean.unflatten(0, (-1, 3))[last].expand(len(shapes), -1, -1),
     )
 
 

@@ -357,12 +357,12 @@ def test_walks_follow_the_components_of_pca(hands: MeshDataset) -> None:
     model = linear(hands, "subject", 5)
     found = prior_walks(model, "shape", 3)
     assert [walk.title for walk in found] == ["shape 1", "shape 2", "shape 3"]
-    ends = (model.components * model.deviations[:, None]).reshape(5, -1, 3).numpy() * (
+    ends = (model.basis.components * model.basis.deviations[:, None]).reshape(5, -1, 3).numpy() * (
         STEPS[-1] - STEPS[0]
     )
     for walk, end in zip(found, ends, strict=False):
         assert np.allclose(walk.movement, np.linalg.norm(end, axis=-1), rtol=1e-3, atol=1e-3)
-        assert np.allclose(walk.shapes[2], model.mean.reshape(-1, 3).numpy(), atol=1e-4)
+        assert np.allclose(walk.shapes[2], model.basis.mean.reshape(-1, 3).numpy(), atol=1e-4)
 
 
 def test_directions_are_orthogonal_and_reproduce_the_prior(hands: MeshDataset) -> None:

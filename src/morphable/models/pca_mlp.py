@@ -7,13 +7,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
@@ -60,11 +60,9 @@ class PcaMlp(TrainableModel):
         origin: Origin = NO_ORIGIN,
     ) -> None:
         super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
-        width, hidden = 3 * template.n_vertices, [config.width] * config.depth
+        hidden = [config.width] * config.depth
         rank = max(config.rank, config.latent)
-        self.mean = nn.Buffer(torch.zeros(width))
-        self.components = nn.Buffer(torch.zeros(rank, width))
-        self.deviations = nn.Buffer(torch.ones(rank))
+        self.basis = LinearBasis(rank, template.n_vertices)
         self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
         self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
         nn.init.eye_(self.encoder_skip.weight)
@@ -73,25 +71,24 @@ class PcaMlp(TrainableModel):
         self.decoder = mlp([config.latent, *hidden, rank])
 
     def initialize(self, shapes: Shapes) -> None:
-        basis = principal_basis(shapes, self.components.shape[0])
-        self.mean.copy_(torch.tensor(basis.mean))
-        self.components.copy_(torch.tensor(basis.components))
-        self.deviations.copy_(torch.tensor(basis.deviations))
+        self.basis.set(principal_basis(shapes, len(self.basis.components)))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
+        mean, components, deviations = self.basis.mean, self.basis.components, self.basis.deviations
         # A direction of vanishing variance would whiten to noise: it counts as a thousandth of the
         # largest.
-        scale = self.deviations.clamp(min=1e-3 * float(self.deviations[0]) + 1e-30)
-        coefficients = ((vertices.flatten(1) - self.mean) @ self.components.T) / scale
+        scale = deviations.clamp(min=1e-3 * float(deviations[0]) + 1e-30)
+        coefficients = ((vertices.flatten(1) - mean) @ components.T) / scale
         return self.encoder_skip(coefficients) + self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:
         # The correction is learned in units of the first components, where all coordinates weigh
         # alike in mm.
-        correction = self.decoder(code) * self.deviations[: self.config.latent].mean()
-        coefficients = self.decoder_skip(code) * self.deviations + correction
-        return (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
+        deviations = self.basis.deviations
+        correction = self.decoder(code) * deviations[: self.config.latent].mean()
+        coefficients = self.decoder_skip(code) * deviations + correction
+        return (self.basis.mean + coefficients @ self.basis.components).unflatten(1, (-1, 3))
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         difference = self(batch.vertices) - batch.vertices

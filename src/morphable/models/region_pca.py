@@ -14,11 +14,11 @@ from torch import Tensor
 
 from morphable.config import Configuration, Count, CountOrZero
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Origin, Shapes, blocks
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
 from morphable.models.geometry import RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-from morphable.models.pca import LinearModel
 from morphable.models.principal_basis import principal_basis
 
 HANDLE_ERROR = 0.5
@@ -44,7 +44,7 @@ def shared_out(latent: int, count: int) -> list[int]:
     return [latent // count + (region < latent % count) for region in range(count)]
 
 
-class RegionPca(LinearModel, RegionEditor):
+class RegionPca(EstimatedModel, RegionEditor):
     """PCA of each region on its own, a part of the code per region; the prior knows how the regions
     go together.
 
@@ -70,6 +70,7 @@ class RegionPca(LinearModel, RegionEditor):
             geometry,
             origin,
         )
+        self.basis = LinearBasis(self.parts.size, template.n_vertices)
         self.handles = Handles(regions, template.mesh.faces)
 
     @classmethod
@@ -87,14 +88,21 @@ class RegionPca(LinearModel, RegionEditor):
             columns = torch.from_numpy((3 * members[:, None] + np.arange(3)).ravel())
             basis = principal_basis(RegionView(vertices, members), size)
             rows = slice(start, start + size)
-            model.mean[columns] = torch.tensor(basis.mean).float()
-            model.components[rows, columns] = torch.tensor(basis.components).float()
-            model.deviations[rows] = torch.tensor(basis.deviations).float()
+            model.basis.mean[columns] = torch.tensor(basis.mean).float()
+            model.basis.components[rows, columns] = torch.tensor(basis.components).float()
+            model.basis.deviations[rows] = torch.tensor(basis.deviations).float()
             start += size
         codes = [model.encode(torch.from_numpy(np.asarray(block))) for block in blocks(vertices)]
         model.prior.fit(torch.cat(codes))
         model.handles.initialize(vertices)
         return model
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return self.basis.code_of(vertices)
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self.basis.shape_of(code)
 
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Each region's coefficients change as little as brings its handles to within half a
@@ -108,11 +116,9 @@ class RegionPca(LinearModel, RegionEditor):
         """
         handles = torch.from_numpy(np.concatenate(self.regions.controls)).to(self.device)
         columns = (3 * handles[:, None] + torch.arange(3, device=self.device)).ravel()
-        reach = (self.components[:, columns] * self.deviations[:, None]).T.double()
-        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(
-            len(self.deviations), device=self.device
-        )
-        return torch.linalg.solve(square, reach.T).to(self.mean)
+        reach = (self.basis.components[:, columns] * self.basis.deviations[:, None]).T.double()
+        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(self.parts.size, device=self.device)
+        return torch.linalg.solve(square, reach.T).to(self.basis.mean)
 
 
 class RegionView:
