@@ -26,9 +26,9 @@ from morphable.mesh.topology import adjacency
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
 from morphable.models.families import MODELS, create
 from morphable.models.io import load, save
-from morphable.models.level_maps import build_maps
+from morphable.models.level_maps import LevelMapsConfig, build_maps
 from morphable.models.mesh_geometry import MeshGeometry
-from morphable.models.mesh_network import MeshNetworkConfig
+from morphable.models.mesh_network import FILTERS
 from morphable.models.recipes import DEEP3DMM, DEEP3DMM_SPIRAL
 from morphable.models.training import Batch, Progress
 from morphable.ops.aggregation import DiffPool, FullMap, VariantMap, average_map, padded_rows
@@ -193,7 +193,9 @@ def test_the_start_is_a_tenth_of_the_z_scores_plus_noise() -> None:
     assert made.mixing.tolist() == pytest.approx([0.8, 0.2])
     ball = ball_template(640)
     hierarchy = build_hierarchy(ball.mesh)
-    maps = build_maps(MeshGeometry(hierarchy), MeshNetworkConfig(aggregation="attention"))
+    maps = build_maps(
+        MeshGeometry(hierarchy), FILTERS["simple"], LevelMapsConfig(aggregation="attention")
+    )
     top = ball.mesh.vertices
     for side, sources, targets in ((maps.down, 0, 1), (maps.up, 1, 0)):
         for level, module in enumerate(side):

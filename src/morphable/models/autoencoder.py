@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from morphable.config import Count
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
-from morphable.models.level_maps import Maps, build_maps
+from morphable.models.level_maps import LevelMapsConfig, Maps, build_maps
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.mesh_network import (
     MeshDecoder,
@@ -29,7 +29,7 @@ from morphable.ops.attention_map import AttentionMap
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig(MeshNetworkConfig):
+class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
     """The defaults are CoMA as published.
 
     bottleneck_activation: activate the code and what follows it, as CoMA does, which makes codes
@@ -63,7 +63,7 @@ class HierarchicalAutoencoder(TrainableModel):
         self.normalization = Normalization(template.n_vertices, config.normalization == "vertex")
         self.activation = activation(config) if config.bottleneck_activation else nn.Identity()
 
-        maps = build_maps(geometry, config)
+        maps = build_maps(geometry, config.channels, config)
         self.encoder = MeshEncoder(geometry, config, maps.down)
         self.to_code = nn.Linear(self.encoder.shape[0] * self.encoder.shape[1], config.latent)
         coarse = config.channels.decoder[0]

@@ -12,10 +12,11 @@ import numpy as np
 import scipy.sparse as sp
 from torch import nn
 
+from morphable.config import Configuration, Count
 from morphable.mesh.hierarchy import Level
 from morphable.mesh.topology import adjacency
 from morphable.models.mesh_geometry import FoldedMaps, MeshGeometry
-from morphable.models.mesh_network import MeshNetworkConfig
+from morphable.models.mesh_network import Filters
 from morphable.ops.aggregation import DiffPool, FullMap, VariantMap, average_map
 from morphable.ops.attention_map import AttentionMap
 from morphable.ops.sparse import SparseMap
@@ -24,6 +25,21 @@ NEIGHBORS = {"paper": (2, 32), "code": (8, 32)}
 """Entries per row of the learned part, down and up, as the paper states them and as its code sets
 them.
 """
+
+
+@dataclass(frozen=True)
+class LevelMapsConfig(Configuration):
+    """aggregation: how features change level, `qem` = by the precomputed maps. learned: on which side
+    the aggregation replaces them. neighbors: entries per row of the attention maps, `paper` 2 down
+    and 32 up, `code` 8 and 32. Attention maps of more than `refresh_above` scores select their
+    entries anew only every `refresh_every` steps.
+    """
+
+    aggregation: Literal["qem", "average", "full", "diffpool", "variant", "attention"] = "qem"
+    learned: Literal["both", "encoder", "decoder"] = "both"
+    neighbors: Literal["paper", "code"] = "paper"
+    refresh_above: int = 1 << 24
+    refresh_every: Count = 10
 
 
 @dataclass(frozen=True)
@@ -62,9 +78,9 @@ class Step:
     channels: int
 
 
-def build_maps(geometry: MeshGeometry, config: MeshNetworkConfig) -> Maps:
-    """All maps of one network. Where `geometry` holds a folded map, that one is used."""
-    hierarchy, channels = geometry.hierarchy, config.channels
+def build_maps(geometry: MeshGeometry, channels: Filters, config: LevelMapsConfig) -> Maps:
+    """All maps of one network. If `geometry` holds a folded map, that one is used."""
+    hierarchy = geometry.hierarchy
     finest, last = hierarchy.levels[0], len(hierarchy.down) - 1
     none = (None,) * len(hierarchy.down)
     folded = geometry.folded or FoldedMaps(none, none)
@@ -81,7 +97,7 @@ def build_maps(geometry: MeshGeometry, config: MeshNetworkConfig) -> Maps:
 
 
 def _map(
-    step: Step, config: MeshNetworkConfig, finest: Level, folded: sp.csr_matrix | None
+    step: Step, config: LevelMapsConfig, finest: Level, folded: sp.csr_matrix | None
 ) -> nn.Module:
     side = "encoder" if step.side == "down" else "decoder"
     if folded is not None:
@@ -105,7 +121,7 @@ def _map(
             return _attention(step, config, finest)
 
 
-def _attention(step: Step, config: MeshNetworkConfig, finest: Level) -> AttentionMap:
+def _attention(step: Step, config: LevelMapsConfig, finest: Level) -> AttentionMap:
     n_out, n_in = step.matrix.shape
     refresh = config.refresh_every if n_out * n_in > config.refresh_above else 1
     k = NEIGHBORS[config.neighbors][step.side == "up"]

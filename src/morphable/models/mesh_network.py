@@ -23,8 +23,6 @@ from morphable.models.mesh_geometry import MeshGeometry
 from morphable.ops.chebyshev import ChebyshevConv
 from morphable.ops.spiral import SpiralConv
 
-Aggregation = Literal["qem", "average", "full", "diffpool", "variant", "attention"]
-
 
 @dataclass(frozen=True)
 class Filters:
@@ -51,11 +49,6 @@ class MeshNetworkConfig(Configuration):
     with a dummy vertex) or `spiral++` (SpiralNet++: whole rings). filters: channels of the layers,
     a row of FILTERS. final_bias: whether the last convolution has a bias. terms: of a Chebyshev
     convolution. spiral_length: of `spiral++`.
-
-    aggregation: how features change level, `qem` = by the precomputed maps. learned: on which side
-    the aggregation replaces them. neighbors: entries per row of the attention maps, `paper` 2 down
-    and 32 up, `code` 8 and 32. Attention maps of more than `refresh_above` scores select their
-    entries anew only every `refresh_every` steps.
     """
 
     convolution: Literal["chebyshev", "spiral", "spiral++"] = "chebyshev"
@@ -64,11 +57,6 @@ class MeshNetworkConfig(Configuration):
     final_bias: bool = False
     terms: Count = 6
     spiral_length: Count = 9
-    aggregation: Aggregation = "qem"
-    learned: Literal["both", "encoder", "decoder"] = "both"
-    neighbors: Literal["paper", "code"] = "paper"
-    refresh_above: int = 1 << 24
-    refresh_every: Count = 10
 
     @property
     def channels(self) -> Filters:
