@@ -4,20 +4,22 @@ compared with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from morphable.bench.runner import Outcome
 from morphable.data.dataset import MeshDataset
 from morphable.draw.numbers import millimeters
 from morphable.draw.render import heat_colors
 from morphable.errors import InputError
-from morphable.evaluate.errors import vertex_errors
-from morphable.models.base import MorphableModel
+from morphable.evaluate.evaluation import MODEL, Evaluation
+from morphable.evaluate.record import Measured
 from morphable.models.io import load
-from morphable.report.arithmetic import strips
+from morphable.report.arithmetic import Coded, strips
 from morphable.report.context import ReportContext, scale_end
 from morphable.report.section import color_bar, image, paragraph, table
 
@@ -29,20 +31,24 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
     """HTML with the models of one dataset's first seed at the smallest code size; empty where none
     is finished.
     """
-    models = shown_models(outcomes)
-    if not models:
+    shown = {
+        name: Measured.read(folder, load(folder), dataset).evaluation
+        for name, folder in shown_runs(outcomes).items()
+    }
+    if not shown:
         return ""
-    where = next(o.provenance for o in outcomes if o.measures is not None)
-    evaluation = {"provenance": {"split": where["split"], "part": where["part"]}}
-    context = ReportContext(next(iter(models.values())), dataset, evaluation, [])
+    first = next(iter(shown.values()))
+    context = ReportContext(Measured(first, {}), [])
+    rows = torch.from_numpy(context.rows)
+    models = {name: Coded(one.model, one.codes[rows]) for name, one in shown.items()}
     try:
-        return _errors(context, models) + strips(context, models)
+        return _errors(context, shown) + strips(context, models)
     except InputError as error:  # a family that cannot encode or draw, and says why
         return paragraph(f"No pictures: {error}")
 
 
-def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
-    """By row name, in the table's order: what is compared and its references, else all rows; then
+def shown_runs(outcomes: Sequence[Outcome]) -> dict[str, Path]:
+    """Run folders by row name, in the table's order: what is compared and its references, else all rows; then
     the baselines.
     """
     done = [o for o in outcomes if o.measures is not None and o.task.seed == 0 and o.task.trained]
@@ -58,14 +64,11 @@ def shown_models(outcomes: Sequence[Outcome]) -> dict[str, MorphableModel]:
         and (o.task.row.baseline or o.task.row.name in named or not named)
     ]
     chosen = sorted(chosen, key=lambda o: o.task.row.baseline)
-    return {o.task.row.name: load(o.task.folder) for o in chosen[:MAX_MODELS]}
+    return {o.task.row.name: o.task.folder for o in chosen[:MAX_MODELS]}
 
 
-def _errors(context: ReportContext, models: dict[str, MorphableModel]) -> str:
-    errors = {
-        title: vertex_errors(model, context.test.vertices).mean(0)
-        for title, model in models.items()
-    }
+def _errors(context: ReportContext, shown: Mapping[str, Evaluation]) -> str:
+    errors = {title: one.errors(MODEL, context.rows).mean(0) for title, one in shown.items()}
     limit = scale_end(np.stack(list(errors.values())))
     template = np.asarray(context.model.template.mesh.vertices)
     cells = []

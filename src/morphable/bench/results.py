@@ -74,7 +74,7 @@ def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) 
     if not first or not second:
         return None
     a, b = np.stack(first), np.stack(second)  # (S, N) mm
-    _, subject = np.unique(own[0].subjects, return_inverse=True)
+    _, subject = np.unique(own[0].groups, return_inverse=True)
     # (S, G) sums over the meshes of a subject: a redrawn subject brings all its meshes, for both
     # sides alike.
     sums_a, sums_b = (np.stack([np.bincount(subject, row) for row in side]) for side in (a, b))

@@ -5,8 +5,8 @@ own, once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,19 @@ import numpy as np
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
 from morphable.config import with_overrides
-from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
+from morphable.data.dataset import MeshDataset, SplitDataset, load_dataset, write_dataset
 from morphable.data.makers import make_source
 from morphable.data.makers.ict import VARIABLE, find_ict
 from morphable.errors import InputError
-from morphable.evaluate.errors import vertex_errors
-from morphable.evaluate.protocol import evaluate_on
-from morphable.files import read_json, read_npz, write_json, write_npz, write_text
+from morphable.evaluate.evaluation import MODEL, Evaluation
+from morphable.evaluate.record import Measured
+from morphable.files import read_json, write_json, write_text
 from morphable.models.families import family, with_latent
 from morphable.models.io import create, load
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.loop import Listener
-from morphable.train.run import RunConfig, completed, run
-
-Say = Callable[[str], None]
+from morphable.train.run import RecordedRun, RunConfig, completed, run
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,19 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """measures: evaluation.json's `model`, and what is known of the run; None where it failed, with
-    the reason.
+    """What a run ended with.
 
-    mesh_errors: (N_test,) mm, the mean vertex error of each test mesh; subjects: (N_test,) whose
-    they are.
+    measures: evaluation.json's `model` and what is known of the run; None if it failed, with the
+    reason in `failure`. mesh_errors: (N_test,) mm, the mean vertex error of each test mesh; groups:
+    (N_test,) the subject number of each, or a number of its own for a mesh without a subject.
     """
 
     task: Task
     measures: dict[str, Any] | None
-    baselines: dict[str, Any]
-    provenance: dict[str, Any]
-    mesh_errors: np.ndarray
-    subjects: np.ndarray
+    baselines: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    mesh_errors: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    groups: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     failure: str = ""
 
 
@@ -125,7 +123,13 @@ def tasks(table: Table, options: Options) -> list[Task]:
     return found
 
 
-def prepare(data: Data, options: Options) -> MeshDataset | None:
+def prepare(data: Data, options: Options) -> SplitDataset | None:
+    """The dataset divided by its split, or None if it needs the ICT model and there is none."""
+    dataset = _dataset(data, options)
+    return None if dataset is None else dataset.split(data.split)
+
+
+def _dataset(data: Data, options: Options) -> MeshDataset | None:
     """The dataset, made where it is not there yet; None where it needs the ICT model and there is
     none.
     """
@@ -150,23 +154,22 @@ SPHERE = "sphere"
 NO_ICT = f"not run: no ICT data (--source, or the variable {VARIABLE})"
 
 
-def configuration(task: Task, dataset: MeshDataset, options: Options) -> RunConfig:
-    """The row's recipe with the row's changes. Raises InputError where an override does not exist."""
+def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig:
+    """The row's recipe with the row's changes. Raises InputError if an override does not exist."""
     row, name = task.row, options.recipe or task.row.recipe
     recipe = family(row.family).recipe(name)
     model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
-    split = task.data.split or dataset.default_split()
     if recipe.train is None:
-        return RunConfig(row.family, dataset.path, split, model, None, name)
+        return RunConfig(row.family, model, None, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
     train = replace(recipe.train, seed=task.seed, epochs=epochs or recipe.train.epochs)
     train = with_overrides(train, row.train, f"{row.name}: train")
-    return completed(RunConfig(row.family, dataset.path, split, model, train, name), dataset)
+    return completed(RunConfig(row.family, model, train, name), data)
 
 
 def perform(
     task: Task,
-    dataset: MeshDataset,
+    data: SplitDataset,
     options: Options,
     workers: Workers,
     listener: Listener | None = None,
@@ -174,68 +177,58 @@ def perform(
     """Train and measure, or read what was done before. A run that cannot be trained is an outcome,
     not an error.
 
-    Raises InputError where the folder holds another run, Interrupted where training was stopped by
-    hand.
+    Raises InputError if the folder holds another run, Interrupted if training was stopped by hand.
     """
-    config = configuration(task, dataset, options)
+    config = configuration(task, data, options)
     started = (task.folder / "config.toml").exists()
-    if started and RunConfig.read(task.folder) != replace(
-        config, data=RunConfig.read(task.folder).data
-    ):
-        raise InputError(
-            f"{task.folder}: holds a run with other settings; choose another --out or remove it"
-        )
+    if started:
+        recorded = RecordedRun.read(task.folder)
+        if (recorded.config, recorded.split) != (config, data.name):
+            raise InputError(
+                f"{task.folder}: holds a run with other settings; choose another --out or remove it"
+            )
     if not task.trained:
-        return _created(task, dataset, config, workers)
-    measured = dataset.part(config.split, "test")
-    subjects = (
-        measured.labels.classes("subject")[0] if "subject" in measured.labels else measured.rows
-    )
+        return _created(task, data, config, workers)
     if not (task.folder / "model" / "model.json").exists():
         try:
-            run(config, task.folder, workers, started, listener)
+            run(config, data, task.folder, workers, started, listener)
         except InputError as error:
-            return Outcome(task, None, {}, {}, np.zeros(0), subjects, str(error))
-    return _measured(task, dataset, config, workers, subjects)
+            return Outcome(task, None, failure=str(error))
+    return _measured(task, data, config, workers)
 
 
-def _created(task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers) -> Outcome:
-    path = task.folder / "cost.json"
+def _created(task: Task, data: SplitDataset, config: RunConfig, workers: Workers) -> Outcome:
+    path, template = task.folder / "cost.json", data.whole.template
     if not path.exists() or (
         workers.device.type == "cuda" and "decode_gpu_ms" not in read_json(path)
     ):
-        write_text(task.folder / "config.toml", config.toml(dataset))
-        model = create(config.family, dataset.template, config.model).eval()
+        write_text(task.folder / "config.toml", config.toml(data))
+        model = create(config.family, template, config.model).eval()
         write_json(path, decoding_cost(model, workers.device))
-    nobody = np.zeros(0, np.int64)
-    return Outcome(
-        task, read_json(path), {}, {"vertices": dataset.template.n_vertices}, np.zeros(0), nobody
-    )
+    return Outcome(task, read_json(path), provenance={"vertices": template.n_vertices})
 
 
-def _measured(
-    task: Task, dataset: MeshDataset, config: RunConfig, workers: Workers, subjects: np.ndarray
-) -> Outcome:
-    path, errors_path = task.folder / "evaluation.json", task.folder / "mesh_errors.npz"
+def _measured(task: Task, data: SplitDataset, config: RunConfig, workers: Workers) -> Outcome:
     model = load(task.folder).to(workers.device)
-    if not errors_path.exists():
-        errors = vertex_errors(model, dataset.part(config.split, "test").vertices).mean(
-            1, dtype=np.float64
-        )
-        write_npz(errors_path, {"mesh_errors": errors})
-    if not path.exists():
-        write_json(path, evaluate_on(model, dataset, f"{config.split}:test"))
-    evaluation = read_json(path)
+    if Measured.exists(task.folder):
+        measured = Measured.read(task.folder, model, data.whole)
+    else:
+        measured = Measured.of(Evaluation.of(model, data))
+        measured.write(task.folder)
     metrics = read_metrics(task.folder / "metrics.jsonl")
     of_run: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     if metrics:
         of_run["seconds_per_epoch"] = metrics[-1]["seconds"] / len(metrics)
-        fresh = create(config.family, dataset.template, config.model)
+        fresh = create(config.family, data.whole.template, config.model)
         of_run["training_parameters"] = sum(p.numel() for p in fresh.parameters())
-    measures = evaluation["model"] | of_run
-    errors = read_npz(errors_path)["mesh_errors"]
+    record = measured.measures
     return Outcome(
-        task, measures, evaluation["baselines"], evaluation["provenance"], errors, subjects
+        task,
+        record["model"] | of_run,
+        record["baselines"],
+        record["provenance"],
+        measured.evaluation.mesh_errors[MODEL],
+        measured.evaluation.groups,
     )
 
 

@@ -94,11 +94,11 @@ def _run(table: Table, options: Options, device: str) -> None:
                 if datasets[name] is None:
                     skipped[name] = NO_ICT
                     print(f"{name}: {NO_ICT}", flush=True)
-            dataset = datasets[name]
-            if dataset is None:
+            data = datasets[name]
+            if data is None:
                 continue
             try:
-                outcomes.append(perform(task, dataset, options, here, listen(number, task)))
+                outcomes.append(perform(task, data, options, here, listen(number, task)))
             except Interrupted:
                 raise KeyboardInterrupt(
                     "stopped, everything is saved; the same command goes on"
@@ -106,9 +106,9 @@ def _run(table: Table, options: Options, device: str) -> None:
             print(f"[{number + 1}/{len(planned)}] {task.title}: {_told(outcomes[-1])}", flush=True)
             write_results(table, options, planned, outcomes, skipped)
         shown = {
-            name: pictures([o for o in outcomes if o.task.data.name == name], dataset)
-            for name, dataset in datasets.items()
-            if dataset is not None
+            name: pictures([o for o in outcomes if o.task.data.name == name], data.whole)
+            for name, data in datasets.items()
+            if data is not None
         }
         if outcomes:
             write_results(table, options, planned, outcomes, skipped, shown)

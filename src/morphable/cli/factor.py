@@ -32,7 +32,7 @@ def factor(
     import torch
 
     from morphable.evaluate.errors import mean_vertex_error
-    from morphable.evaluate.protocol import open_dataset
+    from morphable.evaluate.protocol import open_dataset, trained_split
     from morphable.models.io import load, save
     from morphable.models.lamm import Lamm
 
@@ -42,8 +42,8 @@ def factor(
             f"{model}: {loaded.family} has no inverse tokenizer to factor; lamm and lamm-mixer have"
         )
     dataset = open_dataset(loaded, data)
-    split = str(loaded.provenance.get("split") or dataset.default_split())
-    train, test = (dataset.part(split, part) for part in ("train", "test"))
+    data_split = dataset.split(trained_split(loaded))
+    train, test = data_split.train, data_split.test
     rows = evenly_spread(len(train), MAX_MESHES)
     thin = loaded.factored(rank, torch.from_numpy(train.vertices[rows]))
     save(thin, out)

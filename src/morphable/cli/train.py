@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    from morphable.data.dataset import SplitDataset
     from morphable.train.loop import Listener
     from morphable.train.run import RunConfig
 
@@ -81,15 +81,15 @@ def train(
         if (out / "model" / "model.json").exists():
             print(f"{out}: this run is finished, there is nothing to resume")
             return
-        chosen = _resumed(family, data, out)
+        chosen, split_data = _resumed(family, data, out)
     else:
-        chosen = _chosen(
+        chosen, split_data = _chosen(
             family, data, recipe, latent, split, epochs, stages, seed, set_ or [], config
         )
     keep_freed_memory()
     with workers(device) as here, _training_bar(here.rank == 0) as listener:
         try:
-            model = run(chosen, out, here, resume, listener)
+            model = run(chosen, split_data, out, here, resume, listener)
         except Interrupted:
             command = shlex.join(
                 ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
@@ -103,21 +103,20 @@ def train(
             print(f"next: morphable evaluate {out}")
 
 
-def _resumed(family: str, data: Path, out: Path) -> RunConfig:
-    """The run's own configuration; the dataset may have moved since, but not changed."""
+def _resumed(family: str, data: Path, out: Path) -> tuple[RunConfig, SplitDataset]:
+    """The run's own configuration; its dataset may have moved since, but not changed."""
     from morphable.data.dataset import load_dataset
-    from morphable.train.run import RunConfig, read_toml
+    from morphable.train.run import RecordedRun
 
-    recorded = RunConfig.read(out)
-    if recorded.family != family:
-        raise InputError(f"{out}: was started as {recorded.family}, not {family}")
-    if load_dataset(data).info["content_hash"] != read_toml(out / "config.toml")["data"].get(
-        "content_hash"
-    ):
+    recorded = RecordedRun.read(out)
+    if recorded.config.family != family:
+        raise InputError(f"{out}: was started as {recorded.config.family}, not {family}")
+    dataset = load_dataset(data)
+    if dataset.info["content_hash"] != recorded.content_hash:
         raise InputError(
-            f"{out}: was started on {recorded.data} as it was then; {data} holds other meshes or labels"
+            f"{out}: was started on {recorded.path} as it was then; {data} holds other meshes or labels"
         )
-    return dataclasses.replace(recorded, data=data)
+    return recorded.config, dataset.split(recorded.split)
 
 
 def _chosen(
@@ -131,7 +130,7 @@ def _chosen(
     seed: int | None,
     settings: list[str],
     config: Path | None,
-) -> RunConfig:
+) -> tuple[RunConfig, SplitDataset]:
     """The recipe, changed by the config file, then by the flags, then by --set."""
     from morphable.config import parse_settings, with_overrides
     from morphable.data.dataset import load_dataset
@@ -140,11 +139,10 @@ def _chosen(
     from morphable.train.run import RunConfig
 
     row = find(family).recipe(recipe)
-    dataset = load_dataset(data)
     tables = _config_tables(config, family) if config else {"data": {}, "model": {}, "train": {}}
     overrides = parse_settings(settings)
     train_table = tables["train"]
-    split = split or tables["data"].get("split") or dataset.default_split()
+    divided = load_dataset(data).split(split or tables["data"].get("split"))
     model = with_overrides(row.model, tables["model"], f"{config}: model")
     model = with_latent(model, latent) if latent is not None else model
     model = with_overrides(model, overrides.get("model", {}), "--set model")
@@ -158,11 +156,11 @@ def _chosen(
             raise InputError(
                 f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
             )
-        return RunConfig(family, data, split, model, None, recipe)
+        return RunConfig(family, model, None, recipe), divided
     training = with_overrides(row.train, train_table, f"{config}: train")
     training = with_overrides(training, flags, "train")
     training = with_overrides(training, overrides.get("train", {}), "--set train")
-    return RunConfig(family, data, split, model, training, recipe)
+    return RunConfig(family, model, training, recipe), divided
 
 
 def _config_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
@@ -244,22 +242,25 @@ def evaluate(
     On a run's own split it writes evaluation.json into the run folder; otherwise only --json does.
     """
     from morphable.cli.output import print_table
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
     from morphable.files import require_writable, write_json
     from morphable.models.io import load
 
     if json is not None:
         require_writable(json)
     loaded = load(model)
-    result = evaluate_on(loaded, open_dataset(loaded, data), split)
+    divided, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
+    measured = Measured.of(Evaluation.of(loaded, divided, subset))
     if (model / "config.toml").exists() and split is None and data is None:
-        write_json(model / "evaluation.json", result)
+        measured.write(model)
     if json is not None:
-        write_json(json, result)
-    print_table(*evaluation_table(loaded.family, result))
+        write_json(json, measured.measures)
+    print_table(*evaluation_table(loaded.family, measured.measures))
 
 
-def evaluation_table(family: str, result: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def evaluation_table(family: str, result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of the summary that `evaluate` prints."""
     provenance = result["provenance"]
     title = f"vertex error in mm on {provenance['meshes']} {provenance['part']} meshes, split {provenance['split']}"
@@ -291,8 +292,9 @@ def report(
     """Write report.html, one self-contained page, into the run folder; evaluates first where that
     was not done.
     """
-    from morphable.evaluate.protocol import evaluate_on, open_dataset
-    from morphable.files import read_json, write_json
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
     from morphable.models.io import load
     from morphable.report.page import write_report
     from morphable.train.checkpoint import read_metrics
@@ -301,17 +303,10 @@ def report(
         raise InputError(f"{model}: not a run folder, it has no config.toml")
     loaded = load(model)
     dataset = open_dataset(loaded, data)
-    path = model / "evaluation.json"
-    if not path.exists():
-        write_json(path, evaluate_on(loaded, dataset, None))
-    evaluation = read_json(path)
-    if not (
-        isinstance(evaluation, dict) and {"model", "baselines", "provenance"} <= evaluation.keys()
-    ):
-        raise InputError(
-            f"{path}: not the evaluation of a model; make it again with `morphable evaluate {model}`"
-        )
-    write_report(
-        loaded, dataset, evaluation, read_metrics(model / "metrics.jsonl"), model / "report.html"
-    )
+    if Measured.exists(model):
+        measured = Measured.read(model, loaded, dataset)
+    else:
+        measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
+        measured.write(model)
+    write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")
     print(model / "report.html")

@@ -41,7 +41,7 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
         ", ..." if len(labels.columns) > 12 else ""
     )
     for name in dataset.split_names:
-        split = dataset.split(name)
+        split = dataset.split(name).split
         facts[f"split {name}"] = (
             f"{len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
         )
@@ -117,7 +117,7 @@ def _repeats(dataset: MeshDataset, digests: list[bytes]) -> list[str]:
         return []
     findings = [f"{len(digests) - len(unique)} meshes repeat an earlier one exactly"]
     for name in dataset.split_names:
-        split = dataset.split(name)
+        split = dataset.split(name).split
         leaked = np.isin(
             inverse[np.concatenate([split.val, split.test])], inverse[split.train]
         ).sum()

@@ -8,12 +8,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from morphable.data.labels import LabelTable
+from morphable.data.mesh_stack import MeshStack
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split, make_splits
 from morphable.errors import InputError
@@ -25,61 +27,13 @@ SHARD_BYTES = 4 * 1024**3
 """A vertex file grows to at most this size; larger sets are cut into several."""
 
 
-class MeshStack:
-    """Vertices (N, V, 3) float32 mm, read-only, kept in one or more memory-mapped arrays.
-
-    `stack[i]` is one mesh, `stack[rows]` or `stack[a:b]` an array of meshes, copied; `len`, `shape`
-    as for an array.
-    """
-
-    def __init__(self, shards: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
-        self._shards = list(shards)
-        self._starts = np.cumsum([0] + [len(shard) for shard in shards])
-        self._rows = np.arange(self._starts[-1]) if rows is None else rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (len(self), *self._shards[0].shape[1:])
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * 4
-
-    def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
-        rows = np.atleast_1d(self._rows[index])
-        if len(self._shards) == 1:
-            meshes = np.asarray(self._shards[0][rows])
-        else:
-            meshes = np.empty((len(rows), *self.shape[1:]), np.float32)
-            shard_of = np.searchsorted(self._starts, rows, side="right") - 1
-            for shard in np.unique(shard_of):
-                here = shard_of == shard
-                meshes[here] = self._shards[shard][rows[here] - self._starts[shard]]
-        return meshes[0] if isinstance(index, (int, np.integer)) else meshes
-
-    def select(self, rows: np.ndarray) -> MeshStack:
-        return MeshStack(self._shards, self._rows[rows])
-
-    def joined(self, meshes: np.ndarray) -> MeshStack:
-        """These meshes followed by others (M, V, 3)."""
-        rows = np.concatenate([self._rows, self._starts[-1] + np.arange(len(meshes))])
-        return MeshStack([*self._shards, meshes], rows)
-
-    def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
-        """The meshes in order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
-
-
 @dataclass(frozen=True, eq=False)
 class MeshDataset:
     """Registered meshes: `vertices` (N, V, 3) mm, `labels` (N rows), the `template`, and `info`
     from dataset.json.
 
-    `rows` are the row numbers in the folder, so that a selection still knows where it comes from.
+    A *row* is a row of the dataset at hand. `rows` (N,) are the corresponding rows of the folder, so
+    that a selection can be found again in the whole dataset, whose rows are those of the folder.
     """
 
     template: Template
@@ -98,20 +52,19 @@ class MeshDataset:
         vertices, labels = self.vertices.select(rows), self.labels.take(rows)
         return replace(self, vertices=vertices, labels=labels, rows=self.rows[rows])
 
-    def split(self, name: str) -> Split:
-        """The named split; InputError lists the known ones."""
-        return Split.read(self.path / "splits" / f"{name}.json", len(self))
+    def split(self, name: str | None = None) -> SplitDataset:
+        """This dataset divided by the named split, or by its default one; the split file is read once.
+
+        Raises InputError, listing the known splits, if there is no such split.
+        """
+        name = name or self.default_split()
+        return SplitDataset(
+            self, name, Split.read(self.path / "splits" / f"{name}.json", len(self))
+        )
 
     @property
     def split_names(self) -> list[str]:
         return sorted(path.stem for path in (self.path / "splits").glob("*.json"))
-
-    def part(self, split: str, part: str) -> MeshDataset:
-        """The train, val or test meshes of a split; InputError where there are none."""
-        rows = self.split(split).part(part)
-        if not len(rows):
-            raise InputError(f"{self.path}: split {split!r} has no {part} mesh")
-        return self.select(rows)
 
     def default_split(self) -> str:
         """`subject`, or `frames` where there are fewer than 20 subjects to keep apart."""
@@ -124,14 +77,37 @@ class MeshDataset:
             f"{self.path}: the dataset has no split; a set needs at least three meshes to be split"
         )
 
-    def neutral_rows(self) -> np.ndarray:
-        """(N,) row within this dataset of each mesh's neutral mesh, -1 where it is not known or not
-        selected.
-        """
-        if "neutral" not in self.labels:
-            return np.full(len(self), -1)
-        position = {int(row): number for number, row in enumerate(self.rows)}
-        return np.array([position.get(int(row), -1) for row in self.labels["neutral"]], np.int64)
+
+@dataclass(frozen=True, eq=False)
+class SplitDataset:
+    """A dataset divided into train, val and test meshes: what training and evaluation are handed.
+
+    whole: every mesh; its rows are the rows of the dataset folder.
+    name: the split's name. split: which rows belong to which subset.
+    """
+
+    whole: MeshDataset
+    name: str
+    split: Split
+
+    def subset(self, name: str) -> MeshDataset:
+        """The meshes of `train`, `val` or `test`. Raises InputError if the subset has none."""
+        rows = self.split.subset(name)
+        if not len(rows):
+            raise InputError(f"{self.whole.path}: split {self.name!r} has no {name} mesh")
+        return self.whole.select(rows)
+
+    @cached_property
+    def train(self) -> MeshDataset:
+        return self.subset("train")
+
+    @cached_property
+    def val(self) -> MeshDataset:
+        return self.subset("val")
+
+    @cached_property
+    def test(self) -> MeshDataset:
+        return self.subset("test")
 
 
 def load_dataset(path: Path | str) -> MeshDataset:

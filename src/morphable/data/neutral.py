@@ -15,6 +15,7 @@ import numpy as np
 
 from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
+from morphable.data.mesh_stack import MeshStack
 from morphable.errors import InputError
 
 OUTLYING = 3.0
@@ -26,43 +27,61 @@ MIN_MOVE_MM = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class NeutralTargets:
-    """rows: (N,) the neutral mesh of each mesh, -1 where there is none: a row of the dataset, or of
-    `computed`.
+    """The neutral mesh of each mesh of one dataset, whether it is in the dataset or was computed.
 
-    computed: (M, V, 3) mm, or None where the neutral meshes are in the dataset.
+    index: (N,) for each row of the dataset the entry of `meshes` that is its neutral mesh, -1 if it
+    has none. meshes: (M, V, 3) mm: the dataset's own, in its order, or computed ones.
     """
 
-    rows: np.ndarray
-    computed: np.ndarray | None = None
+    index: np.ndarray
+    meshes: MeshStack
+    computed: bool = False
+
+    def known(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) True for those rows of the dataset that have a neutral mesh."""
+        return self.index[rows] >= 0
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """(n, V, 3) mm neutral meshes of rows of the dataset, all of which must have one."""
+        return self.meshes[self.index[rows]]
 
 
 def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
-    """From the `neutral` column; where that knows none, from sequences: each subject's mean first
-    frame.
+    """From the `neutral` column; if that names none, from sequences: each subject's mean first frame.
 
-    A sequence counts where its first frame in this dataset is as early as any of the subject's,
-    since a split may have taken the start of one.
+    A sequence counts if its first frame in this dataset is as early as any of the subject's, since a
+    split may have taken the start of one.
     """
-    rows = dataset.neutral_rows()
-    known = {"subject", "sequence", "frame"} <= set(dataset.labels.columns)
-    if (rows >= 0).any() or not known:
-        return NeutralTargets(rows)
+    index = _neutral_column(dataset)
+    named = {"subject", "sequence", "frame"} <= set(dataset.labels.columns)
+    if (index >= 0).any() or not named:
+        return NeutralTargets(index, dataset.vertices)
     subject, names = dataset.labels.classes("subject")
     starts = [
         _first_frames(dataset.labels, np.flatnonzero(subject == number))
         for number in range(len(names))
     ]
     if not any(len(start) for start in starts):
-        return NeutralTargets(rows)
+        return NeutralTargets(index, dataset.vertices)
     shape = dataset.vertices.shape[1:]
     means = [
         dataset.vertices[start].mean(0) if len(start) else np.full(shape, np.nan)
         for start in starts
     ]
     has_one = np.array([len(start) > 0 for start in starts])
-    return NeutralTargets(
-        np.where(has_one[subject] & (subject >= 0), subject, -1), np.stack(means).astype(np.float32)
-    )
+    index = np.where(has_one[subject] & (subject >= 0), subject, -1)
+    return NeutralTargets(index, MeshStack([np.stack(means).astype(np.float32)]), computed=True)
+
+
+def _neutral_column(dataset: MeshDataset) -> np.ndarray:
+    """(N,) row within this dataset of each mesh's neutral mesh, -1 if it is unknown or not selected.
+
+    The column holds rows of the folder, and a selection has rows of its own.
+    """
+    if "neutral" not in dataset.labels:
+        return np.full(len(dataset), -1)
+    position = {int(row): number for number, row in enumerate(dataset.rows)}
+    return np.array([position.get(int(row), -1) for row in dataset.labels["neutral"]], np.int64)
 
 
 def _first_frames(labels: LabelTable, rows: np.ndarray) -> np.ndarray:
@@ -89,18 +108,16 @@ def expression_levels(dataset: MeshDataset, targets: NeutralTargets) -> np.ndarr
     labels = dataset.labels
     if "level" in labels and any(labels["level"].astype(str)):
         return _known_levels(dataset.path, labels["level"])
-    if not {"subject", "sequence"} <= set(labels.columns) or not (targets.rows >= 0).any():
+    known = targets.index >= 0
+    if not {"subject", "sequence"} <= set(labels.columns) or not known.any():
         return None
-    shapes = dataset.vertices if targets.computed is None else targets.computed
-    sequence = np.char.add(
-        np.char.add(labels["subject"].astype(str), "\n"), labels["sequence"].astype(str)
-    )
+    subject, sequence = labels["subject"].astype(str), labels["sequence"].astype(str)
+    names = np.char.add(np.char.add(subject, "\n"), sequence)
     levels = np.full(len(dataset), np.nan)
-    for name in np.unique(sequence[(labels["sequence"].astype(str) != "") & (targets.rows >= 0)]):
-        rows = np.flatnonzero((sequence == name) & (targets.rows >= 0))
-        moved = np.linalg.norm(dataset.vertices[rows] - shapes[targets.rows[rows]], axis=-1).mean(
-            -1, dtype=np.float64
-        )
+    for name in np.unique(names[(sequence != "") & known]):
+        rows = np.flatnonzero((names == name) & known)
+        distance = np.linalg.norm(dataset.vertices[rows] - targets.of(rows), axis=-1)
+        moved = distance.mean(-1, dtype=np.float64)
         usual = moved[moved <= moved.mean() + OUTLYING * moved.std()]
         levels[rows] = np.clip(moved / max(float(usual.max()), MIN_MOVE_MM), 0, 1)
     return levels
@@ -117,14 +134,12 @@ def _known_levels(path: Path, column: np.ndarray) -> np.ndarray:
     return levels
 
 
-def require_neutral(path: Path, rows: np.ndarray) -> None:
-    """InputError, saying what to add, where a mesh has no neutral target; rows: (N,), -1 where
-    there is none.
-    """
-    missing = int((rows < 0).sum())
+def require_neutral(path: Path, targets: NeutralTargets) -> None:
+    """InputError, saying what to add, if a mesh of the dataset at `path` has no neutral mesh."""
+    missing = int((targets.index < 0).sum())
     if missing:
         raise InputError(
-            f"{path}: {missing} of {len(rows)} training meshes have no neutral mesh, which this family learns from; "
-            "add to labels.csv a column neutral (the row of the subject's neutral mesh), or subject, sequence "
-            "and frame, whose first frames then count as neutral"
+            f"{path}: {missing} of {len(targets.index)} training meshes have no neutral mesh, which "
+            "this family learns from; add to labels.csv a column neutral (the row of the subject's "
+            "neutral mesh), or subject, sequence and frame, whose first frames then count as neutral"
         )

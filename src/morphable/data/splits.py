@@ -13,7 +13,7 @@ from morphable.data.labels import LabelTable
 from morphable.errors import InputError
 from morphable.files import content_hash, read_json, write_json
 
-PARTS = ("train", "val", "test")
+SUBSETS = ("train", "val", "test")
 MAX_VALIDATION = 100
 """A frame split validates on the last hundred training frames, as CoMA does (fewer in a small set).
 """
@@ -21,7 +21,7 @@ MAX_VALIDATION = 100
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers of the three disjoint parts, each sorted, and the seed that drew them."""
+    """Row numbers of the three disjoint subsets, each sorted, and the seed that drew them."""
 
     train: np.ndarray
     val: np.ndarray
@@ -30,15 +30,15 @@ class Split:
 
     @property
     def hash(self) -> str:
-        return content_hash(*(self.part(name).astype(np.int64) for name in PARTS))[:16]
+        return content_hash(*(self.subset(name).astype(np.int64) for name in SUBSETS))[:16]
 
-    def part(self, name: str) -> np.ndarray:
-        if name not in PARTS:
-            raise InputError(f"split part {name!r}: expected one of {', '.join(PARTS)}")
+    def subset(self, name: str) -> np.ndarray:
+        if name not in SUBSETS:
+            raise InputError(f"subset {name!r}: expected one of {', '.join(SUBSETS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     def write(self, path: Path) -> None:
-        rows = {name: self.part(name).tolist() for name in PARTS}
+        rows = {name: self.subset(name).tolist() for name in SUBSETS}
         write_json(path, rows | {"seed": self.seed, "hash": self.hash})
 
     @classmethod
@@ -51,7 +51,7 @@ class Split:
             )
         value = read_json(path)
         try:
-            train, val, test = (np.array(sorted(value[name]), np.int64) for name in PARTS)
+            train, val, test = (np.array(sorted(value[name]), np.int64) for name in SUBSETS)
             split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:

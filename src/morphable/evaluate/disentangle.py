@@ -18,14 +18,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
-from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.data.dataset import MeshDataset
 from morphable.data.neutral import neutral_targets
 from morphable.data.reference_swaps import reference_swaps
 from morphable.evaluate.directions import INACTIVE_VARIANCE
-from morphable.evaluate.errors import BATCH, summary
+from morphable.evaluate.errors import summary
+from morphable.evaluate.evaluation import Evaluation
 from morphable.mesh.align import procrustes
 from morphable.models.base import MorphableModel
-from morphable.models.ib_vae import IbVae
+from morphable.models.batched import BATCH, decode_all, neutral_all
 from morphable.rows import evenly_spread
 
 MAX_MESHES = 2000
@@ -36,53 +37,40 @@ MAX_CLASSES = 40
 PROBE_MESHES = 1000
 
 
-@torch.no_grad()
-def disentanglement(
-    model: MorphableModel, train: MeshDataset, measured: MeshDataset
-) -> dict[str, dict[str, Any]]:
+def disentanglement(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     """Measures of a model with an identity part, those that the labels allow.
 
-    Neutral meshes and true swaps are looked up in the whole set, of which `measured` is a
+    Neutral meshes and true swaps are looked up in the whole set, of which the measured meshes are a
     selection.
     """
-    if "identity" not in model.parts or "subject" not in measured.labels:
+    model, whole = evaluation.model, evaluation.data.whole
+    if "identity" not in model.parts or "subject" not in evaluation.measured.labels:
         return {}
-    seed, dataset = 0, load_dataset(measured.path)
-    chosen = measured.select(evenly_spread(len(measured), MAX_MESHES))
+    rows = evenly_spread(len(evaluation.codes), MAX_MESHES)
+    chosen, codes = evaluation.measured.select(rows), evaluation.codes[rows]
     subjects = chosen.labels.classes("subject")[0]
-    codes = encoded(model, chosen)
     result: dict[str, Any] = {}
     predicted = _per_subject(model, codes, subjects)
     if predicted:
         groups = np.arange(len(predicted))
         spreads = np.array([disentanglement_error(shapes) for shapes in predicted])
-        result["disentanglement_error_mm"] = summary(spreads, groups, seed)
+        result["disentanglement_error_mm"] = summary(spreads, groups)
         rms = np.array([disentanglement_error_rms(shapes) for shapes in predicted])
-        result["disentanglement_error_rms_mm"] = summary(rms, groups, seed)
-    errors = neutral_errors(model, codes, dataset, chosen)
-    if np.isfinite(errors).any():
-        result["neutral_error_mm"] = summary(
-            errors[np.isfinite(errors)], subjects[np.isfinite(errors)], seed
-        )
-    result |= leakage(model, codes, chosen, seed)
-    swapped, groups = swap_errors(model, codes, dataset, chosen, seed)
+        result["disentanglement_error_rms_mm"] = summary(rms, groups)
+    errors = neutral_errors(model, codes, whole, chosen)
+    known = np.isfinite(errors)
+    if known.any():
+        result["neutral_error_mm"] = summary(errors[known], subjects[known])
+    result |= leakage(model, codes, chosen)
+    swapped, groups = swap_errors(model, codes, whole, chosen)
     if len(swapped):
-        result["swap_error_mm"] = summary(swapped, groups, seed)
-    kept = expression_kept(model, codes, chosen, subjects)
-    if kept is not None:
-        result["expression_kept"] = kept
-    if isinstance(model, IbVae):
+        result["swap_error_mm"] = summary(swapped, groups)
+    retained = expression_retention(model, codes, chosen, subjects)
+    if retained is not None:
+        result["expression_kept"] = retained
+    if model.axis_aligned_code:
         result |= collapsed(model, codes)
     return {"model": result}
-
-
-def encoded(model: MorphableModel, shapes: MeshDataset) -> Tensor:
-    """(N, L) codes of the meshes."""
-    parts = [
-        model.encode(torch.from_numpy(block).to(model.device))
-        for block in shapes.vertices.blocks(BATCH)
-    ]
-    return torch.cat(parts)
 
 
 def _per_subject(model: MorphableModel, codes: Tensor, subjects: np.ndarray) -> list[np.ndarray]:
@@ -91,11 +79,7 @@ def _per_subject(model: MorphableModel, codes: Tensor, subjects: np.ndarray) -> 
     """
     numbers, counts = np.unique(subjects[subjects >= 0], return_counts=True)
     rows = [torch.from_numpy(np.flatnonzero(subjects == number)) for number in numbers[counts > 1]]
-    return [_neutral(model, codes[some]) for some in rows]
-
-
-def _neutral(model: MorphableModel, codes: Tensor) -> np.ndarray:
-    return np.concatenate([model.neutral(part).cpu().numpy() for part in codes.split(BATCH)])
+    return [neutral_all(model, codes[some]) for some in rows]
 
 
 def disentanglement_error(shapes: np.ndarray) -> float:
@@ -119,46 +103,40 @@ def disentanglement_error_rms(shapes: np.ndarray) -> float:
 
 
 def neutral_errors(
-    model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset
+    model: MorphableModel, codes: Tensor, whole: MeshDataset, chosen: MeshDataset
 ) -> np.ndarray:
-    """(N,) mm mean vertex distance of each predicted neutral shape to the subject's own; nan where
-    that is unknown.
+    """(N,) mm mean vertex distance of each predicted neutral shape to the subject's own; nan if that
+    is unknown.
     """
-    targets = neutral_targets(dataset)
-    shapes = dataset.vertices if targets.computed is None else targets.computed
-    rows = targets.rows[chosen.rows]
-    errors = np.full(len(rows), np.nan)
-    for some in np.array_split(np.flatnonzero(rows >= 0), max(1, len(rows) // BATCH)):
-        if len(some):
-            found = _neutral(model, codes[torch.from_numpy(some)])
-            errors[some] = np.linalg.norm(found - shapes[rows[some]], axis=-1).mean(-1)
+    targets = neutral_targets(whole)
+    errors = np.full(len(codes), np.nan)
+    known = np.flatnonzero(targets.known(chosen.rows))
+    for rows in np.array_split(known, max(1, len(codes) // BATCH)):
+        if len(rows):
+            shapes = neutral_all(model, codes[torch.from_numpy(rows)])
+            truth = targets.of(chosen.rows[rows])
+            errors[rows] = np.linalg.norm(shapes - truth, axis=-1).mean(-1)
     return errors
 
 
-def expression_kept(
+def expression_retention(
     model: MorphableModel, codes: Tensor, chosen: MeshDataset, subjects: np.ndarray
 ) -> float | None:
-    """How much of the variance within each subject, its expressions, the reconstructions have; 1 =
-    all, exactly.
+    """How much of the variance within each subject, its expressions, the reconstructions have.
 
     1 - |(r - mean r) - (x - mean x)|^2 / |x - mean x|^2 over the meshes x and reconstructions r of
-    each subject. A model that gives each person one and the same shape has 0, and no error of
-    disentanglement at all. None where every subject has one mesh.
+    each subject; 1 means all of it. A model that gives each person one and the same shape has 0, and
+    no disentanglement error at all. None if every subject has one mesh.
     """
-    missed = whole = 0.0
+    missed = total = 0.0
     for number in np.unique(subjects[subjects >= 0]):
         rows = np.flatnonzero(subjects == number)
         shapes = chosen.vertices[rows].astype(np.float64)
-        made = np.concatenate(
-            [
-                model.decode(part).cpu().numpy()
-                for part in codes[torch.from_numpy(rows)].split(BATCH)
-            ]
-        )
+        decoded = decode_all(model, codes[torch.from_numpy(rows)])
         moved = shapes - shapes.mean(0)
-        missed += float(np.square(made - made.mean(0, dtype=np.float64) - moved).sum())
-        whole += float(np.square(moved).sum())
-    return 1 - missed / whole if whole > 0 else None
+        missed += float(np.square(decoded - decoded.mean(0, dtype=np.float64) - moved).sum())
+        total += float(np.square(moved).sum())
+    return 1 - missed / total if total > 0 else None
 
 
 def leakage(
@@ -230,13 +208,13 @@ def swap_errors(
     errors = []
     for some in np.array_split(np.arange(len(a)), max(1, len(a) // BATCH)):
         truth = reference_swaps(dataset, chosen.rows[a[some]], chosen.rows[b[some]])
-        found = model.decode(mixed[torch.from_numpy(some)]).cpu().numpy()
+        found = decode_all(model, mixed[torch.from_numpy(some)])
         errors.append(np.linalg.norm(found - truth, axis=-1).mean(-1))
     known = np.concatenate(errors)
     return known[np.isfinite(known)], subjects[a][np.isfinite(known)]
 
 
-def collapsed(model: IbVae, codes: Tensor) -> dict[str, int]:
+def collapsed(model: MorphableModel, codes: Tensor) -> dict[str, int]:
     """`collapsed/PART`: how many numbers of each part the encoder leaves (nearly) constant."""
     variance = codes.double().var(0)
     names = [part.name for part in model.parts.items_ if not part.pinned]

@@ -1,59 +1,55 @@
-"""Editing measures: held-out pairs, all handles of one moved to the other's (LAMM), and where
-single edits reach.
+"""Editing measures: held-out pairs, all handles of one mesh moved to the other's (LAMM), and how far
+edits of single regions reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
-from morphable.models.base import MorphableModel, Shapes
+from morphable.evaluate.evaluation import Evaluation
+from morphable.models.base import Shapes
+from morphable.models.batched import BATCH, encode_all
 from morphable.models.handles import RegionEditor
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
 from morphable.rows import evenly_spread
 
-Measurer = Callable[[MorphableModel, MeshDataset, MeshDataset], dict[str, dict[str, Any]]]
-"""(model, training meshes, measured meshes) -> measures of "model" and of baselines by name; empty
-where they do not apply to the model's family.
-"""
-
-BATCH = 16
 MAX_PAIRS = 200
 
 
-def editing(
-    model: MorphableModel, train: MeshDataset, measured: MeshDataset
-) -> dict[str, dict[str, Any]]:
-    """Of a model with regions to edit, beside region-PCA with as many components."""
-    if not isinstance(model, RegionEditor) or len(measured) < 2:
+def editing(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Of a model with regions to edit, with region-PCA of as many components as a baseline."""
+    model, train = evaluation.model, evaluation.data.train
+    shapes = evaluation.measured.vertices
+    if not isinstance(model, RegionEditor) or len(shapes) < 2:
         return {}
     try:
-        result = {"model": pair_errors(model, measured.vertices)}
+        result = {"model": pair_errors(model, shapes, evaluation.codes)}
     except InputError:  # its edits were not trained
         return {}
     if not isinstance(model, RegionPca):
         latent = min(model.parts.free_size, len(model.regions.names) * (len(train) - 1))
         baseline = RegionPca.estimate(model.template, train.vertices, {}, RegionPcaConfig(latent))
-        result["region_pca"] = pair_errors(baseline, measured.vertices)
+        result["region_pca"] = pair_errors(baseline, shapes, encode_all(baseline, shapes))
     return result
 
 
 @torch.no_grad()
-def pair_errors(model: RegionEditor, shapes: Shapes) -> dict[str, float]:
-    """Mean vertex errors (mm) after moving all handles of one mesh to where another's are, and how
-    far that was.
+def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str, float]:
+    """Mean vertex errors (mm) after all handles of one mesh move to where another mesh has them, and
+    how far apart the two meshes are.
 
-    Pairs are rows i and i + N // 2, which are different people where rows are sorted by subject.
+    Pairs are rows i and i + N // 2, which are different people if rows are sorted by subject.
     `control_error_mm` is at the handles, `other_error_mm` at all other vertices; `control_moved_mm`
-    and `other_moved_mm` the distance between the two meshes there. `locality`: how far vertices
-    outside an edited region move, as a share of those inside, over edits of one region at a time; 0
-    = nothing else moves.
+    and `other_moved_mm` are the distances between the two meshes there. `locality` is how far
+    vertices outside an edited region move, as a share of those inside, over edits of one region at a
+    time; 0 means that nothing else moves.
+
+    shapes: (N, V, 3) mm; codes: (N, L) of these shapes.
     """
     handles = torch.from_numpy(np.concatenate(model.regions.controls)).to(model.device)
     is_handle = torch.zeros(model.template.n_vertices, dtype=torch.bool, device=model.device)
@@ -65,34 +61,37 @@ def pair_errors(model: RegionEditor, shapes: Shapes) -> dict[str, float]:
     )
     inside = outside = 0.0
     for start in range(0, len(rows), BATCH):
+        chunk = slice(start, start + BATCH)
         source, target = (
-            torch.from_numpy(np.asarray(shapes[order[start : start + BATCH]])).to(model.device)
+            torch.from_numpy(np.asarray(shapes[order[chunk]])).to(model.device)
             for order in (rows, partners)
         )
-        way = (target - source)[:, handles]
-        error = (model.edited(source, way.flatten(1)) - target).norm(dim=-1)
-        moved = (target - source).norm(dim=-1)
-        for name, values in (("error", error), ("moved", moved)):
+        code = codes[torch.from_numpy(rows[chunk])].to(model.device)
+        displacement = (target - source)[:, handles]
+        edited = model.decode(model.displaced(code, displacement.flatten(1)))
+        for name, values in (
+            ("error", (edited - target).norm(dim=-1)),
+            ("moved", (target - source).norm(dim=-1)),
+        ):
             sums[f"control_{name}_mm"] += float(values[:, is_handle].mean(1).sum())
             sums[f"other_{name}_mm"] += float(values[:, ~is_handle].mean(1).sum())
         if start == 0:
-            inside, outside = _reach(model, source, way)
+            inside, outside = _reach(model, code, displacement)
     measures = {name: total / len(rows) for name, total in sums.items()}
     return measures | {"locality": outside / max(inside, 1e-12)}
 
 
-def _reach(model: RegionEditor, source: Tensor, way: Tensor) -> tuple[float, float]:
-    """Mean movement (mm) inside and outside the region that is edited, over regions edited one at a
-    time.
-    """
-    still = model.edited(source, torch.zeros_like(way).flatten(1))
+def _reach(model: RegionEditor, code: Tensor, displacement: Tensor) -> tuple[float, float]:
+    """Mean movement (mm) inside and outside the edited region, over edits of one region at a time."""
+    unedited = model.decode(model.displaced(code, torch.zeros_like(displacement).flatten(1)))
     inside, outside, start = [], [], 0
     for region, controls in enumerate(model.regions.controls):
-        part = way[:, start : start + len(controls)]
+        moved = displacement[:, start : start + len(controls)]
         start += len(controls)
         if not len(controls):
             continue
-        movement = (model.edited(source, model.displacement(region, part)) - still).norm(dim=-1)
+        edited = model.decode(model.displaced(code, model.displacement(region, moved)))
+        movement = (edited - unedited).norm(dim=-1)
         member = torch.from_numpy(model.regions.labels == region).to(movement.device)
         inside.append(float(movement[:, member].mean()))
         outside.append(float(movement[:, ~member].mean()))

@@ -4,45 +4,25 @@ and by region.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from morphable.models.base import MorphableModel, Shapes
+from morphable.models.base import MorphableModel, Shapes, blocks
+from morphable.models.batched import BATCH
 
 BOOTSTRAP_DRAWS = 1000
-BATCH = 16
 
 
-def reconstructions(
-    model: MorphableModel, shapes: Shapes, batch: int = BATCH
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(target, reconstruction) batches (b, V, 3) mm, in order, without gradients."""
-    with torch.no_grad():
-        for start in range(0, len(shapes), batch):
-            target = torch.from_numpy(np.asarray(shapes[start : start + batch])).to(model.device)
-            yield target, model(target)
-
-
+@torch.no_grad()
 def mean_vertex_error(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> float:
-    """Mean vertex distance in mm over all meshes and vertices."""
+    """Mean vertex distance in mm over all meshes and vertices, of (N, V, 3) mm encoded and decoded."""
     total = 0.0
-    for target, result in reconstructions(model, shapes, batch):
-        total += float((result - target).norm(dim=-1).double().sum())
+    for block in blocks(shapes, batch):
+        target = torch.from_numpy(np.asarray(block)).to(model.device)
+        total += float((model(target) - target).norm(dim=-1).double().sum())
     return total / (len(shapes) * shapes.shape[1])
-
-
-def vertex_errors(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> np.ndarray:
-    """(N, V) float32 distances in mm."""
-    errors = np.empty(shapes.shape[:2], np.float32)
-    start = 0
-    for target, result in reconstructions(model, shapes, batch):
-        errors[start : start + len(target)] = (result - target).norm(dim=-1).cpu().numpy()
-        start += len(target)
-    return errors
 
 
 def summary(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, Any]:

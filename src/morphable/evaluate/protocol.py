@@ -1,25 +1,13 @@
-"""evaluate_on: which meshes a model is measured on, and the record that makes the numbers
-repeatable.
-"""
+"""Which dataset and which of its meshes a model is measured on."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from morphable.data.dataset import MeshDataset, load_dataset
-from morphable.data.splits import PARTS
+from morphable.data.dataset import MeshDataset, SplitDataset, load_dataset
+from morphable.data.splits import SUBSETS
 from morphable.errors import InputError
-from morphable.evaluate.disentangle import disentanglement
-from morphable.evaluate.edit_errors import Measurer, editing
-from morphable.evaluate.measure import evaluate
 from morphable.models.base import MorphableModel
-
-MEASURERS: tuple[Measurer, ...] = (disentanglement, editing)
-"""What only some families are measured by; each says itself which."""
 
 
 def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
@@ -49,47 +37,23 @@ def require_template(model: MorphableModel, dataset: MeshDataset, name: str) -> 
         )
 
 
-def _groups(dataset: MeshDataset) -> np.ndarray:
-    """(N,) subject number of each mesh; a mesh of no known subject is a group of its own."""
-    alone = -1 - np.arange(len(dataset))
-    if "subject" not in dataset.labels:
-        return alone
-    number = dataset.labels.classes("subject")[0]
-    return np.where(number < 0, alone, number)
+def chosen_subset(
+    model: MorphableModel, dataset: MeshDataset, split: str | None = None
+) -> tuple[SplitDataset, str]:
+    """The split and the subset that `[NAME:]train|val|test` names.
 
-
-def evaluate_on(model: MorphableModel, dataset: MeshDataset, split: str | None) -> dict[str, Any]:
-    """The content of evaluation.json. `split`: `[NAME:]train|val|test`, by default the model's own
-    split and `test`.
-
-    The baselines are fitted on the split's training meshes.
+    By default the split that the model was trained on, and its test meshes.
     """
-    name, _, part = (split or "test").rpartition(":")
-    if part not in PARTS:
+    name, _, subset = (split or "test").rpartition(":")
+    if subset not in SUBSETS:
         raise InputError(
-            f"--split {split}: expected train, val or test, or a split and a part as in subject:test"
+            f"--split {split}: expected train, val or test, or a split and a subset as in "
+            "subject:test"
         )
-    name = name or str(model.provenance.get("split") or dataset.default_split())
-    measured = dataset.part(name, part)
-    train = dataset.part(name, "train")
-    subjects = _groups(measured)
-    result = evaluate(model, train.vertices, measured.vertices, subjects)
-    for measure in MEASURERS:
-        for row, found in measure(model, train, measured).items():
-            place = result["model"] if row == "model" else result["baselines"].setdefault(row, {})
-            place.update(found)
-    result["provenance"] = {
-        "model": dict(model.provenance),
-        "data": str(dataset.path.resolve()),
-        "content_hash": dataset.info["content_hash"],
-        "split": name,
-        "part": part,
-        "split_hash": dataset.split(name).hash,
-        "meshes": len(measured),
-        "subjects": len(set(subjects.tolist())),
-        "train_meshes": len(train),
-        "latent": model.parts.free_size,
-        "family": model.family,
-        "threads": torch.get_num_threads(),
-    }
-    return result
+    return dataset.split(name or trained_split(model)), subset
+
+
+def trained_split(model: MorphableModel) -> str | None:
+    """The name of the split that the model was trained on, if it is recorded."""
+    name = model.provenance.get("split")
+    return None if name is None else str(name)

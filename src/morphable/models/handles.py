@@ -57,10 +57,12 @@ class RegionEditor(MorphableModel):
     handles: Handles
 
     @abstractmethod
+    def displaced(self, code: Tensor, displacement: Tensor) -> Tensor:
+        """(B, L) codes with handles displaced by (B, 3C) mm, region by region -> (B, L)."""
+
     def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """(B, V, 3) mm with handles displaced by (B, 3C) mm, region by region -> (B, V, 3) mm,
-        reconstructed.
-        """
+        """(B, V, 3) mm with handles displaced by (B, 3C) mm -> (B, V, 3) mm, reconstructed."""
+        return self.decode(self.displaced(self.encode(vertices), displacement))
 
     def displacement(self, region: int, moved: Tensor) -> Tensor:
         """(n, C_r, 3) mm of one region's handles -> (n, 3C) mm of all, the others at rest."""

@@ -185,13 +185,15 @@ class Lamm(TrainableModel, RegionEditor):
         normal = self.normalization
         return x * normal.std.expand_as(normal.mean)[members] + normal.mean[members]
 
-    def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """Decode with displaced handles. Raises InputError where the stage `manipulate` was not
+    def displaced(self, code: Tensor, displacement: Tensor) -> Tensor:
+        """The codes with displaced handles. Raises InputError unless the stage `manipulate` was
         trained.
         """
         if not self.edits_trained:
             raise InputError(NOT_TRAINED)
-        return self.decode(self.encode(vertices, {"controls": displacement}))
+        result = code.clone()
+        result[:, self.parts["controls"]] = displacement
+        return result
 
     def validate(self, vertices: Tensor, stage: str) -> Tensor:
         """Vertex errors of the reconstruction; from `manipulate` on also of whole edits, to the

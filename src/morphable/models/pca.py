@@ -213,3 +213,12 @@ class Pca(LinearModel):
         model.deviations.copy_(torch.tensor(basis.deviations))
         model.prior.factor.copy_(torch.diag((model.deviations > 0).float()))
         return model
+
+    def truncate(self, latent: int) -> Pca:
+        """The model with only its first `latent` components, in evaluation mode."""
+        result = Pca(self.template, PcaConfig(latent), {})
+        result.mean.copy_(self.mean)
+        result.components.copy_(self.components[:latent])
+        result.deviations.copy_(self.deviations[:latent])
+        result.prior.factor.copy_(self.prior.factor[:latent, :latent])
+        return result.eval()

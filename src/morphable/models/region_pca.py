@@ -92,11 +92,11 @@ class RegionPca(LinearModel, RegionEditor):
         model.handles.initialize(vertices)
         return model
 
-    def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """Each region's coefficients move as little as lets its handles go where they are told,
-        half a mm open.
+    def displaced(self, code: Tensor, displacement: Tensor) -> Tensor:
+        """Each region's coefficients move as little as brings its handles to where they are put,
+        give or take half a millimeter.
         """
-        return self.decode(self.encode(vertices) + displacement @ self._gain().T)
+        return code + displacement @ self._gain().T
 
     def _gain(self) -> Tensor:
         """(L, 3C) coefficients for a displacement of the handles: ridge regression, region by

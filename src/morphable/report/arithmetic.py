@@ -4,6 +4,7 @@ shape to another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
@@ -13,7 +14,9 @@ import torch
 from morphable.draw.camera import Camera
 from morphable.draw.render import render
 from morphable.edit.code import line, transfer
+from morphable.evaluate.evaluation import PCA
 from morphable.models.base import MorphableModel
+from morphable.models.batched import decode_all, encode_all
 from morphable.report.context import ReportContext
 from morphable.report.section import Section, image, paragraph, table
 
@@ -29,8 +32,12 @@ MAX_GROWTH = 1.5
 NARROW = '<div style="max-width: 52rem">{}</div>'
 
 
-Models = dict[str, MorphableModel]
-"""Models of one template by title."""
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A model and its codes (N, L) of the drawn test meshes."""
+
+    model: MorphableModel
+    codes: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +53,28 @@ class Cast:
     far: np.ndarray
     neutral: bool
     names: tuple[str, str, str, str]
+    rows: tuple[int, int]
+    """The drawn test meshes that `posed` and `far` are."""
+
+    def codes(self, coded: Coded) -> tuple[torch.Tensor, ...]:
+        """Codes (L,) of `rest`, `posed`, `other` and `far`; only the neutral shapes are encoded."""
+        rest, other = encode_all(coded.model, np.stack([self.rest, self.other]))
+        posed, far = coded.codes[list(self.rows)].to(rest)
+        return rest, posed, other, far
 
 
 def arithmetic(context: ReportContext) -> Section | None:
     """Interpolation, extrapolation and deformation transfer, PCA's beside."""
-    models: Models = {context.name: context.model}
+    rows, evaluation = torch.from_numpy(context.rows), context.result.evaluation
+    models = {context.name: Coded(context.model, context.codes)}
     if context.pca is not None:
-        models[f"PCA, {context.latent} latents"] = context.pca
+        models[context.method_name(PCA)] = Coded(evaluation.pca, evaluation.pca_codes[rows])
     html = strips(context, models)
     lead = "Codes of test meshes added, subtracted and decoded; below, PCA of equal size, whose paths are straight."
     return Section("Arithmetic of codes", paragraph(lead, "lead") + html) if html else None
 
 
-def strips(context: ReportContext, models: Models) -> str:
+def strips(context: ReportContext, models: Mapping[str, Coded]) -> str:
     """Between, beyond and transfer, a row of pictures for each model; empty where there are too few
     meshes.
     """
@@ -68,14 +84,20 @@ def strips(context: ReportContext, models: Models) -> str:
     calm, posed, _, far = cast.names
     kind = "the neutral shape of the same" if cast.neutral else "another mesh of the same"
     html = f"<h3>Between</h3>{paragraph(f'0 is {posed}, 1 is {far}.', 'note')}"
-    html += _walk(context, models, "between", cast.posed, cast.far, BETWEEN)
+    codes = {title: cast.codes(coded) for title, coded in models.items()}
+    html += _walk(context, models, "between", {t: (c[1], c[3]) for t, c in codes.items()}, BETWEEN)
     html += f"<h3>Beyond</h3>{paragraph(f'0 is {calm}, {kind}, and 1 is {posed}.', 'note')}"
-    html += _walk(context, models, "beyond", cast.rest, cast.posed, BEYOND)
+    html += _walk(context, models, "beyond", {t: (c[0], c[1]) for t, c in codes.items()}, BEYOND)
     html += f"<h3>From one to another</h3>{paragraph('T1 is T0 with what leads from S0 to S1.', 'note')}"
-    return html + _transfer(context, models, cast)
+    return html + _transfer(context, models, cast, codes)
 
 
-def _transfer(context: ReportContext, models: Models, cast: Cast) -> str:
+def _transfer(
+    context: ReportContext,
+    models: Mapping[str, Coded],
+    cast: Cast,
+    codes: Mapping[str, tuple[torch.Tensor, ...]],
+) -> str:
     given = [cast.rest, cast.posed, cast.other]
     texts = ["S0", "S1", "T0", "T1"]
     lines = [
@@ -85,9 +107,10 @@ def _transfer(context: ReportContext, models: Models, cast: Cast) -> str:
             "",
         ]
     ]
-    for title, model in models.items():
-        s0, s1, t0 = _codes(model, given)
-        shapes = _decode(model, torch.stack([s0, s1, t0, transfer(model.parts, s0, s1, t0)]))
+    for title, coded in models.items():
+        s0, s1, t0, _ = codes[title]
+        t1 = transfer(coded.model.parts, s0, s1, t0)
+        shapes = decode_all(coded.model, torch.stack([s0, s1, t0, t1]))
         cells = _pictures(context, context.camera, shapes, [f"{title}: {text}" for text in texts])
         lines.append([escape(title), *cells])
     names = [f"{text}<br>{escape(name)}" for text, name in zip(texts, cast.names, strict=False)]
@@ -121,30 +144,18 @@ def choose(context: ReportContext) -> Cast | None:
         meshes[far],
         neutral,
         (calm, name, target, other_name),
+        (source, far),
     )
 
 
 def _rest(context: ReportContext, meshes: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(N, V, 3) each mesh's neutral shape, True; or where one is not known each subject's first
-    mesh, False.
+    """(N, V, 3) each mesh's neutral shape, True; or if one is not known each subject's first mesh,
+    False.
     """
-    rows = context.dataset.neutral_rows()[context.test.rows] if _whole(context) else np.array([-1])
-    if (rows >= 0).all():
-        return np.asarray(context.dataset.vertices[rows]), True
+    if context.neutral.known(context.test.rows).all():
+        return context.neutral.of(context.test.rows), True
     first = {subject: row for row, subject in reversed(list(enumerate(context.subjects.tolist())))}
     return meshes[[first[subject] for subject in context.subjects.tolist()]], False
-
-
-def _whole(context: ReportContext) -> bool:
-    """The dataset's own rows are those of its folder, so that a selection's rows can be looked up
-    in it.
-    """
-    rows = context.dataset.rows
-    return (
-        len(rows) > 0
-        and bool((rows == np.arange(len(rows))).all())
-        and int(context.test.rows.max()) < len(rows)
-    )
 
 
 def _subject(context: ReportContext, row: int) -> str:
@@ -154,16 +165,15 @@ def _subject(context: ReportContext, row: int) -> str:
 
 def _walk(
     context: ReportContext,
-    models: Models,
+    models: Mapping[str, Coded],
     kind: str,
-    a: np.ndarray,
-    b: np.ndarray,
+    ends: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
     positions: tuple[float, ...],
 ) -> str:
     places, walked = torch.tensor(positions), {}
-    for title, model in models.items():
-        first, last = _codes(model, [a, b])
-        walked[title] = _decode(model, line(model.parts, first, last, places))
+    for title, coded in models.items():
+        codes = line(coded.model.parts, *ends[title], places)
+        walked[title] = decode_all(coded.model, codes)
     camera = context.camera.widened(
         [shape for shapes in walked.values() for shape in shapes], MAX_GROWTH
     )
@@ -175,16 +185,6 @@ def _walk(
         for title, shapes in walked.items()
     ]
     return table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
-
-
-def _codes(model: MorphableModel, shapes: list[np.ndarray]) -> torch.Tensor:
-    with torch.no_grad():
-        return model.encode(torch.from_numpy(np.stack(shapes)).to(model.device))
-
-
-def _decode(model: MorphableModel, codes: torch.Tensor) -> np.ndarray:
-    with torch.no_grad():
-        return np.asarray(model.decode(codes).cpu().numpy())
 
 
 def _pictures(

@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from morphable.data.dataset import MeshDataset
+from morphable.data.neutral import NeutralTargets, neutral_targets
 from morphable.draw.camera import Camera, view_for
 from morphable.draw.numbers import round_up
 from morphable.draw.render import render
 from morphable.errors import InputError
-from morphable.evaluate.errors import vertex_errors
+from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
+from morphable.evaluate.record import Measured
 from morphable.models.base import MorphableModel
-from morphable.models.pca import Pca, PcaConfig
+from morphable.models.pca import Pca
 from morphable.report.latent import Walk, all_walks, draw
 from morphable.rows import evenly_spread
 
@@ -29,43 +32,36 @@ MAX_MESHES = 300
 """Test meshes, evenly spread, whose errors are drawn; the numbers of evaluation.json are over all
 of them.
 """
-MAX_PCA_MESHES = 2000
-"""Training meshes, evenly spread, that PCA's pictures are made from; its numbers are from
-evaluation.json.
-"""
 SHOWN = 6
 """Test meshes in the gallery."""
 SAMPLES = 12
 MAX_GROWTH = 1.2
 """How much samples and walks may widen the frame that the measured meshes need."""
-MODEL, PCA, MEAN = "model", "PCA", "mean shape"
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Errors (N, V) mm of the drawn test meshes by method: `model`, `PCA` (unless the model is
-    PCA), `mean shape`.
-    """
-
-    errors: Mapping[str, np.ndarray]
-
-    def per_mesh(self, name: str) -> np.ndarray:
-        """(N,) mm"""
-        return np.asarray(self.errors[name].mean(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """model: in evaluation mode. dataset: the whole set, of the model's template. evaluation:
-    evaluation.json's content. metrics: the rows of metrics.jsonl, empty for an estimated model.
-    folder: the run's, where there is one.
+    """result: the evaluation and its measures. metrics: the rows of metrics.jsonl, empty for an
+    estimated model. folder: the run's, if there is one.
     """
 
-    model: MorphableModel
-    dataset: MeshDataset
-    evaluation: Mapping[str, Any]
+    result: Measured
     metrics: Sequence[Mapping[str, Any]]
     folder: Path | None = None
+
+    @property
+    def model(self) -> MorphableModel:
+        return self.result.evaluation.model
+
+    @property
+    def dataset(self) -> MeshDataset:
+        """The whole dataset, of which the measured meshes are a selection."""
+        return self.result.evaluation.data.whole
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """The content of evaluation.json."""
+        return self.result.measures
 
     @property
     def name(self) -> str:
@@ -75,72 +71,74 @@ class ReportContext:
     def latent(self) -> int:
         return self.model.parts.free_size
 
-    @cached_property
+    @property
     def provenance(self) -> Mapping[str, Any]:
         return self.evaluation.get("provenance", {})
 
-    @cached_property
+    @property
     def split(self) -> str:
-        known = self.provenance.get("split") or self.model.provenance.get("split")
-        return str(known or self.dataset.default_split())
+        return self.result.evaluation.data.name
 
-    @cached_property
+    @property
     def part(self) -> str:
-        return str(self.provenance.get("part") or "test")
+        """The measured subset."""
+        return self.result.evaluation.subset
 
-    @cached_property
+    @property
     def measured(self) -> MeshDataset:
         """The meshes that evaluation.json is about."""
-        return self.dataset.part(self.split, self.part)
+        return self.result.evaluation.measured
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(N,) rows of the measured meshes that are drawn: at most MAX_MESHES, evenly spread."""
+        return evenly_spread(len(self.measured), MAX_MESHES)
 
     @cached_property
     def test(self) -> MeshDataset:
-        """At most MAX_MESHES of them, evenly spread."""
-        if not len(self.measured):
-            raise InputError(f"split {self.split}: subset {self.part} has no mesh to show")
-        return self.measured.select(evenly_spread(len(self.measured), MAX_MESHES))
+        """The drawn test meshes."""
+        return self.measured.select(self.rows)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """(N, L) codes of the drawn test meshes."""
+        return self.result.evaluation.codes[torch.from_numpy(self.rows)]
 
     @cached_property
     def subjects(self) -> np.ndarray:
-        """(N,) subject number of each drawn test mesh; its own number where subjects are not known."""
-        labels = self.test.labels
-        return labels.classes("subject")[0] if "subject" in labels else np.arange(len(self.test))
+        """(N,) subject number of each drawn test mesh; a number of its own if that is not known."""
+        return self.result.evaluation.groups[self.rows]
 
     @cached_property
+    def neutral(self) -> NeutralTargets:
+        """The neutral mesh of each mesh of the whole dataset."""
+        return neutral_targets(self.dataset)
+
+    @property
     def pca(self) -> Pca | None:
-        """PCA at the model's latent size; None where the model is PCA itself."""
-        if isinstance(self.model, Pca):
-            return None
-        train = self.dataset.part(self.split, "train")
-        chosen = train.vertices.select(evenly_spread(len(train), MAX_PCA_MESHES))
-        pca = Pca.estimate(self.model.template, chosen, {}, PcaConfig(self.latent))
-        pca.eval()
-        return pca
+        """PCA at the model's latent size; None if the model is PCA itself."""
+        return None if isinstance(self.model, Pca) else self.result.evaluation.pca
 
-    @cached_property
-    def pca_meshes(self) -> tuple[int, int]:
-        """How many training meshes PCA's pictures are made from, and how many there are."""
-        count = len(self.dataset.split(self.split).train)
-        return min(count, MAX_PCA_MESHES), count
-
-    @cached_property
+    @property
     def mean_shape(self) -> np.ndarray:
-        """(V, 3) mm mean of the training meshes, at most MAX_PCA_MESHES of them."""
-        linear = self.model if isinstance(self.model, Pca) else self.pca
-        assert linear is not None
-        return linear.mean.detach().cpu().numpy().reshape(-1, 3)
+        """(V, 3) mm mean of the training meshes."""
+        return self.result.evaluation.mean_shape
 
     @cached_property
-    def comparison(self) -> Comparison:
-        vertices = self.test.vertices
-        errors = {MODEL: vertex_errors(self.model, vertices)}
-        if self.pca is not None:
-            errors[PCA] = vertex_errors(self.pca, vertices)
-        center = self.mean_shape.astype(np.float32)
-        errors[MEAN] = np.concatenate(
-            [np.linalg.norm(part - center, axis=-1) for part in vertices.blocks()]
-        )
-        return Comparison(errors)
+    def errors(self) -> Mapping[str, np.ndarray]:
+        """(N, V) mm vertex errors of the drawn test meshes by method; PCA's unless it is the model."""
+        methods = (MODEL, MEAN_SHAPE) if self.pca is None else (MODEL, PCA, MEAN_SHAPE)
+        errors = self.result.evaluation.errors
+        return {method: errors(method, self.rows) for method in methods}
+
+    def mesh_errors(self, method: str) -> np.ndarray:
+        """(N,) mm mean vertex error of each drawn test mesh by a method."""
+        return self.result.evaluation.mesh_errors[method][self.rows]
+
+    def method_name(self, method: str) -> str:
+        """What a method is called in the report."""
+        names = {MODEL: self.name, PCA: f"PCA, {self.latent} latents", MEAN_SHAPE: "mean shape"}
+        return names[method]
 
     @cached_property
     def triangles(self) -> np.ndarray:
@@ -160,7 +158,7 @@ class ReportContext:
     @cached_property
     def error_limit(self) -> float:
         """The end of the color scale of errors in mm, the same wherever single meshes are shown."""
-        errors = self.comparison.errors
+        errors = self.errors
         return scale_end(np.stack([errors[name] for name in (MODEL, PCA) if name in errors]))
 
     @cached_property
@@ -185,11 +183,9 @@ class ReportContext:
         camera = self.camera.turned(yaw) if yaw else self.camera
         return render(vertices, self.triangles, camera, self.camera.size(height), colors)
 
-    def reconstruct(self, vertices: np.ndarray, model: MorphableModel | None = None) -> np.ndarray:
-        """(n, V, 3) mm -> (n, V, 3) mm by the model, or by another one."""
-        model = model or self.model
-        with torch.no_grad():
-            return np.asarray(model(torch.from_numpy(vertices).to(model.device)).cpu().numpy())
+    def reconstruct(self, rows: np.ndarray, method: str = MODEL) -> np.ndarray:
+        """(n, V, 3) mm shapes of drawn test meshes by the model, or by PCA."""
+        return self.result.evaluation.reconstructions(self.rows[rows], method)
 
     def caption(self, row: int) -> str:
         """What is known of drawn test mesh `row`, in a few words."""

@@ -43,7 +43,7 @@ def extremes(context: ReportContext) -> Section | None:
     """The meshes with the smallest and the largest error."""
     if len(context.test) < 2 * EXTREMES:
         return None
-    order = np.argsort(context.comparison.per_mesh(MODEL), kind="stable")
+    order = np.argsort(context.mesh_errors(MODEL), kind="stable")
     rows = np.concatenate([order[:EXTREMES], order[-EXTREMES:]])
     names = ["best", "second best", "third best", "third worst", "second worst", "worst"]
     lead = f"Left the smallest, right the largest mean errors among {len(context.test)} measured meshes."
@@ -53,20 +53,18 @@ def extremes(context: ReportContext) -> Section | None:
 def _compared(context: ReportContext, rows: np.ndarray, names: Sequence[str] = ()) -> str:
     """Pictures of test meshes, one a column: input, reconstruction, errors, and PCA's."""
     inputs = context.test.vertices[rows]
-    methods = [(context.name, MODEL, context.model)]
-    if context.pca is not None:
-        methods.append((f"PCA, {context.latent} latents", PCA, context.pca))
-    errors = {name: context.comparison.errors[name][rows] for _, name, _ in methods}
+    methods = [MODEL] if context.pca is None else [MODEL, PCA]
+    errors = {method: context.errors[method][rows] for method in methods}
     limit = context.error_limit
     captions = [context.caption(row) for row in rows]
     heads = [f"{names[i]}<br>{escape(c)}" if names else escape(c) for i, c in enumerate(captions)]
     captions = [f"{names[i]}, {c}" if names else c for i, c in enumerate(captions)]
     lines = [picture_row(context, "Input", inputs, captions)]
-    for title, name, model in methods:
-        results = context.reconstruct(inputs, model)
+    for method in methods:
+        title, results = context.method_name(method), context.reconstruct(rows, method)
         lines.append(picture_row(context, title, results, captions))
-        heat = [heat_colors(error, limit) for error in errors[name]]
-        numbers = [millimeters(float(error.mean())) for error in errors[name]]
+        heat = [heat_colors(error, limit) for error in errors[method]]
+        numbers = [millimeters(float(error.mean())) for error in errors[method]]
         lines.append(picture_row(context, f"Error of {title}", results, captions, heat, numbers))
     return table(["", *heads], lines, "pictures") + color_bar(limit, "distance to the true vertex")
 
@@ -159,9 +157,7 @@ def samples(context: ReportContext) -> Section:
 def places(context: ReportContext) -> Section:
     """Where on the surface the errors are, from both sides, and by region."""
     means = {
-        name: context.comparison.errors[name].mean(axis=0)
-        for name in (MODEL, PCA)
-        if name in context.comparison.errors
+        name: context.errors[name].mean(axis=0) for name in (MODEL, PCA) if name in context.errors
     }
     limit = scale_end(np.stack(list(means.values())))
     titles = {MODEL: context.name, PCA: f"PCA, {context.latent} latents"}

@@ -11,7 +11,8 @@ from typing import Any
 
 from morphable.draw.numbers import interval, millimeters, number, percent, signed
 from morphable.evaluate.errors import bootstrap_interval
-from morphable.report.context import MODEL, PCA, ReportContext
+from morphable.evaluate.evaluation import MODEL, PCA
+from morphable.report.context import ReportContext
 
 NEGLIGIBLE = 5e-4
 """A relative difference below this is none."""
@@ -56,18 +57,17 @@ def verdict(context: ReportContext) -> Verdict:
             f"than the mean shape {setting(context)}.", _change(own, mean_shape), own < mean_shape
         )
     where = f"than PCA with the same {context.latent} latents {setting(context)}"
-    difference = context.comparison.per_mesh(MODEL) - context.comparison.per_mesh(PCA)
-    if len(set(context.subjects.tolist())) < 2:
+    evaluation = context.result.evaluation
+    difference = evaluation.mesh_errors[MODEL] - evaluation.mesh_errors[PCA]
+    if len(set(evaluation.groups.tolist())) < 2:
         return Verdict(
             f"{where}. With one test subject there is no interval.", _change(own, other), None
         )
-    low, high = bootstrap_interval(difference, context.subjects)
+    low, high = bootstrap_interval(difference, evaluation.groups)
     bounds = f"[{signed(low)}, {signed(high)}]"
     paired = (
         f"Mesh by mesh the difference is {signed(difference.mean())} mm, 95 % interval {bounds}"
     )
-    if len(context.test) < len(context.measured):
-        paired += f", over {len(context.test)} of the {len(context.measured)} meshes"
     if low <= 0 <= high or abs(own / other - 1) < NEGLIGIBLE:
         return Verdict(
             f"{where}. {paired}: these meshes do not tell which is better.",

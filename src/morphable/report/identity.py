@@ -9,9 +9,8 @@ from html import escape
 import numpy as np
 import torch
 
-from morphable.data.dataset import load_dataset
-from morphable.data.neutral import neutral_targets
 from morphable.draw.region_map import region_colors
+from morphable.models.batched import neutral_all
 from morphable.report.context import ReportContext, middles
 from morphable.report.gallery import HEIGHT, error_row, picture_row
 from morphable.report.latent import decode
@@ -39,7 +38,7 @@ def identity_codes(context: ReportContext) -> Section | None:
     classes = {name: found for name, found in classes.items() if len(found[1]) > 1}
     if "identity" not in context.model.parts or not classes:
         return None
-    codes = _codes(context, context.test.vertices[:])
+    codes = context.codes.cpu().numpy()
     free = [part.name for part in context.model.parts.items_ if not part.pinned]
     html = ""
     for part in free:
@@ -62,8 +61,8 @@ def neutral_shapes(context: ReportContext) -> Section | None:
         return None
     rows = middles(len(context.test), SHOWN)
     inputs = context.test.vertices[rows]
-    codes = _codes(context, inputs)
-    full, neutral = decode(context.model, codes), _neutral(context, codes)
+    codes = context.codes[torch.from_numpy(rows)]
+    full, neutral = context.reconstruct(rows), neutral_all(context.model, codes)
     captions = [context.caption(row) for row in rows]
     truth = _true_neutral(context, rows)
     limit = context.error_limit
@@ -91,7 +90,7 @@ def swaps(context: ReportContext) -> Section | None:
     people = _one_each(context.subjects, SWAP_PEOPLE)
     posed = _posed(context)
     faces = posed[middles(len(posed), SWAP_FACES)]
-    own = _codes(context, context.test.vertices[np.concatenate([people, faces])])
+    own = context.codes.cpu().numpy()[np.concatenate([people, faces])]
     where = context.model.parts["identity"]
     header = [
         image(context.picture(context.test.vertices[int(i)], HEIGHT), context.caption(i))
@@ -128,7 +127,7 @@ def named_expressions(context: ReportContext) -> Section | None:
     where = context.model.parts["identity"]
     numbers = context.model.parts[part].start + chosen
     people = _one_each(context.subjects, NAMED)
-    codes = _codes(context, context.test.vertices[people])
+    codes = context.codes.cpu().numpy()[people]
     codes[:, : where.start] = codes[:, where.stop :] = 0
     one = len(people) // 2
     levels = np.tile(codes[one], (len(LEVELS), len(names), 1))
@@ -157,28 +156,11 @@ def named_expressions(context: ReportContext) -> Section | None:
     return Section("Named expressions", html)
 
 
-def _codes(context: ReportContext, vertices: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        shapes = torch.from_numpy(vertices).to(context.model.device)
-        return np.concatenate(
-            [context.model.encode(part).cpu().numpy() for part in shapes.split(16)]
-        )
-
-
-def _neutral(context: ReportContext, codes: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        return np.asarray(
-            context.model.neutral(torch.from_numpy(codes).to(context.model.device)).cpu().numpy()
-        )
-
-
 def _true_neutral(context: ReportContext, rows: np.ndarray) -> np.ndarray | None:
-    """(n, V, 3) mm, or None where one is not known."""
-    whole = load_dataset(context.dataset.path)
-    targets = neutral_targets(whole)
-    found = targets.rows[context.test.rows[rows]]
-    shapes = whole.vertices if targets.computed is None else targets.computed
-    return None if (found < 0).any() else np.asarray(shapes[found])
+    """(n, V, 3) mm, or None if one of them is not known."""
+    folder_rows = context.test.rows[rows]
+    known = context.neutral.known(folder_rows).all()
+    return context.neutral.of(folder_rows) if known else None
 
 
 def _posed(context: ReportContext) -> np.ndarray:
@@ -186,7 +168,8 @@ def _posed(context: ReportContext) -> np.ndarray:
     are.
     """
     every = np.arange(len(context.test))
-    rows = np.flatnonzero(context.test.neutral_rows() != every)
+    own = context.neutral.index[context.test.rows] == context.test.rows
+    rows = every if context.neutral.computed else np.flatnonzero(~own)
     return rows if len(rows) else every
 
 

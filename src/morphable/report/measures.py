@@ -10,19 +10,20 @@ import numpy as np
 
 from morphable.draw.charts import Axis, Series, chart
 from morphable.draw.numbers import millimeters, number
-from morphable.report.context import MEAN, MODEL, PCA, ReportContext
+from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA
+from morphable.report.context import ReportContext
 from morphable.report.headline import setting
 from morphable.report.section import Section, paragraph
 
-COLORS = {MODEL: 0, PCA: 1, MEAN: 2}
+COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 
 
 def distributions(context: ReportContext) -> Section:
-    errors = context.comparison.errors
+    errors = context.errors
     compared = [errors[name] for name in (MODEL, PCA) if name in errors]
     most = float(np.percentile(np.stack(compared), 99.5)) or 1.0
     grid = np.linspace(0, most, 121)
-    names = _names(context)
+    names = {method: context.method_name(method) for method in METHODS}
     shares = [
         Series(names[n], grid, 100 * _share_below(e, grid), "line", COLORS[n])
         for n, e in errors.items()
@@ -34,8 +35,8 @@ def distributions(context: ReportContext) -> Section:
         f"Cumulative distribution of vertex errors of {', '.join(names[n] for n in errors)}",
     )
     lead = f"Over {len(context.test)} of {len(context.measured)} measured meshes. Higher and further left is better."
-    other = PCA if PCA in errors else MEAN
-    own, reference = context.comparison.per_mesh(MODEL), context.comparison.per_mesh(other)
+    other = PCA if PCA in errors else MEAN_SHAPE
+    own, reference = context.mesh_errors(MODEL), context.mesh_errors(other)
     wins = int((own < reference).sum())
     end = 1.05 * max(own.max(), reference.max()) or 1.0
     scatter = chart(
@@ -52,10 +53,6 @@ def distributions(context: ReportContext) -> Section:
         "How the errors are spread",
         paragraph(lead, "lead") + f'<div class="two">{left}{right}</div>',
     )
-
-
-def _names(context: ReportContext) -> dict[str, str]:
-    return {MODEL: context.name, PCA: f"PCA, {context.latent} latents", MEAN: "mean shape"}
 
 
 def _share_below(errors: np.ndarray, grid: np.ndarray) -> np.ndarray:

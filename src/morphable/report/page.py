@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import morphable
-from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
+from morphable.evaluate.record import Measured
 from morphable.files import write_text
-from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
 from morphable.report.arithmetic import arithmetic
 from morphable.report.context import ReportContext
@@ -51,36 +50,18 @@ SECTIONS: tuple[SectionMaker, ...] = (
     code_length,
     training,
 )
-"""What every report shows. A family's own sections come after these, by `extra_sections`."""
+"""What every report shows, if it applies to the model."""
 APPENDIX: tuple[SectionMaker, ...] = (all_measures, provenance)
 
 
-def write_report(
-    model: MorphableModel,
-    dataset: MeshDataset,
-    evaluation: Mapping[str, Any],
-    metrics: Sequence[Mapping[str, Any]],
-    path: Path,
-    extra_sections: Sequence[SectionMaker] = (),
-) -> None:
-    """Write the report of a model as one HTML file that needs nothing else.
+def write_report(result: Measured, metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the report of a measured model as one HTML file that needs nothing else.
 
-    model: in evaluation mode. dataset: the whole set it was measured on. evaluation: the content of
-    evaluation.json. metrics: the rows of metrics.jsonl, empty for an estimated model.
-    extra_sections: sections of a family's own.
-
-    Raises InputError where the dataset's template is not the model's, or the file cannot be
-    written.
+    metrics: the rows of metrics.jsonl, empty for an estimated model. Raises InputError if the file
+    cannot be written.
     """
-    if dataset.template.fingerprint != model.template.fingerprint:
-        raise InputError(
-            f"report: the dataset's template ({dataset.template.name}, {dataset.template.n_vertices} vertices) is not "
-            f"the model's ({model.template.name}, {model.template.n_vertices} vertices)"
-        )
-    context = ReportContext(model, dataset, evaluation, metrics, path.parent)
-    sections = [
-        made for make in (*SECTIONS, *extra_sections, *APPENDIX) if (made := _made(make, context))
-    ]
+    context = ReportContext(result, metrics, path.parent)
+    sections = [made for make in (*SECTIONS, *APPENDIX) if (made := _made(make, context))]
     write_text(path, _page(context, sections))
 
 

@@ -35,7 +35,7 @@ def point_clouds(context: ReportContext) -> Section | None:
         vertices[:, kept] + SCAN_NOISE_MM * random.standard_normal((len(rows), len(kept), 3))
     ).astype(np.float32)
     with torch.no_grad():
-        meshes = model.encode(torch.from_numpy(vertices).to(model.device))
+        meshes = context.codes[torch.from_numpy(rows)].to(model.device)
         given = {
             part.name: meshes[:, model.parts[part.name]]
             for part in model.parts.items_

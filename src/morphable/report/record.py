@@ -70,7 +70,7 @@ def all_measures(context: ReportContext) -> Section:
 def provenance(context: ReportContext) -> Section:
     """Where everything came from: enough to make the numbers again."""
     record = dict(context.model.provenance) | dict(context.provenance.get("model") or {})
-    split = context.dataset.split(context.split)
+    split = context.result.evaluation.data.split
     train = record.get("train") or {}
     versions = record.get("versions") or {}
     subjects = context.provenance.get("subjects", DASH)
@@ -90,11 +90,6 @@ def provenance(context: ReportContext) -> Section:
         "Threads": context.provenance.get("threads", record.get("threads", DASH)),
         "Template": f"{context.model.template.name}, fingerprint {context.model.template.fingerprint}",
     }
-    used, there = context.pca_meshes
-    if context.pca is not None and used < there:
-        rows["PCA in the pictures"] = (
-            f"from {used:,} of {there:,} training meshes, evenly spread; its numbers from all"
-        )
     items = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items()
     )

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.data.dataset import MeshDataset, MeshStack
-from morphable.data.neutral import expression_levels, neutral_targets
+from morphable.data.dataset import MeshDataset
+from morphable.data.mesh_stack import MeshStack
+from morphable.data.neutral import NeutralTargets, expression_levels, neutral_targets
 from morphable.models.base import Shapes
 from morphable.models.training import Batch
 
@@ -23,17 +24,13 @@ batch by batch.
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What training reads: `vertices` (N, V, 3) mm, `neutral` (N,) rows of their neutral meshes (-1
-    = none), `labels` (N,) classes, `level` in float32.
-
-    Neutral meshes are training meshes, unless they were computed: then they are `neutral_shapes`
-    (M, V, 3) mm.
+    """What training reads: `vertices` (N, V, 3) mm, their `neutral` meshes, and `labels` by name:
+    (N,) class numbers, -1 if unknown, or for `level` float32.
     """
 
     vertices: Shapes
-    neutral: np.ndarray
+    neutral: NeutralTargets
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
-    neutral_shapes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.vertices)
@@ -49,33 +46,28 @@ class TrainingData:
         vertices: Shapes = dataset.vertices
         if dataset.vertices.nbytes <= RESIDENT_BYTES:
             vertices = dataset.vertices[:]
-        return cls(vertices, targets.rows, columns, targets.computed)
+        return cls(vertices, targets, columns)
 
     def with_neutral_meshes(self) -> TrainingData:
-        """The same with computed neutral meshes among the meshes, after all others: without a name,
-        of level 0.
-        """
-        if self.neutral_shapes is None:
+        """The same with computed neutral meshes added after all others: without a name, of level 0."""
+        if not self.neutral.computed:
             return self
-        stack = (
-            self.vertices
-            if isinstance(self.vertices, MeshStack)
-            else MeshStack([np.asarray(self.vertices)])
-        )
-        known = self.neutral >= 0
-        used, place = np.unique(self.neutral[known], return_inverse=True)
-        own = len(self) + np.arange(len(used))
-        rows = np.full(len(self), -1)
-        rows[known] = own[place]
+        own = self.vertices
+        stack = own if isinstance(own, MeshStack) else MeshStack([np.asarray(own)])
+        known = self.neutral.index >= 0
+        used, place = np.unique(self.neutral.index[known], return_inverse=True)
+        added = len(self) + np.arange(len(used))
+        index = np.full(len(self), -1)
+        index[known] = added[place]
         labels = {
             name: np.pad(
-                column, (0, len(own)), constant_values=0 if column.dtype.kind == "f" else -1
+                column, (0, len(added)), constant_values=0 if column.dtype.kind == "f" else -1
             )
             for name, column in self.labels.items()
         }
-        return TrainingData(
-            stack.joined(self.neutral_shapes[used]), np.concatenate([rows, own]), labels
-        )
+        joined = stack.joined(self.neutral.meshes[used])
+        targets = NeutralTargets(np.concatenate([index, added]), joined)
+        return TrainingData(joined, targets, labels)
 
 
 class Batches:
@@ -124,18 +116,20 @@ class Batches:
                 yield ready
 
     def batch(self, rows: np.ndarray) -> Batch:
-        neutral_rows = self.data.neutral[rows]
-        neutral = self._neutral(neutral_rows) if (neutral_rows >= 0).all() else None
         labels = {
             name: torch.from_numpy(column[rows]).to(self.device)
             for name, column in self.data.labels.items()
         }
-        return Batch(self._meshes(rows), neutral, labels)
+        return Batch(self._meshes(rows), self._neutral(rows), labels)
 
-    def _neutral(self, rows: np.ndarray) -> Tensor:
-        if self.data.neutral_shapes is None:
-            return self._meshes(rows)
-        return torch.from_numpy(self.data.neutral_shapes[rows]).to(self.device)
+    def _neutral(self, rows: np.ndarray) -> Tensor | None:
+        """Neutral meshes of a batch; None unless every mesh has one."""
+        targets = self.data.neutral
+        if not targets.known(rows).all():
+            return None
+        if targets.computed:
+            return torch.from_numpy(targets.of(rows)).to(self.device)
+        return self._meshes(targets.index[rows])  # training meshes, which may be on the device
 
     def _meshes(self, rows: np.ndarray) -> Tensor:
         if self._resident is not None:

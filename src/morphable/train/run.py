@@ -17,7 +17,7 @@ import torch
 
 import morphable
 from morphable.config import as_table, with_overrides
-from morphable.data.dataset import MeshDataset, load_dataset
+from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
 from morphable.files import atomic_folder, require_new, write_text
@@ -38,56 +38,56 @@ MAX_PRIOR_CODES = 20_000
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train: the three tables of config.toml. `train` is None for a model that is
-    estimated.
-    """
+    """What to train and how. `train` is None for a model that is estimated."""
 
     family: str
-    data: Path
-    split: str
     model: Any
     train: TrainConfig | None
     recipe: str = "fast"
 
-    def toml(self, dataset: MeshDataset) -> str:
-        data = {
-            "path": str(self.data),
-            "split": self.split,
-            "content_hash": dataset.info["content_hash"],
-        }
-        tables: dict[str, Any] = {
-            "data": data,
-            "model": {"family": self.family, **as_table(self.model)},
-        }
+    def toml(self, data: SplitDataset) -> str:
+        """The content of config.toml for a run on this data."""
+        source = {"path": str(data.whole.path), "split": data.name}
+        source["content_hash"] = data.whole.info["content_hash"]
+        model = {"family": self.family, **as_table(self.model)}
+        tables: dict[str, Any] = {"data": source, "model": model}
         if self.train is not None:
             tables["train"] = {"recipe": self.recipe, **as_table(self.train)}
         return tomli_w.dumps(tables)
 
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What config.toml of a run folder says: its settings, and which data it was started on."""
+
+    config: RunConfig
+    path: Path
+    split: str
+    content_hash: str
+
     @classmethod
-    def read(cls, folder: Path) -> RunConfig:
-        """The configuration of an existing run folder."""
-        if not (folder / "config.toml").exists():
-            raise InputError(
-                f"{folder}: no run to go on with, it was not started or did not get to its first step"
-            )
-        tables = read_toml(folder / "config.toml")
+    def read(cls, folder: Path) -> RecordedRun:
+        """Raises InputError if the folder holds no run or its config.toml is not one of ours."""
+        where = folder / "config.toml"
+        if not where.exists():
+            raise InputError(f"{folder}: nothing to resume: training never reached its first step")
+        tables = read_toml(where)
         try:
             model, data = dict(tables["model"]), dict(tables["data"])
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            where = str(folder / "config.toml")
-            config = (
+            settings = with_overrides(recipe.model, model, f"{where}: model")
+            trained = (
                 with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
             )
-            settings = with_overrides(recipe.model, model, f"{where}: model")
-            return cls(name, Path(data["path"]), str(data["split"]), settings, config, recipe_name)
+            config = RunConfig(name, settings, trained, recipe_name)
+            content_hash = str(data.get("content_hash"))
+            return cls(config, Path(data["path"]), str(data["split"]), content_hash)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{folder / 'config.toml'}: not the configuration of a run ({error})"
-            ) from error
+            raise InputError(f"{where}: not the configuration of a run ({error})") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -101,86 +101,84 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def run(
     config: RunConfig,
+    data: SplitDataset,
     folder: Path,
     workers: Workers,
     resume: bool = False,
     listener: Listener | None = None,
 ) -> MorphableModel:
-    """Train (or estimate) and write `folder`/model. Raises InputError before any work starts where
-    the input is wrong.
+    """Train (or estimate) on data.train and write `folder`/model.
 
-    With `resume` an existing folder is continued from its last checkpoint, or from the start where
-    there is none.
+    With `resume` an existing folder is continued from its last checkpoint, or from the start if it
+    has none. Raises InputError before any work starts if the input is wrong.
     """
-    dataset = load_dataset(config.data)
-    data = dataset.part(config.split, "train")
-    if len(data) < 2:
+    if len(data.train) < 2:
         raise InputError(
-            f"{config.data}: split {config.split!r} has {len(data)} training mesh, at least 2 are needed"
+            f"{data.whole.path}: split {data.name!r} has {len(data.train)} training mesh, "
+            "at least 2 are needed"
         )
     if not resume:
         require_new(folder)
     kind = family(config.family).model
-    config = completed(config, dataset)
+    config = completed(config, data)
     if issubclass(kind, EstimatedModel):
         estimated = _estimate(kind, config, data)
-        estimated.provenance = _provenance(config, dataset, data, None)
+        estimated.provenance = _provenance(config, data, None)
         workers.barrier()  # every process has seen that the folder is new
         if workers.rank == 0:
             with atomic_folder(folder) as new:  # at once, since there is nothing to resume
-                write_text(new / "config.toml", config.toml(dataset))
+                write_text(new / "config.toml", config.toml(data))
                 save(estimated, new / "model")
         workers.barrier()
         return estimated
-    loop = _loop(config, dataset, folder, workers, listener)
-    _write_config(config, dataset, folder, workers, resume)
+    loop = _loop(config, data, folder, workers, listener)
+    _write_config(config, data, folder, workers, resume)
     model, epoch = _train(loop, resume)
-    model.provenance = _provenance(config, dataset, data, epoch)
+    model.provenance = _provenance(config, data, epoch)
     if workers.rank == 0:
         save(model, folder / "model")
     workers.barrier()
     return model
 
 
-def completed(config: RunConfig, dataset: MeshDataset) -> RunConfig:
+def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     """The configuration with what the model must know of its training data, such as the names of
     expressions.
     """
-    labels = dataset.part(config.split, "train").labels
+    labels = data.train.labels
     classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
-    return dataclasses.replace(
-        config, model=family(config.family).model.config_for(config.model, classes)
-    )
+    model = family(config.family).model.config_for(config.model, classes)
+    return dataclasses.replace(config, model=model)
 
 
-def _estimate(kind: type[EstimatedModel], config: RunConfig, data: MeshDataset) -> EstimatedModel:
-    training = TrainingData.of(data, (*CLASS_LABELS, "level"))
+def _estimate(kind: type[EstimatedModel], config: RunConfig, data: SplitDataset) -> EstimatedModel:
+    training = TrainingData.of(data.train, (*CLASS_LABELS, "level"))
     if kind.needs_neutral:
         training = training.with_neutral_meshes()
-    labels = {**training.labels, "neutral": training.neutral}
-    model = kind.estimate(data.template, training.vertices, labels, config.model)
+    labels = {**training.labels, "neutral": training.neutral.index}
+    model = kind.estimate(data.whole.template, training.vertices, labels, config.model)
     model.family = config.family
     return model.eval()
 
 
 def _loop(
     config: RunConfig,
-    dataset: MeshDataset,
+    data: SplitDataset,
     folder: Path,
     workers: Workers,
     listener: Listener | None,
 ) -> Loop:
     """A fresh model with everything it needs to be trained; nothing is written yet."""
     assert config.train is not None
-    validation = dataset.part(config.split, "val")
+    validation = data.val.vertices[:]
     torch.manual_seed(config.train.seed)
-    model = create(config.family, dataset.template, config.model)
+    model = create(config.family, data.whole.template, config.model)
     assert isinstance(model, TrainableModel)
     model.to(workers.device)
-    training = TrainingData.of(dataset.part(config.split, "train"), model.labels_used)
+    training = TrainingData.of(data.train, model.labels_used)
     _check_stages(config.family, config.train.stages, model.stages)
     if model.needs_neutral:
-        require_neutral(config.data, training.neutral)
+        require_neutral(data.whole.path, training.neutral)
     batches = Batches(
         training,
         config.train.batch_size,
@@ -193,7 +191,7 @@ def _loop(
         raise InputError(
             f"{len(training)} training meshes do not give each of {workers.count} processes one"
         )
-    return Loop(model, batches, validation.vertices[:], config.train, folder, workers, listener)
+    return Loop(model, batches, validation, config.train, folder, workers, listener)
 
 
 def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -209,12 +207,12 @@ def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) ->
 
 
 def _write_config(
-    config: RunConfig, dataset: MeshDataset, folder: Path, workers: Workers, resume: bool
+    config: RunConfig, data: SplitDataset, folder: Path, workers: Workers, resume: bool
 ) -> None:
     """Make the run folder: only now, when nothing about the input can be wrong any more."""
     workers.barrier()  # every process has seen that the folder is new
     if workers.rank == 0 and not resume:
-        write_text(folder / "config.toml", config.toml(dataset))
+        write_text(folder / "config.toml", config.toml(data))
     workers.barrier()
 
 
@@ -267,25 +265,26 @@ class _Rows:
         return self.training.vertices[self.rows[index]]
 
 
-def _provenance(
-    config: RunConfig, dataset: MeshDataset, data: MeshDataset, epoch: int | None
-) -> dict[str, Any]:
+def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dict[str, Any]:
+    whole = data.whole
     info = {
-        key: dataset.info[key]
-        for key in ("source", "licence", "content_hash")
-        if key in dataset.info
+        key: whole.info[key] for key in ("source", "licence", "content_hash") if key in whole.info
     }
     record: dict[str, Any] = info | {
         "command": command_line(),
-        "data": str(config.data.resolve()),
-        "split": config.split,
-        "split_hash": dataset.split(config.split).hash,
-        "train_meshes": len(data),
+        "data": str(whole.path.resolve()),
+        "split": data.name,
+        "split_hash": data.split.hash,
+        "train_meshes": len(data.train),
         "versions": versions(),
         "threads": torch.get_num_threads(),
     }
     if config.train is not None:
-        record |= {"recipe": config.recipe, "train": as_table(config.train), "best_epoch": epoch}
+        record |= {
+            "recipe": config.recipe,
+            "train": as_table(config.train),
+            "best_epoch": epoch,
+        }
     return record
 
 

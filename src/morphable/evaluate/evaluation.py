@@ -1,0 +1,141 @@
+"""Evaluation: a model on held-out meshes after one pass over them, from which every measure follows.
+
+Encoding can cost a thousand optimizer steps per mesh (a GAN's is an inversion), so each mesh is
+encoded once, here. Measures, report and bench work on the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.data.dataset import MeshDataset, SplitDataset
+from morphable.models.base import MorphableModel, Shapes
+from morphable.models.batched import BATCH, decode_all, encode_all
+from morphable.models.pca import Pca, PcaConfig
+
+MODEL, PCA, MEAN_SHAPE = "model", "pca", "mean_shape"
+METHODS = (MODEL, PCA, MEAN_SHAPE)
+"""What is compared: the model, PCA of the same latent size, and the mean of the training meshes."""
+CURVE_LATENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CURVE_REACH = 64
+"""PCA's error is measured up to this latent size, or the model's if that is larger."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A model and its baselines on the meshes of one subset of a split.
+
+    codes: (N, L) of the measured meshes. pca: PCA of the training meshes at the model's latent size,
+    or at the largest size that they carry; pca_codes: (N, K). pca_curve: PCA's mean vertex error in
+    mm by latent size. mesh_errors: by method, (N,) mm, the mean vertex error of each mesh.
+    """
+
+    model: MorphableModel
+    data: SplitDataset
+    subset: str
+    codes: Tensor
+    pca: Pca
+    pca_codes: Tensor
+    pca_curve: Mapping[int, float]
+    mesh_errors: Mapping[str, np.ndarray]
+    _errors: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """Errors of all meshes by method, kept while the measures are computed."""
+
+    @classmethod
+    def of(cls, model: MorphableModel, data: SplitDataset, subset: str = "test") -> Evaluation:
+        """Encode every mesh of the subset once, by the model and by PCA of the training meshes."""
+        shapes = data.subset(subset).vertices
+        latent = min(model.parts.free_size, len(data.train) - 1)
+        reach = min(max(latent, CURVE_REACH), len(data.train) - 1)
+        largest = Pca.estimate(model.template, data.train.vertices, {}, PcaConfig(reach)).eval()
+        largest_codes = encode_all(largest, shapes)
+        curve = {}
+        for size in CURVE_LATENTS:
+            if size <= reach:
+                truncated, codes = largest.truncate(size), largest_codes[:, :size]
+                curve[size] = float(code_errors(truncated, codes, shapes).mean())
+        pca, pca_codes = largest.truncate(latent), largest_codes[:, :latent]
+        codes = encode_all(model, shapes)
+        errors = {
+            MODEL: code_errors(model, codes, shapes),
+            PCA: code_errors(pca, pca_codes, shapes),
+            MEAN_SHAPE: _distances(_mean_shape(pca), shapes),
+        }
+        per_mesh = {name: error.mean(1, dtype=np.float64) for name, error in errors.items()}
+        return cls(model, data, subset, codes, pca, pca_codes, curve, per_mesh, errors)
+
+    @cached_property
+    def measured(self) -> MeshDataset:
+        """The meshes that were measured, in the order of `codes`."""
+        return self.data.subset(self.subset)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """(N,) subject number of each measured mesh; a mesh without one is a group of its own."""
+        return subject_groups(self.measured)
+
+    @cached_property
+    def mean_shape(self) -> np.ndarray:
+        """(V, 3) mm mean of the training meshes."""
+        return _mean_shape(self.pca)
+
+    def coded(self, method: str) -> tuple[MorphableModel, Tensor]:
+        """The model of a method (`model` or `pca`) and its codes of the measured meshes."""
+        return (self.pca, self.pca_codes) if method == PCA else (self.model, self.codes)
+
+    def reconstructions(self, rows: np.ndarray, method: str = MODEL) -> np.ndarray:
+        """(n, V, 3) mm shapes of a method for rows of `measured`, decoded from their codes."""
+        model, codes = self.coded(method)
+        return decode_all(model, codes[torch.from_numpy(rows)])
+
+    def errors(self, method: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """(n, V) float32 mm vertex errors of a method on rows of `measured`; on all of them if None."""
+        if method in self._errors:
+            known = self._errors[method]
+            return known if rows is None else known[rows]
+        rows = np.arange(len(self.codes)) if rows is None else rows
+        shapes = self.measured.vertices.select(rows)
+        if method == MEAN_SHAPE:
+            return _distances(self.mean_shape, shapes)
+        model, codes = self.coded(method)
+        return code_errors(model, codes[torch.from_numpy(rows)], shapes)
+
+
+def code_errors(model: MorphableModel, codes: Tensor, shapes: Shapes) -> np.ndarray:
+    """(N, V) float32 mm distances of the shapes that codes (N, L) decode to from `shapes`."""
+    errors = np.empty(shapes.shape[:2], np.float32)
+    for start in range(0, len(shapes), BATCH):
+        rows = slice(start, start + BATCH)
+        target = torch.from_numpy(np.asarray(shapes[rows])).to(model.device)
+        with torch.no_grad():
+            decoded = model.decode(codes[rows].to(model.device))
+        errors[rows] = (decoded - target).norm(dim=-1).cpu().numpy()
+    return errors
+
+
+def subject_groups(dataset: MeshDataset) -> np.ndarray:
+    """(N,) subject number of each mesh; a mesh of no known subject is a group of its own."""
+    alone = -1 - np.arange(len(dataset))
+    if "subject" not in dataset.labels:
+        return alone
+    number = dataset.labels.classes("subject")[0]
+    return np.where(number < 0, alone, number)
+
+
+def _mean_shape(pca: Pca) -> np.ndarray:
+    return np.asarray(pca.mean.cpu().numpy().reshape(-1, 3))
+
+
+def _distances(shape: np.ndarray, shapes: Shapes) -> np.ndarray:
+    """(N, V) float32 mm distances of the shapes to one mesh (V, 3)."""
+    parts = [
+        np.linalg.norm(shapes[start : start + 256] - shape, axis=-1)
+        for start in range(0, len(shapes), 256)
+    ]
+    return np.concatenate(parts).astype(np.float32)

@@ -1,0 +1,160 @@
+"""measure: every measure of an evaluation, with the mean shape and PCA of the same latent size beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from morphable.evaluate.directions import principal_directions
+from morphable.evaluate.disentangle import disentanglement
+from morphable.evaluate.edit_errors import editing
+from morphable.evaluate.errors import summary
+from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA, Evaluation
+from morphable.mesh.distance import surface_distance
+from morphable.mesh.intersections import self_intersecting_faces
+from morphable.mesh.template import Template
+from morphable.models.base import MorphableModel, Shapes
+from morphable.models.batched import decode_all
+from morphable.models.prior import NoPrior
+from morphable.rows import evenly_spread
+
+SURFACE_MESHES = 20
+"""Surface distance and self-intersections are measured on this many test meshes, evenly spread."""
+SAMPLES = 100
+"""Shapes drawn for specificity."""
+SPECIFICITY_MESHES = 2000
+"""Training meshes, evenly spread, among which a sample's nearest is looked for."""
+COMPACTNESS_MESHES = 200
+COMPACTNESS_DIRECTIONS = 32
+
+Measurer = Callable[[Evaluation], dict[str, dict[str, Any]]]
+"""Measures of "model" and of baselines by name; empty if they do not apply to the model."""
+MEASURERS: tuple[Measurer, ...] = (disentanglement, editing)
+"""Measures of some models only; each measurer says itself of which."""
+
+
+def measure(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of evaluation.json.
+
+    `{"model": R, "baselines": {"mean_shape": R, "pca": R}, "pca_curve": {latent size: mean mm},
+    "provenance": {...}}`, where R holds measures by name.
+    """
+    template, groups = evaluation.model.template, evaluation.groups
+    errors = {name: error_measures(template, evaluation.errors(name), groups) for name in METHODS}
+    result: dict[str, Any] = {
+        "model": errors[MODEL] | shape_measures(evaluation),
+        "baselines": {MEAN_SHAPE: errors[MEAN_SHAPE], PCA: errors[PCA]},
+        "pca_curve": dict(evaluation.pca_curve),
+    }
+    for measurer in MEASURERS:
+        for name, measures in measurer(evaluation).items():
+            row = result["model"] if name == "model" else result["baselines"].setdefault(name, {})
+            row.update(measures)
+    return result | {"provenance": provenance(evaluation)}
+
+
+def provenance(evaluation: Evaluation) -> dict[str, Any]:
+    """What was measured on what, so that the numbers can be made again."""
+    model, data = evaluation.model, evaluation.data
+    return {
+        "model": dict(model.provenance),
+        "data": str(data.whole.path.resolve()),
+        "content_hash": data.whole.info["content_hash"],
+        "split": data.name,
+        "part": evaluation.subset,
+        "split_hash": data.split.hash,
+        "meshes": len(evaluation.measured),
+        "subjects": len(set(evaluation.groups.tolist())),
+        "train_meshes": len(data.train),
+        "latent": model.parts.free_size,
+        "family": model.family,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def error_measures(
+    template: Template, errors: np.ndarray, subjects: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """Statistics of vertex errors (N, V) mm: pooled, per mesh, and pooled on each region and mask
+    of the template.
+    """
+    measures = {
+        "vertex_error_mm": summary(errors, subjects, seed),
+        "mesh_error_mm": summary(errors.mean(1, dtype=np.float64), subjects, seed),
+    }
+    for name, vertices in areas(template).items():
+        measures[f"vertex_error_mm/{name}"] = summary(errors[:, vertices], subjects, seed)
+    return measures
+
+
+def areas(template: Template) -> Mapping[str, np.ndarray]:
+    """Vertex indices of every region and mask of the template, by name."""
+    return {name: template.region(name) for name in template.region_names} | {
+        name: np.flatnonzero(mask) for name, mask in template.masks.items()
+    }
+
+
+def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
+    """Surface distance, self-intersections, generalisation, specificity and compactness."""
+    model = evaluation.model
+    rows = evenly_spread(len(evaluation.codes), SURFACE_MESHES)
+    shapes, truth = evaluation.reconstructions(rows), evaluation.measured.vertices[rows]
+    triangles = model.template.mesh.triangles
+    distances = [surface_distance(a, b, triangles) for a, b in zip(shapes, truth, strict=True)]
+    crossing = [len(self_intersecting_faces(shape, triangles)) for shape in shapes]
+    of_truth = [len(self_intersecting_faces(shape, triangles)) for shape in truth]
+    measures = {
+        "surface_distance_mm": float(np.mean(distances)),
+        "self_intersections": float(np.mean(crossing) - np.mean(of_truth)),
+        "self_intersections_of_truth": float(np.mean(of_truth)),
+        "generalisation_mm": float(evaluation.errors(MODEL).mean()),
+    }
+    if isinstance(model.prior, NoPrior):
+        return measures
+    return measures | {
+        "specificity_mm": specificity(model, evaluation.data.train.vertices, seed),
+        "compactness": compactness(evaluation),
+    }
+
+
+@torch.no_grad()
+def specificity(
+    model: MorphableModel, train: Shapes, seed: int = 0, samples: int = SAMPLES
+) -> float:
+    """Mean over sampled shapes of the mean vertex distance (mm) to the nearest training mesh
+    (Styner et al. 2003).
+    """
+    rows = evenly_spread(len(train), SPECIFICITY_MESHES)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = model.sample(samples, generator).cpu()
+    nearest = torch.full((samples,), torch.inf)
+    for row in rows:
+        mesh = torch.from_numpy(np.asarray(train[int(row)]))
+        nearest = torch.minimum(nearest, (drawn - mesh).norm(dim=-1).mean(-1))
+    return float(nearest.mean())
+
+
+@torch.no_grad()
+def compactness(evaluation: Evaluation) -> list[float]:
+    """Share of the meshes' variance explained by the first k principal directions, k = 1, 2, ...
+
+    For PCA this is the classical compactness; for a network the directions are those of its code
+    distribution, and the codes of the meshes are projected onto the first k before they are decoded.
+    """
+    model = evaluation.model
+    rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)
+    shapes = torch.from_numpy(evaluation.measured.vertices[rows])
+    total = (shapes - shapes.mean(0)).square().sum()
+    mean = model.prior.mean
+    directions = principal_directions(model, most=COMPACTNESS_DIRECTIONS)
+    axes = torch.nn.functional.normalize(directions).T
+    offsets = evaluation.codes[rows].to(mean) - mean
+    shares = []
+    for k in range(1, axes.shape[1] + 1):
+        projected = mean + offsets @ axes[:, :k] @ axes[:, :k].T
+        decoded = torch.from_numpy(decode_all(model, projected))
+        shares.append(float(1 - (decoded - shapes).square().sum() / total))
+    return shares

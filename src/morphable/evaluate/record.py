@@ -1,0 +1,86 @@
+"""A run's evaluation on disk: evaluation.json with the measures, evaluation.npz with what they follow from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+from morphable.evaluate.evaluation import METHODS, Evaluation
+from morphable.evaluate.measures import measure
+from morphable.files import read_json, read_npz, write_json, write_npz
+from morphable.models.base import MorphableModel
+from morphable.models.pca import Pca, PcaConfig
+
+JSON, ARRAYS = "evaluation.json", "evaluation.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """An evaluation with its measures, the content of evaluation.json."""
+
+    evaluation: Evaluation
+    measures: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Measured:
+        return cls(evaluation, measure(evaluation))
+
+    def write(self, folder: Path) -> None:
+        """Write both files into a run folder; the arrays first, since only evaluation.json counts."""
+        evaluation = self.evaluation
+        arrays = {f"mesh_errors/{name}": evaluation.mesh_errors[name] for name in METHODS}
+        arrays |= {
+            "codes": evaluation.codes.cpu().numpy(),
+            "pca_codes": evaluation.pca_codes.cpu().numpy(),
+            "pca/mean": evaluation.pca.mean.numpy(),
+            "pca/components": evaluation.pca.components.numpy(),
+            "pca/deviations": evaluation.pca.deviations.numpy(),
+        }
+        write_npz(folder / ARRAYS, arrays)
+        write_json(folder / JSON, self.measures)
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        return (folder / JSON).exists() and (folder / ARRAYS).exists()
+
+    @classmethod
+    def read(cls, folder: Path, model: MorphableModel, dataset: MeshDataset) -> Measured:
+        """The evaluation in a run folder, of this model on this dataset.
+
+        Raises InputError if a file is damaged, or the evaluation is of another model or dataset.
+        """
+        measures = read_json(folder / JSON)
+        again = f"make it again with `morphable evaluate {folder}`"
+        if not (
+            isinstance(measures, dict)
+            and {"model", "baselines", "provenance"} <= measures.keys()
+            and {"split", "part", "split_hash"} <= measures["provenance"].keys()
+        ):
+            raise InputError(f"{folder / JSON}: not the evaluation of a model; {again}")
+        record = measures["provenance"]
+        data = dataset.split(str(record["split"]))
+        arrays = read_npz(folder / ARRAYS)
+        expected = (len(data.split.subset(str(record["part"]))), model.parts.size)
+        if data.split.hash != record["split_hash"] or arrays["codes"].shape != expected:
+            raise InputError(f"{folder / ARRAYS}: is of another model or split; {again}")
+        pca = Pca(model.template, PcaConfig(len(arrays["pca/deviations"])), {})
+        for name in ("mean", "components", "deviations"):
+            pca.get_buffer(name).copy_(torch.from_numpy(arrays[f"pca/{name}"]))
+        evaluation = Evaluation(
+            model,
+            data,
+            str(record["part"]),
+            torch.from_numpy(arrays["codes"]),
+            pca.eval(),
+            torch.from_numpy(arrays["pca_codes"]),
+            {int(size): float(error) for size, error in measures.get("pca_curve", {}).items()},
+            {name: np.asarray(arrays[f"mesh_errors/{name}"]) for name in METHODS},
+        )
+        return cls(evaluation, measures)
