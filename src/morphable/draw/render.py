@@ -6,7 +6,6 @@ Creases darken by unsharp masking the depth buffer (Luft, Colditz & Deussen, SIG
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -32,10 +31,6 @@ WRAP = 0.25
 """How far a light reaches around the shape: softens the terminator as a large lamp does."""
 CREASE_RADIUS = 0.018
 CREASE_STRENGTH = 12.0
-HEAT_MAP = "magma_r"
-HEAT_RANGE = (0.03, 0.86)
-"""The part of the color map that is used: its ends are too near to white and black to show a shape.
-"""
 
 
 def render(
@@ -149,16 +144,3 @@ def _finished(picture: np.ndarray) -> np.ndarray:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return (np.asarray(vector) / np.linalg.norm(vector)).astype(np.float32)
-
-
-def heat_colors(errors: np.ndarray, limit_mm: float) -> np.ndarray:
-    """(V, 3) sRGB 0..1 of errors (V,) mm: light where 0, dark from `limit_mm` on; lightness falls
-    evenly.
-
-    Raises InputError where the limit is not a positive number.
-    """
-    if not (np.isfinite(limit_mm) and limit_mm > 0):
-        raise InputError(f"limit_mm: expected a positive number of millimeters, got {limit_mm}")
-    low, high = HEAT_RANGE
-    share = np.clip(np.asarray(errors, np.float64) / limit_mm, 0, 1)
-    return matplotlib.colormaps[HEAT_MAP](low + (high - low) * share)[..., :3]
