@@ -21,6 +21,7 @@ import torch
 
 from morphable.data.dataset import load_dataset, write_dataset
 from morphable.data.makers.hands import hands
+from morphable.data.neutral import neutral_targets
 from morphable.models.base import TrainableModel
 from morphable.models.families import MODELS
 from morphable.models.io import create
@@ -54,7 +55,7 @@ def main() -> None:
         write_dataset(hands(count=options.count), Path(folder) / "hands")
         print(f"{options.count} hands made and written in {time.perf_counter() - start:.1f} s")
         dataset = load_dataset(Path(folder) / "hands")
-        neutral, device = dataset.neutral_rows(), torch.device("cpu")
+        neutral, device = neutral_targets(dataset), torch.device("cpu")
         feeds = {
             "resident": Batches(
                 TrainingData(dataset.vertices[:], neutral), options.batch, 0, device

@@ -37,16 +37,14 @@ def trained(
     row = MODELS[name].recipe(recipe)
     assert row.train is not None
     config = dataclasses.replace(row.train, epochs=epochs, seed=seed)
+    split = load_dataset(data).split("subject")
     folder = out / f"{name}-{recipe}-{epochs}-s{seed}"
     if not (folder / "model" / "model.json").exists():
         with workers("cpu") as here:
-            chosen = RunConfig(
-                name, data, "subject", with_latent(row.model, str(latent)), config, recipe
-            )
-            run(chosen, folder, here, resume=(folder / "config.toml").exists())
-    dataset = load_dataset(data)
-    error = mean_vertex_error(load(folder), dataset.part("subject", "test").vertices[:])
-    return error, epochs * -(-len(dataset.split("subject").train) // config.batch_size)
+            chosen = RunConfig(name, with_latent(row.model, str(latent)), config, recipe)
+            run(chosen, split, folder, here, resume=(folder / "config.toml").exists())
+    error = mean_vertex_error(load(folder), split.test.vertices)
+    return error, epochs * -(-len(split.train) // config.batch_size)
 
 
 def main() -> None:
@@ -64,9 +62,9 @@ def main() -> None:
     data = options.out / "hands"
     if not data.exists():
         write_dataset(hands(count=options.count, seed=3), data, 3)
-    dataset = load_dataset(data)
-    train, test = (dataset.part("subject", part).vertices[:] for part in ("train", "test"))
-    pca = Pca.estimate(dataset.template, train, {}, PcaConfig(options.latent)).eval()
+    split = load_dataset(data).split("subject")
+    train, test = (split.subset(part).vertices[:] for part in ("train", "test"))
+    pca = Pca.estimate(split.whole.template, train, {}, PcaConfig(options.latent)).eval()
     threads = torch.get_num_threads()
     print(
         f"{len(train)} training hands, latent {options.latent}, {threads} threads, {options.seeds} seeds"

@@ -8,19 +8,26 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from morphable.cli.main import main
-from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.data.dataset import MeshDataset, SplitDataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
+from morphable.data.splits import Split
+from morphable.evaluate.evaluation import Evaluation
+from morphable.evaluate.protocol import trained_split
+from morphable.evaluate.record import Measured
 from morphable.mesh.template import Template
+from morphable.models.base import MorphableModel
+from morphable.report.context import ReportContext
 
 EXPRESSIONS = ("neutral", "open", "smile")
 
@@ -137,3 +144,27 @@ def tree(folder: Path) -> dict[str, bytes]:
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"/"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def measured(
+    model: MorphableModel, dataset: MeshDataset, split: str | None = None, subset: str = "test"
+) -> Measured:
+    """The evaluation of a model with its measures, by default on the split that it was trained on."""
+    return Measured.of(Evaluation.of(model, dataset.split(split or trained_split(model)), subset))
+
+
+def all_of(dataset: MeshDataset) -> SplitDataset:
+    """A split whose training and test meshes are all meshes of the dataset."""
+    rows = np.arange(len(dataset))
+    return SplitDataset(dataset, "all", Split(rows, rows[:0], rows))
+
+
+def report_context(
+    model: MorphableModel,
+    data: SplitDataset,
+    measures: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    subset: str = "test",
+) -> ReportContext:
+    """What the sections of a report are given, with only those measures that a test is about."""
+    return ReportContext(Measured(Evaluation.of(model, data, subset), measures or {}), [], folder)

@@ -681,7 +681,7 @@ def settings(data: MeshDataset, **model: Any) -> RunConfig:
     row = MODELS["deep3dmm"].fast
     assert row.train is not None
     train = replace(row.train, epochs=2, batch_size=8, learning_rate=3e-2, checkpoint_seconds=0)
-    return RunConfig("deep3dmm", data.path, "subject", replace(row.model, latent=3, **model), train)
+    return RunConfig("deep3dmm", replace(row.model, latent=3, **model), train)
 
 
 class Killed(Exception):
@@ -703,11 +703,11 @@ def test_a_killed_run_goes_on_with_the_selection_it_had(
         if report.step == at + 1:  # the checkpoint of step `at` is the last one written
             raise Killed
 
-    run(config, tmp_path / "whole", WORKER)
+    run(config, data.split("subject"), tmp_path / "whole", WORKER)
     with pytest.raises(Killed):
-        run(config, tmp_path / "killed", WORKER, listener=kill)
+        run(config, data.split("subject"), tmp_path / "killed", WORKER, listener=kill)
     assert read_checkpoint(tmp_path / "killed" / "checkpoint" / "last.pt")["step"] == at
-    run(config, tmp_path / "killed", WORKER, resume=True)
+    run(config, data.split("subject"), tmp_path / "killed", WORKER, resume=True)
     one, two = (
         read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
         for name in ("whole", "killed")
@@ -721,8 +721,13 @@ def test_refreshing_rarely_changes_the_course_of_training(
     data: MeshDataset, tmp_path: Path
 ) -> None:
     """Otherwise the test above would prove nothing."""
-    run(settings(data, refresh_above=0, refresh_every=4), tmp_path / "rare", WORKER)
-    run(settings(data), tmp_path / "each", WORKER)
+    run(
+        settings(data, refresh_above=0, refresh_every=4),
+        data.split("subject"),
+        tmp_path / "rare",
+        WORKER,
+    )
+    run(settings(data), data.split("subject"), tmp_path / "each", WORKER)
     one, two = (
         read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
         for name in ("rare", "each")
@@ -731,7 +736,7 @@ def test_refreshing_rarely_changes_the_course_of_training(
 
 
 def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
-    made = run(settings(data), tmp_path / "r", WORKER)
+    made = run(settings(data), data.split("subject"), tmp_path / "r", WORKER)
     names = (tmp_path / "r" / "model" / "weights.safetensors").read_bytes()
     assert b"keys" not in names and b"queries" not in names and b"mixing" not in names
     back = load(tmp_path / "r")
@@ -754,7 +759,7 @@ def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
 def test_snapshots_show_the_map_while_it_is_learned(data: MeshDataset, tmp_path: Path) -> None:
     from morphable.files import read_npz
 
-    run(settings(data), tmp_path / "r", WORKER)
+    run(settings(data), data.split("subject"), tmp_path / "r", WORKER)
     files = sorted((tmp_path / "r" / "snapshots").iterdir())
     assert [path.name for path in files] == ["epoch-00001.npz", "epoch-00002.npz"]
     first, last = (read_npz(path) for path in files)

@@ -95,7 +95,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "a template too small": ("train coma --data P/other --out P/x", ("50 vertices",)),
     "a run that exists": ("train pca --data P/set --out P/run", ("P/run: already exists",)),
     "training on what is not trained": ("train pca --data P/set --out P/x --epochs 3", ("--epochs", "closed form")),
-    "nothing to resume": ("train coma --data P/set --out P/x --resume", ("P/x: no run to go on with",)),
+    "nothing to resume": ("train coma --data P/set --out P/x --resume", ("P/x: nothing to resume",)),
     "no config": ("train coma --data P/set --out P/x --config P/none.toml", ("P/none.toml: no such file",)),
     "a config of another kind": ("train coma --data P/set --out P/x --config P/notes.txt", ("P/notes.txt",)),
     "a config of another family": (

@@ -59,7 +59,7 @@ def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDat
     assert len({(row.name, row.size) for row in table.rows}) == len(table.rows)
     for row in table.rows:
         config = configuration(
-            Task(table.datasets[0], row, 1, Path("x")), hands, Options(Path("x"))
+            Task(table.datasets[0], row, 1, Path("x")), hands.split("subject"), Options(Path("x"))
         )
         parts = getattr(config.model, "proportions", None) or ("latent",)
         assert sum(getattr(config.model, part) for part in parts) == row.size
@@ -138,7 +138,7 @@ def test_changes_redraw_subjects_and_seeds(rng: np.random.Generator) -> None:
     ]
     wide, narrow = (
         change(by_subject[:1], by_subject[1:]),
-        change([replace(by_subject[0], subjects=np.arange(200))], by_subject[1:]),
+        change([replace(by_subject[0], groups=np.arange(200))], by_subject[1:]),
     )
     assert wide is not None
     assert narrow is not None
@@ -207,7 +207,7 @@ def run(arguments: list[str]) -> int:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of two tiny models; measures that cost seconds are left out, and tested elsewhere."""
     monkeypatch.setitem(TABLES, "tiny", lambda quick: TINY)
-    monkeypatch.setattr("morphable.evaluate.measure.shape_measures", lambda *_: {})
+    monkeypatch.setattr("morphable.evaluate.measures.shape_measures", lambda *_: {})
     monkeypatch.setattr("morphable.bench.pictures.HEIGHT", 24)
     monkeypatch.setattr("morphable.report.arithmetic.HEIGHT", 24)
 
@@ -243,7 +243,7 @@ def test_a_bench_from_the_command_line_is_done_once(
     for path in [
         *(folder / "model").iterdir(),
         folder / "evaluation.json",
-        folder / "mesh_errors.npz",
+        folder / "evaluation.npz",
     ]:
         path.unlink()
     (folder / "model").rmdir()

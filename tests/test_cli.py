@@ -20,7 +20,7 @@ from morphable.data.dataset import load_dataset
 from morphable.mesh.io import read_mesh
 from morphable.models.io import load, save
 from morphable.train.checkpoint import read_metrics
-from morphable.train.run import RunConfig
+from morphable.train.run import RecordedRun
 
 Do = Callable[..., Outcome]
 
@@ -88,10 +88,11 @@ def test_data_info(work: Path, do: Do) -> None:
 
 
 def test_flags_go_over_the_config_file_and_set_over_flags(work: Path) -> None:
-    config = RunConfig.read(work / "coma")
+    recorded = RecordedRun.read(work / "coma")
+    config = recorded.config
     assert config.train is not None
     assert (config.train.epochs, config.train.batch_size, config.train.seed) == (2, 32, 7)
-    assert (config.model.latent, config.model.filters, config.split) == (4, "simple", "subject")
+    assert (config.model.latent, config.model.filters, recorded.split) == (4, "simple", "subject")
     metrics = read_metrics(work / "coma" / "metrics.jsonl")
     assert [row["epoch"] for row in metrics] == [1, 2] and metrics[1]["validation_mm"] < metrics[0][
         "validation_mm"
@@ -119,7 +120,7 @@ def test_another_runs_config_makes_the_same_run(work: Path, do: Do, tmp_path: Pa
 def test_the_paper_recipe_is_another(work: Path, do: Do, tmp_path: Path) -> None:
     arguments = ("--data", work / "hands", "--out", tmp_path / "run", "--epochs", 1)
     do("train", "coma", *arguments, "--recipe", "paper")
-    config = RunConfig.read(tmp_path / "run")
+    config = RecordedRun.read(tmp_path / "run").config
     assert config.train is not None and config.recipe == "paper"
     assert (config.train.optimizer, config.train.learning_rate, config.train.epochs) == (
         "sgd",

@@ -40,7 +40,7 @@ def progress(step: int) -> Progress:
 def batch(data: TrainingData) -> Batch:
     vertices = torch.from_numpy(np.asarray(data.vertices[:]))
     labels = {name: torch.from_numpy(column) for name, column in data.labels.items()}
-    return Batch(vertices, vertices[data.neutral], labels)
+    return Batch(vertices, vertices[data.neutral.index], labels)
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -50,7 +50,7 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
     row = MODELS[request.param]
     data = training(gestures)
     if issubclass(row.model, EstimatedModel):
-        labels = dict(data.labels) | {"neutral": data.neutral}
+        labels = dict(data.labels) | {"neutral": data.neutral.index}
         estimated = row.model.estimate(gestures.template, data.vertices, labels, row.fast.model)
         estimated.family = request.param
         return estimated.eval()

@@ -17,8 +17,10 @@ from conftest import ball_template
 from helpers import dataset, labels, shapes, source, tree
 from morphable.data import dataset as module
 from morphable.data.audit import audit_dataset, describe
-from morphable.data.dataset import MeshDataset, MeshStack, load_dataset, write_dataset
+from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.labels import LabelTable
+from morphable.data.mesh_stack import MeshStack
+from morphable.data.neutral import neutral_targets
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 
@@ -110,18 +112,18 @@ def test_a_selection_knows_where_it_comes_from(folder: Path) -> None:
     assert part.rows.tolist() == [10, 50] and len(part) == 2
     np.testing.assert_array_equal(part.vertices[:], whole.vertices[:][[10, 50]])
     assert part.labels["subject"].tolist() == ["s00", "s00"]
-    assert whole.select([10, 0, 11]).neutral_rows().tolist() == [1, 1, -1]
-    assert whole.select([10, 11]).neutral_rows().tolist() == [-1, -1]
+    assert neutral_targets(whole.select([10, 0, 11])).index.tolist() == [1, 1, -1]
+    assert neutral_targets(whole.select([10, 11])).index.tolist() == [-1, -1]
 
 
 def test_parts_of_a_split(folder: Path) -> None:
     whole = load_dataset(folder)
     split = whole.split("subject")
-    assert [len(whole.part("subject", name)) for name in ("train", "val", "test")] == [48, 6, 6]
-    assert np.array_equal(whole.part("subject", "test").rows, split.test)
+    assert [len(split.subset(name)) for name in ("train", "val", "test")] == [48, 6, 6]
+    assert np.array_equal(split.test.rows, split.split.test)
     assert whole.default_split() == "frames"  # ten subjects are too few
     with pytest.raises(InputError, match="no split 'nope'"):
-        whole.part("nope", "test")
+        whole.split("nope")
 
 
 def test_the_default_split_is_by_subject_from_twenty_on(template: Template, tmp_path: Path) -> None:
@@ -332,7 +334,7 @@ def test_an_audit_of_a_good_set_is_silent(template: Template, folder: Path) -> N
 def test_an_audit_sees_a_leak_between_training_and_test(template: Template, tmp_path: Path) -> None:
     meshes = shapes(template, 60)
     loaded: MeshDataset = dataset(template, tmp_path / "plain", 60)
-    split = loaded.split("subject")
+    split = loaded.split("subject").split
     meshes[split.test[0]] = meshes[split.train[5]]
     assert any(
         "split subject: 1 validation or test meshes also occur" in f

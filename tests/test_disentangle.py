@@ -5,11 +5,13 @@ against the data.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from helpers import all_of
 from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
 from morphable.data.reference_swaps import reference_swaps
@@ -20,6 +22,7 @@ from morphable.evaluate.disentangle import (
     probe,
     swap_errors,
 )
+from morphable.evaluate.evaluation import Evaluation
 from morphable.models.base import Given, MorphableModel
 from morphable.models.parts import Parts
 
@@ -113,8 +116,12 @@ class Lookup(MorphableModel):
         return self.shapes[where.clamp(0, 23)]
 
 
+def measures_of(model: MorphableModel, dataset: MeshDataset) -> dict[str, Any]:
+    return disentanglement(Evaluation.of(model, all_of(dataset)))
+
+
 def test_a_model_that_knows_the_truth(gestures: MeshDataset) -> None:
-    found = disentanglement(Lookup(gestures), gestures, gestures)["model"]
+    found = measures_of(Lookup(gestures), gestures)["model"]
     for name in (
         "disentanglement_error_mm",
         "disentanglement_error_rms_mm",
@@ -128,7 +135,7 @@ def test_a_model_that_knows_the_truth(gestures: MeshDataset) -> None:
 
 
 def test_a_leaking_model_is_seen(gestures: MeshDataset) -> None:
-    found = disentanglement(Lookup(gestures, leak=0.5), gestures, gestures)["model"]
+    found = measures_of(Lookup(gestures, leak=0.5), gestures)["model"]
     for name in ("disentanglement_error_mm", "neutral_error_mm", "swap_error_mm"):
         assert found[name]["mean"] > 0.5, name
 
@@ -146,19 +153,17 @@ def test_a_model_of_people_without_expressions_is_seen(gestures: MeshDataset) ->
             return neutral + self.share * (super().decode(code) - neutral)
 
     model = Stiff(gestures)
-    found = disentanglement(model, gestures, gestures)["model"]
+    found = measures_of(model, gestures)["model"]
     assert found["disentanglement_error_mm"]["mean"] == pytest.approx(0, abs=1e-4)
     assert found["expression_kept"] == pytest.approx(0, abs=1e-6)
     model.share = 0.5
-    assert disentanglement(model, gestures, gestures)["model"]["expression_kept"] == pytest.approx(
-        0.75, abs=1e-5
-    )
+    assert measures_of(model, gestures)["model"]["expression_kept"] == pytest.approx(0.75, abs=1e-5)
 
 
 def test_models_without_identity_are_not_measured(gestures: MeshDataset) -> None:
     model = Lookup(gestures)
     model.parts = Parts.of(shape=2)
-    assert disentanglement(model, gestures, gestures) == {}
+    assert measures_of(model, gestures) == {}
 
 
 def test_true_swaps_of_hands(hands: MeshDataset) -> None:

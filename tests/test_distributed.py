@@ -29,6 +29,7 @@ SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
 import torch
+from morphable.data.dataset import load_dataset
 from morphable.models.families import family, with_latent
 from morphable.train.distributed import workers
 from morphable.train.run import RunConfig, run
@@ -39,9 +40,10 @@ torch.set_num_threads(1)
 row = family("spiralnet++").fast
 settings = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 0.02}
 train = with_overrides(row.train, settings, "train")
-config = RunConfig("spiralnet++", data, "subject", with_latent(row.model, "3"), train)
+config = RunConfig("spiralnet++", with_latent(row.model, "3"), train)
+split = load_dataset(data).split("subject")
 with workers("cpu") as here:
-    model = run(config, out, here)
+    model = run(config, split, out, here)
     state = b"".join(t.contiguous().numpy().tobytes() for t in model.state_dict().values())
     digest = torch.frombuffer(bytearray(hashlib.sha256(state).digest()), dtype=torch.uint8)
     digests = here.gather(digest)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import report_context
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.data.registered_mesh import read_registered, write_shape
@@ -21,7 +22,6 @@ from morphable.models.io import create, save
 from morphable.models.lamm import MANIPULATE, Lamm, LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.training import Batch, Progress
-from morphable.report.context import ReportContext
 from morphable.report.region_edits import region_edits
 from morphable.report.token_tests import (
     corrupted_tokens,
@@ -312,18 +312,17 @@ def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: Mesh
     evaluation = {
         "model": moved | {"locality": 0.1},
         "baselines": {},
-        "provenance": {"part": "test", "split": "subject"},
     }
-    made = region_edits(ReportContext(model, hands, evaluation, []))
+    made = region_edits(report_context(model, hands.split("subject"), evaluation))
     assert made is not None
     assert made.html.count("<img") == 1 + 3 * 5
     assert "0 outside" in made.html and "error at handles" in made.html
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
-    assert region_edits(ReportContext(pca, hands, {"provenance": {}}, [])) is None
+    assert region_edits(report_context(pca, hands.split("subject"))) is None
 
 
 def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset) -> None:
-    context = ReportContext(model, hands, {"provenance": {"part": "test", "split": "subject"}}, [])
+    context = report_context(model, hands.split("subject"))
     learned = model.learned_tokens.clone()
     tokens, drawn = corrupted_tokens(context), drawn_regions(context)
     assert tokens is not None and drawn is not None
@@ -334,7 +333,7 @@ def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset)
         len(controls) > 0 for controls in model.regions.controls
     )
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
-    other = ReportContext(pca, hands, {"provenance": {}}, [])
+    other = report_context(pca, hands.split("subject"))
     assert corrupted_tokens(other) is None and drawn_regions(other) is None
 
 

@@ -14,14 +14,19 @@ import pytest
 import torch
 
 from conftest import ball_template
-from helpers import dataset, shapes
-from morphable.data.dataset import MeshDataset, load_dataset
+from helpers import dataset, measured, shapes
+from morphable.data.dataset import MeshDataset, SplitDataset, load_dataset
 from morphable.data.labels import LabelTable
+from morphable.data.mesh_stack import MeshStack
+from morphable.data.splits import Split
 from morphable.errors import InputError
-from morphable.evaluate.errors import bootstrap_interval, mean_vertex_error, summary, vertex_errors
-from morphable.evaluate.measure import compactness, error_measures, evaluate, specificity, truncated
-from morphable.evaluate.protocol import _groups, evaluate_on, open_dataset
+from morphable.evaluate.errors import bootstrap_interval, mean_vertex_error, summary
+from morphable.evaluate.evaluation import Evaluation, code_errors, subject_groups
+from morphable.evaluate.measures import compactness, error_measures, measure, specificity
+from morphable.evaluate.protocol import chosen_subset, open_dataset
 from morphable.mesh.template import Template
+from morphable.models.base import MorphableModel
+from morphable.models.batched import encode_all
 from morphable.models.io import load, save
 from morphable.models.pca import Pca, PcaConfig
 
@@ -121,13 +126,29 @@ def test_errors_are_distances_whatever_the_batch(
     pca: Pca, train: np.ndarray, test: np.ndarray, batch: int
 ) -> None:
     expected = distances(by_svd(train, test, LATENT), test)
-    np.testing.assert_allclose(vertex_errors(pca, test, batch), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        code_errors(pca, encode_all(pca, test, batch), test), expected, atol=1e-4
+    )
     assert mean_vertex_error(pca, test, batch) == pytest.approx(expected.mean(), abs=1e-5)
+
+
+def evaluation_of(
+    model: MorphableModel, train: np.ndarray, test: np.ndarray, subjects: np.ndarray
+) -> Evaluation:
+    """Of meshes that are in no dataset folder."""
+    count = len(train) + len(test)
+    names = np.concatenate([np.full(len(train), "t"), np.char.add("s", subjects.astype(str))])
+    stack = MeshStack([train, test])
+    table, path = LabelTable({"subject": names}, count), Path("memory")
+    whole = MeshDataset(model.template, stack, table, {"content_hash": ""}, path, np.arange(count))
+    rows = np.arange(count)
+    split = Split(rows[: len(train)], rows[:0], rows[len(train) :])
+    return Evaluation.of(model, SplitDataset(whole, "made", split))
 
 
 @pytest.fixture(scope="module")
 def result(pca: Pca, train: np.ndarray, test: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
-    return evaluate(pca, train, test, np.arange(15) % 5)  # type: ignore[return-value]
+    return measure(evaluation_of(pca, train, test, np.arange(15) % 5))
 
 
 def test_the_record_has_what_the_design_promises(result: dict) -> None:
@@ -207,7 +228,7 @@ def test_specificity_by_another_route(pca: Pca, train: np.ndarray) -> None:
 
 
 def test_compactness_by_another_route(pca: Pca, train: np.ndarray, test: np.ndarray) -> None:
-    shares = compactness(pca, test)
+    shares = compactness(evaluation_of(pca, train, test, np.arange(15)))
     total = ((test - test.astype(np.float64).mean(0)) ** 2).sum()
     expected = [
         1 - ((by_svd(train, test, k) - test) ** 2).sum() / total for k in range(1, LATENT + 1)
@@ -221,7 +242,9 @@ def test_compactness_of_the_training_meshes_is_the_share_of_the_eigenvalues(
     flat = (train - train.astype(np.float64).mean(0)).reshape(len(train), -1)
     values = np.linalg.svd(flat, compute_uv=False) ** 2
     np.testing.assert_allclose(
-        compactness(pca, train), np.cumsum(values)[:LATENT] / values.sum(), atol=1e-4
+        compactness(evaluation_of(pca, train, train, np.arange(40))),
+        np.cumsum(values)[:LATENT] / values.sum(),
+        atol=1e-4,
     )
 
 
@@ -229,7 +252,7 @@ def test_a_model_that_reproduces_everything_has_no_error(
     template: Template, train: np.ndarray
 ) -> None:
     whole = Pca.estimate(template, train, {}, PcaConfig(39)).eval()
-    found = evaluate(whole, train, train, np.arange(40))
+    found = measure(evaluation_of(whole, train, train, np.arange(40)))
     assert found["model"]["vertex_error_mm"]["max"] < 1e-3
     assert found["model"]["surface_distance_mm"] < 1e-3
     assert found["model"]["self_intersections"] == 0
@@ -244,7 +267,7 @@ def test_truncating_keeps_the_leading_components(
     pca: Pca, template: Template, train: np.ndarray
 ) -> None:
     small = Pca.estimate(template, train, {}, PcaConfig(1))
-    torch.testing.assert_close(truncated(pca, 1).components, small.components, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pca.truncate(1).components, small.components, atol=1e-5, rtol=1e-4)
 
 
 # What is measured on what.
@@ -257,7 +280,7 @@ def folder(template: Template, tmp_path: Path) -> MeshDataset:
 
 @pytest.fixture
 def trained(folder: MeshDataset) -> Pca:
-    data = folder.part("subject", "train")
+    data = folder.split("subject").train
     made = Pca.estimate(folder.template, data.vertices[:], {}, PcaConfig(LATENT)).eval()
     made.family = "pca"
     made.provenance = {"data": str(folder.path), "split": "subject"}
@@ -267,8 +290,8 @@ def trained(folder: MeshDataset) -> Pca:
 def test_the_runs_own_split_and_its_test_part_are_the_default(
     trained: Pca, folder: MeshDataset
 ) -> None:
-    provenance = evaluate_on(trained, folder, None)["provenance"]
-    split = folder.split("subject")
+    provenance = measured(trained, folder).measures["provenance"]
+    split = folder.split("subject").split
     assert (provenance["split"], provenance["part"], provenance["split_hash"]) == (
         "subject",
         "test",
@@ -278,32 +301,35 @@ def test_the_runs_own_split_and_its_test_part_are_the_default(
     assert (
         provenance["latent"] == LATENT and provenance["content_hash"] == folder.info["content_hash"]
     )
-    other = evaluate_on(trained, folder, "frames:val")["provenance"]
+    other = measured(trained, folder, "frames", "val").measures["provenance"]
     assert (other["split"], other["part"], other["meshes"]) == (
         "frames",
         "val",
-        len(folder.split("frames").val),
+        len(folder.split("frames").split.val),
     )
-    assert evaluate_on(trained, folder, "val")["provenance"]["part"] == "val"
+    assert measured(trained, folder, subset="val").measures["provenance"]["part"] == "val"
 
 
 def test_the_same_numbers_every_time(trained: Pca, folder: MeshDataset) -> None:
-    assert evaluate_on(trained, folder, None) == evaluate_on(trained, folder, None)
+    assert measured(trained, folder).measures == measured(trained, folder).measures
 
 
 @pytest.mark.parametrize("split", ["subject", "dev", "subject:dev", "a:b:test", ":", "nope:test"])
 def test_splits_that_are_none(trained: Pca, folder: MeshDataset, split: str) -> None:
     with pytest.raises(InputError):
-        evaluate_on(trained, folder, split)
+        chosen_subset(trained, folder, split)
 
 
 def test_meshes_of_no_known_subject_count_alone(folder: MeshDataset) -> None:
     subject = folder.labels["subject"].copy()
     subject[:3] = ""
     table = LabelTable({"subject": subject}, len(folder))
-    groups = _groups(dataclasses.replace(folder, labels=table))
+    groups = subject_groups(dataclasses.replace(folder, labels=table))
     assert len(set(groups[:3].tolist())) == 3 and groups[3] == groups[23]
-    assert len(set(_groups(dataclasses.replace(folder, labels=LabelTable({}, 60))).tolist())) == 60
+    assert (
+        len(set(subject_groups(dataclasses.replace(folder, labels=LabelTable({}, 60))).tolist()))
+        == 60
+    )
 
 
 def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:
@@ -333,5 +359,5 @@ def test_a_model_moved_elsewhere_decodes_the_same_without_its_dataset(
         InputError, match="the dataset the model was trained on is not there; name one with --data"
     ):
         open_dataset(back, None)
-    moved = evaluate_on(back, open_dataset(back, tmp_path / "away"), None)
-    assert moved["model"] == evaluate_on(trained, load_dataset(tmp_path / "away"), None)["model"]
+    moved = measured(back, open_dataset(back, tmp_path / "away")).measures
+    assert moved["model"] == measured(trained, load_dataset(tmp_path / "away")).measures["model"]

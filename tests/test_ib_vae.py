@@ -407,8 +407,8 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
     data, out = str(tmp_path / "data"), str(tmp_path / "run")
     main(["data", "import", "folder", str(tmp_path / "raw"), "--unit", "mm", "--out", data,
           "--pattern", "{subject}/{sequence}/{frame}"])  # fmt: skip
-    training = TrainingData.of(load_dataset(data).part("frames", "train"), Cvae.labels_used)
-    assert training.neutral_shapes is not None and (training.neutral >= 0).all()
+    training = TrainingData.of(load_dataset(data).split("frames").train, Cvae.labels_used)
+    assert training.neutral.computed and (training.neutral.index >= 0).all()
     assert training.labels["level"].max() == 1
     main(["train", "cvae", "--data", data, "--split", "frames", "--out", out, "--epochs", "1", "--latent", "4",
           "--set", "model.samples=32,16", "--set", "model.neighbors=8"])  # fmt: skip

@@ -375,14 +375,13 @@ TRAINING = TrainConfig(
 )
 
 
-def configured(dataset: MeshDataset, training: TrainConfig = TRAINING) -> RunConfig:
-    return RunConfig("lamm", dataset.path, "subject", SMALL, training)
+CONFIGURED = RunConfig("lamm", SMALL, TRAINING)
 
 
 @pytest.fixture(scope="module")
 def staged(hands: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    run(configured(hands), folder, ONE)
+    run(CONFIGURED, hands.split("subject"), folder, ONE)
     return folder
 
 
@@ -416,9 +415,9 @@ def test_a_run_stopped_in_either_stage_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Lamm, "loss", counting)
     with pytest.raises(Interrupted):
-        run(configured(hands), tmp_path / "r", ONE)
+        run(CONFIGURED, hands.split("subject"), tmp_path / "r", ONE)
     assert taken == steps
-    run(configured(hands), tmp_path / "r", ONE, resume=True)
+    run(CONFIGURED, hands.split("subject"), tmp_path / "r", ONE, resume=True)
     whole, resumed = load(staged).state_dict(), load(tmp_path / "r").state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -436,11 +435,9 @@ def test_stages_that_there_are_not(
 ) -> None:
     from morphable.models.families import MODELS
 
-    config = RunConfig(
-        family, hands.path, "subject", MODELS[family].fast.model, replace(TRAINING, stages=stages)
-    )
+    config = RunConfig(family, MODELS[family].fast.model, replace(TRAINING, stages=stages))
     with pytest.raises(InputError, match=message):
-        run(config, tmp_path / "r", ONE)
+        run(config, hands.split("subject"), tmp_path / "r", ONE)
     assert not (tmp_path / "r").exists()
 
 

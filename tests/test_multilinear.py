@@ -149,7 +149,7 @@ def test_what_is_missing_is_said(ball: Template) -> None:
 def test_sizes_beyond_the_data_do_nothing(gestures: MeshDataset) -> None:
     """Eight subjects with two gestures, codes of 20 + 20."""
     data = TrainingData.of(gestures, ("subject", "expression", "level"))
-    labels = dict(data.labels) | {"neutral": data.neutral}
+    labels = dict(data.labels) | {"neutral": data.neutral.index}
     shapes = np.asarray(data.vertices[:])
     for made in (
         Multilinear.estimate(gestures.template, shapes, labels, MultilinearConfig(20, 20)),

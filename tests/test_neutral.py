@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from morphable.data.dataset import MeshDataset, MeshStack
+from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
+from morphable.data.mesh_stack import MeshStack
 from morphable.data.neutral import expression_levels, neutral_targets, require_neutral
 from morphable.errors import InputError
 from morphable.train.batches import TrainingData
@@ -30,11 +31,14 @@ def labelled(hands: MeshDataset, **columns: list[object]) -> MeshDataset:
 def test_the_neutral_column_comes_first(hands: MeshDataset) -> None:
     part = hands.select(np.arange(7, 30))
     found = neutral_targets(part)
-    assert found.computed is None
-    known = found.rows >= 0
+    assert not found.computed
+    known = found.index >= 0
     assert known.any()
     assert not known.all(), "the first rows' neutral mesh is not in the selection"
-    assert (part.rows[found.rows[known]] == part.labels["neutral"][known]).all()
+    assert (part.rows[found.index[known]] == part.labels["neutral"][known]).all()
+    rows = np.flatnonzero(known)
+    whole_rows = part.labels["neutral"][rows]
+    np.testing.assert_array_equal(found.of(rows), hands.vertices[whole_rows])
 
 
 def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None:
@@ -45,33 +49,33 @@ def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None
         frame=[2, 1, 1, 7, 5, 3, 9, 0],
     )
     found = neutral_targets(made)
-    assert found.computed is not None
+    assert found.computed
     # a: frame 1 of both sequences, rows 1 and 2. b: the yawn's start is missing, so frame 3 of the
     # smile, row 5.
-    assert found.computed[:2, 0, 0].tolist() == [1.5, 5.0]
-    assert found.rows.tolist() == [0, 0, 0, 0, 1, 1, 1, -1]
+    assert found.meshes[:2][:, 0, 0].tolist() == [1.5, 5.0]
+    assert found.index.tolist() == [0, 0, 0, 0, 1, 1, 1, -1]
     data = TrainingData.of(made, ("subject",))
-    assert data.neutral_shapes is not None
+    assert data.neutral.computed
     joined = data.with_neutral_meshes()
-    assert len(joined) == 8 + 2 and joined.neutral_shapes is None, "c has no neutral mesh"
-    for row, target in enumerate(data.neutral):
+    assert len(joined) == 8 + 2 and not joined.neutral.computed, "c has no neutral mesh"
+    for row, target in enumerate(data.neutral.index):
         if target < 0:
-            assert joined.neutral[row] == -1
+            assert joined.neutral.index[row] == -1
         else:
             assert np.array_equal(
-                joined.vertices[int(joined.neutral[row])], data.neutral_shapes[target]
+                joined.vertices[int(joined.neutral.index[row])], data.neutral.meshes[int(target)]
             )
-    assert joined.neutral[8:].tolist() == [8, 9], "their own neutral meshes"
+    assert joined.neutral.index[8:].tolist() == [8, 9], "their own neutral meshes"
     assert np.isfinite(joined.vertices[:]).all()
     assert joined.labels["subject"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, -1, -1]
 
 
 def test_a_message_that_says_what_to_add(hands: MeshDataset) -> None:
-    rows = neutral_targets(labelled(hands, subject=["a", "b"])).rows
+    targets = neutral_targets(labelled(hands, subject=["a", "b"]))
     with pytest.raises(
         InputError, match=r"2 of 2 training meshes have no neutral mesh.*column neutral"
     ):
-        require_neutral(Path("data"), rows)
+        require_neutral(Path("data"), targets)
 
 
 def levels_of(made: MeshDataset) -> list[float]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import all_of
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.edit_errors import editing, pair_errors
+from morphable.evaluate.evaluation import Evaluation
 from morphable.models.io import create
 from morphable.models.lamm import LammConfig
 from morphable.models.pca import Pca, PcaConfig
@@ -99,29 +101,30 @@ def test_pair_errors_by_hand(model: RegionPca, shapes: torch.Tensor) -> None:
     class Fixed(RegionPca):
         answer: torch.Tensor
 
-        def edited(self, vertices: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-            return self.answer[: len(vertices)]
+        def decode(self, code: torch.Tensor) -> torch.Tensor:
+            return self.answer[: len(code)]
 
     fixed = Fixed(model.template, model.config, model.saved_geometry)
-    fixed.answer = shapes
-    measured = pair_errors(fixed, shapes.numpy())
+    fixed.answer, codes = shapes, model.encode(shapes)
+    measured = pair_errors(fixed, shapes.numpy(), codes)
     assert measured["control_error_mm"] == pytest.approx(measured["control_moved_mm"])
     assert measured["other_error_mm"] == pytest.approx(measured["other_moved_mm"])
     fixed.answer = shapes.roll(-len(shapes) // 2, 0)
-    measured = pair_errors(fixed, shapes.numpy())
+    measured = pair_errors(fixed, shapes.numpy(), codes)
     assert measured["control_error_mm"] == measured["other_error_mm"] == 0
     assert measured["control_moved_mm"] > 1
 
 
 def test_locality_of_region_pca_is_zero(model: RegionPca, shapes: torch.Tensor) -> None:
-    assert pair_errors(model, shapes.numpy())["locality"] == 0
+    assert pair_errors(model, shapes.numpy(), model.encode(shapes))["locality"] == 0
 
 
 def test_editing_is_measured_where_there_are_edits(model: RegionPca, hands: MeshDataset) -> None:
-    assert set(editing(model, hands, hands.select(np.arange(6)))) == {"model"}
+    few = all_of(hands.select(np.arange(6)))
+    assert set(editing(Evaluation.of(model, few))) == {"model"}
     untrained = create("lamm", hands.template, LammConfig(latent=4, width=16, heads=1))
-    assert editing(untrained, hands, hands) == {}
-    assert editing(Pca(hands.template, PcaConfig(2), {}), hands, hands) == {}
+    assert editing(Evaluation.of(untrained, few)) == {}
+    assert editing(Evaluation.of(Pca(hands.template, PcaConfig(2), {}), few)) == {}
 
 
 @pytest.mark.parametrize(("field", "value"), [("latent", 0), ("regions", -1)])

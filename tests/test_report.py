@@ -4,6 +4,7 @@ about them.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -16,15 +17,18 @@ import numpy as np
 import pytest
 import torch
 
-from morphable.data.dataset import MeshDataset, write_dataset
+from helpers import all_of, measured, report_context
+from morphable.data.dataset import MeshDataset, SplitDataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
+from morphable.data.splits import Split
 from morphable.draw.charts import Axis, Series, chart, ticks
 from morphable.draw.numbers import number, percent, round_up
 from morphable.errors import InputError
 from morphable.evaluate.directions import principal_directions
-from morphable.evaluate.measure import compactness
-from morphable.evaluate.protocol import evaluate_on
+from morphable.evaluate.evaluation import Evaluation
+from morphable.evaluate.measures import compactness
+from morphable.evaluate.record import Measured
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel
 from morphable.models.families import family
@@ -33,11 +37,10 @@ from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.training import TrainConfig
 from morphable.report import gallery
-from morphable.report.context import Comparison, ReportContext, middles
+from morphable.report.context import ReportContext, middles
 from morphable.report.headline import setting, verdict
 from morphable.report.latent import STEPS, prior_walks
 from morphable.report.page import write_report
-from morphable.report.section import Section
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -97,9 +100,9 @@ def trained(dataset: MeshDataset, split: str, latent: int = 4) -> MorphableModel
     config = type(recipe.model)(latent=latent)
     model = create("pca-mlp", dataset.template, config)
     assert isinstance(model, PcaMlp) and isinstance(recipe.train, TrainConfig)
-    model.initialize(dataset.part(split, "train").vertices)
+    model.initialize(dataset.split(split).train.vertices)
     with torch.no_grad():
-        model.prior.fit(model.encode(torch.from_numpy(dataset.part(split, "train").vertices[:])))
+        model.prior.fit(model.encode(torch.from_numpy(dataset.split(split).train.vertices[:])))
     model.provenance = {
         "split": split,
         "command": "morphable train pca-mlp <b>",
@@ -110,7 +113,7 @@ def trained(dataset: MeshDataset, split: str, latent: int = 4) -> MorphableModel
 
 def linear(dataset: MeshDataset, split: str, latent: int = 3) -> Pca:
     model = Pca.estimate(
-        dataset.template, dataset.part(split, "train").vertices, {}, PcaConfig(latent)
+        dataset.template, dataset.split(split).train.vertices, {}, PcaConfig(latent)
     )
     model.family, model.provenance = "pca", {"split": split}
     return model.eval()
@@ -146,10 +149,10 @@ def report(
 ) -> tuple[str, dict[str, Any]]:
     """The HTML of a report on hands and the evaluation that it shows."""
     model = trained(hands, "subject")
-    evaluation = json.loads(json.dumps(evaluate_on(model, hands, None)))
+    result = measured(model, hands)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(model, hands, evaluation, METRICS, path)
-    return path.read_text(encoding="utf-8"), evaluation
+    write_report(result, METRICS, path)
+    return path.read_text(encoding="utf-8"), json.loads(json.dumps(result.measures))
 
 
 def test_it_is_one_file_with_nothing_outside(report: tuple[str, dict[str, Any]]) -> None:
@@ -210,9 +213,9 @@ def test_the_training_curve_marks_the_best_epoch(report: tuple[str, dict[str, An
 
 def test_writing_it_again_gives_the_same_file(hands: MeshDataset, tmp_path: Path) -> None:
     model = linear(hands, "subject")
-    evaluation = evaluate_on(model, hands, None)
+    result = measured(model, hands)
     for name in ("a.html", "b.html"):
-        write_report(model, hands, evaluation, [], tmp_path / name)
+        write_report(result, [], tmp_path / name)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert "than the mean shape" in page.text and "Training" not in page.texts
@@ -223,9 +226,9 @@ def test_a_template_without_regions_and_meshes_without_subjects(
 ) -> None:
     dataset = balls(ball, tmp_path / "balls")
     for model in (linear(dataset, "frames"), trained(dataset, "frames", 2)):
-        assert len(dataset.part("frames", "test")) == 2
+        assert len(dataset.split("frames").test) == 2
         path = tmp_path / f"{model.family}.html"
-        write_report(model, dataset, evaluate_on(model, dataset, None), [], path)
+        write_report(measured(model, dataset), [], path)
         html = path.read_text(encoding="utf-8")
         page = Page(html)
         assert (
@@ -238,11 +241,9 @@ def test_a_template_without_regions_and_meshes_without_subjects(
 
 def test_one_test_mesh(ball: Template, tmp_path: Path) -> None:
     dataset = balls(ball, tmp_path / "balls", 4)
-    assert len(dataset.part("frames", "test")) == 1
+    assert len(dataset.split("frames").test) == 1
     model = trained(dataset, "frames", 2)
-    write_report(
-        model, dataset, evaluate_on(model, dataset, None), METRICS[:1], tmp_path / "one.html"
-    )
+    write_report(measured(model, dataset), METRICS[:1], tmp_path / "one.html")
     text = Page((tmp_path / "one.html").read_text(encoding="utf-8")).text
     assert "With one test subject there is no interval" in text and not re.search(
         r"\b(nan|inf|None)\b", text
@@ -251,41 +252,28 @@ def test_one_test_mesh(ball: Template, tmp_path: Path) -> None:
 
 def test_an_evaluation_with_almost_nothing_in_it(ball: Template, tmp_path: Path) -> None:
     dataset = balls(ball, tmp_path / "balls")
-    write_report(
-        linear(dataset, "frames"), dataset, {"model": {"locality": None}}, [], tmp_path / "r.html"
-    )
+    evaluation = Evaluation.of(linear(dataset, "frames"), dataset.split("frames"))
+    write_report(Measured(evaluation, {"model": {"locality": None}}), [], tmp_path / "r.html")
     assert not re.search(
         r"\b(nan|inf)\b", Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
     )
 
 
-def test_sections_of_a_family_and_what_a_model_cannot_do(ball: Template, tmp_path: Path) -> None:
+def test_what_a_model_cannot_do(ball: Template, tmp_path: Path) -> None:
     dataset = balls(ball, tmp_path / "balls")
     model = linear(dataset, "frames")
-
-    def edits(context: ReportContext) -> Section:
-        return Section("Edits & more", f"<p>{context.latent} latents</p>")
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise InputError("this model cannot be sampled")
 
-    evaluation = evaluate_on(model, dataset, None)
+    result = measured(model, dataset)
     model.sample = refuse  # type: ignore[method-assign]
-    write_report(model, dataset, evaluation, [], tmp_path / "r.html", [edits, lambda context: None])
+    write_report(result, [], tmp_path / "r.html")
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert page.texts.count("Edits & more") == 2 and "3 latents" in page.text
     assert (
         "Not shown: this model cannot be sampled" in page.text
         and "Meshes of the test set" in page.text
     )
-
-
-def test_another_template_is_refused(hands: MeshDataset, ball: Template, tmp_path: Path) -> None:
-    dataset = balls(ball, tmp_path / "balls")
-    with pytest.raises(
-        InputError, match=r"template \(ball, 320 vertices\) is not the model's \(hand, 1609"
-    ):
-        write_report(linear(hands, "subject"), dataset, {}, [], tmp_path / "r.html")
 
 
 @pytest.mark.parametrize(
@@ -299,10 +287,13 @@ def test_the_verdict_follows_the_paired_interval(
     """Errors of PCA are 1 mm everywhere; the model's are own[0] mm on one half of the subjects,
     own[1] on the other.
     """
-    context = ReportContext(trained(hands, "subject"), hands, _means(float(np.mean(own)), 1.0), [])
-    context.__dict__["subjects"] = np.arange(40)
-    errors = np.repeat(own, 20)[:, None].astype(np.float32)
-    context.__dict__["comparison"] = Comparison({"model": errors, "PCA": np.ones_like(errors)})
+    evaluation = Evaluation.of(trained(hands, "subject"), hands.split("subject"), "train")
+    rows, subjects = len(evaluation.codes), evaluation.groups
+    half = np.isin(subjects, np.unique(subjects)[: len(set(subjects.tolist())) // 2])
+    errors = {"model": np.where(half, *own), "pca": np.ones(rows), "mean_shape": np.ones(rows)}
+    known = dataclasses.replace(evaluation, mesh_errors=errors, subset="test")
+    context = ReportContext(Measured(known, _means(float(np.mean(own)), 1.0)), [])
+    context.result.evaluation.__dict__["groups"] = subjects
     said = verdict(context)
     assert said.better is better and said.emphasis == emphasis and "on unseen subjects" in said.text
     assert ("do not tell" in said.text) is (better is None)
@@ -332,8 +323,9 @@ def _means(own: float, pca: float) -> dict[str, Any]:
 def test_the_setting_is_named_for_what_it_is(
     hands: MeshDataset, split: str, part: str, words: str
 ) -> None:
-    evaluation = {"provenance": {"split": split, "part": part}}
-    assert setting(ReportContext(linear(hands, "subject"), hands, evaluation, [])) == words
+    rows = np.arange(20)
+    data = SplitDataset(hands, split, Split(rows, rows, rows))
+    assert setting(report_context(linear(hands, "subject"), data, subset=part)) == words
 
 
 def test_walks_follow_the_components_of_pca(hands: MeshDataset) -> None:
@@ -360,8 +352,8 @@ def test_directions_are_orthogonal_and_reproduce_the_prior(hands: MeshDataset) -
 
 def test_compactness_of_pca_is_the_classical_one(hands: MeshDataset) -> None:
     """On its own training meshes: cumulative eigenvalues over their sum."""
-    train = hands.part("subject", "train").vertices
-    few = train.select(np.arange(40))
+    chosen = hands.split("subject").train.select(np.arange(40))
+    few = chosen.vertices
     model = Pca.estimate(hands.template, few, {}, PcaConfig(6)).eval()
     spectrum = (
         np.linalg.svd(
@@ -369,7 +361,8 @@ def test_compactness_of_pca_is_the_classical_one(hands: MeshDataset) -> None:
         )
         ** 2
     )
-    assert np.allclose(compactness(model, few), np.cumsum(spectrum)[:6] / spectrum.sum(), atol=1e-4)
+    found = compactness(Evaluation.of(model, all_of(chosen)))
+    assert np.allclose(found, np.cumsum(spectrum)[:6] / spectrum.sum(), atol=1e-4)
 
 
 def test_a_chart_draws_what_it_is_given() -> None:

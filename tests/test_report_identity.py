@@ -5,12 +5,12 @@ show.
 from __future__ import annotations
 
 import copy
-from functools import cached_property
 
 import numpy as np
 import pytest
 import torch
 
+from helpers import all_of, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
@@ -32,18 +32,10 @@ from morphable.report.points import point_clouds
 from morphable.train.batches import TrainingData
 
 
-class WholeContext(ReportContext):
-    """A context whose measured meshes are the whole set."""
-
-    @cached_property
-    def test(self) -> MeshDataset:
-        return self.dataset
-
-
 @pytest.fixture(scope="module")
 def two_space(gestures: MeshDataset) -> LinearTwoSpace:
     data = TrainingData.of(gestures, ("subject", "expression"))
-    labels = dict(data.labels) | {"neutral": data.neutral}
+    labels = dict(data.labels) | {"neutral": data.neutral.index}
     model = LinearTwoSpace.estimate(
         gestures.template, np.asarray(data.vertices[:]), labels, TwoSpaceConfig(2, 2)
     )
@@ -51,7 +43,7 @@ def two_space(gestures: MeshDataset) -> LinearTwoSpace:
 
 
 def context(model: MorphableModel, gestures: MeshDataset) -> ReportContext:
-    return WholeContext(model, gestures, {"provenance": {"split": "subject"}}, [])
+    return report_context(model, all_of(gestures))
 
 
 def test_sections_of_a_model_with_identity(

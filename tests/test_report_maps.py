@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from conftest import ball_template
-from helpers import dataset
+from helpers import dataset, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.files import write_npz
@@ -62,9 +62,7 @@ def network(data: MeshDataset, name: str = "deep3dmm", **settings: object) -> Mo
 
 
 def context(data: MeshDataset, model: MorphableModel, folder: Path | None = None) -> ReportContext:
-    return ReportContext(
-        model, data, {"provenance": {"split": "subject", "part": "test"}}, [], folder
-    )
+    return report_context(model, data.split("subject"), folder=folder)
 
 
 def snapshot(folder: Path, epoch: int, vertices: int = 640) -> None:

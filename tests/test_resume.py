@@ -203,7 +203,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         damage("config.toml", lambda b: b""),
         "config.toml: not the configuration of a run",
     ),
-    "config is gone": (lambda run: (run / "config.toml").unlink(), "no run to go on with"),
+    "config is gone": (lambda run: (run / "config.toml").unlink(), "nothing to resume"),
     "config of another model": (
         damage("config.toml", lambda b: b.replace(b"latent = 3", b"latent = 4")),
         "last.pt",
@@ -251,7 +251,7 @@ def test_another_family_other_data_and_other_settings(
             str(flags[0]), "cannot be changed"
         )
     in_process(capsys, *resumption("coma", data, tmp_path / "none")).refuses(
-        "none: no run to go on with"
+        "none: nothing to resume"
     )
 
 

@@ -86,7 +86,7 @@ def test_subjects_are_kept_apart() -> None:
     table = labels(60, subjects=20)
     split = subject_split(table, seed=4)
     subject = table["subject"]
-    parts = [set(subject[split.part(name)].tolist()) for name in ("train", "val", "test")]
+    parts = [set(subject[split.subset(name)].tolist()) for name in ("train", "val", "test")]
     assert [len(part) for part in parts] == [16, 2, 2]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
     assert not np.array_equal(split.test, subject_split(table, seed=5).test)
@@ -100,7 +100,7 @@ def test_a_tenth_of_the_subjects_tests_rounded_up(subjects: int, sizes: list[int
     table = labels(5 * subjects, subjects=subjects)
     split = subject_split(table)
     found = [
-        len(set(table["subject"][split.part(name)].tolist())) for name in ("train", "val", "test")
+        len(set(table["subject"][split.subset(name)].tolist())) for name in ("train", "val", "test")
     ]
     assert found == sizes
 
@@ -178,7 +178,7 @@ def test_a_split_comes_back_from_its_file(tmp_path: Path) -> None:
     back = Split.read(path, 60)
     assert back.hash == split.hash == json.loads(path.read_text())["hash"] and back.seed == 7
     for name in ("train", "val", "test"):
-        np.testing.assert_array_equal(back.part(name), split.part(name))
+        np.testing.assert_array_equal(back.subset(name), split.subset(name))
 
 
 @pytest.mark.parametrize(
@@ -211,5 +211,5 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     subject_split(labels(60)).write(tmp_path / "splits" / "subject.json")
     with pytest.raises(InputError, match="no split 'frame'; the splits are subject"):
         Split.read(tmp_path / "splits" / "frame.json", 60)
-    with pytest.raises(InputError, match="split part 'dev': expected one of train, val, test"):
-        subject_split(labels(60)).part("dev")
+    with pytest.raises(InputError, match="subset 'dev': expected one of train, val, test"):
+        subject_split(labels(60)).subset("dev")

@@ -31,7 +31,7 @@ from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
 from morphable.train.loop import Interrupted, Listener, Report
 from morphable.train.optimizer import make_optimizer, rate_at
-from morphable.train.run import RunConfig, command_line, run
+from morphable.train.run import RecordedRun, RunConfig, command_line, run
 
 CPU = torch.device("cpu")
 HERE = Workers(0, 1, CPU)
@@ -43,16 +43,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
     return dataset(ball_template(60), tmp_path_factory.mktemp("data") / "set", 60, subjects=20)
 
 
-def config(data: MeshDataset, **train: object) -> RunConfig:
+def config(**train: object) -> RunConfig:
     settings = TrainConfig(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2, optimizer="adamw")
     model = PcaMlpConfig(latent=2, rank=8, width=16, depth=1)
-    return RunConfig("pca-mlp", data.path, "subject", model, dataclasses.replace(settings, **train))
+    return RunConfig("pca-mlp", model, dataclasses.replace(settings, **train))
 
 
 def trained(
     data: MeshDataset, out: Path, listener: Listener | None = None, **train: object
 ) -> MorphableModel:
-    return run(config(data, **train), out, HERE, listener=listener)
+    return run(config(**train), data.split("subject"), out, HERE, listener=listener)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -215,7 +215,9 @@ def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path
 
 def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None:
     trained(data, tmp_path / "run")
-    assert RunConfig.read(tmp_path / "run") == config(data)
+    recorded = RecordedRun.read(tmp_path / "run")
+    assert (recorded.config, recorded.path, recorded.split) == (config(), data.path, "subject")
+    assert recorded.content_hash == data.info["content_hash"]
     tables = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (
         set(tables) == {"data", "model", "train"}
@@ -226,7 +228,8 @@ def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None
 def test_provenance_says_how_to_make_it_again(data: MeshDataset, tmp_path: Path) -> None:
     provenance = load(run_folder(data, tmp_path)).provenance
     assert (
-        provenance["split"] == "subject" and provenance["split_hash"] == data.split("subject").hash
+        provenance["split"] == "subject"
+        and provenance["split_hash"] == data.split("subject").split.hash
     )
     assert provenance["train_meshes"] == 48 and provenance["licence"] == "CC0-1.0"
     assert {
@@ -283,7 +286,7 @@ def test_options_of_the_loop_change_the_course(
 
 def test_the_prior_fits_the_codes_of_the_training_meshes(data: MeshDataset, tmp_path: Path) -> None:
     model = load(run_folder(data, tmp_path))
-    codes = model.encode(torch.from_numpy(data.part("subject", "train").vertices[:])).detach()
+    codes = model.encode(torch.from_numpy(data.split("subject").train.vertices[:])).detach()
     torch.testing.assert_close(model.prior.mean, codes.mean(0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
         model.prior.factor @ model.prior.factor.T, codes.T.cov(), atol=1e-4, rtol=1e-3
@@ -319,7 +322,7 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
             read_checkpoint(out / "checkpoint" / "last.pt")["step"] == stop_at + 1
         )  # the step after it
         assert not (out / "model").exists()
-        run(config(data), out, HERE, resume=True)
+        run(config(), data.split("subject"), out, HERE, resume=True)
         assert equal(tmp_path / "whole", out), stop_at
 
 
@@ -377,26 +380,26 @@ def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(out.rglob(".*")) and not (out / "model").exists()
     assert read_checkpoint(out / "checkpoint" / "last.pt")["step"] == 7
-    run(config(data, checkpoint_seconds=0.0), out, HERE, resume=True)
+    run(config(checkpoint_seconds=0.0), data.split("subject"), out, HERE, resume=True)
     assert equal(tmp_path / "whole", out)
 
 
 def test_bad_input_makes_no_run_folder(data: MeshDataset, tmp_path: Path) -> None:
     few = dataset(ball_template(60), tmp_path / "few", 3, subjects=3)
     cases = {
-        "no split 'nope'": dataclasses.replace(config(data), split="nope"),
-        "has 1 training mesh, at least 2": dataclasses.replace(config(few), split="frames"),
-        "no such dataset": dataclasses.replace(config(data), data=tmp_path / "none"),
-        "expected at least 3 in each": RunConfig(  # four levels do not fit into sixty vertices
-            "coma", data.path, "subject", MODELS["coma"].fast.model, TrainConfig()
+        "has 1 training mesh, at least 2": (config(), few.split("frames")),
+        "expected at least 3 in each": (  # four levels do not fit into sixty vertices
+            RunConfig("coma", MODELS["coma"].fast.model, TrainConfig()),
+            data.split("subject"),
         ),
     }
     before = tree(tmp_path)
-    for words, chosen in cases.items():
+    for words, (chosen, split) in cases.items():
         with pytest.raises(InputError, match=words):
-            run(chosen, tmp_path / "run", HERE)
+            run(chosen, split, tmp_path / "run", HERE)
     with pytest.raises(InputError, match="processes one"):
-        run(config(data, batch_size=64), tmp_path / "run", Workers(0, 49, CPU))
+        crowd = Workers(0, 49, CPU)
+        run(config(batch_size=64), data.split("subject"), tmp_path / "run", crowd)
     assert tree(tmp_path) == before
 
 
@@ -423,5 +426,5 @@ def test_meshes_without_labels_train_on_the_frame_split(tmp_path: Path) -> None:
     plain = dataclasses.replace(source(ball_template(60), 30), labels=LabelTable({}, 30))
     made = write_dataset(plain, tmp_path / "plain")
     assert made.default_split() == "frames"
-    run(dataclasses.replace(config(made), split="frames"), tmp_path / "run", HERE)
+    run(config(), made.split(), tmp_path / "run", HERE)
     assert load(tmp_path / "run").parts.size == 2

@@ -32,8 +32,9 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> str:
     is finished.
     """
     shown = {
-        name: Measured.read(folder, load(folder), dataset).evaluation
+        name: result.evaluation
         for name, folder in shown_runs(outcomes).items()
+        if (result := Measured.read(folder, load(folder), dataset)) is not None
     }
     if not shown:
         return ""

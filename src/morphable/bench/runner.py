@@ -210,9 +210,8 @@ def _created(task: Task, data: SplitDataset, config: RunConfig, workers: Workers
 
 def _measured(task: Task, data: SplitDataset, config: RunConfig, workers: Workers) -> Outcome:
     model = load(task.folder).to(workers.device)
-    if Measured.exists(task.folder):
-        measured = Measured.read(task.folder, model, data.whole)
-    else:
+    measured = Measured.read(task.folder, model, data.whole)
+    if measured is None:
         measured = Measured.of(Evaluation.of(model, data))
         measured.write(task.folder)
     metrics = read_metrics(task.folder / "metrics.jsonl")

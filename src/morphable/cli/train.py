@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -260,7 +260,9 @@ def evaluate(
     print_table(*evaluation_table(loaded.family, measured.measures))
 
 
-def evaluation_table(family: str, result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def evaluation_table(
+    family: str, result: Mapping[str, Any]
+) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of the summary that `evaluate` prints."""
     provenance = result["provenance"]
     title = f"vertex error in mm on {provenance['meshes']} {provenance['part']} meshes, split {provenance['split']}"
@@ -303,9 +305,8 @@ def report(
         raise InputError(f"{model}: not a run folder, it has no config.toml")
     loaded = load(model)
     dataset = open_dataset(loaded, data)
-    if Measured.exists(model):
-        measured = Measured.read(model, loaded, dataset)
-    else:
+    measured = Measured.read(model, loaded, dataset)
+    if measured is None:
         measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
         measured.write(model)
     write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")

@@ -47,15 +47,13 @@ class Measured:
         write_json(folder / JSON, self.measures)
 
     @classmethod
-    def exists(cls, folder: Path) -> bool:
-        return (folder / JSON).exists() and (folder / ARRAYS).exists()
-
-    @classmethod
-    def read(cls, folder: Path, model: MorphableModel, dataset: MeshDataset) -> Measured:
-        """The evaluation in a run folder, of this model on this dataset.
+    def read(cls, folder: Path, model: MorphableModel, dataset: MeshDataset) -> Measured | None:
+        """The evaluation in a run folder, of this model on this dataset; None if there is none.
 
         Raises InputError if a file is damaged, or the evaluation is of another model or dataset.
         """
+        if not (folder / JSON).exists():
+            return None
         measures = read_json(folder / JSON)
         again = f"make it again with `morphable evaluate {folder}`"
         if not (
@@ -64,6 +62,8 @@ class Measured:
             and {"split", "part", "split_hash"} <= measures["provenance"].keys()
         ):
             raise InputError(f"{folder / JSON}: not the evaluation of a model; {again}")
+        if not (folder / ARRAYS).exists():
+            return None
         record = measures["provenance"]
         data = dataset.split(str(record["split"]))
         arrays = read_npz(folder / ARRAYS)

@@ -14,7 +14,7 @@ from morphable.draw.numbers import interval, millimeters, number
 from morphable.draw.region_map import region_colors
 from morphable.draw.render import heat_colors
 from morphable.errors import InputError
-from morphable.evaluate.measure import areas
+from morphable.evaluate.measures import areas
 from morphable.report.context import MODEL, PCA, SHOWN, ReportContext, middles, scale_end
 from morphable.report.latent import STEPS
 from morphable.report.section import Section, color_bar, image, paragraph, table
