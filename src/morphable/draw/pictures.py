@@ -27,7 +27,8 @@ def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """
     if not pictures or columns < 1:
         raise InputError(
-            f"sheet: expected at least one picture and one column, got {len(pictures)} and {columns}"
+            "sheet: expected at least one picture and one column, "
+            f"got {len(pictures)} and {columns}"
         )
     empty = [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
     cells = [*pictures, *empty]

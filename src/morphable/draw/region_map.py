@@ -6,8 +6,8 @@ import numpy as np
 
 from morphable.draw.camera import view_for
 from morphable.draw.colors import region_colors
-from morphable.draw.render import render
 from morphable.draw.pictures import png, sheet
+from morphable.draw.render import render
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 

@@ -1,131 +1,165 @@
-"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): between, beyond, from one
-shape to another.
+"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): interpolation, extrapolation,
+deformation transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from morphable.draw.camera import Camera
-from morphable.draw.render import render
+from morphable.draw.blocks import Block, Cell, Heading, Picture, Section, Table, Text
+from morphable.draw.view import View
 from morphable.edit.code import line, transfer
 from morphable.evaluate.evaluation import PCA
 from morphable.models.base import MorphableModel
 from morphable.models.batched import decode_all, encode_all
 from morphable.report.context import ReportContext
-from morphable.report.section import Section, image, paragraph, table
+from morphable.report.scene import Scene
 
-HEIGHT = 300
 BETWEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BEYOND = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 POSED = 0.75
-"""Of the test meshes, the one that is further from its neutral shape than this share is calculated
-with.
-"""
+"""The mesh to calculate with is further from its neutral shape than this share of the meshes."""
 MAX_GROWTH = 1.5
 """How much extrapolated shapes may widen the frame."""
-NARROW = '<div style="max-width: 52rem">{}</div>'
 
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A model and its codes (N, L) of the drawn test meshes."""
+    """A model and its codes (N, L) of the drawn meshes."""
 
     model: MorphableModel
-    codes: torch.Tensor
+    codes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Cast:
-    """Shapes (V, 3) mm to calculate with: `rest` is the source's neutral shape where known
-    (`neutral`), `posed` the same source otherwise, `other` someone else's shape in the place of
-    `rest`, `far` someone else's in another pose.
+class Example:
+    """Shapes (V, 3) mm to calculate with.
+
+    posed, rest: one subject with an expression or pose, and its neutral shape, or its first mesh if
+    neutral shapes are not known (`neutral`). other_posed, other_rest: the same of another subject.
+    names: of these four, in this order. rows: the drawn meshes that the two posed ones are.
     """
 
-    rest: np.ndarray
     posed: np.ndarray
-    other: np.ndarray
-    far: np.ndarray
+    rest: np.ndarray
+    other_posed: np.ndarray
+    other_rest: np.ndarray
     neutral: bool
     names: tuple[str, str, str, str]
     rows: tuple[int, int]
-    """The drawn test meshes that `posed` and `far` are."""
 
-    def codes(self, coded: Coded) -> tuple[torch.Tensor, ...]:
-        """Codes (L,) of `rest`, `posed`, `other` and `far`; only the neutral shapes are encoded."""
-        rest, other = encode_all(coded.model, np.stack([self.rest, self.other]))
-        posed, far = coded.codes[list(self.rows)].to(rest)
-        return rest, posed, other, far
+    def codes(self, coded: Coded) -> ExampleCodes:
+        """The codes of a model; only the neutral shapes have to be encoded."""
+        rest, other_rest = encode_all(coded.model, np.stack([self.rest, self.other_rest]))
+        posed, other_posed = coded.codes[list(self.rows)].to(rest)
+        return ExampleCodes(coded.model, posed, rest, other_posed, other_rest)
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleCodes:
+    """A model, and its codes (L,) of an example's shapes."""
+
+    model: MorphableModel
+    posed: Tensor
+    rest: Tensor
+    other_posed: Tensor
+    other_rest: Tensor
 
 
 def arithmetic(context: ReportContext) -> Section | None:
-    """Interpolation, extrapolation and deformation transfer, PCA's beside."""
-    rows, evaluation = torch.from_numpy(context.rows), context.result.evaluation
-    models = {context.name: Coded(context.model, context.codes)}
-    if context.pca is not None:
-        models[context.method_name(PCA)] = Coded(evaluation.pca, evaluation.pca_codes[rows])
-    html = strips(context, models)
-    lead = "Codes of test meshes added, subtracted and decoded; below, PCA of equal size, whose paths are straight."
-    return Section("Arithmetic of codes", paragraph(lead, "lead") + html) if html else None
+    """Interpolation, extrapolation and deformation transfer, and the same by PCA."""
+    scene = context.scene
+    models = {scene.name: Coded(context.model, scene.codes)}
+    if scene.pca is not None:
+        pca_codes = scene.evaluation.pca_codes[torch.from_numpy(scene.rows)]
+        models[scene.method_name(PCA)] = Coded(scene.pca, pca_codes)
+    blocks = calculations(scene, models)
+    lead = (
+        "Codes of test meshes, added, subtracted and decoded. Below each row the same by PCA of "
+        "the same latent size, whose paths are straight."
+    )
+    return Section("Arithmetic of codes", [Text(lead, "lead"), *blocks]) if blocks else None
 
 
-def strips(context: ReportContext, models: Mapping[str, Coded]) -> str:
-    """Between, beyond and transfer, a row of pictures for each model; empty where there are too few
-    meshes.
+def calculations(scene: Scene, models: Mapping[str, Coded]) -> list[Block]:
+    """Interpolation, extrapolation and transfer, a row of pictures per model; empty if there are
+    too few meshes.
     """
-    cast = choose(context)
-    if cast is None:
-        return ""
-    calm, posed, _, far = cast.names
-    kind = "the neutral shape of the same" if cast.neutral else "another mesh of the same"
-    html = f"<h3>Between</h3>{paragraph(f'0 is {posed}, 1 is {far}.', 'note')}"
-    codes = {title: cast.codes(coded) for title, coded in models.items()}
-    html += _walk(context, models, "between", {t: (c[1], c[3]) for t, c in codes.items()}, BETWEEN)
-    html += f"<h3>Beyond</h3>{paragraph(f'0 is {calm}, {kind}, and 1 is {posed}.', 'note')}"
-    html += _walk(context, models, "beyond", {t: (c[0], c[1]) for t, c in codes.items()}, BEYOND)
-    html += f"<h3>From one to another</h3>{paragraph('T1 is T0 with what leads from S0 to S1.', 'note')}"
-    return html + _transfer(context, models, cast, codes)
-
-
-def _transfer(
-    context: ReportContext,
-    models: Mapping[str, Coded],
-    cast: Cast,
-    codes: Mapping[str, tuple[torch.Tensor, ...]],
-) -> str:
-    given = [cast.rest, cast.posed, cast.other]
-    texts = ["S0", "S1", "T0", "T1"]
-    lines = [
-        [
-            "given",
-            *_pictures(context, context.camera, np.stack(given), [f"given {t}" for t in texts[:3]]),
-            "",
-        ]
+    example = choose(scene)
+    if example is None:
+        return []
+    posed, rest, other_posed, _ = example.names
+    codes = {title: example.codes(coded) for title, coded in models.items()}
+    kind = "the neutral shape of" if example.neutral else "another mesh of"
+    between = {title: (own.posed, own.other_posed) for title, own in codes.items()}
+    beyond = {title: (own.rest, own.posed) for title, own in codes.items()}
+    decoded = {title: own.model for title, own in codes.items()}
+    return [
+        Heading("Interpolation"),
+        Text(f"0 is {posed}, 1 is {other_posed}.", "note"),
+        _path(scene, "between", decoded, between, BETWEEN),
+        Heading("Extrapolation"),
+        Text(f"0 is {rest}, {kind} the same subject; 1 is {posed}.", "note"),
+        _path(scene, "beyond", decoded, beyond, BEYOND),
+        Heading("Deformation transfer"),
+        Text("T1 is T0 plus what leads from S0 to S1.", "note"),
+        _transfer(scene.view, example, codes),
     ]
-    for title, coded in models.items():
-        s0, s1, t0, _ = codes[title]
-        t1 = transfer(coded.model.parts, s0, s1, t0)
-        shapes = decode_all(coded.model, torch.stack([s0, s1, t0, t1]))
-        cells = _pictures(context, context.camera, shapes, [f"{title}: {text}" for text in texts])
-        lines.append([escape(title), *cells])
-    names = [f"{text}<br>{escape(name)}" for text, name in zip(texts, cast.names, strict=False)]
-    return NARROW.format(table(["", *names[:3], "T1<br>T0 + S1 − S0"], lines, "pictures"))
 
 
-def choose(context: ReportContext) -> Cast | None:
-    """A test mesh well apart from its subject's neutral shape, and the mesh of another subject that
+def _path(
+    scene: Scene,
+    kind: str,
+    models: Mapping[str, MorphableModel],
+    ends: Mapping[str, tuple[Tensor, Tensor]],
+    positions: tuple[float, ...],
+) -> Table:
+    """Shapes on the line through two codes, a row per model."""
+    shapes = {
+        title: decode_all(model, line(model.parts, *ends[title], torch.tensor(positions)))
+        for title, model in models.items()
+    }
+    view = scene.view.widened([shape for found in shapes.values() for shape in found], MAX_GROWTH)
+    lines: list[list[Cell]] = [
+        [title, *_pictures(view, found, [f"{title}, {kind}, at {t:g}" for t in positions])]
+        for title, found in shapes.items()
+    ]
+    return Table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
+
+
+def _transfer(view: View, example: Example, codes: Mapping[str, ExampleCodes]) -> Table:
+    texts = ["S0", "S1", "T0", "T1"]
+    given = np.stack([example.rest, example.posed, example.other_rest])
+    lines: list[list[Cell]] = [
+        ["given", *_pictures(view, given, [f"given {text}" for text in texts[:3]]), ""]
+    ]
+    for title, own in codes.items():
+        target = transfer(own.model.parts, own.rest, own.posed, own.other_rest)
+        shapes = decode_all(own.model, torch.stack([own.rest, own.posed, own.other_rest, target]))
+        lines.append([title, *_pictures(view, shapes, [f"{title}: {text}" for text in texts])])
+    posed, rest, _, other_rest = example.names
+    heads = [f"S0\n{rest}", f"S1\n{posed}", f"T0\n{other_rest}", "T1\nT0 + S1 − S0"]
+    return Table(["", *heads], lines, "pictures narrow")
+
+
+def _pictures(view: View, shapes: np.ndarray, descriptions: Sequence[str]) -> list[Picture]:
+    return [view.picture(shape, text) for shape, text in zip(shapes, descriptions, strict=True)]
+
+
+def choose(scene: Scene) -> Example | None:
+    """A mesh well apart from its subject's neutral shape, and the mesh of another subject that
     differs most.
 
-    Where neutral shapes are not known, each subject's first mesh stands for them. None where meshes
-    are too few.
+    If neutral shapes are not known, each subject's first mesh stands in for them. None if there are
+    too few meshes.
     """
-    meshes, subjects = np.asarray(context.test.vertices[:]), context.subjects
-    rest, neutral = _rest(context, meshes)
+    meshes, subjects = np.asarray(scene.meshes.vertices[:]), scene.subjects
+    rest, neutral = _rest(scene, meshes)
     distance = np.linalg.norm(meshes - rest, axis=-1).mean(-1)
     source = int(np.argsort(distance, kind="stable")[int(POSED * (len(distance) - 1))])
     others = np.flatnonzero(subjects != subjects[source])
@@ -133,63 +167,35 @@ def choose(context: ReportContext) -> Cast | None:
     if not len(others) or distance[source] == 0:
         return None
     gap = np.linalg.norm(meshes[others] - meshes[source], axis=-1).mean(-1)
-    far = int(others[gap.argmax()])
-    name, other_name = context.caption(source), context.caption(far)
-    calm = f"{_subject(context, source)} {'neutral' if neutral else 'at rest'}"
-    target = f"{_subject(context, far)} {'neutral' if neutral else 'at rest'}"
-    return Cast(
-        rest[source],
-        meshes[source],
-        rest[far],
-        meshes[far],
-        neutral,
-        (calm, name, target, other_name),
-        (source, far),
+    other = int(others[gap.argmax()])
+    state = "neutral" if neutral else "at rest"
+    return Example(
+        posed=meshes[source],
+        rest=rest[source],
+        other_posed=meshes[other],
+        other_rest=rest[other],
+        neutral=neutral,
+        names=(
+            scene.caption(source),
+            f"{_subject(scene, source)} {state}",
+            scene.caption(other),
+            f"{_subject(scene, other)} {state}",
+        ),
+        rows=(source, other),
     )
 
 
-def _rest(context: ReportContext, meshes: np.ndarray) -> tuple[np.ndarray, bool]:
+def _rest(scene: Scene, meshes: np.ndarray) -> tuple[np.ndarray, bool]:
     """(N, V, 3) each mesh's neutral shape, True; or if one is not known each subject's first mesh,
     False.
     """
-    if context.neutral.known(context.test.rows).all():
-        return context.neutral.of(context.test.rows), True
-    first = {subject: row for row, subject in reversed(list(enumerate(context.subjects.tolist())))}
-    return meshes[[first[subject] for subject in context.subjects.tolist()]], False
+    if scene.neutral.known(scene.meshes.rows).all():
+        return scene.neutral.of(scene.meshes.rows), True
+    subjects = scene.subjects.tolist()
+    first = {subject: row for row, subject in reversed(list(enumerate(subjects)))}
+    return meshes[[first[subject] for subject in subjects]], False
 
 
-def _subject(context: ReportContext, row: int) -> str:
-    labels = context.test.labels
-    return str(labels["subject"][row]) if "subject" in labels else f"mesh {context.test.rows[row]}"
-
-
-def _walk(
-    context: ReportContext,
-    models: Mapping[str, Coded],
-    kind: str,
-    ends: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-    positions: tuple[float, ...],
-) -> str:
-    places, walked = torch.tensor(positions), {}
-    for title, coded in models.items():
-        codes = line(coded.model.parts, *ends[title], places)
-        walked[title] = decode_all(coded.model, codes)
-    camera = context.camera.widened(
-        [shape for shapes in walked.values() for shape in shapes], MAX_GROWTH
-    )
-    lines = [
-        [
-            escape(title),
-            *_pictures(context, camera, shapes, [f"{title}, {kind}, at {t:g}" for t in positions]),
-        ]
-        for title, shapes in walked.items()
-    ]
-    return table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
-
-
-def _pictures(
-    context: ReportContext, camera: Camera, shapes: np.ndarray, texts: list[str]
-) -> list[str]:
-    size = camera.size(HEIGHT)
-    pictures = [render(shape, context.triangles, camera, size) for shape in shapes]
-    return [image(picture, text) for picture, text in zip(pictures, texts, strict=True)]
+def _subject(scene: Scene, row: int) -> str:
+    labels = scene.meshes.labels
+    return str(labels["subject"][row]) if "subject" in labels else f"mesh {scene.meshes.rows[row]}"
