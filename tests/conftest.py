@@ -4,6 +4,7 @@ wait.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests neither read nor fill the user's geometry cache."""
     patch = pytest.MonkeyPatch()
     patch.setenv("MORPHABLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def small_pictures() -> Iterator[None]:
+    """How a picture looks is tested where it is drawn; on a page it need only be there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("morphable.draw.view.HEIGHT", 24)
+        patch.setattr("morphable.report.gallery.HERO_HEIGHT", 32)
+        patch.setattr("morphable.report.places.HEIGHT", 32)
+        yield
 
 
 @pytest.fixture(scope="session")

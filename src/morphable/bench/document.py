@@ -26,7 +26,7 @@ NOT_PUBLISHED = "not published"
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The table of one dataset, ready to be written. best: cells (row, column) to be set in bold."""
+    """The table of one dataset, ready to be written. best: cells (row, column) set in bold."""
 
     data: str
     title: str

@@ -24,6 +24,9 @@ class Block:
     template: ClassVar[str] = "blocks.html"
 
 
+FEW_COLUMNS = 5
+"""A table of pictures with at most so many columns would show them too large on the whole page."""
+
 Cell = str | Block
 """Content of a table's cell."""
 
@@ -91,13 +94,19 @@ class Sheet(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table whose first column holds the headings of its rows. kind: classes of the style sheet;
-    "pictures" for cells that are pictures, "narrow" for few of them.
+    """A table whose first column holds the headings of its rows. kind: classes of the style sheet,
+    such as "pictures" for cells that are pictures.
     """
 
     header: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     kind: str = ""
+
+    @property
+    def classes(self) -> str:
+        """The classes of the style sheet; a table of few pictures is not as wide as the page."""
+        few = "pictures" in self.kind and len(self.header) <= FEW_COLUMNS
+        return f"{self.kind} narrow" if few else self.kind
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Pages as HTML: the one place that knows the templates. Everything is escaped, and nothing on a page
-is fetched from elsewhere.
+"""Pages as HTML: the one place that knows the templates. All text is escaped, and a page fetches
+nothing from elsewhere.
 """
 
 from __future__ import annotations

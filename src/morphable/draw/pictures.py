@@ -78,12 +78,20 @@ def palette_png(picture: np.ndarray) -> bytes:
 
 
 def _median_cut(pixels: np.ndarray, count: int) -> tuple[list[tuple[int, int, int]], np.ndarray]:
-    """At most `count` colors for pixels (P, 3), and the number (P,) of each pixel's color."""
-    line = Image.fromarray(np.ascontiguousarray(pixels[None]))
-    cut = line.quantize(count, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    """At most `count` colors for pixels (P, 3), and the number (P,) of each pixel's color.
+
+    The cut is over distinct colors, however many pixels have them: else the few pixels of a large
+    error, which are what a reader looks for, would all get one shade.
+    """
+    red, green, blue = pixels.T.astype(np.int32)
+    packed = red << 16 | green << 8 | blue
+    distinct, place = np.unique(packed, return_inverse=True)
+    line = np.stack([distinct >> 16, distinct >> 8 & 255, distinct & 255], axis=-1)[None]
+    image = Image.fromarray(line.astype(np.uint8))
+    cut = image.quantize(count, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     number = np.asarray(cut)[0]
     palette = np.array(cut.getpalette()).reshape(-1, 3)[: number.max() + 1]
-    return [(int(r), int(g), int(b)) for r, g, b in palette], number
+    return [(int(r), int(g), int(b)) for r, g, b in palette], number[place]
 
 
 def _checked(picture: np.ndarray) -> np.ndarray:

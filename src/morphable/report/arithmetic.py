@@ -144,7 +144,7 @@ def _transfer(view: View, example: Example, codes: Mapping[str, ExampleCodes]) -
         lines.append([title, *_pictures(view, shapes, [f"{title}: {text}" for text in texts])])
     posed, rest, _, other_rest = example.names
     heads = [f"S0\n{rest}", f"S1\n{posed}", f"T0\n{other_rest}", "T1\nT0 + S1 − S0"]
-    return Table(["", *heads], lines, "pictures narrow")
+    return Table(["", *heads], lines, "pictures")
 
 
 def _pictures(view: View, shapes: np.ndarray, descriptions: Sequence[str]) -> list[Picture]:

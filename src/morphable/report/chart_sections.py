@@ -30,7 +30,10 @@ def distributions(context: ReportContext) -> Section:
     """How the errors are spread over vertices and over meshes."""
     scene = context.scene
     measured = len(context.result.evaluation.measured)
-    lead = f"Over {len(scene.meshes)} of {measured} measured meshes. Higher and left is better."
+    lead = (
+        f"Over {len(scene.meshes)} of {measured} measured meshes. "
+        "Higher and further left is better."
+    )
     columns = [
         [Heading("Vertices"), _cumulative(scene)],
         [Heading("Meshes"), *_mesh_by_mesh(scene)],

@@ -91,7 +91,7 @@ def mapped_vertices(context: ReportContext) -> Section | None:
         "are the order in a one-dimensional t-SNE of the map's columns or rows, at most "
         f"{MAX_EMBEDDED:,} per level; the hues of different pictures are not related."
     )
-    table = Table(header, lines, "pictures narrow")
+    table = Table(header, lines, "pictures")
     return Section("Learned maps", [Text(lead, "lead"), table])
 
 

@@ -105,7 +105,8 @@ class Scene:
         """What is known of a drawn mesh, in a few words."""
         labels = self.meshes.labels
         columns = [name for name in ("subject", "expression", "sequence") if name in labels]
-        words = [word for name in columns if (word := str(labels[name][row]))]
+        # A sequence is often named after its expression: once is enough.
+        words = [word for word in dict.fromkeys(str(labels[name][row]) for name in columns) if word]
         if "frame" in labels:
             words.append(f"frame {labels['frame'][row]}")
         return ", ".join(words) or f"mesh {self.meshes.rows[row]}"
