@@ -100,7 +100,7 @@ def training_step(
     """A step of the recipe at its full rate: keys and queries move, and the selection with them."""
     assert recipe.train is not None
     optimizer = make_optimizer(model.parameters(), recipe.train)
-    progress = Progress(0, 1, 0, 1, len(vertices), torch.Generator())
+    progress = Progress(0, 1, 0, 1, torch.Generator())
 
     def step() -> None:
         optimizer.zero_grad()

@@ -71,7 +71,7 @@ def main() -> None:
             assert isinstance(model, TrainableModel)
             model.initialize(dataset.vertices[:200])
             optimizer = torch.optim.Adam(model.parameters())
-            progress = Progress(0, 1, 0, 1, len(dataset), torch.Generator())
+            progress = Progress(0, 1, 0, 1, torch.Generator())
 
             def step(
                 model: TrainableModel = model,

@@ -130,7 +130,7 @@ def _training_step(count: int, rounds: int) -> None:
     assert isinstance(model, Lamm)
     looped = Looped(model)
     batch = torch.randn(16, count, 3)
-    progress = Progress(0, 1, 0, 1, 16, torch.Generator().manual_seed(0), AUTOENCODE)
+    progress = Progress(0, 1, 0, 1, torch.Generator().manual_seed(0), AUTOENCODE)
     shared = [
         p
         for n, p in model.named_parameters()

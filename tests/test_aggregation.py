@@ -40,7 +40,7 @@ from morphable.ops.aggregation import (
 from morphable.ops.sparse import SparseMap, entry_products, readers
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import Report
+from morphable.train.loop import TrainingEvent
 from morphable.train.run import RunConfig, run
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -454,7 +454,7 @@ def trained(made: HierarchicalAutoencoder, steps: int = 5) -> HierarchicalAutoen
     optimizer = torch.optim.Adam(made.parameters(), 1e-2)
     for step in range(steps):
         (loss,) = made.loss(
-            Batch(vertices), Progress(0, 1, step, steps, 8, torch.Generator())
+            Batch(vertices), Progress(0, 1, step, steps, torch.Generator())
         ).values()
         optimizer.zero_grad()
         loss.backward()
@@ -699,8 +699,8 @@ def test_a_killed_run_goes_on_with_the_selection_it_had(
     """
     config = settings(data, refresh_above=above, refresh_every=every)
 
-    def kill(report: Report) -> None:
-        if report.step == at + 1:  # the checkpoint of step `at` is the last one written
+    def kill(event: TrainingEvent) -> None:
+        if event.step == at + 1:  # the checkpoint of step `at` is the last one written
             raise Killed
 
     run(config, data.split("subject"), tmp_path / "whole", WORKER)
@@ -744,7 +744,7 @@ def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
     assert torch.equal(back(vertices), made(vertices))
     assert isinstance(back, HierarchicalAutoencoder)
     assert all(type(module) is SparseMap for module in [*back.down, *back.up])
-    best = read_checkpoint(tmp_path / "r" / "checkpoint" / "best.pt")["model"]
+    best = read_checkpoint(tmp_path / "r" / "checkpoint" / "kept.pt")["model"]
     unfolded = create("deep3dmm", data.template, made.config)
     unfolded.load_state_dict(
         best | {n: t for n, t in made.state_dict().items() if n.startswith("prior")}

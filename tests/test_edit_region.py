@@ -64,7 +64,7 @@ def model(hands: MeshDataset) -> Lamm:
     optimizer = torch.optim.Adam(made.parameters(), 3e-3)
     for step in range(20):
         stage = made.stages[step // 10]
-        progress = Progress(step, 20, step, 1, 64, torch.Generator().manual_seed(step), stage)
+        progress = Progress(step, 20, step, 1, torch.Generator().manual_seed(step), stage)
         optimizer.zero_grad()
         torch.stack(
             list(made.loss(Batch(torch.from_numpy(shapes)), progress).values())

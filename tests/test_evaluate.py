@@ -21,7 +21,7 @@ from morphable.data.mesh_stack import MeshStack
 from morphable.data.splits import Split
 from morphable.errors import InputError
 from morphable.evaluate.errors import bootstrap_interval, mean_vertex_error, summary
-from morphable.evaluate.evaluation import Evaluation, code_errors, subject_groups
+from morphable.evaluate.evaluation import Evaluation, code_errors
 from morphable.evaluate.measures import compactness, error_measures, measure, specificity
 from morphable.evaluate.protocol import chosen_subset, open_dataset
 from morphable.mesh.template import Template
@@ -318,18 +318,6 @@ def test_the_same_numbers_every_time(trained: Pca, folder: MeshDataset) -> None:
 def test_splits_that_are_none(trained: Pca, folder: MeshDataset, split: str) -> None:
     with pytest.raises(InputError):
         chosen_subset(trained, folder, split)
-
-
-def test_meshes_of_no_known_subject_count_alone(folder: MeshDataset) -> None:
-    subject = folder.labels["subject"].copy()
-    subject[:3] = ""
-    table = LabelTable({"subject": subject}, len(folder))
-    groups = subject_groups(dataclasses.replace(folder, labels=table))
-    assert len(set(groups[:3].tolist())) == 3 and groups[3] == groups[23]
-    assert (
-        len(set(subject_groups(dataclasses.replace(folder, labels=LabelTable({}, 60))).tolist()))
-        == 60
-    )
 
 
 def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:

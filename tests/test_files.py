@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
+import pickle
 import resource
 import stat
 from pathlib import Path
@@ -17,8 +19,10 @@ from morphable.files import (
     atomic_folder,
     atomic_path,
     content_hash,
+    map_npy,
     read_json,
     read_npz,
+    reading,
     require_new,
     require_writable,
     write_json,
@@ -159,6 +163,52 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=name):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("bad magic. Advice to programmers.\nMore of it."),
+        OSError("bad magic. numpy's own, without a number"),
+        pickle.UnpicklingError("bad magic"),
+        csv.Error("bad magic"),
+    ],
+)
+def test_damage_is_told_by_the_file_the_fault_and_the_parsers_first_sentence(
+    error: Exception,
+) -> None:
+    with pytest.raises(InputError) as caught, reading("a.npz", "not a readable file"):
+        raise error
+    assert str(caught.value) == "a.npz: not a readable file (bad magic)"
+    assert caught.value.__cause__ is error
+
+
+def test_a_parser_without_words_is_told_by_its_error() -> None:
+    with (
+        pytest.raises(InputError, match=r"a\.npz: not readable \(EOFError\)"),
+        reading("a.npz", "not readable"),
+    ):
+        raise EOFError
+
+
+def test_a_missing_file_and_a_folder_are_told_apart_from_damage(tmp_path: Path) -> None:
+    for read in (read_json, read_npz, map_npy):
+        with pytest.raises(InputError, match=r"none: no such file$"):
+            read(tmp_path / "none")
+        with pytest.raises(InputError, match=r"cannot be read: Is a directory$"):
+            read(tmp_path)
+    with (
+        pytest.raises(InputError, match="none: no such model"),
+        reading("none", "damaged", "no such model"),
+    ):
+        (tmp_path / "none").read_bytes()
+
+
+def test_an_error_that_names_its_fault_and_a_keyboard_interrupt_pass_unchanged() -> None:
+    for error in (InputError("row 3: no name"), KeyboardInterrupt(), AssertionError("a bug")):
+        with pytest.raises(type(error)) as caught, reading("a.csv", "not CSV"):
+            raise error
+        assert caught.value is error
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

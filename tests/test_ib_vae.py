@@ -34,7 +34,7 @@ EXPRESSIONS = ("eyebrow", "mouth_open", "neutral")
 
 
 def progress(epoch: int = 0, epochs: int = 300) -> Progress:
-    return Progress(epoch, epochs, epoch, 1, 18_424, torch.Generator().manual_seed(epoch))
+    return Progress(epoch, epochs, epoch, 1, torch.Generator().manual_seed(epoch))
 
 
 def shapes(template: Template, count: int, seed: int = 0) -> torch.Tensor:

@@ -77,11 +77,27 @@ def test_names_stay_text() -> None:
 
 def test_classes_by_hand() -> None:
     table = LabelTable({"subject": np.array(["b", "", "a", "b"]), "frame": np.arange(4)}, 4)
-    numbers, names = table.classes("subject")
-    assert numbers.tolist() == [1, -1, 0, 1] and names == ["a", "b"]
+    subjects = table.classes("subject")
+    assert subjects.numbers.tolist() == [1, -1, 0, 1] and subjects.names == ["a", "b"]
     assert table.take(np.array([3, 0]))["frame"].tolist() == [3, 0]
     with pytest.raises(InputError, match="no column 'mood'; the columns are subject, frame"):
         table.classes("mood")
+
+
+@given(st.lists(st.sampled_from(["", "a", "b", "c"])))
+def test_meshes_share_a_group_if_and_only_if_they_share_a_known_subject(names: list[str]) -> None:
+    groups = LabelTable({"subject": np.array(names, str)}, len(names)).groups()
+
+    together = groups[:, None] == groups
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            assert together[i, j] == (i == j or (first == second != ""))
+    assert sorted(set(groups.tolist())) == list(range(len(set(groups.tolist()))))
+
+
+def test_without_a_subject_column_each_mesh_is_a_group() -> None:
+    table = LabelTable({"expression": np.array(["smile", "smile", ""])}, 3)
+    assert table.groups().tolist() == [0, 1, 2]
 
 
 def test_excel_leaves_a_mark_and_blank_lines(tmp_path: Path) -> None:

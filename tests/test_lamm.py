@@ -195,7 +195,7 @@ def test_control_nets_skip_regions_without_controls() -> None:
 
 
 def progress(epoch: int = 0, stage: str = AUTOENCODE, seed: int = 0) -> Progress:
-    return Progress(epoch, 150, 0, 1, 6, torch.Generator().manual_seed(seed), stage)
+    return Progress(epoch, 150, 0, 1, torch.Generator().manual_seed(seed), stage)
 
 
 def test_the_loss_by_its_definition(small: Lamm, shapes: torch.Tensor) -> None:
@@ -390,7 +390,7 @@ def test_stages_run_in_turn(staged: Path) -> None:
     assert [row["stage"] for row in rows] == [AUTOENCODE] * 2 + [MANIPULATE] * 2
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[2]["best_mm"] == rows[2]["validation_mm"], "each stage has its own best"
-    assert (staged / "checkpoint" / "best-autoencode.pt").exists()
+    assert (staged / "checkpoint" / "kept-autoencode.pt").exists()
     model = load(staged)
     assert isinstance(model, Lamm) and model.edits_trained
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from conftest import ball_template
-from helpers import dataset
+from helpers import dataset, measured
 from morphable.bench import TABLES, find_table
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.measure_table import MEASURES, measure_of, titled
-from morphable.evaluate.protocol import evaluate_on
 from morphable.models.base import MorphableModel
 from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
@@ -24,7 +23,7 @@ OF_DECODING = {"decoder_parameters", "decode_ms", "decode_gpu_ms"}
 
 def evaluated(model: MorphableModel, data: MeshDataset) -> set[str]:
     """Keys of the model's and all baselines' measures."""
-    result = evaluate_on(model.eval(), data, "frames:train")
+    result = measured(model.eval(), data, "frames", "train").measures
     return {key for row in (result["model"], *result["baselines"].values()) for key in row}
 
 

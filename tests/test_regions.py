@@ -220,8 +220,12 @@ def test_unreadable_label_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         with pytest.raises(InputError, match=message):
             read_regions(tmp_path / name, mesh)
-    with pytest.raises(InputError, match="no such file"):
-        read_regions(tmp_path / "missing.json", mesh)
+    (tmp_path / "binary.csv").write_bytes(b"vertex,region\n\xff\x00,a\n")
+    with pytest.raises(InputError, match=r"binary\.csv: cannot be read as CSV"):
+        read_regions(tmp_path / "binary.csv", mesh)
+    for suffix in (".json", ".csv", ".npy", ".npz", ".obj"):
+        with pytest.raises(InputError, match="no such file"):
+            read_regions(tmp_path / f"missing{suffix}", mesh)
 
 
 def test_the_command_saves_draws_and_refuses(

@@ -163,15 +163,26 @@ def test_the_training_curve_marks_the_best_epoch(report: tuple[str, dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("keep", "words"),
-    [("best", "The epoch with the lowest validation error is kept."), ("last", "The last epoch")],
+    ("validated", "train", "expected"),
+    [
+        (True, {"keep": "best"}, "Epoch 2 is kept, the best on the validation meshes."),
+        (True, {"keep": "last"}, "The last epoch, 2, is kept."),
+        (True, {"keep": "best", "b": {"keep": "last"}}, "The last epoch, 2, is kept."),
+        (False, {"keep": "best"}, "The family has no validation; the last epoch, 2, is kept."),
+    ],
 )
-def test_it_says_which_epoch_was_kept(hands: MeshDataset, keep: str, words: str) -> None:
+def test_the_training_section_says_which_epoch_is_kept_and_why(
+    hands: MeshDataset, validated: bool, train: dict[str, Any], expected: str
+) -> None:
     model = linear(hands, "subject")
-    model.provenance = {"train": {"keep": keep}}
+    model.provenance = model.provenance | {"kept_epoch": 2, "train": train}
+    rows = [{"epoch": e, "step": e, "stage": "b", "train/critic/score": 1.0 / e} for e in (1, 2)]
+    if validated:
+        rows = [row | {"validation_mm": 3.0} for row in rows]
     made = report_context(model, hands.split("subject"))
-    section = training(dataclasses.replace(made, metrics=METRICS))
-    assert words in html_of(section)
+    text = ParsedPage(html_of(training(dataclasses.replace(made, metrics=rows)))).text
+    assert expected in text and "critic/score" in text
+    assert ("best: 3.00 mm" in text) == ("Validation" in text) == validated
     assert training(made) is None, "an estimated model has no course of training"
 
 

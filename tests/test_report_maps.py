@@ -165,26 +165,26 @@ def test_shown_vertices_face_the_viewer_and_lie_apart(data: MeshDataset) -> None
 
 def test_shapes_to_calculate_with(data: MeshDataset) -> None:
     """The neutral shapes are the dataset's own rows, and the other is of another subject."""
-    example = choose(context(data, network(data)).scene)
-    assert example is not None and example.neutral
+    found = choose(context(data, network(data)).scene)
+    assert found is not None and found.neutral
     whole = np.asarray(data.vertices[:])
-    row = next(i for i in range(60) if np.array_equal(whole[i], example.posed))
-    other = next(i for i in range(60) if np.array_equal(whole[i], example.other_posed))
-    subject = data.labels["subject"]
+    row = next(i for i in range(60) if np.array_equal(whole[i], found.posed.shape))
+    other = next(i for i in range(60) if np.array_equal(whole[i], found.other_posed.shape))
+    subject, neutral = data.labels["subject"], data.labels["neutral"]
     assert subject[row] != subject[other]
-    np.testing.assert_array_equal(example.rest, whole[data.labels["neutral"][row]])
-    np.testing.assert_array_equal(example.other_rest, whole[data.labels["neutral"][other]])
-    assert example.names[1] == f"{subject[row]} neutral"
-    assert example.names[3] == f"{subject[other]} neutral"
+    np.testing.assert_array_equal(found.rest.shape, whole[neutral[row]])
+    np.testing.assert_array_equal(found.other_rest.shape, whole[neutral[other]])
+    assert found.rest.name == f"{subject[row]} neutral"
+    assert found.other_rest.name == f"{subject[other]} neutral"
 
 
 def test_without_neutral_shapes_a_subjects_first_mesh_stands_for_them(data: MeshDataset) -> None:
     columns = {name: column for name, column in data.labels.columns.items() if name != "neutral"}
     bare = replace(data, labels=replace(data.labels, columns=columns))
-    example = choose(context(bare, network(data)).scene)
-    assert example is not None and not example.neutral
-    assert example.names[1].endswith("at rest")
-    assert not np.array_equal(example.rest, example.posed)
+    found = choose(context(bare, network(data)).scene)
+    assert found is not None and not found.neutral
+    assert found.rest.name.endswith("at rest")
+    assert not np.array_equal(found.rest.shape, found.posed.shape)
 
 
 def test_the_section_of_arithmetic(data: MeshDataset) -> None:

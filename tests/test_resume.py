@@ -177,6 +177,15 @@ def damage(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None
     return lambda run: (run / path).write_bytes(change((run / path).read_bytes())) and None
 
 
+def without_version(path: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        state = torch.load(run / path, weights_only=True)
+        assert state.pop("format_version") == 2
+        torch.save(state, run / path)
+
+    return change
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "checkpoint cut short": (
         damage("checkpoint/last.pt", lambda b: b[: len(b) // 2]),
@@ -190,13 +199,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         damage("checkpoint/last.pt", lambda b: b"hello"),
         "last.pt: not a readable checkpoint",
     ),
-    "best cut short": (
-        damage("checkpoint/best.pt", lambda b: b[:100]),
-        "best.pt: not a readable checkpoint",
+    "kept weights cut short": (
+        damage("checkpoint/kept.pt", lambda b: b[:100]),
+        "kept.pt: not a readable checkpoint",
     ),
-    "best is gone": (
-        lambda run: (run / "checkpoint/best.pt").unlink(),
-        "best.pt: no such checkpoint",
+    "kept weights are gone": (
+        lambda run: (run / "checkpoint/kept.pt").unlink(),
+        "kept.pt: no such checkpoint",
     ),
     "config cut short": (damage("config.toml", lambda b: b[:40]), "config.toml"),
     "config empty": (
@@ -215,6 +224,24 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "model is no table": (
         damage("config.toml", lambda b: b"model = 3\ndata = 3\n"),
         "not the configuration of a run",
+    ),
+    "config of version 1": (
+        damage("config.toml", lambda b: b.replace(b"format_version = 2\n", b"")),
+        "is of run format version 1, but this version of morphable reads 2; train again",
+    ),
+    "config of a later version": (
+        damage(
+            "config.toml", lambda b: b.replace(b"format_version = 2\n", b"format_version = 9\n")
+        ),
+        "config.toml: is of run format version 9",
+    ),
+    "checkpoint of version 1": (
+        without_version("checkpoint/last.pt"),
+        "last.pt: is of run format version 1",
+    ),
+    "kept weights of version 1": (
+        without_version("checkpoint/kept.pt"),
+        "kept.pt: is of run format version 1",
     ),
     "changed by hand": (
         damage("config.toml", lambda b: b.replace(b"epochs = 3", b"epochs = -3")),

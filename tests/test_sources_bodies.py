@@ -117,7 +117,7 @@ def test_sequences_flow_and_subjects_share_motions() -> None:
 def test_labels_are_complete_and_make_the_same_mesh_again(tmp_path: Path) -> None:
     source = bodies(count=32)
     labels = source.labels
-    assert len(labels.classes("subject")[1]) == 2 and len(labels.classes("sequence")[1]) == 14
+    assert len(labels.classes("subject").names) == 2 and len(labels.classes("sequence").names) == 14
     is_neutral = labels["expression"] == "neutral"
     assert np.array_equal(np.unique(labels["neutral"]), np.flatnonzero(is_neutral))
     assert np.array_equal(labels["subject"][labels["neutral"]], labels["subject"])

@@ -351,7 +351,7 @@ def test_sequences_are_labelled_and_repeatable() -> None:
     assert (weight_labels(labels)[neutral] == 0).all() and np.array_equal(
         labels["subject"][neutral], labels["subject"]
     )
-    assert len(labels.classes("sequence")[1]) == 12
+    assert len(labels.classes("sequence").names) == 12
     assert weight_labels(labels)[labels["expression"] != "neutral"].any(axis=1).all(), (
         "no frame is exactly neutral"
     )

@@ -29,7 +29,7 @@ from morphable.train import batches as feed_module
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
-from morphable.train.loop import Interrupted, Listener, Report
+from morphable.train.loop import Interrupted, Listener, TrainingEvent
 from morphable.train.optimizer import make_optimizer, rate_at
 from morphable.train.run import RecordedRun, RunConfig, command_line, run
 
@@ -181,17 +181,17 @@ def test_the_last_epoch_is_kept_where_asked(data: MeshDataset, tmp_path: Path) -
         model = trained(data, tmp_path / keep, learning_rate=0.3, keep=keep, schedule="constant")
         errors = [row["validation_mm"] for row in read_metrics(tmp_path / keep / "metrics.jsonl")]
         assert errors[-1] > min(errors)
-        kept = model.provenance["best_epoch"]
+        kept = model.provenance["kept_epoch"]
         assert kept == (EPOCHS if keep == "last" else 1 + int(np.argmin(errors)))
 
 
 def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path: Path) -> None:
-    reports: list[Report] = []
-    model = trained(data, tmp_path / "run", reports.append)
+    events: list[TrainingEvent] = []
+    model = trained(data, tmp_path / "run", events.append)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.toml", "metrics.jsonl", "checkpoint", "model"}
     assert {path.name for path in (tmp_path / "run" / "checkpoint").iterdir()} == {
-        "best.pt",
+        "kept.pt",
         "last.pt",
     }
     assert {path.name for path in (tmp_path / "run" / "model").iterdir()} == {
@@ -205,12 +205,13 @@ def test_a_run_folder_holds_everything_about_the_run(data: MeshDataset, tmp_path
     ]
     errors = [row["validation_mm"] for row in metrics]
     assert [row["best_mm"] for row in metrics] == list(np.minimum.accumulate(errors))
-    best = read_checkpoint(tmp_path / "run" / "checkpoint" / "best.pt")
-    assert best["epoch"] == 1 + int(np.argmin(errors)) == model.provenance["best_epoch"]
+    best = read_checkpoint(tmp_path / "run" / "checkpoint" / "kept.pt")
+    assert best["epoch"] == 1 + int(np.argmin(errors)) == model.provenance["kept_epoch"]
     assert best["validation_mm"] == min(errors)
-    assert len(reports) == EPOCHS * STEPS + EPOCHS
-    assert reports[-1].step == reports[-1].total_steps == EPOCHS * STEPS
-    assert sum(report.validation_mm is not None for report in reports) == EPOCHS
+    assert len(events) == EPOCHS * STEPS + EPOCHS
+    assert events[-1].step == events[-1].total_steps == EPOCHS * STEPS
+    assert [event.step for event in events if event.epoch_ended] == [6, 12, 18]
+    assert all((event.validation_mm is not None) == event.epoch_ended for event in events)
 
 
 def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None:
@@ -220,7 +221,8 @@ def test_the_configuration_comes_back(data: MeshDataset, tmp_path: Path) -> None
     assert recorded.content_hash == data.info["content_hash"]
     tables = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (
-        set(tables) == {"data", "model", "train"}
+        set(tables) == {"format_version", "data", "model", "train"}
+        and tables["format_version"] == 2
         and tables["data"]["content_hash"] == data.info["content_hash"]
     )
 
@@ -311,8 +313,8 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
     ):
         out = tmp_path / str(number)
 
-        def stop(report: Report, at: int = stop_at, sent: int = sent) -> None:
-            if report.step == at and report.validation_mm is None:
+        def stop(event: TrainingEvent, at: int = stop_at, sent: int = sent) -> None:
+            if event.step == at and not event.epoch_ended:
                 os.kill(os.getpid(), sent)
 
         with pytest.raises(Interrupted):
@@ -327,7 +329,7 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
 
 
 def test_asked_twice_it_stops_at_once(data: MeshDataset, tmp_path: Path) -> None:
-    def insist(report: Report) -> None:
+    def insist(event: TrainingEvent) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -337,8 +339,8 @@ def test_asked_twice_it_stops_at_once(data: MeshDataset, tmp_path: Path) -> None
 
 
 def test_asked_at_the_very_end_it_just_finishes(data: MeshDataset, tmp_path: Path) -> None:
-    def stop(report: Report) -> None:
-        if report.step == EPOCHS * STEPS and report.validation_mm is None:
+    def stop(event: TrainingEvent) -> None:
+        if event.step == EPOCHS * STEPS and not event.epoch_ended:
             os.kill(os.getpid(), signal.SIGINT)
 
     trained(data, tmp_path / "run", stop)
@@ -368,13 +370,13 @@ def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(
     trained(data, tmp_path / "whole")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fill(report: Report) -> None:
-        if report.step == 8:
+    def fill(event: TrainingEvent) -> None:
+        if event.step == 8:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
 
     out = tmp_path / "run"
     try:
-        with pytest.raises(InputError, match=r"(last|best)\.pt: cannot be written: File too large"):
+        with pytest.raises(InputError, match=r"(last|kept)\.pt: cannot be written: File too large"):
             trained(data, out, fill, checkpoint_seconds=0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,11 +1,13 @@
-"""Files that are either whole or absent: atomic writing, and reading that explains what is wrong."""
+"""Files are either whole or absent: atomic writing, and reading that explains what is wrong."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import struct
 import tempfile
@@ -20,15 +22,76 @@ import numpy as np
 
 from morphable.errors import InputError
 
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    pickle.UnpicklingError,
+    csv.Error,
+    RuntimeError,
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+)
+"""What parsers raise on damaged files, found by damaging .npz files and checkpoints at every byte."""
+
+
+@contextlib.contextmanager
+def reading(path: Path | str, fault: str, missing: str = "no such file") -> Iterator[None]:
+    """Turn the failures to read one file into an InputError that names the file and its fault.
+
+    path: the file, as the user knows it. fault: what to say if its content cannot be parsed, "not
+    valid JSON"; the parser's own message follows. missing: what to say if there is no such file.
+
+    The block should hold the reading alone: any error in it counts as damage of the file. An
+    InputError, which names a fault already, passes unchanged.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: {missing}") from None
+    except OSError as error:
+        # The system's own errors have a text of their own; numpy's OSError for damage has none.
+        problem = f"cannot be read: {error.strerror}" if error.strerror else _parsed(fault, error)
+        raise InputError(f"{path}: {problem}") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: {_parsed(fault, error)}") from error
+
+
+def _parsed(fault: str, error: BaseException) -> str:
+    """The fault, with the first sentence of the parser's message: what follows it is advice to
+    programmers.
+    """
+    first = str(error).partition("\n")[0].partition(". ")[0]
+    return f"{fault} ({first or type(error).__name__})"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the failures to write one file, such as a full disk, into an InputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it when the block ends well, and vanishes
-    when it does not.
+    """Yield a temporary path in the folder of `path`: it replaces `path` if the block ends without
+    an error, and is removed otherwise.
 
-    Raises InputError where the place cannot be written or is full.
+    Raises InputError if the place cannot be written or is full.
     """
-    with _named(path), contextlib.ExitStack() as undo:
+    with writing(path), contextlib.ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
@@ -45,19 +108,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and
-    vanishes otherwise.
+    """Yield a temporary folder in the parent of `path`: it becomes `path` if the block ends without
+    an error, and is removed otherwise.
 
-    Raises InputError where `path` already exists and is not an empty folder, or cannot be written.
+    Raises InputError if `path` already exists and is not an empty folder, or cannot be written.
     """
     require_new(path)
-    with _named(path), contextlib.ExitStack() as undo:
+    with writing(path), contextlib.ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         undo.callback(shutil.rmtree, temporary, ignore_errors=True)
         try:
             yield temporary
-        except InputError as error:  # a file in the folder: the user knows it under its final name
+        except InputError as error:  # names a file in the folder: give it its final name
             raise InputError(str(error).replace(str(temporary), str(path))) from error
         temporary.chmod(0o755)
         if path.exists():
@@ -65,26 +128,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
 
 
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Failures of the file system, a full disk say, as InputError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
 def require_new(path: Path) -> None:
-    """Raise InputError unless `path` is absent or an empty folder: nothing of the user's is ever
-    overwritten.
+    """Raise InputError unless `path` is absent or an empty folder.
+
+    Nothing that the user made is ever overwritten.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: already exists; choose another name or remove it first")
 
 
 def require_writable(path: Path) -> None:
-    """Raise InputError where the file cannot be written, before the work whose result it is to
-    hold.
+    """Raise InputError if the file cannot be written. To be called before the work whose result
+    the file will hold.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected the name of a file")
@@ -104,35 +159,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+BROKEN_JSON = "not valid JSON, the file may be truncated"
+
+
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; InputError where the file is missing or not JSON."""
-    try:
+    """The value in a JSON file. Raises InputError if the file is missing or not JSON."""
+    with reading(path, BROKEN_JSON):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON, the file may be truncated ({error})") from error
-
-
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    tokenize.TokenError,
-    RuntimeError,
-    ValueError,
-    OSError,
-    EOFError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    SyntaxError,
-    OverflowError,
-    MemoryError,
-)
-"""What NumPy and torch raise on damaged files, found by damaging some at every byte."""
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -141,43 +174,26 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file. Nothing pickled is ever loaded; InputError where the file is
-    missing or damaged.
-    """
-    label = name or str(path)
-    try:
-        with contextlib.ExitStack() as files:
-            stream = files.enter_context(path.open("rb")) if isinstance(path, Path) else path
-            archive = files.enter_context(np.load(stream, allow_pickle=False))
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"{label}: no such file") from None
-    except DAMAGE as error:
-        raise InputError(
-            f"{label}: not a readable .npz file, it may be truncated ({brief(error)})"
-        ) from error
+    """All arrays of an .npz file. Nothing pickled is ever loaded.
 
+    path: the file, or an open stream that errors call `name`.
 
-def brief(error: BaseException) -> str:
-    """The first sentence of another library's message; what follows is advice that is not meant for
-    our users.
+    Raises InputError if the file is missing or damaged.
     """
-    return str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+    damage = reading(name or str(path), "not a readable .npz file, it may be truncated")
+    with damage, contextlib.ExitStack() as files:
+        stream = files.enter_context(path.open("rb")) if isinstance(path, Path) else path
+        archive = files.enter_context(np.load(stream, allow_pickle=False))
+        return {key: archive[key] for key in archive.files}
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """The array of an .npy file, memory-mapped and read-only; InputError where the file is missing
-    or damaged.
+    """The array of an .npy file, memory-mapped and read-only.
+
+    Raises InputError if the file is missing or damaged.
     """
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except DAMAGE as error:
-        raise InputError(
-            f"{path}: not a readable .npy file, it may be truncated ({brief(error)})"
-        ) from error
+    with reading(path, "not a readable .npy file, it may be truncated"):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def content_hash(*parts: np.ndarray | str | bytes) -> str:

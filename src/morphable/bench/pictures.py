@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from morphable.bench.runner import Outcome
 from morphable.data.dataset import MeshDataset
@@ -37,8 +36,7 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> list[Block]:
     if not shown:
         return []
     scene = Scene(next(iter(shown.values())))
-    rows = torch.from_numpy(scene.rows)
-    models = {name: Coded(one.model, one.codes[rows]) for name, one in shown.items()}
+    models = {name: Coded(one.model, one.codes) for name, one in shown.items()}
     try:
         return [*_errors(scene, shown), *calculations(scene, models)]
     except InputError as error:  # a family that cannot encode or draw, and says why

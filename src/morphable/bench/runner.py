@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +162,9 @@ def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig
     if recipe.train is None:
         return RunConfig(row.family, model, None, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
-    train = replace(recipe.train, seed=task.seed, epochs=epochs or recipe.train.epochs)
-    train = with_overrides(train, row.train, f"{row.name}: train")
+    chosen = {"seed": task.seed} | ({"epochs": epochs} if epochs else {})
+    train = recipe.train.with_overrides(chosen, "train")
+    train = train.with_overrides(row.train, f"{row.name}: train")
     return completed(RunConfig(row.family, model, train, name), data)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,7 +14,7 @@ from morphable.errors import InputError
 if TYPE_CHECKING:
     from morphable.bench.runner import Options, Outcome, Task
     from morphable.bench.table import Table
-    from morphable.train.loop import Listener
+    from morphable.train.loop import Listener, TrainingEvent
 
 
 def bench(
@@ -137,11 +137,11 @@ def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
         bar = bars.add_task("", total=total)
 
         def listener(number: int, task: Task) -> Listener:
-            def listen(report: Any) -> None:
-                best = "" if report.best_mm is None else f", {report.best_mm:.3f} mm"
-                text = f"{task.title}: epoch {report.epoch + 1}/{report.epochs}{best}"
+            def listen(event: TrainingEvent) -> None:
+                best = "" if event.best_mm is None else f", {event.best_mm:.3f} mm"
+                text = f"{task.title}: epoch {event.epoch + 1}/{event.epochs}{best}"
                 bars.update(
-                    bar, description=text, completed=number + report.step / report.total_steps
+                    bar, description=text, completed=number + event.step / event.total_steps
                 )
 
             return listen

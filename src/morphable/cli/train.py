@@ -14,7 +14,8 @@ from morphable.errors import InputError
 
 if TYPE_CHECKING:
     from morphable.data.dataset import SplitDataset
-    from morphable.train.loop import Listener
+    from morphable.models.training import TrainConfig
+    from morphable.train.loop import Listener, TrainingEvent
     from morphable.train.run import RunConfig
 
 Model = Annotated[Path, Parameter(help="a run folder, a model folder or a model zip")]
@@ -99,7 +100,7 @@ def train(
             ) from None
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
-            print(f"{out}: {family}, code of {model.parts.size}, {parameters:,} trained parameters")
+            print(f"{out}: {family}, latent size {model.latent}, {parameters:,} trained parameters")
             print(f"next: morphable evaluate {out}")
 
 
@@ -157,20 +158,42 @@ def _chosen(
                 f"{refused[0]}: {family} is estimated in closed form and takes no training setting"
             )
         return RunConfig(family, model, None, recipe), divided
-    training = with_overrides(row.train, train_table, f"{config}: train")
-    training = with_overrides(training, flags, "train")
-    training = with_overrides(training, overrides.get("train", {}), "--set train")
+    training = row.train.with_overrides(train_table, f"{config}: train")
+    training = training.with_overrides(flags, "train")
+    training = training.with_overrides(overrides.get("train", {}), "--set train")
+    _check_stage_settings(family, training, overrides.get("train", {}))
     return RunConfig(family, model, training, recipe), divided
+
+
+def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[str, str]) -> None:
+    """InputError if a setting is for a stage that the family lacks or the run leaves out."""
+    from morphable.models.base import LearnedModel
+    from morphable.models.families import family as find
+    from morphable.train.stages import check_stages
+
+    kind = find(family).model
+    assert issubclass(kind, LearnedModel)
+    check_stages(family, training, kind.stages)
+    for key in values:
+        stage, dot, _ = key.partition(".")
+        if dot and stage not in (training.stages or kind.stages[:1]):
+            leading = ",".join(kind.stages[: kind.stages.index(stage) + 1])
+            raise InputError(
+                f"--set train.{key}: this run leaves the stage {stage} out; add --stages {leading}"
+            )
 
 
 def _config_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
     """The tables of a --config file, which may be the config.toml of another run: its split counts,
     its data do not.
     """
+    from morphable.train.checkpoint import RUN_FORMAT, check_run_format
     from morphable.train.run import read_toml
 
     tables: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "train": {}}
-    for name, table in read_toml(path).items():
+    content = read_toml(path)
+    check_run_format(path, content.pop("format_version", RUN_FORMAT))  # a person writes none
+    for name, table in content.items():
         if name not in tables or not isinstance(table, dict):
             raise InputError(
                 f"{path}: expected the tables [data], [model] and [train], got {name!r}"
@@ -206,23 +229,29 @@ def _training_bar(show: bool) -> Iterator[Listener | None]:
         task = bars.add_task("", total=None, epoch="0", note="")
         note = ""
 
-        def listen(report: Any) -> None:
+        def listen(event: TrainingEvent) -> None:
             nonlocal note
-            terms = "  ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
-            if report.validation_mm is not None:
-                note = f"validation {report.validation_mm:.3f} mm (best {report.best_mm:.3f})"
+            terms = "  ".join(f"{name} {value:.4g}" for name, value in event.terms.items())
+            epoch = f"{event.epoch + 1}/{event.epochs}"
+            if event.epoch_ended:
+                note = _validation(event)
                 if quiet:
-                    print(f"epoch {report.epoch + 1}/{report.epochs}  {terms}  {note}", flush=True)
-            epoch = f"{report.epoch + 1}/{report.epochs}"
+                    print(f"epoch {epoch}  {terms}  {note}", flush=True)
             bars.update(
                 task,
-                total=report.total_steps,
-                completed=report.step,
+                total=event.total_steps,
+                completed=event.step,
                 epoch=epoch,
                 note=f"{terms}  {note}",
             )
 
         yield listen
+
+
+def _validation(event: TrainingEvent) -> str:
+    if event.validation_mm is None:
+        return "not validated, the last epoch is kept"
+    return f"validation {event.validation_mm:.3f} mm (best {event.best_mm:.3f})"
 
 
 def evaluate(

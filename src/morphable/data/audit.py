@@ -35,8 +35,7 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
     }
     for name in ("subject", "expression", "sequence"):
         if name in labels:
-            names = labels.classes(name)[1]
-            facts[f"{name}s"] = len(names)
+            facts[f"{name}s"] = len(labels.classes(name).names)
     facts["labels"] = ", ".join(list(labels.columns)[:12]) + (
         ", ..." if len(labels.columns) > 12 else ""
     )

@@ -69,7 +69,7 @@ class MeshDataset:
     def default_split(self) -> str:
         """`subject`, or `frames` where there are fewer than 20 subjects to keep apart."""
         names = self.split_names
-        subjects = len(self.labels.classes("subject")[1]) if "subject" in self.labels else 0
+        subjects = len(self.labels.classes("subject").names) if "subject" in self.labels else 0
         preferred = "subject" if subjects >= 20 and "subject" in names else "frames"
         if preferred in names or names:
             return preferred if preferred in names else names[0]
@@ -192,7 +192,7 @@ def write_dataset(
         source.labels.write(folder / "labels.csv")
         digest.update((folder / "labels.csv").read_bytes())
         digest.update(source.template.fingerprint.encode())
-        subjects = len(source.labels.classes("subject")[1]) if "subject" in source.labels else 0
+        subjects = len(source.labels.classes("subject").names) if "subject" in source.labels else 0
         counts = {
             "meshes": source.labels.count,
             "vertices": source.template.n_vertices,

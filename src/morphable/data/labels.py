@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.files import atomic_path
+from morphable.files import atomic_path, reading
 
 TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
 """Columns that stay text even where every value looks like a number: "007" is a name."""
@@ -22,6 +22,18 @@ fit.
 NUMBER = re.compile(
     r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The classes of a text column: its different texts.
+
+    numbers: (N,) int64 class of each mesh, -1 where the text is empty. names: the texts, sorted;
+    class k is names[k].
+    """
+
+    numbers: np.ndarray
+    names: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +66,36 @@ class LabelTable:
     def take(self, rows: np.ndarray) -> LabelTable:
         return LabelTable({name: column[rows] for name, column in self.columns.items()}, len(rows))
 
-    def classes(self, name: str) -> tuple[np.ndarray, list[str]]:
-        """(N,) class numbers of a text column in sorted order of its names, -1 where empty, and the
-        names.
+    def classes(self, name: str) -> Classes:
+        """The classes of a text column. Raises InputError if there is no such column.
+
+        >>> table = LabelTable({"subject": np.array(["b", "a", "", "b"])}, 4)
+        >>> table.classes("subject").names, table.classes("subject").numbers.tolist()
+        (['a', 'b'], [1, 0, -1, 1])
         """
         column = self[name].astype(str)
         names = sorted(set(column.tolist()) - {""})
         lookup = {text: number for number, text in enumerate(names)} | {"": -1}
-        return np.array([lookup[text] for text in column.tolist()], np.int64), names
+        return Classes(np.array([lookup[text] for text in column.tolist()], np.int64), names)
+
+    def groups(self) -> np.ndarray:
+        """(N,) group number of each mesh, for statistics in which meshes of one group are not
+        independent.
+
+        The meshes of a subject are a group, with the subject's number. A mesh whose subject is not
+        known is a group of its own.
+
+        >>> LabelTable({"subject": np.array(["b", "a", "", "b", ""])}, 5).groups().tolist()
+        [1, 0, 2, 1, 3]
+        >>> LabelTable({}, 3).groups().tolist()
+        [0, 1, 2]
+        """
+        if "subject" not in self:
+            return np.arange(self.count)
+        subjects = self.classes("subject")
+        unknown = subjects.numbers < 0
+        own_number = len(subjects.names) - 1 + np.cumsum(unknown)
+        return np.where(unknown, own_number, subjects.numbers)
 
     def write(self, path: Path) -> None:
         with (
@@ -80,14 +114,10 @@ class LabelTable:
         """Read a CSV with a header line; a leading `row` column is a convenience for people and is
         not kept.
         """
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = csv.reader(file)
-                header, *rows = [(lines.line_num, row) for row in lines if row] or [(1, [])]
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+        damage = reading(path, "cannot be read as CSV")
+        with damage, path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            header, *rows = [(lines.line_num, row) for row in lines if row] or [(1, [])]
         names = header[1]
         if not names:
             raise InputError(f"{path}: is empty, expected a header line")

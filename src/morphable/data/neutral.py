@@ -56,10 +56,10 @@ def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
     named = {"subject", "sequence", "frame"} <= set(dataset.labels.columns)
     if (index >= 0).any() or not named:
         return NeutralTargets(index, dataset.vertices)
-    subject, names = dataset.labels.classes("subject")
+    subjects = dataset.labels.classes("subject")
     starts = [
-        _first_frames(dataset.labels, np.flatnonzero(subject == number))
-        for number in range(len(names))
+        _first_frames(dataset.labels, np.flatnonzero(subjects.numbers == number))
+        for number in range(len(subjects.names))
     ]
     if not any(len(start) for start in starts):
         return NeutralTargets(index, dataset.vertices)
@@ -69,7 +69,8 @@ def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
         for start in starts
     ]
     has_one = np.array([len(start) > 0 for start in starts])
-    index = np.where(has_one[subject] & (subject >= 0), subject, -1)
+    numbers = subjects.numbers
+    index = np.where(has_one[numbers] & (numbers >= 0), numbers, -1)
     return NeutralTargets(index, MeshStack([np.stack(means).astype(np.float32)]), computed=True)
 
 

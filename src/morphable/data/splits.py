@@ -77,10 +77,10 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
         splits["frames"] = frame_split(labels, seed)
     if labels.count >= 21:
         splits["frames-deep3dmm"] = frame_split(labels, seed, deep3dmm=True)
-    if "subject" in labels and len(labels.classes("subject")[1]) >= 3:
+    if "subject" in labels and len(labels.classes("subject").names) >= 3:
         splits["subject"] = subject_split(labels, seed)
     if "expression" in labels:
-        names = [name for name in labels.classes("expression")[1] if name.lower() != "neutral"]
+        names = [name for name in labels.classes("expression").names if name.lower() != "neutral"]
         if len(names) >= 2:
             for name in names:
                 splits[_unused(f"expression-{_file_name(name)}", splits)] = expression_split(
@@ -141,11 +141,12 @@ def subject_split(labels: LabelTable, seed: int = 0) -> Split:
     The tenth that tests is rounded up: one subject has no spread, and nobody to exchange an
     expression with. Meshes without a subject train.
     """
-    number, names = labels.classes("subject")
-    order = np.random.default_rng(seed).permutation(len(names))
-    tested, held = -(-len(names) // 10), max(1, round(len(names) / 10))
-    test = np.flatnonzero(np.isin(number, order[:tested]))
-    val = np.flatnonzero(np.isin(number, order[tested : tested + held]))
+    subjects = labels.classes("subject")
+    order = np.random.default_rng(seed).permutation(len(subjects.names))
+    count = len(subjects.names)
+    tested, held = -(-count // 10), max(1, round(count / 10))
+    test = np.flatnonzero(np.isin(subjects.numbers, order[:tested]))
+    val = np.flatnonzero(np.isin(subjects.numbers, order[tested : tested + held]))
     return _with_rest_training(labels.count, val, test, seed)
 
 

@@ -48,7 +48,7 @@ def disentanglement(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
         return {}
     rows = evenly_spread(len(evaluation.codes), MAX_MESHES)
     chosen, codes = evaluation.measured.select(rows), evaluation.codes[rows]
-    subjects = chosen.labels.classes("subject")[0]
+    subjects = chosen.labels.classes("subject").numbers
     result: dict[str, Any] = {}
     predicted = _per_subject(model, codes, subjects)
     if predicted:
@@ -159,7 +159,7 @@ def leakage(
     result: dict[str, float] = {}
     for name, (numbers, column) in inputs.items():
         if column in chosen.labels and numbers.shape[1]:
-            scores = probe(numbers, chosen.labels.classes(column)[0], seed)
+            scores = probe(numbers, chosen.labels.classes(column).numbers, seed)
             result |= {f"{name}_leakage{suffix}": score for suffix, score in scores.items()}
     return result
 
@@ -197,7 +197,7 @@ def swap_errors(
     random.
     """
     random = np.random.default_rng(seed)
-    subjects = chosen.labels.classes("subject")[0]
+    subjects = chosen.labels.classes("subject").numbers
     a, b = random.integers(len(chosen), size=(2, MAX_SWAPS))
     a, b = a[subjects[a] != subjects[b]], b[subjects[a] != subjects[b]]
     mixed = codes[torch.from_numpy(b)].clone()

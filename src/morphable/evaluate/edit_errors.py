@@ -32,7 +32,7 @@ def editing(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     except InputError:  # its edits were not trained
         return {}
     if not isinstance(model, RegionPca):
-        latent = min(model.parts.free_size, len(model.regions.names) * (len(train) - 1))
+        latent = min(model.latent, len(model.regions.names) * (len(train) - 1))
         baseline = RegionPca.estimate(model.template, train.vertices, {}, RegionPcaConfig(latent))
         result["region_pca"] = pair_errors(baseline, shapes, encode_all(baseline, shapes))
     return result

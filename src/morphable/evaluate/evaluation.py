@@ -51,7 +51,7 @@ class Evaluation:
     def of(cls, model: MorphableModel, data: SplitDataset, subset: str = "test") -> Evaluation:
         """Encode every mesh of the subset once, by the model and by PCA of the training meshes."""
         shapes = data.subset(subset).vertices
-        latent = min(model.parts.free_size, len(data.train) - 1)
+        latent = min(model.latent, len(data.train) - 1)
         reach = min(max(latent, CURVE_REACH), len(data.train) - 1)
         largest = Pca.estimate(model.template, data.train.vertices, {}, PcaConfig(reach)).eval()
         largest_codes = encode_all(largest, shapes)
@@ -77,8 +77,8 @@ class Evaluation:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """(N,) subject number of each measured mesh; a mesh without one is a group of its own."""
-        return subject_groups(self.measured)
+        """(N,) group of each measured mesh: its subject, or its own if that is not known."""
+        return self.measured.labels.groups()
 
     @cached_property
     def mean_shape(self) -> np.ndarray:
@@ -117,15 +117,6 @@ def code_errors(model: MorphableModel, codes: Tensor, shapes: Shapes) -> np.ndar
             decoded = model.decode(codes[rows].to(model.device))
         errors[rows] = (decoded - target).norm(dim=-1).cpu().numpy()
     return errors
-
-
-def subject_groups(dataset: MeshDataset) -> np.ndarray:
-    """(N,) subject number of each mesh; a mesh of no known subject is a group of its own."""
-    alone = -1 - np.arange(len(dataset))
-    if "subject" not in dataset.labels:
-        return alone
-    number = dataset.labels.classes("subject")[0]
-    return np.where(number < 0, alone, number)
 
 
 def _mean_shape(pca: Pca) -> np.ndarray:

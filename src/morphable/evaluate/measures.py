@@ -69,7 +69,7 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:
         "meshes": len(evaluation.measured),
         "subjects": len(set(evaluation.groups.tolist())),
         "train_meshes": len(data.train),
-        "latent": model.parts.free_size,
+        "latent": model.latent,
         "family": model.family,
         "threads": torch.get_num_threads(),
     }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.files import read_json, read_npz
+from morphable.files import read_json, read_npz, reading
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.regions import Regions, spread_controls
 
@@ -37,8 +37,6 @@ def read_regions(path: Path, mesh: Mesh) -> Regions:
     }
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: regions are read from {FORMATS}")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
     members, given = readers[path.suffix.lower()](path, len(mesh.vertices))
     labels = disjoint(members, len(mesh.vertices), str(path))
     names = tuple(members)
@@ -126,28 +124,30 @@ def _read_json(path: Path, n_vertices: int) -> Members:
 
 
 def _read_csv(path: Path, n_vertices: int) -> Members:
+    with (
+        reading(path, "cannot be read as CSV"),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictReader(file)
+        rows = [(table.line_num, row) for row in table]
+        columns = table.fieldnames or ()
+
+    if not {"vertex", "region"} <= set(columns):
+        raise InputError(f"{path}: expected the columns vertex,region, got {','.join(columns)}")
     members: dict[str, Any] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"vertex", "region"} <= set(rows.fieldnames or ()):
+    for line, row in rows:
+        try:
+            members.setdefault(str(row["region"]), []).append(int(row["vertex"]))
+        except (TypeError, ValueError):
             raise InputError(
-                f"{path}: expected the columns vertex,region, got {','.join(rows.fieldnames or ())}"
-            )
-        for row in rows:
-            try:
-                members.setdefault(str(row["region"]), []).append(int(row["vertex"]))
-            except (TypeError, ValueError):
-                raise InputError(
-                    f"{path}: line {rows.line_num}: {row['vertex']!r} is not a vertex number"
-                ) from None
+                f"{path}, line {line}: {row['vertex']!r} is not a vertex number"
+            ) from None
     return members, {}
 
 
 def _read_npy(path: Path, n_vertices: int) -> Members:
-    try:
+    with reading(path, "not a readable .npy file"):
         labels = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from error
     return _by_number(labels, None, path, n_vertices), {}
 
 
@@ -182,7 +182,9 @@ def _by_number(
 def _read_obj(path: Path, n_vertices: int) -> Members:
     votes: dict[str, np.ndarray] = {}
     group = ""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    with reading(path, "cannot be read"):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines:
         word, *rest = line.split()[:5] or [""]
         if word == "g":
             group = " ".join(rest)

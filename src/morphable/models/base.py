@@ -1,12 +1,12 @@
-"""MorphableModel: a distribution of shapes on a template, with named coordinates; and its two ways
-of learning.
+"""MorphableModel: a distribution of shapes on a template, with named coordinates; and its three
+ways of learning.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class MorphableModel(nn.Module, ABC):
     """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an
     estimate.
     """
+    prior_is_fitted: ClassVar[bool] = True
+    """Whether the prior is fitted to the codes of the training meshes; else the model defines it."""
 
     def __init__(self, template: Template, parts: Parts, config: Any) -> None:
         super().__init__()
@@ -91,7 +93,8 @@ class MorphableModel(nn.Module, ABC):
         Raises InputError in a family that reads registered meshes only.
         """
         raise InputError(
-            f"{self.family or type(self).__name__}: reads registered meshes, not points in any order"
+            f"{self.family or type(self).__name__}: reads registered meshes, "
+            "not points in any order"
         )
 
     @abstractmethod
@@ -136,6 +139,13 @@ class MorphableModel(nn.Module, ABC):
         return ()
 
     @property
+    def latent(self) -> int:
+        """Latent size: how many dimensions the model describes a shape with, as `--latent` counts
+        them. A family whose code is longer than that overrides it.
+        """
+        return self.parts.free_size
+
+    @property
     def units(self) -> str:
         return "mm"
 
@@ -166,35 +176,89 @@ class EstimatedModel(MorphableModel):
         """
 
 
-class TrainableModel(MorphableModel):
-    """A model that descends one objective."""
+class TrainingHooks(ABC):
+    """What the training loop asks of a model, whatever the model descends.
+
+    This is not a model, so that both kinds of trained model stand right below MorphableModel.
+    """
 
     labels_used: ClassVar[tuple[str, ...]] = ()
-    """Label columns that `loss` reads."""
+    """The label columns that the loss reads."""
     stages: ClassVar[tuple[str, ...]] = ()
-    """What training may go through, in this order; none where it is all one."""
+    """The stages that training can go through, in this order; empty if there is only one."""
 
     @abstractmethod
     def initialize(self, shapes: Shapes) -> None:
-        """Set the statistics (mean, scale, basis) from the training meshes, before the first step."""
+        """Set the statistics (mean, scale, basis) from the training meshes, before training."""
 
-    def for_inference(self) -> TrainableModel:
-        """What is kept of the trained model, with all that only training needs left out; itself by
-        default.
+    @abstractmethod
+    def validate(self, vertices: Tensor, stage: str) -> Tensor | None:
+        """(B, V, 3) mm -> errors in mm, of any shape; the epoch whose mean error is least is kept.
+
+        None if the model cannot be validated at a reasonable cost: then the last epoch is kept.
         """
+
+    def for_inference(self) -> Self:
+        """The trained model without what only training needs; the model itself by default."""
         return self
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Arrays worth keeping from a few epochs of training, for the report; none by default."""
         return {}
 
-    def validate(self, vertices: Tensor, stage: str) -> Tensor:
-        """(B, V, 3) mm -> errors in mm of any shape, whose mean over the validation meshes says
-        which epoch is best.
-        """
+
+class TrainableModel(MorphableModel, TrainingHooks):
+    """A model that descends one objective."""
+
+    def validate(self, vertices: Tensor, stage: str) -> Tensor | None:
+        """The vertex errors of the reconstruction."""
         errors: Tensor = (self(vertices) - vertices).norm(dim=-1)
         return errors
 
     @abstractmethod
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The weighted terms of the objective, which is their sum."""
+
+
+class AdversarialModel(MorphableModel, TrainingHooks):
+    """A generator that learns from a critic, which learns to tell its shapes from real ones.
+
+    Each training step moves one of the two: `critic_steps` steps of the critic, then one of the
+    generator. `progress.step` counts the steps of both, so `progress.step // (critic_steps + 1)` is
+    the number of the round.
+
+    Codes are drawn from the prior in training, so the prior is part of the model's definition and
+    is not fitted afterwards. `encode` may be a search, too slow to run every epoch, so there is no
+    validation unless a model overrides `validate`.
+    """
+
+    prior_is_fitted: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def critic_steps(self) -> int:
+        """Steps of the critic before each step of the generator, at least 1."""
+
+    @abstractmethod
+    def critic_parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters that `critic_loss` trains."""
+
+    @abstractmethod
+    def generator_parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters that `generator_loss` trains: all that are not the critic's."""
+
+    @abstractmethod
+    def critic_loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The weighted terms of the critic's objective, which is their sum."""
+
+    @abstractmethod
+    def generator_loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The weighted terms of the generator's objective, which is their sum."""
+
+    def validate(self, vertices: Tensor, stage: str) -> Tensor | None:
+        """None: there is no validation."""
+        return None
+
+
+LearnedModel: TypeAlias = TrainableModel | AdversarialModel
+"""A model that is trained step by step."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors.torch import save as save_tensors
 import morphable
 from morphable.config import as_table, with_overrides
 from morphable.errors import InputError
-from morphable.files import atomic_folder, atomic_path, read_npz
+from morphable.files import BROKEN_JSON, atomic_folder, atomic_path, read_npz, reading
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
@@ -166,10 +165,8 @@ def create(
 
 
 def _parse_json(content: bytes, label: str) -> dict[str, Any]:
-    try:
+    with reading(label, BROKEN_JSON):
         value = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{label}: not valid JSON, the file may be truncated ({error})") from error
     if not isinstance(value, dict):
         raise InputError(f"{label}: expected a JSON object")
     return value
@@ -185,15 +182,11 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
             return (path / name).read_bytes()
 
         return read_file, lambda name: str(path / name)
-    if not path.exists():
-        raise InputError(f"{path}: no such model")
-    try:
+    with reading(
+        path, "not a model folder or a readable zip, it may be truncated", "no such model"
+    ):
         archive = zipfile.ZipFile(path)
         damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: not a model folder or a readable zip, it may be cut short ({error})"
-        ) from error
     if damaged:
         raise InputError(f"{path}: the member {damaged} is damaged")
     for name in archive.namelist():

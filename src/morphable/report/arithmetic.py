@@ -30,54 +30,46 @@ MAX_GROWTH = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A model and its codes (N, L) of the drawn meshes."""
+    """A model and its codes (N, L) of the measured meshes."""
 
     model: MorphableModel
     codes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
-    """Shapes (V, 3) mm to calculate with.
+class Operand:
+    """A shape (V, 3) mm to calculate with, and which measured mesh it is, if it is one."""
 
-    posed, rest: one subject with an expression or pose, and its neutral shape, or its first mesh if
-    neutral shapes are not known (`neutral`). other_posed, other_rest: the same of another subject.
-    names: of these four, in this order. rows: the drawn meshes that the two posed ones are.
-    """
+    shape: np.ndarray
+    name: str
+    row: int | None
 
-    posed: np.ndarray
-    rest: np.ndarray
-    other_posed: np.ndarray
-    other_rest: np.ndarray
-    neutral: bool
-    names: tuple[str, str, str, str]
-    rows: tuple[int, int]
-
-    def codes(self, coded: Coded) -> ExampleCodes:
-        """The codes of a model; only the neutral shapes have to be encoded."""
-        rest, other_rest = encode_all(coded.model, np.stack([self.rest, self.other_rest]))
-        posed, other_posed = coded.codes[list(self.rows)].to(rest)
-        return ExampleCodes(coded.model, posed, rest, other_posed, other_rest)
+    def code(self, coded: Coded) -> Tensor:
+        """(L,) code by a model; a measured mesh is not encoded again."""
+        if self.row is None:
+            return encode_all(coded.model, self.shape[None])[0]
+        return coded.codes[self.row]
 
 
 @dataclass(frozen=True, eq=False)
-class ExampleCodes:
-    """A model, and its codes (L,) of an example's shapes."""
+class Operands:
+    """posed, rest: one subject with an expression or pose, and its neutral shape, or its first mesh
+    if neutral shapes are not known (`neutral`). other_posed, other_rest: the same of another.
+    """
 
-    model: MorphableModel
-    posed: Tensor
-    rest: Tensor
-    other_posed: Tensor
-    other_rest: Tensor
+    posed: Operand
+    rest: Operand
+    other_posed: Operand
+    other_rest: Operand
+    neutral: bool
 
 
 def arithmetic(context: ReportContext) -> Section | None:
     """Interpolation, extrapolation and deformation transfer, and the same by PCA."""
-    scene = context.scene
-    models = {scene.name: Coded(context.model, scene.codes)}
+    scene, evaluation = context.scene, context.result.evaluation
+    models = {scene.name: Coded(evaluation.model, evaluation.codes)}
     if scene.pca is not None:
-        pca_codes = scene.evaluation.pca_codes[torch.from_numpy(scene.rows)]
-        models[scene.method_name(PCA)] = Coded(scene.pca, pca_codes)
+        models[scene.method_name(PCA)] = Coded(evaluation.pca, evaluation.pca_codes)
     blocks = calculations(scene, models)
     lead = (
         "Codes of test meshes, added, subtracted and decoded. Below each row the same by PCA of "
@@ -90,40 +82,37 @@ def calculations(scene: Scene, models: Mapping[str, Coded]) -> list[Block]:
     """Interpolation, extrapolation and transfer, a row of pictures per model; empty if there are
     too few meshes.
     """
-    example = choose(scene)
-    if example is None:
+    chosen = choose(scene)
+    if chosen is None:
         return []
-    posed, rest, other_posed, _ = example.names
-    codes = {title: example.codes(coded) for title, coded in models.items()}
-    kind = "the neutral shape of" if example.neutral else "another mesh of"
-    between = {title: (own.posed, own.other_posed) for title, own in codes.items()}
-    beyond = {title: (own.rest, own.posed) for title, own in codes.items()}
-    decoded = {title: own.model for title, own in codes.items()}
+    posed, rest, other = chosen.posed, chosen.rest, chosen.other_posed
+    kind = "the neutral shape of" if chosen.neutral else "another mesh of"
     return [
         Heading("Interpolation"),
-        Text(f"0 is {posed}, 1 is {other_posed}.", "note"),
-        _path(scene, "between", decoded, between, BETWEEN),
+        Text(f"0 is {posed.name}, 1 is {other.name}.", "note"),
+        _path(scene, models, "between", (posed, other), BETWEEN),
         Heading("Extrapolation"),
-        Text(f"0 is {rest}, {kind} the same subject; 1 is {posed}.", "note"),
-        _path(scene, "beyond", decoded, beyond, BEYOND),
+        Text(f"0 is {rest.name}, {kind} the same subject; 1 is {posed.name}.", "note"),
+        _path(scene, models, "beyond", (rest, posed), BEYOND),
         Heading("Deformation transfer"),
         Text("T1 is T0 plus what leads from S0 to S1.", "note"),
-        _transfer(scene.view, example, codes),
+        _transfer(scene.view, models, (rest, posed, chosen.other_rest)),
     ]
 
 
 def _path(
     scene: Scene,
+    models: Mapping[str, Coded],
     kind: str,
-    models: Mapping[str, MorphableModel],
-    ends: Mapping[str, tuple[Tensor, Tensor]],
+    ends: tuple[Operand, Operand],
     positions: tuple[float, ...],
 ) -> Table:
     """Shapes on the line through two codes, a row per model."""
-    shapes = {
-        title: decode_all(model, line(model.parts, *ends[title], torch.tensor(positions)))
-        for title, model in models.items()
-    }
+    shapes = {}
+    for title, coded in models.items():
+        first, last = (end.code(coded) for end in ends)
+        codes = line(coded.model.parts, first, last, torch.tensor(positions))
+        shapes[title] = decode_all(coded.model, codes)
     view = scene.view.widened([shape for found in shapes.values() for shape in found], MAX_GROWTH)
     lines: list[list[Cell]] = [
         [title, *_pictures(view, found, [f"{title}, {kind}, at {t:g}" for t in positions])]
@@ -132,26 +121,28 @@ def _path(
     return Table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
 
 
-def _transfer(view: View, example: Example, codes: Mapping[str, ExampleCodes]) -> Table:
+def _transfer(
+    view: View, models: Mapping[str, Coded], given: tuple[Operand, Operand, Operand]
+) -> Table:
     texts = ["S0", "S1", "T0", "T1"]
-    given = np.stack([example.rest, example.posed, example.other_rest])
+    inputs = np.stack([operand.shape for operand in given])
     lines: list[list[Cell]] = [
-        ["given", *_pictures(view, given, [f"given {text}" for text in texts[:3]]), ""]
+        ["given", *_pictures(view, inputs, [f"given {text}" for text in texts[:3]]), ""]
     ]
-    for title, own in codes.items():
-        target = transfer(own.model.parts, own.rest, own.posed, own.other_rest)
-        shapes = decode_all(own.model, torch.stack([own.rest, own.posed, own.other_rest, target]))
+    for title, coded in models.items():
+        s0, s1, t0 = (operand.code(coded) for operand in given)
+        t1 = transfer(coded.model.parts, s0, s1, t0)
+        shapes = decode_all(coded.model, torch.stack([s0, s1, t0, t1]))
         lines.append([title, *_pictures(view, shapes, [f"{title}: {text}" for text in texts])])
-    posed, rest, _, other_rest = example.names
-    heads = [f"S0\n{rest}", f"S1\n{posed}", f"T0\n{other_rest}", "T1\nT0 + S1 − S0"]
-    return Table(["", *heads], lines, "pictures")
+    heads = [f"{text}\n{operand.name}" for text, operand in zip(texts, given, strict=False)]
+    return Table(["", *heads, "T1\nT0 + S1 − S0"], lines, "pictures")
 
 
 def _pictures(view: View, shapes: np.ndarray, descriptions: Sequence[str]) -> list[Picture]:
     return [view.picture(shape, text) for shape, text in zip(shapes, descriptions, strict=True)]
 
 
-def choose(scene: Scene) -> Example | None:
+def choose(scene: Scene) -> Operands | None:
     """A mesh well apart from its subject's neutral shape, and the mesh of another subject that
     differs most.
 
@@ -159,7 +150,7 @@ def choose(scene: Scene) -> Example | None:
     too few meshes.
     """
     meshes, subjects = np.asarray(scene.meshes.vertices[:]), scene.subjects
-    rest, neutral = _rest(scene, meshes)
+    rest, rows, neutral = _rest(scene, meshes)
     distance = np.linalg.norm(meshes - rest, axis=-1).mean(-1)
     source = int(np.argsort(distance, kind="stable")[int(POSED * (len(distance) - 1))])
     others = np.flatnonzero(subjects != subjects[source])
@@ -168,32 +159,30 @@ def choose(scene: Scene) -> Example | None:
         return None
     gap = np.linalg.norm(meshes[others] - meshes[source], axis=-1).mean(-1)
     other = int(others[gap.argmax()])
-    state = "neutral" if neutral else "at rest"
-    return Example(
-        posed=meshes[source],
-        rest=rest[source],
-        other_posed=meshes[other],
-        other_rest=rest[other],
-        neutral=neutral,
-        names=(
-            scene.caption(source),
-            f"{_subject(scene, source)} {state}",
-            scene.caption(other),
-            f"{_subject(scene, other)} {state}",
-        ),
-        rows=(source, other),
-    )
+
+    def at_rest(row: int) -> Operand:
+        name = f"{_subject(scene, row)} {'neutral' if neutral else 'at rest'}"
+        return Operand(rest[row], name, rows[row])
+
+    def posed(row: int) -> Operand:
+        return Operand(meshes[row], scene.caption(row), int(scene.rows[row]))
+
+    return Operands(posed(source), at_rest(source), posed(other), at_rest(other), neutral)
 
 
-def _rest(scene: Scene, meshes: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(N, V, 3) each mesh's neutral shape, True; or if one is not known each subject's first mesh,
-    False.
+def _rest(scene: Scene, meshes: np.ndarray) -> tuple[np.ndarray, list[int | None], bool]:
+    """(N, V, 3) each mesh's neutral shape, which measured mesh that is if any, and True; or, if one
+    is not known, the same of each subject's first mesh, and False.
     """
-    if scene.neutral.known(scene.meshes.rows).all():
-        return scene.neutral.of(scene.meshes.rows), True
+    targets, own = scene.neutral, scene.meshes.rows
+    if targets.known(own).all():
+        measured = {int(row): number for number, row in enumerate(scene.evaluation.measured.rows)}
+        rows = [None if targets.computed else measured.get(int(r)) for r in targets.index[own]]
+        return targets.of(own), rows, True
     subjects = scene.subjects.tolist()
     first = {subject: row for row, subject in reversed(list(enumerate(subjects)))}
-    return meshes[[first[subject] for subject in subjects]], False
+    drawn = [first[subject] for subject in subjects]
+    return meshes[drawn], [int(row) for row in scene.rows[drawn]], False
 
 
 def _subject(scene: Scene, row: int) -> str:

@@ -5,6 +5,7 @@ course of training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,6 @@ from morphable.report.scene import Scene
 COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 TERM_COLORS = (0, 3, 4, 5, 6, 7, 1, 2)
 """Chart colors of the terms of an objective; as many are shown."""
-KEPT = {
-    "best": "The epoch with the lowest validation error is kept.",
-    "last": "The last epoch is kept.",
-}
-"""What training kept, by `TrainConfig.keep`."""
 
 
 def distributions(context: ReportContext) -> Section:
@@ -157,22 +153,42 @@ def _explained(per_cent: float) -> str:
 
 def training(context: ReportContext) -> Section | None:
     """The terms of the objective and the validation error by epoch, and which epoch was kept."""
-    rows = [row for row in context.metrics if row.get("validation_mm") is not None]
+    rows = context.metrics
     if not rows:
         return None
-    epochs = [row["epoch"] for row in rows]
     seconds = rows[-1].get("seconds")
-    lead = f"{len(rows)} epochs" + (f" in {_duration(seconds)} of training" if seconds else "")
-    keep = (context.provenance.get("train") or {}).get("keep", "")
-    lead += f". {KEPT.get(keep, '')}".rstrip()
-    columns = [
-        [Heading("Objective"), _objective(rows, epochs)],
-        [Heading("Validation"), _validation([row["validation_mm"] for row in rows], epochs)],
-    ]
+    duration = f" in {_duration(seconds)} of training" if seconds else ""
+    lead = f"{len(rows)} epochs{duration}. {_kept_epoch(context)}".rstrip()
+    columns = [[Heading("Objective"), _objective(rows)]]
+    validated = _validated(rows)
+    if validated:
+        columns.append([Heading("Validation"), _validation(validated)])
     return Section("Training", [Text(lead, "lead"), Columns(columns)])
 
 
-def _objective(rows: Sequence[Mapping[str, float]], epochs: Sequence[float]) -> Chart:
+def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The epochs with a validation error: all, or none if the family has no validation."""
+    return [row for row in rows if row.get("validation_mm") is not None]
+
+
+def _kept_epoch(context: ReportContext) -> str:
+    """Which epoch's weights the model has, and why these; nothing if that is not recorded."""
+    provenance = context.model.provenance
+    epoch = provenance.get("kept_epoch")
+    if epoch is None:
+        return ""
+    if not _validated(context.metrics):
+        return f"The family has no validation; the last epoch, {epoch}, is kept."
+    settings = provenance.get("train", {})
+    stage = context.metrics[-1].get("stage", "")
+    if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
+        return f"The last epoch, {epoch}, is kept."
+    return f"Epoch {epoch} is kept, the best on the validation meshes."
+
+
+def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """The terms of the objective by epoch; epochs without a term are left out."""
+    epochs = [row["epoch"] for row in rows]
     terms = sorted({key for row in rows for key in row if key.startswith("train/")})
     series = [
         Series(
@@ -189,15 +205,13 @@ def _objective(rows: Sequence[Mapping[str, float]], epochs: Sequence[float]) -> 
     )
 
 
-def _validation(values: Sequence[float], epochs: Sequence[float]) -> Chart:
+def _validation(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
     best = int(np.argmin(values))
     lowest = millimeters(values[best])
-    name = f"best: {lowest}, epoch {epochs[best]}"
+    mark = Series(f"best: {lowest}, epoch {epochs[best]}", [epochs[best]], [values[best]], "mark")
     return Chart(
-        [
-            Series("validation", epochs, values),
-            Series(name, [epochs[best]], [values[best]], "mark"),
-        ],
+        [Series("validation", epochs, values), mark],
         Axis("epoch"),
         Axis("validation vertex error, mm", log=_wide(values)),
         f"Validation error by epoch, best {lowest}",

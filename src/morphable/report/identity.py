@@ -34,16 +34,16 @@ def identity_codes(context: ReportContext) -> Section | None:
     labels = scene.meshes.labels
     columns = [name for name in ("subject", "expression") if name in labels]
     classes = {name: labels.classes(name) for name in columns}
-    classes = {name: found for name, found in classes.items() if len(found[1]) > 1}
+    classes = {name: found for name, found in classes.items() if len(found.names) > 1}
     if "identity" not in model.parts or not classes:
         return None
     codes = scene.codes.cpu().numpy()
     charts: list[Sequence[Block]] = []
     for part in [part.name for part in model.parts.items_ if not part.pinned]:
         points = in_plane(codes[:, model.parts[part]])
-        for column, (numbers, names) in classes.items():
+        for column, found in classes.items():
             text = f"{part} codes by {column}: scatter in the plane of two principal directions"
-            chart = Scatter(points, numbers, names, text)
+            chart = Scatter(points, found.numbers, found.names, text)
             charts.append([Heading(f"{part} code by {column}"), chart])
     lead = (
         f"Codes of {len(codes)} measured meshes, in the plane of each part's two principal "

@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def latent(self) -> int:
-        return self.model.parts.free_size
+        return self.model.latent
 
     @cached_property
     def rows(self) -> np.ndarray:

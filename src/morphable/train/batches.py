@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class TrainingData:
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
         named = [name for name in labels if name != "level" and name in dataset.labels]
-        columns = {name: dataset.labels.classes(name)[0] for name in named}
+        columns = {name: dataset.labels.classes(name).numbers for name in named}
         targets = neutral_targets(dataset)
         levels = expression_levels(dataset, targets) if "level" in labels else None
         if levels is not None:
@@ -71,7 +72,7 @@ class TrainingData:
 
 
 class Batches:
-    """Batches for one process of `world`; every process sees its share of the same global batches."""
+    """Batches for one process of `world`; each process gets its share of the same global batches."""
 
     def __init__(
         self,
@@ -86,6 +87,12 @@ class Batches:
         self.rank, self.world = rank, world
         resident = data.vertices if isinstance(data.vertices, np.ndarray) else None
         self._resident = None if resident is None else torch.from_numpy(resident).to(device)
+
+    def of_size(self, batch_size: int) -> Batches:
+        """The same meshes in batches of another size; they are in memory once."""
+        other = copy.copy(self)
+        other.batch_size = batch_size
+        return other
 
     @property
     def steps(self) -> int:

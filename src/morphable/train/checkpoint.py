@@ -1,59 +1,62 @@
-"""Checkpoints: everything a run needs to go on bit for bit, written atomically; read without
-running any pickle.
+"""Checkpoints: everything that a run needs to go on bit for bit, written atomically and read
+without running any pickle; and metrics.jsonl.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from morphable.errors import InputError
-from morphable.files import DAMAGE, atomic_path, brief
+from morphable.files import atomic_path, reading, writing
+
+RUN_FORMAT = 2
+"""The version of a run folder's config.toml and checkpoints. Version 1 had no number."""
+
+
+def check_run_format(path: Path, version: object) -> None:
+    """InputError unless a file of a run folder is of this version."""
+    if version != RUN_FORMAT:
+        found = 1 if version is None else version
+        raise InputError(
+            f"{path}: is of run format version {found}, but this version of morphable reads "
+            f"{RUN_FORMAT}; train again into a new folder"
+        )
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors, numbers, texts, lists and dictionaries only. Raises InputError where the disk is
-    full.
+    """`state` holds tensors, numbers, texts, lists and dictionaries only. Raises InputError if the
+    disk is full.
     """
-    content = io.BytesIO()
-    torch.save(
-        state, content
-    )  # in memory, since on a full disk torch.save fails with an unrelated message
+    content = io.BytesIO()  # since on a full disk torch.save fails with an unrelated message
+    torch.save({"format_version": RUN_FORMAT, **state}, content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """InputError where the file is missing or damaged; only plain data is accepted, no code can
-    run.
+    """The state in a checkpoint. Only plain data is accepted, so no code can run.
+
+    Raises InputError if the file is missing, damaged or of another format version.
     """
-    try:
+    damaged = "not a readable checkpoint, it may be truncated"
+    missing = "no such checkpoint; the run ended before the first one was written"
+    with reading(path, damaged, missing):
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such checkpoint; the run ended before the first one was written"
-        ) from None
-    except (*DAMAGE, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path}: not a readable checkpoint, it may be cut short ({brief(error)})"
-        ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
+    check_run_format(path, state.pop("format_version", None))
     return state
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """Add one line to metrics.jsonl; InputError where the disk is full."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    """Add one line to metrics.jsonl. Raises InputError if the disk is full."""
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def cut_metrics(path: Path, epochs: int) -> None:
@@ -74,12 +77,8 @@ def cut_metrics(path: Path, epochs: int) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, one for each epoch; none where the model was estimated."""
+    """The rows of metrics.jsonl, one per epoch; none if the model was estimated in closed form."""
     if not path.exists():
         return []
-    try:
+    with reading(path, "not valid JSON lines, the file may be truncated"):
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: not valid JSON lines, the file may be truncated ({error})"
-        ) from error

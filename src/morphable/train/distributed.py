@@ -50,7 +50,8 @@ def workers(device: str) -> Iterator[Workers]:
         raise InputError(f"--device {device}: expected cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "--device cuda: this machine has no usable NVIDIA GPU, or torch was installed without CUDA"
+            "--device cuda: this machine has no usable NVIDIA GPU, "
+            "or torch was installed without CUDA"
         )
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

@@ -1,5 +1,6 @@
-"""The training loop: descends a model's objective, validates each epoch, checkpoints, stops and
-resumes exactly.
+"""The training loop: epochs, stages, validation, checkpoints, signals, and an exact resume.
+
+What a step does is the learner's business (`train/learner.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from morphable.errors import InputError
 from morphable.files import write_npz
-from morphable.models.base import Shapes, TrainableModel
-from morphable.models.training import Batch, Progress, TrainConfig
+from morphable.models.base import LearnedModel, Shapes
+from morphable.models.training import Progress, TrainConfig
 from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
     append_metrics,
@@ -31,7 +30,8 @@ from morphable.train.checkpoint import (
     write_checkpoint,
 )
 from morphable.train.distributed import Workers
-from morphable.train.optimizer import make_optimizer, rate_at
+from morphable.train.learner import learner_for
+from morphable.train.stages import Stage, plan_stages
 
 
 class Interrupted(Exception):
@@ -39,9 +39,12 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the loop tells a listener: after every step (`validation_mm` None) and after every
-    epoch.
+class TrainingEvent:
+    """A step was taken, or an epoch has ended (`epoch_ended`).
+
+    epoch: the one at work, counted from 0 over the whole run. step: how many are done. terms: the
+    loss terms of the step, or their means over the epoch. validation_mm: None after a step, and if
+    the model has no validation. best_mm: the best of the stage so far.
     """
 
     epoch: int
@@ -51,24 +54,10 @@ class Report:
     terms: dict[str, float]
     validation_mm: float | None
     best_mm: float | None
+    epoch_ended: bool
 
 
-Listener = Callable[[Report], None]
-
-
-class _Objective(nn.Module):
-    """The sum of a model's loss terms as a forward pass, which is what DistributedDataParallel can
-    wrap.
-    """
-
-    def __init__(self, model: TrainableModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.model.loss(batch, progress)
-        total = torch.stack(list(terms.values())).sum()
-        return total, {name: term.detach() for name, term in terms.items()}
+Listener = Callable[[TrainingEvent], None]
 
 
 class Loop:
@@ -78,7 +67,7 @@ class Loop:
 
     def __init__(
         self,
-        model: TrainableModel,
+        model: LearnedModel,
         batches: Batches,
         validation: Shapes,
         config: TrainConfig,
@@ -86,149 +75,146 @@ class Loop:
         workers: Workers,
         listener: Listener | None = None,
     ) -> None:
-        self.model, self.batches, self.validation, self.config, self.folder = (
-            model,
-            batches,
-            validation,
-            config,
-            folder,
-        )
-        self.workers, self.listener = workers, listener
-        self.optimizer = make_optimizer(model.parameters(), config)
-        self.stages = config.stages or model.stages[:1] or ("",)
-        self.generator = torch.Generator(device="cpu").manual_seed(
-            config.seed * 1_000_003 + workers.rank
-        )
+        self.model, self.batches, self.validation, self.config = model, batches, validation, config
+        self.folder, self.workers, self.listener = folder, workers, listener
+        self.stages = plan_stages(config, model.stages, batches)
+        self.learner = learner_for(model, self.stages[0].config, workers)
+        seed = config.seed * 1_000_003 + workers.rank
+        self.generator = torch.Generator(device="cpu").manual_seed(seed)
         self.step = 0
         self.best_mm = math.inf
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, tuple[float, int]] = {}
         self.seconds = 0.0
+        self._last_write = time.monotonic()
 
     def run(self) -> None:
         """Train to the end of the last epoch. Raises Interrupted after Ctrl-C, with everything
         saved.
         """
-        objective: nn.Module = _Objective(self.model)
-        if self.workers.count > 1:
-            objective = DistributedDataParallel(objective)
-        total = self.stage_steps * len(self.stages)
-        with _stop_signals() as stopping:
-            last_write = time.monotonic()
-            while self.step < total:
-                if self.step and self.step % self.stage_steps == 0:
-                    self._next_stage()
-                epoch, done = divmod(self.step, self.batches.steps)
-                started = time.monotonic()
+        with _stop_signals() as signals:
+            self._last_write = time.monotonic()
+            while self.step < self.total_steps:
+                stage = self._stage_at(self.step)
+                epoch, done = stage.epoch_at(self.step)
+
+                # Once per stage, except the first: go on from the weights that the previous stage
+                # kept, which need not be those of its last step.
+                if self.step and self.step == stage.first_step:
+                    self._enter(stage)
+
                 self.model.train()
-                for batch in self.batches.batches(epoch, skip=done):
-                    terms = self._step(objective, batch, epoch)
-                    late = time.monotonic() - last_write > self.config.checkpoint_seconds
-                    stop, due = self._agree(epoch, terms, bool(stopping), late)
-                    last_of_epoch = self.step % self.batches.steps == 0
-                    if (stop or due) and not last_of_epoch:
-                        self.seconds += time.monotonic() - started
+                clock = time.monotonic()
+                for batch in stage.batches.batches(epoch, skip=done):
+                    # Every step: one action of one optimizer.
+                    terms = self.learner.step(batch, self._progress(stage, epoch))
+                    self.step += 1
+
+                    # Every step: decide together. A process that stopped or wrote a checkpoint
+                    # alone would leave the others waiting for it for ever.
+                    late = time.monotonic() - self._last_write > self.config.checkpoint_seconds
+                    terms, stop, due = self._agree(terms, bool(signals), late)
+                    self._check_finite(terms)
+                    self._add(terms)
+                    self._notify(epoch, terms)
+                    self.seconds += time.monotonic() - clock
+
+                    # Once a minute, and before stopping: a checkpoint, so that a kill costs little.
+                    # Not after the last step of an epoch, whose end writes one.
+                    epoch_ended = self.step == stage.step_of(epoch + 1)
+                    if (stop or due) and not epoch_ended:
                         self.write()
-                        started = last_write = time.monotonic()
-                    if stop and not last_of_epoch:
+                    if stop and not epoch_ended:
                         raise Interrupted
-                self.seconds += time.monotonic() - started
-                self._finish_epoch(epoch)
-                last_write = time.monotonic()
-                if stop and self.step < total:
+                    clock = time.monotonic()
+
+                # Once per epoch: validate, keep the weights if they are the best, and record.
+                self._finish_epoch(stage, epoch)
+
+                # Asked to stop in the last step of an epoch. After the very last one there is
+                # nothing left to resume.
+                if stop and self.step < self.total_steps:
                     raise Interrupted
 
     @property
-    def stage_steps(self) -> int:
-        """Steps of one stage."""
-        return self.config.epochs * self.batches.steps
+    def total_steps(self) -> int:
+        return self.stages[-1].end_step
 
     @property
-    def stage(self) -> str:
-        """The stage that the next step belongs to."""
-        return self.stages[min(self.step // self.stage_steps, len(self.stages) - 1)]
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return self.stages[-1].end_epoch
 
-    def best_path(self, stage: str) -> Path:
-        """Where a stage's best weights are kept; the last stage's are those of the run."""
-        return (
-            self.folder
-            / "checkpoint"
-            / ("best.pt" if stage == self.stages[-1] else f"best-{stage}.pt")
-        )
+    def _stage_at(self, step: int) -> Stage:
+        """The stage that a step belongs to; after the last step, the last one."""
+        return next((stage for stage in self.stages if step < stage.end_step), self.stages[-1])
 
-    def _next_stage(self) -> None:
-        """Start the stage at this step: from the best weights of the one before, with a fresh
-        optimizer.
-        """
-        before = self.stages[self.step // self.stage_steps - 1]
-        self.model.load_state_dict(read_checkpoint(self.best_path(before))["model"])
-        self.optimizer = make_optimizer(self.model.parameters(), self.config)
+    def kept_path(self, stage: Stage) -> Path:
+        """The checkpoint with the weights that a stage keeps; those of the last are the run's."""
+        name = "kept.pt" if stage is self.stages[-1] else f"kept-{stage.name}.pt"
+        return self.folder / "checkpoint" / name
+
+    def _enter(self, stage: Stage) -> None:
+        """Begin a stage after another one."""
+        previous = self.stages[self.stages.index(stage) - 1]
+        self.model.load_state_dict(read_checkpoint(self.kept_path(previous))["model"])
+        self.learner.restart(stage.config)
         self.best_mm = math.inf
 
-    def _step(self, objective: nn.Module, batch: Batch, epoch: int) -> dict[str, float]:
-        """One step of the optimizer; returns the loss terms of this process."""
-        config = self.config
-        step = self.step % self.stage_steps
-        rate = rate_at(step, self.batches.steps, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        progress = Progress(
-            epoch % config.epochs,
-            config.epochs,
-            step,
-            self.batches.steps,
-            len(self.batches.data),
+    def _progress(self, stage: Stage, epoch: int) -> Progress:
+        return Progress(
+            epoch - stage.first_epoch,
+            stage.config.epochs,
+            self.step - stage.first_step,
+            stage.batches.steps,
             self.generator,
-            self.stage,
+            stage.name,
         )
-        with torch.autocast(
-            self.batches.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            loss, terms = objective(batch, progress)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.gradient_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        self.optimizer.step()
-        self.step += 1
-        return {name: float(value) for name, value in terms.items()}
 
     def _agree(
-        self, epoch: int, terms: dict[str, float], stop: bool, due: bool
-    ) -> tuple[bool, bool]:
-        """Tell all processes of a step's terms; whether any was asked to stop, or finds a
-        checkpoint due.
-
-        Processes must decide alike: one that stops or writes alone leaves the others waiting for it
-        for ever.
+        self, terms: dict[str, float], stop: bool, due: bool
+    ) -> tuple[dict[str, float], bool, bool]:
+        """The terms averaged over the processes; whether any of these was asked to stop, or finds
+        that a checkpoint is due.
         """
         *means, stops, dues = self.workers.mean([*terms.values(), stop, due])
-        values = dict(zip(terms, means, strict=True))
-        if not all(map(math.isfinite, values.values())):
-            raise InputError(
-                f"training diverged at step {self.step}: {values}; the last checkpoint is untouched, "
-                f"try a smaller train.learning_rate (now {self.optimizer.param_groups[0]['lr']:g})"
-            )
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self._tell(epoch, values, None)
-        return stops > 0, dues > 0
+        return dict(zip(terms, means, strict=True)), stops > 0, dues > 0
 
-    def _finish_epoch(self, epoch: int) -> None:
-        stage = self.stages[epoch // self.config.epochs]
+    def _check_finite(self, terms: dict[str, float]) -> None:
+        if not all(map(math.isfinite, terms.values())):
+            raise InputError(
+                f"training diverged at step {self.step}: {terms}; "
+                "the last checkpoint is untouched, "
+                f"try a smaller train.learning_rate (now {self.learner.rate:g})"
+            )
+
+    def _add(self, terms: dict[str, float]) -> None:
+        """Add a step's terms to the sums of the epoch. Not every step has every term: the critic
+        and the generator have their own.
+        """
+        for name, value in terms.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + value, count + 1
+
+    def _notify(
+        self,
+        epoch: int,
+        terms: dict[str, float],
+        validation: float | None = None,
+        epoch_ended: bool = False,
+    ) -> None:
+        if self.listener is None:
+            return
+        best = None if math.isinf(self.best_mm) else self.best_mm
+        place = (epoch, self.epochs, self.step, self.total_steps)
+        self.listener(TrainingEvent(*place, terms, validation, best, epoch_ended))
+
+    def _finish_epoch(self, stage: Stage, epoch: int) -> None:
         error = self._validation_error(stage)
-        kept = error < self.best_mm or self.config.keep == "last"
-        self.best_mm = min(error, self.best_mm)
-        terms = {name: value / self.batches.steps for name, value in self.sums.items()}
+        kept = error is None or error < self.best_mm or stage.config.keep == "last"
+        self.best_mm = self.best_mm if error is None else min(error, self.best_mm)
+        terms = {name: total / count for name, (total, count) in self.sums.items()}
         self.sums = {}
-        row: dict[str, Any] = {
-            "epoch": epoch + 1,
-            "step": self.step,
-            **{f"train/{name}": value for name, value in terms.items()},
-        }
-        row |= {"validation_mm": error, "best_mm": self.best_mm, "seconds": round(self.seconds, 3)}
-        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        if stage:
-            row["stage"] = stage
+
         if self.workers.rank == 0:
             if kept:
                 state = {
@@ -236,45 +222,49 @@ class Loop:
                     "epoch": epoch + 1,
                     "validation_mm": error,
                 }
-                write_checkpoint(self.best_path(stage), state)
+                write_checkpoint(self.kept_path(stage), state)
             snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.epochs) else {}
             if snapshot:
                 write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
+            row = self._metrics(stage, epoch, terms, error)
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
-        self._tell(epoch, terms, error)
+        self._notify(epoch, terms, error, epoch_ended=True)
+
+    def _metrics(
+        self, stage: Stage, epoch: int, terms: dict[str, float], error: float | None
+    ) -> dict[str, Any]:
+        """The line of an epoch in metrics.jsonl; without errors if the model has no validation."""
+        row: dict[str, Any] = {"epoch": epoch + 1, "step": self.step}
+        row |= {f"train/{name}": value for name, value in terms.items()}
+        if error is not None:
+            row |= {"validation_mm": error, "best_mm": self.best_mm}
+        row |= {"seconds": round(self.seconds, 3), "learning_rate": self.learner.rate}
+        return row | ({"stage": stage.name} if stage.name else {})
 
     @torch.no_grad()
-    def _validation_error(self, stage: str) -> float:
+    def _validation_error(self, stage: Stage) -> float | None:
+        """The mean error in mm over the validation meshes; None if the model has no validation."""
         self.model.eval()
+        size = stage.batches.batch_size
         total, count = 0.0, 0
-        for start in range(0, len(self.validation), self.batches.batch_size):
-            vertices = torch.from_numpy(
-                np.asarray(self.validation[start : start + self.batches.batch_size])
-            )
-            errors = self.model.validate(vertices.to(self.batches.device), stage)
+        for start in range(0, len(self.validation), size):
+            vertices = torch.from_numpy(np.asarray(self.validation[start : start + size]))
+            errors = self.model.validate(vertices.to(self.workers.device), stage.name)
+            if errors is None:
+                return None
             total, count = total + float(errors.double().sum()), count + errors.numel()
         return total / count
 
-    @property
-    def epochs(self) -> int:
-        """Epochs of all stages together."""
-        return self.config.epochs * len(self.stages)
-
-    def _tell(self, epoch: int, terms: dict[str, float], validation: float | None) -> None:
-        if self.listener is not None:
-            total = self.stage_steps * len(self.stages)
-            best = None if math.isinf(self.best_mm) else self.best_mm
-            self.listener(Report(epoch, self.epochs, self.step, total, terms, validation, best))
-
     def write(self) -> None:
-        """Write the last checkpoint: model, optimizer, random states and position."""
+        """Write the last checkpoint: model, optimizers, random states and position."""
+        self._last_write = time.monotonic()
         generators = self.workers.gather(self.generator.get_state())
         if self.workers.rank != 0:
             return
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "learner": self.learner.state_dict(),
             "generators": generators,
             "torch_random": torch.get_rng_state(),
             "step": self.step,
@@ -286,16 +276,17 @@ class Loop:
         write_checkpoint(self.folder / "checkpoint" / "last.pt", state)
 
     def resume(self) -> None:
-        """Go back to the last checkpoint, or to the start where there is none.
+        """Go back to the last checkpoint, or to the start if there is none.
 
-        Raises InputError where the checkpoint is damaged, of another model or of another number of
+        Raises InputError if the checkpoint is damaged, of another model or of another number of
         processes.
         """
         path = self.folder / "checkpoint" / "last.pt"
         if path.exists():
             self._restore(path, read_checkpoint(path))
         if self.workers.rank == 0:
-            cut_metrics(self.folder / "metrics.jsonl", self.step // self.batches.steps)
+            epochs_ended, _ = self._stage_at(self.step).epoch_at(self.step)
+            cut_metrics(self.folder / "metrics.jsonl", epochs_ended)
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         world = state.get("world")
@@ -304,12 +295,14 @@ class Loop:
                 f"{path}: was written by {world} processes, cannot go on with {self.workers.count}"
             )
         try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.generator.set_state(state["generators"][self.workers.rank])
-            torch.set_rng_state(state["torch_random"])
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
+            self.model.load_state_dict(state["model"])
+            # The optimizers are still those of the last step, also if the next one begins a stage.
+            self.learner.restart(self._stage_at(self.step - 1).config)
+            self.learner.load_state_dict(state["learner"])
+            self.generator.set_state(state["generators"][self.workers.rank])
+            torch.set_rng_state(state["torch_random"])
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: does not fit the model of config.toml ({reason})") from error

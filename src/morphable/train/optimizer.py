@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule of a TrainConfig; the rate is a pure function of the step."""
+"""Optimizer and learning-rate schedule of a stage; the rate is a pure function of the step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from morphable.models.training import TrainConfig
 def make_optimizer(
     parameters: Iterable[nn.Parameter], config: TrainConfig
 ) -> torch.optim.Optimizer:
-    """Fused: one pass over weights, gradients and moments, which on a CPU takes a fifth of the time
-    of the default.
+    """The optimizer that `config` names.
+
+    Fused: one pass over weights, gradients and moments, which on a CPU takes a fifth of the time of
+    the default.
     """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
@@ -23,12 +25,12 @@ def make_optimizer(
             parameters, rate, momentum=config.momentum, weight_decay=decay, fused=True
         )
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, rate, weight_decay=decay, fused=True)
+    return kind(parameters, rate, config.betas, weight_decay=decay, fused=True)
 
 
 def rate_at(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """Learning rate at a step: linear warm-up over a share of the run, then constant, exponential
-    or cosine to zero.
+    """The learning rate at a step of a stage: linear warm-up over a share of the stage, then
+    constant, exponential or cosine to zero.
     """
     total = config.epochs * steps_per_epoch
     warmup = round(config.warmup * total)

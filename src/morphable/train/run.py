@@ -20,16 +20,17 @@ from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
-from morphable.files import atomic_folder, require_new, write_text
-from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel, blocks
+from morphable.files import atomic_folder, reading, require_new, write_text
+from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, blocks
 from morphable.models.families import family
 from morphable.models.io import create, save
 from morphable.models.training import TrainConfig
 from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
-from morphable.train.checkpoint import read_checkpoint
+from morphable.train.checkpoint import RUN_FORMAT, check_run_format, read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import Listener, Loop
+from morphable.train.loop import Listener, Loop, TrainingEvent
+from morphable.train.stages import check_stages
 
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
@@ -50,9 +51,9 @@ class RunConfig:
         source = {"path": str(data.whole.path), "split": data.name}
         source["content_hash"] = data.whole.info["content_hash"]
         model = {"family": self.family, **as_table(self.model)}
-        tables: dict[str, Any] = {"data": source, "model": model}
+        tables: dict[str, Any] = {"format_version": RUN_FORMAT, "data": source, "model": model}
         if self.train is not None:
-            tables["train"] = {"recipe": self.recipe, **as_table(self.train)}
+            tables["train"] = {"recipe": self.recipe, **self.train.as_table()}
         return tomli_w.dumps(tables)
 
 
@@ -74,12 +75,13 @@ class RecordedRun:
         tables = read_toml(where)
         try:
             model, data = dict(tables["model"]), dict(tables["data"])
+            check_run_format(where, tables.get("format_version"))
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
             settings = with_overrides(recipe.model, model, f"{where}: model")
             trained = (
-                with_overrides(recipe.train, train, f"{where}: train") if recipe.train else None
+                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
             )
             config = RunConfig(name, settings, trained, recipe_name)
             content_hash = str(data.get("content_hash"))
@@ -91,12 +93,8 @@ class RecordedRun:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "cannot be read as TOML"):
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def run(
@@ -146,7 +144,7 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     expressions.
     """
     labels = data.train.labels
-    classes = {name: labels.classes(name)[1] for name in CLASS_LABELS if name in labels}
+    classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
     model = family(config.family).model.config_for(config.model, classes)
     return dataclasses.replace(config, model=model)
 
@@ -169,14 +167,15 @@ def _loop(
     listener: Listener | None,
 ) -> Loop:
     """A fresh model with everything it needs to be trained; nothing is written yet."""
-    assert config.train is not None
+    kind = family(config.family).model
+    assert config.train is not None and issubclass(kind, LearnedModel)
+    check_stages(config.family, config.train, kind.stages)
     validation = data.val.vertices[:]
     torch.manual_seed(config.train.seed)
     model = create(config.family, data.whole.template, config.model)
-    assert isinstance(model, TrainableModel)
+    assert isinstance(model, LearnedModel)
     model.to(workers.device)
     training = TrainingData.of(data.train, model.labels_used)
-    _check_stages(config.family, config.train.stages, model.stages)
     if model.needs_neutral:
         require_neutral(data.whole.path, training.neutral)
     batches = Batches(
@@ -187,23 +186,11 @@ def _loop(
         workers.rank,
         workers.count,
     )
-    if batches.steps == 0:
+    if len(training) < workers.count:
         raise InputError(
             f"{len(training)} training meshes do not give each of {workers.count} processes one"
         )
     return Loop(model, batches, validation, config.train, folder, workers, listener)
-
-
-def _check_stages(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """InputError unless the stages are the first ones of those that the model has."""
-    if chosen == known[: len(chosen)]:
-        return
-    if not known:
-        raise InputError(
-            f"--stages {','.join(chosen)}: {name} is trained in one stage and takes no --stages"
-        )
-    options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
-    raise InputError(f"--stages {','.join(chosen)}: {name} goes through {options}")
 
 
 def _write_config(
@@ -216,9 +203,9 @@ def _write_config(
     workers.barrier()
 
 
-def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
-    """Run the loop, take the best epoch's weights, fit the prior; returns the finished model and
-    that epoch.
+def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
+    """Run the loop and take the weights that it kept; returns the finished model and the epoch that
+    these are of.
     """
     model, training = loop.model, loop.batches.data
     model.initialize(training.vertices)
@@ -229,14 +216,15 @@ def _train(loop: Loop, resume: bool) -> tuple[TrainableModel, int]:
         loop.listener = _both(loop.listener, events) if events else loop.listener
     loop.run()
     loop.workers.barrier()
-    best = read_checkpoint(loop.folder / "checkpoint" / "best.pt")
-    model.load_state_dict(best["model"])
+    kept = read_checkpoint(loop.kept_path(loop.stages[-1]))
+    model.load_state_dict(kept["model"])
     finished = model.eval().for_inference()
-    fit_prior(finished, training)
-    return finished, int(best["epoch"])
+    if finished.prior_is_fitted:
+        fit_prior(finished, training)
+    return finished, int(kept["epoch"])
 
 
-def fit_prior(model: TrainableModel, training: TrainingData) -> None:
+def fit_prior(model: MorphableModel, training: TrainingData) -> None:
     """Fit the model's prior to the codes of the training meshes."""
     rows = evenly_spread(len(training), MAX_PRIOR_CODES)
     codes = []
@@ -280,11 +268,7 @@ def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dic
         "threads": torch.get_num_threads(),
     }
     if config.train is not None:
-        record |= {
-            "recipe": config.recipe,
-            "train": as_table(config.train),
-            "best_epoch": epoch,
-        }
+        record |= {"recipe": config.recipe, "train": config.train.as_table(), "kept_epoch": epoch}
     return record
 
 
@@ -305,7 +289,7 @@ def versions() -> dict[str, str]:
 
 
 def _event_writer(folder: Path) -> Listener | None:
-    """A listener that writes TensorBoard events, or None where the `tensorboard` extra is not
+    """A listener that writes TensorBoard events, or None if the `tensorboard` extra is not
     installed.
     """
     try:
@@ -314,20 +298,22 @@ def _event_writer(folder: Path) -> Listener | None:
         return None
     writer = SummaryWriter(str(folder / "events"))
 
-    def write(report: Any) -> None:
-        if report.validation_mm is not None:
-            for name, value in dataclasses.asdict(report)["terms"].items():
-                writer.add_scalar(f"train/{name}", value, report.step)
-            writer.add_scalar("validation_mm", report.validation_mm, report.step)
-            writer.flush()
+    def write(event: TrainingEvent) -> None:
+        if not event.epoch_ended:
+            return
+        for name, value in event.terms.items():
+            writer.add_scalar(f"train/{name}", value, event.step)
+        if event.validation_mm is not None:
+            writer.add_scalar("validation_mm", event.validation_mm, event.step)
+        writer.flush()
 
     return write
 
 
 def _both(first: Listener | None, second: Listener) -> Listener:
-    def listen(report: Any) -> None:
+    def listen(event: TrainingEvent) -> None:
         if first is not None:
-            first(report)
-        second(report)
+            first(event)
+        second(event)
 
     return listen

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
+from morphable.files import reading
 from morphable.mesh.mesh import Mesh
 
 
@@ -31,13 +32,9 @@ class MeshFile:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file; InputError where it is missing, unreadable or empty."""
-    try:
+    """The content of a file. Raises InputError if it is missing, unreadable or empty."""
+    with reading(path, "cannot be read"):
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if not data.strip():
         raise InputError(f"{path}: the file is empty")
     return data

@@ -1,0 +1,192 @@
+"""Learner: takes one training step, and owns the optimizers that do it.
+
+The loop decides when a step is due; a learner knows what a step is. `Descent` descends the one
+objective of a TrainableModel. `Adversarial` moves the critic or the generator of an
+AdversarialModel, whichever has its turn.
+
+A step is one action of one optimizer on one batch, in both. So a run can stop and write a
+checkpoint between any two optimizer actions, in the middle of the critic's steps too, and whose
+turn is next follows from the number of the step alone: a resumed run has no other counter to
+restore. An epoch remains a pass over the training meshes, of which the generator's steps take
+their share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from morphable.errors import InputError
+from morphable.models.base import AdversarialModel, LearnedModel, TrainableModel
+from morphable.models.training import Batch, Progress, TrainConfig
+from morphable.train.distributed import Workers
+from morphable.train.optimizer import make_optimizer, rate_at
+
+Terms = dict[str, Tensor]
+
+
+class Learner(ABC):
+    """Takes training steps with the settings of one stage.
+
+    `rate` is the learning rate of the last step.
+    """
+
+    def __init__(self, players: Mapping[str, Player], config: TrainConfig) -> None:
+        self._players = players
+        self.restart(config)
+
+    def restart(self, config: TrainConfig) -> None:
+        """Begin a stage: fresh optimizers, since the moments of the old ones are of another
+        objective.
+        """
+        self.config = config
+        self.rate = config.learning_rate
+        for player in self._players.values():
+            player.restart(config)
+
+    @abstractmethod
+    def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
+        """Move the model by one step; returns the loss terms of this process, by name."""
+
+    def _move(self, player: str, batch: Batch, progress: Progress) -> dict[str, float]:
+        self.rate = rate_at(progress.step, progress.steps_per_epoch, self.config)
+        return self._players[player].step(batch, progress, self.rate, self.config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each optimizer."""
+        return {name: player.optimizer.state_dict() for name, player in self._players.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises KeyError or ValueError if the state is not that of these optimizers."""
+        for name, player in self._players.items():
+            player.optimizer.load_state_dict(state[name])
+
+
+class Descent(Learner):
+    """Every step descends the one objective."""
+
+    def __init__(self, model: TrainableModel, config: TrainConfig, workers: Workers) -> None:
+        super().__init__({"model": Player(model, model.loss, model.parameters(), workers)}, config)
+
+    def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
+        return self._move("model", batch, progress)
+
+
+class Adversarial(Learner):
+    """`critic_steps` steps of the critic, then one of the generator, and so on.
+
+    The names of terms begin with the name of the player, `critic/...` or `generator/...`.
+    """
+
+    def __init__(self, model: AdversarialModel, config: TrainConfig, workers: Workers) -> None:
+        _check_players(model)
+        critic = Player(model, model.critic_loss, model.critic_parameters(), workers)
+        generator = Player(model, model.generator_loss, model.generator_parameters(), workers)
+        self._critic_steps = model.critic_steps
+        super().__init__({"critic": critic, "generator": generator}, config)
+
+    def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
+        turn = progress.step % (self._critic_steps + 1)
+        player = "generator" if turn == self._critic_steps else "critic"
+        terms = self._move(player, batch, progress)
+        return {f"{player}/{name}": value for name, value in terms.items()}
+
+
+def learner_for(model: LearnedModel, config: TrainConfig, workers: Workers) -> Learner:
+    """The learner of a model, by its kind."""
+    match model:
+        case TrainableModel():
+            return Descent(model, config, workers)
+        case AdversarialModel():
+            return Adversarial(model, config, workers)
+
+
+class Player:
+    """Some parameters of a model, the objective that they descend, and their optimizer.
+
+    While a player moves, the other parameters of the model are frozen: the generator learns from
+    the critic without the cost of gradients that nobody uses.
+    """
+
+    def __init__(
+        self,
+        model: LearnedModel,
+        loss: Callable[[Batch, Progress], Terms],
+        parameters: Iterable[nn.Parameter],
+        workers: Workers,
+    ) -> None:
+        self._parameters = list(parameters)
+        own = set(self._parameters)
+        self._others = [parameter for parameter in model.parameters() if parameter not in own]
+        self._objective: nn.Module = _Objective(model, loss)
+        if workers.count > 1:
+            with self._others_frozen():  # it waits for the gradients of all that are not frozen now
+                self._objective = DistributedDataParallel(self._objective)
+
+    def restart(self, config: TrainConfig) -> None:
+        self.optimizer = make_optimizer(self._parameters, config)
+
+    def step(
+        self, batch: Batch, progress: Progress, rate: float, config: TrainConfig
+    ) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        with self._others_frozen():
+            device = batch.vertices.device.type
+            enabled = config.precision == "bfloat16"
+            with torch.autocast(device, torch.bfloat16, enabled=enabled):
+                loss, terms = self._objective(batch, progress)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+
+        if config.gradient_clip:
+            nn.utils.clip_grad_norm_(self._parameters, config.gradient_clip)
+        self.optimizer.step()
+        return {name: float(value) for name, value in terms.items()}
+
+    @contextlib.contextmanager
+    def _others_frozen(self) -> Iterator[None]:
+        before = [parameter.requires_grad for parameter in self._others]
+        for parameter in self._others:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter, required in zip(self._others, before, strict=True):
+                parameter.requires_grad_(required)
+
+
+class _Objective(nn.Module):
+    """The sum of loss terms as a forward pass: DistributedDataParallel wraps nothing else."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[Batch, Progress], Terms]) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+
+    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, Terms]:
+        terms = self._loss(batch, progress)
+        total = torch.stack(list(terms.values())).sum()
+        return total, {name: term.detach() for name, term in terms.items()}
+
+
+def _check_players(model: AdversarialModel) -> None:
+    """InputError unless each parameter belongs to the critic or to the generator, not to both."""
+    critic, generator = set(model.critic_parameters()), set(model.generator_parameters())
+    for name, parameter in model.named_parameters():
+        owners = (parameter in critic) + (parameter in generator)
+        if owners != 1:
+            both = "both the critic and the generator" if owners else "neither critic nor generator"
+            raise InputError(f"{model.family or type(model).__name__}: {name} belongs to {both}")
+    if model.critic_steps < 1:
+        raise InputError(
+            f"{model.family or type(model).__name__}: critic_steps: expected at least 1, "
+            f"got {model.critic_steps}"
+        )

@@ -1,0 +1,79 @@
+"""Stages: the stretches of a run that have settings of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from morphable.config import suggestion
+from morphable.errors import InputError
+from morphable.models.training import TrainConfig
+from morphable.train.batches import Batches
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One stage of a run; it begins at an epoch and a step that are counted over the whole run."""
+
+    name: str
+    config: TrainConfig
+    batches: Batches
+    first_epoch: int
+    first_step: int
+
+    @property
+    def end_epoch(self) -> int:
+        """The first epoch after this stage."""
+        return self.first_epoch + self.config.epochs
+
+    @property
+    def end_step(self) -> int:
+        """The first step after this stage."""
+        return self.step_of(self.end_epoch)
+
+    def step_of(self, epoch: int) -> int:
+        """The step that an epoch begins with, both counted over the whole run."""
+        return self.first_step + (epoch - self.first_epoch) * self.batches.steps
+
+    def epoch_at(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, both counted over the whole run; the epoch's steps before it."""
+        epochs, done = divmod(step - self.first_step, self.batches.steps)
+        return self.first_epoch + epochs, done
+
+
+def plan_stages(config: TrainConfig, known: Sequence[str], batches: Batches) -> tuple[Stage, ...]:
+    """The stages of a run in order.
+
+    known: the stages that the model has; if it has none, training is one stage without a name.
+    """
+    stages: list[Stage] = []
+    epoch = step = 0
+    for name in config.stages or known[:1] or ("",):
+        own = config.for_stage(name)
+        stage = Stage(name, own, batches.of_size(own.batch_size), epoch, step)
+        stages.append(stage)
+        epoch, step = stage.end_epoch, stage.end_step
+    return tuple(stages)
+
+
+def check_stages(family: str, config: TrainConfig, known: Sequence[str]) -> None:
+    """InputError unless the stages are the leading ones of those that the model has, and settings
+    are for stages that it has.
+    """
+    chosen = ",".join(config.stages)
+    if not known:
+        if chosen:
+            raise InputError(f"train.stages: {family} is trained in one stage, got {chosen}")
+        for stage in config.stage_settings:
+            raise InputError(
+                f"train.{stage}: {family} is trained in one stage, "
+                "whose settings are named train.KEY"
+            )
+    if config.stages != tuple(known[: len(config.stages)]):
+        options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
+        raise InputError(f"train.stages: {family} goes through {options}, got {chosen}")
+    for stage in config.stage_settings:
+        if stage not in known:
+            raise InputError(
+                f"train.{stage}: {family} has no such stage; {suggestion(stage, known)}"
+            )
