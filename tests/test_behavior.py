@@ -1,0 +1,72 @@
+"""Training goes the course that it has always gone: figures recorded before the code was rearranged.
+
+A change that is meant to change a family's results records new figures; any other change must not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from helpers import in_process
+from morphable.data.dataset import MeshDataset
+from morphable.models.families import MODELS
+
+RECORDED = {
+    "pca": 2.1868973214748326,
+    "region-pca": 0.2705427591888791,
+    "pca-mlp": 0.04904510817353021,
+    "multilinear": 0.9074676810060832,
+    "linear-two-space": 0.44180708799434587,
+    "coma": 0.06632127000574391,
+    "spiralnet": 0.059336599939846905,
+    "spiralnet++": 0.05495845438151374,
+    "lamm": 0.06366435884542435,
+    "lamm-mixer": 0.09853431490371292,
+    "deep3dmm": 0.056021695103667175,
+    "ib-vae": 0.1703608815636242,
+    "cvae": 0.17322723232988738,
+    "deep3dmm-spiral": 0.061062341034973204,
+}
+"""Geometric mean over tensors of the root mean square of each, after about 20 steps (LAMM: 40) on two
+dozen hands. So each tensor counts alike, however small its numbers are.
+"""
+SMALLER = {name: ["--set", "model.samples=32,16"] for name in ("ib-vae", "cvae")}
+
+
+def size_after_training(
+    family: str, data: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> float:
+    words: list[object] = ["train", family, "--data", data, "--split", "frames", "--out", out]
+    if MODELS[family].fast.train is not None:
+        words += [
+            "--epochs",
+            7,
+            "--seed",
+            5,
+            "--set",
+            "train.batch_size=8",
+            *SMALLER.get(family, []),
+        ]
+    if family.startswith("lamm"):
+        words += ["--stages", "autoencode,manipulate"]
+    ended = in_process(capsys, *words)
+    assert ended.code == 0, ended.err
+    tensors = load_file(out / "model" / "weights.safetensors").values()
+    sizes = np.array([np.sqrt(np.square(t.astype(np.float64)).mean()) for t in tensors])
+    return float(np.exp(np.log(sizes[sizes > 0]).mean()))
+
+
+def test_every_family_is_recorded() -> None:
+    assert set(RECORDED) == set(MODELS)
+
+
+@pytest.mark.parametrize("family", RECORDED)
+def test_training_goes_its_usual_course(
+    family: str, gestures: MeshDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = size_after_training(family, gestures.path, tmp_path / "run", capsys)
+    assert size == pytest.approx(RECORDED[family], rel=1e-5)
