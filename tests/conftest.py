@@ -14,6 +14,7 @@ import torch
 from morphable.data.dataset import MeshDataset, write_dataset
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
+from morphable.models.families import ADDED, MODELS
 
 torch.set_num_threads(1)
 
@@ -105,6 +106,15 @@ def ball_template(n_vertices: int) -> Template:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def own_families() -> Iterator[None]:
+    """The families that a test adds are taken away after it."""
+    known = set(MODELS)
+    yield
+    for name in set(MODELS) - known:
+        del MODELS[name], ADDED[name]
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,18 @@ _PUBLIC = {
     "load_dataset": "morphable.data.dataset",
     # Models
     "MorphableModel": "morphable.models.base",
+    "EstimatedModel": "morphable.models.base",
+    "TrainableModel": "morphable.models.base",
+    "AdversarialModel": "morphable.models.base",
+    "Parts": "morphable.models.parts",
+    "Batch": "morphable.models.training",
+    "Progress": "morphable.models.training",
+    "TrainConfig": "morphable.models.training",
+    # Families
     "MODELS": "morphable.models.families",
+    "Family": "morphable.models.families",
+    "Recipe": "morphable.models.families",
+    "add_family": "morphable.models.families",
     "create": "morphable.models.io",
     "load": "morphable.models.io",
     "save": "morphable.models.io",
@@ -64,11 +75,21 @@ if TYPE_CHECKING:
     from morphable.mesh.io import write_mesh as write_mesh
     from morphable.mesh.mesh import Mesh as Mesh
     from morphable.mesh.template import Template as Template
+    from morphable.models.base import AdversarialModel as AdversarialModel
+    from morphable.models.base import EstimatedModel as EstimatedModel
     from morphable.models.base import MorphableModel as MorphableModel
+    from morphable.models.base import TrainableModel as TrainableModel
     from morphable.models.families import MODELS as MODELS
+    from morphable.models.families import Family as Family
+    from morphable.models.families import Recipe as Recipe
+    from morphable.models.families import add_family as add_family
     from morphable.models.io import create as create
     from morphable.models.io import load as load
     from morphable.models.io import save as save
+    from morphable.models.parts import Parts as Parts
+    from morphable.models.training import Batch as Batch
+    from morphable.models.training import Progress as Progress
+    from morphable.models.training import TrainConfig as TrainConfig
 else:
 
     def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
@@ -51,6 +51,30 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(factor.factor)
 app.command(bench.bench)
+# Not inherited from `app`: without it Ctrl-C would end without a word on how to continue.
+app.meta.suppress_keyboard_interrupt = False
+
+
+@app.meta.default
+def _with_families(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    family_from: Annotated[
+        list[str] | None,
+        Parameter(
+            help="a model family that is not part of morphable: FILE.py:NAME, package.module:NAME, "
+            "or an installed one by name; this runs its code",
+            group="Families of your own",
+            negative="",
+        ),
+    ] = None,
+) -> Any:
+    """Run the command in `words` after adding the families that the line names, wherever it does."""
+    if family_from:
+        from morphable.models.outside import add_family_from
+
+        for source in family_from:
+            add_family_from(source)
+    return app(words, exit_on_error=False, print_error=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,10 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     warnings.showwarning = lambda message, *_: console.print(f"note: {message}", markup=False)
     try:
-        app(arguments, exit_on_error=False, print_error=False, console=Console())
+        app.meta(arguments, exit_on_error=False, print_error=False, console=Console())
     except CycloptsError as error:
         console.print(f"morphable: {str(error).strip()}", markup=False)
         sys.exit(2)

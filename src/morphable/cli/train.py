@@ -92,16 +92,32 @@ def train(
         try:
             model = run(chosen, split_data, out, here, resume, listener)
         except Interrupted:
-            command = shlex.join(
-                ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
-            )
+            words = [
+                "morphable",
+                "train",
+                family,
+                "--data",
+                str(data),
+                "--out",
+                str(out),
+                "--resume",
+            ]
+            command = shlex.join([*words, *_named_family(family)])
             raise KeyboardInterrupt(
                 f"{out}: stopped, everything is saved; go on with `{command}`"
             ) from None
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
             print(f"{out}: {family}, latent size {model.latent}, {parameters:,} trained parameters")
-            print(f"next: morphable evaluate {out}")
+            words = ["morphable", "evaluate", str(out), *_named_family(family)]
+            print(f"next: {shlex.join(words)}")
+
+
+def _named_family(family: str) -> list[str]:
+    """The words that name a family from outside the package; none for one of its own."""
+    from morphable.models.families import ADDED
+
+    return ["--family-from", ADDED[family]] if family in ADDED else []
 
 
 def _resumed(family: str, data: Path, out: Path) -> tuple[RunConfig, SplitDataset]:

@@ -239,6 +239,22 @@ MODELS: dict[str, Family] = {
 }
 
 
+ADDED: dict[str, str] = {}
+"""The families of MODELS that are not the package's own, each with where it came from."""
+
+
+def add_family(name: str, row: Family, source: str = "") -> None:
+    """Add a family of your own to MODELS for this process.
+
+    source: where it is defined, for messages. Raises InputError if another family has this name.
+    """
+    again = name in ADDED and MODELS[name] is row
+    if name in MODELS and not again:
+        raise InputError(f"family {name!r}: there is one of this name already; choose another")
+    MODELS[name] = row
+    ADDED[name] = source
+
+
 def family(name: str) -> Family:
     if name not in MODELS:
         raise InputError(f"family {name!r}: there is no such family; {suggestion(name, MODELS)}")

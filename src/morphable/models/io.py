@@ -112,10 +112,15 @@ def load(path: Path | str) -> MorphableModel:
     read, label = _reader(path)
     description = _parse_json(read("model.json"), label("model.json"))
     name = str(description.get("family"))
-    if description.get("format_version") != FORMAT_VERSION or name not in MODELS:
-        found = f"version {description.get('format_version')}, family {name!r}"
+    if description.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{label('model.json')}: expected format version {FORMAT_VERSION} and a known family, got {found}"
+            f"{label('model.json')}: expected format version {FORMAT_VERSION}, "
+            f"got {description.get('format_version')}"
+        )
+    if name not in MODELS:
+        raise InputError(
+            f"{label('model.json')}: the family {name!r} is not part of morphable; say where it is "
+            "defined (morphable.add_family, or --family-from on the command line)"
         )
     settings, provenance = (
         _table(description, key, label("model.json")) for key in ("config", "provenance")

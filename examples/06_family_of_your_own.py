@@ -1,0 +1,78 @@
+"""06: a model family of your own, in one file.
+
+A family is a configuration (a frozen dataclass), a model class, and one row `Family(...)` that
+holds its recipes. This one moves a few anchor points; a smooth bump around each of them carries the
+rest of the surface along. Every command takes it:
+
+    morphable train bumps --data data/hands --out runs/bumps \
+        --family-from examples/06_family_of_your_own.py:bumps
+
+Run as a script, it trains the same family from Python. Needs data/hands of 01_dataset.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+from torch import Tensor, nn
+
+from morphable import Batch, Family, Parts, Progress, Recipe, Template, TrainableModel, TrainConfig
+from morphable.models.base import Given, Shapes
+from morphable.models.normalization import moments
+
+
+@dataclass(frozen=True)
+class BumpsConfig:
+    """latent: the latent size. anchors: K, how many points move. width: of a bump, in mm."""
+
+    latent: int = 8
+    anchors: int = 60
+    width: float = 15.0
+
+
+class Bumps(TrainableModel):
+    """x = mean + W d(z): bumps W (V, K) spread the displacements d (K, 3) of the anchors."""
+
+    def __init__(
+        self, template: Template, config: BumpsConfig, geometry: Mapping[str, np.ndarray]
+    ) -> None:
+        super().__init__(template, Parts.of(shape=config.latent), config)
+        self.mean = nn.Buffer(torch.zeros(template.n_vertices, 3))  # mm
+        self.bumps = nn.Buffer(torch.from_numpy(geometry["bumps"]), persistent=False)  # (V, K)
+        self.encoder = nn.Linear(3 * template.n_vertices, config.latent)
+        self.decoder = nn.Sequential(
+            nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)
+        )
+
+    @classmethod
+    def geometry(cls, template: Template, config: BumpsConfig) -> dict[str, np.ndarray]:
+        """What the network needs to know of the template, computed once and saved with the model."""
+        vertices = np.asarray(template.mesh.vertices)
+        anchors = vertices[np.linspace(0, len(vertices) - 1, config.anchors).astype(int)]
+        weights = np.exp(-((cdist(vertices, anchors) / config.width) ** 2))
+        return {"bumps": (weights / weights.sum(1, keepdims=True)).astype(np.float32)}
+
+    def initialize(self, shapes: Shapes) -> None:
+        """The statistics of the training meshes, before the first step."""
+        self.mean.copy_(torch.tensor(moments(shapes)[0]))
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        """(B, V, 3) mm -> (B, L)"""
+        self.check_vertices(vertices)
+        return self.encoder((vertices - self.mean).flatten(1) / 100)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, V, 3) mm"""
+        return self.mean + self.bumps @ self.decoder(code).unflatten(1, (-1, 3)) * 10
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The objective, in named terms: here the mean vertex error in mm."""
+        return {"vertex_error": (self(batch.vertices) - batch.vertices).norm(dim=-1).mean()}
+
+
+recipe = Recipe(BumpsConfig(), TrainConfig(epochs=20, batch_size=16, learning_rate=3e-3))
+bumps = Family("smooth bumps around a few anchors", Bumps, fast=recipe, paper=recipe)
