@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from morphable.draw.axes import Axis, ticks
 from morphable.draw.camera import Camera
-from morphable.draw.charts import Axis, Bar, Bars, Chart, Cloud, Scatter, Series, ticks
+from morphable.draw.charts import Bar, Bars, Chart, Cloud, Scatter, Series
 from morphable.draw.html import render_block
 from parsed_page import ParsedPage
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from morphable.draw import blocks, charts
+from morphable.draw.axes import Axis
 from morphable.draw.blocks import (
     BigNumber,
     Block,
@@ -30,7 +31,7 @@ from morphable.draw.blocks import (
     Text,
 )
 from morphable.draw.camera import Camera
-from morphable.draw.charts import Axis, Bar, Bars, Chart, Cloud, Scatter, Series
+from morphable.draw.charts import Bar, Bars, Chart, Cloud, Scatter, Series
 from morphable.draw.html import render_block, render_page
 from parsed_page import ParsedPage
 

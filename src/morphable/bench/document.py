@@ -61,34 +61,37 @@ def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
     """The rows of one dataset: measures, the change of the error, and the paper's numbers."""
     rows = with_baselines(table).rows
     compared = any(row.against for row in rows)
-    papers = table.paper_columns
     header = ["model", "latent size", *(column.title for column in table.columns)]
     header += ["change of the error"] if compared else []
-    header += [f"paper: {title}" for title in papers]
+    header += [f"paper: {title}" for title in table.paper_columns]
     lines, cells = [], []
     for row in rows:
         own = of_row(outcomes, row, data)
-        found = [cell(own, column) for column in table.columns]
-        cells.append(found)
-        failure = next((f"failed: {o.failure}" for o in own if o.failure), None)
-        texts = [_text(c, column) for c, column in zip(found, table.columns, strict=True)]
-        if failure and found[0] is None:
-            texts[0] = failure
-        line = [row.name, str(row.size), *texts]
+        cells.append([cell(own, column) for column in table.columns])
+        line = [row.name, str(row.size), *_measured(own, cells[-1], table.columns)]
         if compared:
-            line.append(_change_text(change(own, reference_of(outcomes, row, data)), row))
-        line += [_paper_text(row, title, table.columns) for title in papers]
-        lines.append(line)
+            line.append(_change_text(change(own, reference_of(outcomes, row, data))))
+        lines.append(line + [_paper_text(row, title, table) for title in table.paper_columns])
     best = _best(rows, cells, table.columns)
-    for size, line in _mean_shape(table, outcomes, data, len(header)):
-        lines.append([line[0], size, *line[1:]])
+    lines += _mean_shape(table, outcomes, data, len(header))
     return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best)
+
+
+def _measured(
+    own: Sequence[Outcome], cells: Sequence[Cell | None], columns: Sequence[Column]
+) -> list[str]:
+    """The cells of a row's measures as text; if nothing was measured, why."""
+    texts = [_text(found, column) for found, column in zip(cells, columns, strict=True)]
+    failure = next((f"failed: {outcome.failure}" for outcome in own if outcome.failure), None)
+    if failure and cells[0] is None:
+        texts[0] = failure
+    return texts
 
 
 def _mean_shape(
     table: Table, outcomes: Sequence[Outcome], data: str, width: int
-) -> list[tuple[str, list[str]]]:
-    """The mean shape's line, from the baselines of any finished run on the dataset."""
+) -> list[list[str]]:
+    """The mean shape's row, from the baselines of any finished run on the dataset."""
     measures = next(
         (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
         None,
@@ -100,7 +103,7 @@ def _mean_shape(
         DASH if value is None else f"{value:,.{column.digits}f}"
         for value, column in zip(values, table.columns, strict=True)
     ]
-    return [("0", ["mean shape", *texts, *[DASH] * (width - 2 - len(texts))])]
+    return [["mean shape", "0", *texts, *[DASH] * (width - 2 - len(texts))]]
 
 
 def _best(
@@ -131,19 +134,17 @@ def _text(found: Cell | None, column: Column) -> str:
     return f"{text} ± {found.spread:.{column.digits}f}" if found.spread else text
 
 
-def _change_text(found: Change | None, row: Row) -> str:
+def _change_text(found: Change | None) -> str:
     if found is None:
         return DASH
     return f"{100 * found.mean:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def _paper_text(row: Row, title: str, columns: Sequence[Column]) -> str:
+def _paper_text(row: Row, title: str, table: Table) -> str:
     if row.baseline or title not in row.paper:
         return DASH
-    value, digits = (
-        row.paper[title],
-        next(column.digits for column in columns if column.title == title),
-    )
+    value = row.paper[title]
+    digits = next(column.digits for column in table.columns if column.title == title)
     return NOT_PUBLISHED if value is None else f"{value:,.{digits}f}"
 
 

@@ -9,7 +9,6 @@ many bytes (16 to 22 kB for charts of 2 to 6 kB), and takes a whole chart's time
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from morphable.draw.axes import Axis, Scale
 from morphable.draw.blocks import Block
 from morphable.draw.camera import Camera
 from morphable.draw.colors import UNKNOWN, css, region_colors
@@ -50,70 +50,6 @@ class Series:
         keep = np.isfinite(x) & np.isfinite(y)
         spread = None if self.spread is None else np.asarray(self.spread, float)[keep]
         return Series(self.name, x[keep], y[keep], self.kind, self.color, spread)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """label: with its unit. low, high: ends of the scale, found from the data if None. ticks: where
-    numbers stand; found from the scale if empty.
-    """
-
-    label: str
-    log: bool = False
-    low: float | None = None
-    high: float | None = None
-    ticks: tuple[float, ...] = ()
-
-    def scale(self, values: Sequence[float], start: float, end: float) -> Scale:
-        """From the values shown to pixels `start` to `end`."""
-        known = [v for v in values if math.isfinite(v) and (v > 0 or not self.log)] or [1.0]
-        low = min(known) if self.low is None else self.low
-        high = max(known) if self.high is None else self.high
-        if self.low is None:
-            low = low / 1.15 if self.log else low - 0.04 * (high - low)
-        if self.high is None:
-            high = high * 1.15 if self.log else high + 0.06 * (high - low)
-        if not high > low:
-            low, high = (low / 2, low * 2) if self.log else (low - 0.5, low + 0.5)
-        return Scale(low, high, start, end, self.log)
-
-    def labels(self, scale: Scale) -> list[tuple[float, str]]:
-        """Places in pixels and texts of the ticks on a scale."""
-        if self.ticks:
-            values = [value for value in self.ticks if scale.holds(value)]
-        elif scale.log:
-            values = log_ticks(scale.low, scale.high)
-        else:
-            values = ticks(scale.low, scale.high)
-        return [(scale(value), _short(value)) for value in values]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Carries values `low` to `high` to pixels `start` to `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
-
-    def __call__(self, value: float) -> float:
-        low, high, at = (
-            (math.log(v) for v in (self.low, self.high, value))
-            if self.log
-            else (self.low, self.high, value)
-        )
-        return self.start + (at - low) / (high - low) * (self.end - self.start)
-
-    def holds(self, value: float) -> bool:
-        """Whether a value lies on the scale."""
-        slack = 1e-9 * (self.high - self.low)
-        return math.isfinite(value) and self.low - slack <= value <= self.high + slack
-
-    def clipped(self, value: float) -> float:
-        """The pixel of a value, or of the end that is nearest to it."""
-        return self(min(max(value, self.low), self.high))
 
 
 @dataclass(frozen=True)
@@ -181,18 +117,19 @@ class Chart(_Drawing):
     def plot(self) -> Plot:
         """The chart in pixels."""
         series = [item.finite() for item in self.series]
-        x_scale = self.x.scale(_all([s.x for s in series]), self.LEFT, self.RIGHT)
-        spreads = [s.spread.ravel() for s in series if s.spread is not None]
-        y_scale = self.y.scale(_all([*(s.y for s in series), *spreads]), self.BOTTOM, self.TOP)
-        guides = []
-        low, high = max(x_scale.low, y_scale.low), min(x_scale.high, y_scale.high)
-        if self.diagonal and low < high:
-            guides.append([(x_scale(end), y_scale(end)) for end in (low, high)])
-        shown = [
-            _shown(item, x_scale, y_scale, start)
-            for item, start in zip(series, _legend_starts(series, self.LEFT), strict=True)
-        ]
-        return Plot(self.x.labels(x_scale), self.y.labels(y_scale), guides, shown)
+        spreads = [item.spread.ravel() for item in series if item.spread is not None]
+        x = self.x.scale(_all([item.x for item in series]), self.LEFT, self.RIGHT)
+        y = self.y.scale(_all([*(item.y for item in series), *spreads]), self.BOTTOM, self.TOP)
+        starts = _legend_starts(series, self.LEFT)
+        shown = [_shown(item, x, y, start) for item, start in zip(series, starts, strict=True)]
+        guides = _diagonal(x, y) if self.diagonal else []
+        return Plot(self.x.labels(x), self.y.labels(y), guides, shown)
+
+
+def _diagonal(x: Scale, y: Scale) -> list[list[Point]]:
+    """The line y = x, if the axes have values in common."""
+    low, high = max(x.low, y.low), min(x.high, y.high)
+    return [[(x(end), y(end)) for end in (low, high)]] if low < high else []
 
 
 def _all(values: Sequence[Sequence[float] | np.ndarray]) -> list[float]:
@@ -210,54 +147,19 @@ def _legend_starts(series: Sequence[Series], left: float) -> list[float | None]:
 
 
 def _shown(item: Series, x: Scale, y: Scale, legend: float | None) -> Shown:
-    inside = [
-        (row, a, b)
-        for row, (a, b) in enumerate(zip(_all([item.x]), _all([item.y]), strict=True))
-        if x.holds(a) and y.holds(b)
-    ]
-    points = [(x(a), y(b)) for _, a, b in inside]
+    pairs = list(zip(_all([item.x]), _all([item.y]), strict=True))
+    inside = [row for row, (a, b) in enumerate(pairs) if x.holds(a) and y.holds(b)]
+    points = [(x(pairs[row][0]), y(pairs[row][1])) for row in inside]
     if item.kind != "mark":
         return Shown(item.name, item.kind, item.color, points, [], legend)
     marks = []
-    for row, a, b in inside:
+    for row, (across, up) in zip(inside, points, strict=True):
         bar = None
         if item.spread is not None:
             low, high = item.spread[row].tolist()
             bar = y.clipped(low), y.clipped(high)
-        marks.append(Mark(x(a), y(b), bar, f"{item.name}: {number(b)}"))
+        marks.append(Mark(across, up, bar, f"{item.name}: {number(pairs[row][1])}"))
     return Shown(item.name, item.kind, item.color, [], marks, legend)
-
-
-def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """Round numbers within [low, high], a step of 1, 2 or 5 times a power of ten apart, at most
-    about `count`.
-
-    >>> ticks(0, 1, 5)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high] for a logarithmic scale, at most eight.
-
-    >>> log_ticks(1, 100)
-    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
-    """
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1,)):
-        found = [s * 10.0**e for e in exponents for s in steps if low <= s * 10.0**e <= high]
-        if len(found) <= 8:
-            break
-    return found if len(found) >= 2 else ticks(low, high, 4)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 @dataclass(frozen=True)

@@ -68,28 +68,43 @@ def _shade(
 ) -> np.ndarray:
     """(P, 3) linear light of the pixels."""
     upright = points * [1, -1, 1]
-    normals = vertex_normals(upright, triangles)
     corners = triangles[seen.triangle]
-    normal = _interpolate(normals, corners, seen.weights)
     facing = _faces_viewer(upright, triangles)[seen.triangle]
+    normal = _interpolate(vertex_normals(upright, triangles), corners, seen.weights)
     normal *= np.where(facing, 1.0, -1.0)[:, None] / np.maximum(
         np.linalg.norm(normal, axis=1, keepdims=True), 1e-12
     )
+    light = _light(normal)
+    if colors is None:
+        return _clay(normal, facing, light)
+    paint = _interpolate(np.asarray(colors, np.float64) ** GAMMA, corners, seen.weights)
+    return paint * _readable(light)
+
+
+def _light(normal: np.ndarray) -> np.ndarray:
+    """(P, 3) light of both lamps and the sky on surfaces with normals (P, 3)."""
+    ambient = AMBIENT * (1 + 0.45 * normal[:, 1:2])
     key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
-    light = AMBIENT * (1 + 0.45 * normal[:, 1:2])
-    light = light + _wrapped(normal @ key) * KEY_COLOR + _wrapped(normal @ fill) * FILL_COLOR
-    if colors is not None:
-        # Half the contrast of the lights: the eye reads the shape, and the color is still that of
-        # the color bar.
-        towards_viewer = np.array([0.0, 0.0, 1.0])
-        frontal = (
-            AMBIENT
-            + _wrapped(towards_viewer @ key) * KEY_COLOR
-            + _wrapped(towards_viewer @ fill) * FILL_COLOR
-        )
-        shade = 0.45 + 0.55 * (light / frontal).mean(axis=1, keepdims=True)
-        return _interpolate(np.asarray(colors, np.float64) ** GAMMA, corners, seen.weights) * shade
-    halfway = _unit(key + np.array([0.0, 0.0, 1.0]))
+    return ambient + _wrapped(normal @ key) * KEY_COLOR + _wrapped(normal @ fill) * FILL_COLOR
+
+
+def _readable(light: np.ndarray) -> np.ndarray:
+    """(P, 1) shade of a color: half the contrast of the lights, so that the eye reads the shape and
+    the color is still that of the color bar.
+    """
+    towards_viewer = np.array([0.0, 0.0, 1.0])
+    key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
+    frontal = (
+        AMBIENT
+        + _wrapped(towards_viewer @ key) * KEY_COLOR
+        + _wrapped(towards_viewer @ fill) * FILL_COLOR
+    )
+    return 0.45 + 0.55 * (light / frontal).mean(axis=1, keepdims=True)
+
+
+def _clay(normal: np.ndarray, facing: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """(P, 3) linear light of clay: its material, a gleam, and a rim where it turns away."""
+    halfway = _unit(_unit(KEY_LIGHT) + np.array([0.0, 0.0, 1.0]))
     gleam = 0.075 * np.clip(normal @ halfway, 0, None) ** 28
     rim = 0.07 * (1 - np.clip(normal[:, 2], 0, 1)) ** 3
     material = np.where(facing[:, None], CLAY, CLAY * INSIDE) ** GAMMA

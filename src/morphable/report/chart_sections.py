@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from morphable.draw.axes import Axis
 from morphable.draw.blocks import Block, Columns, Heading, Section, Text
-from morphable.draw.charts import Axis, Chart, Series
+from morphable.draw.charts import Chart, Series
 from morphable.draw.numbers import millimeters, number
 from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
 from morphable.report.context import ReportContext

@@ -118,41 +118,54 @@ def named_expressions(context: ReportContext) -> Section | None:
     whose conditions have names.
     """
     scene, model = context.scene, context.model
-    named = [(part, model.names_of(part)) for part in model.parts if model.names_of(part)]
-    if not named:
+    parts = [part for part in model.parts if model.names_of(part)]
+    if not parts:
         return None
-    part, found = named[0]
-    chosen = evenly_spread(len(found), NAMED)
-    names = [found[i] for i in chosen]
-    places = torch.from_numpy(model.parts[part].start + chosen)
+    names = model.names_of(parts[0])
+    chosen = evenly_spread(len(names), NAMED)
+    places = {names[i]: model.parts[parts[0]].start + int(i) for i in chosen}
     people = _one_each(scene.subjects, NAMED)
-    codes = _identity_alone(scene, people)
-    one = len(people) // 2
-    shapes = [_at_level(scene, codes[one], places, level) for level in LEVELS]
+    person = people[len(people) // 2]
+    shapes = [_with_expressions(scene, person, list(places.values()), level) for level in LEVELS]
+    moved = np.linalg.norm(shapes[-1] - shapes[0], axis=-1).mean(-1)
+    strongest = list(places)[int(moved.argmax())]
+    return Section(
+        "Named expressions",
+        [
+            *_three_levels(scene, person, list(places), shapes),
+            *_people_with(scene, people, strongest, places[strongest]),
+        ],
+    )
+
+
+def _three_levels(
+    scene: Scene, person: int, names: list[str], shapes: list[np.ndarray]
+) -> list[Block]:
+    """One person's shapes (n, V, 3) mm with n expressions, a row per level."""
     lines = [
         scene.view.row(f"level {level:g}", made, [f"{name} at {level:g}" for name in names])
         for level, made in zip(LEVELS, shapes, strict=True)
     ]
     lead = (
-        f"The person of {scene.caption(people[one])} with named expressions, generated at three "
+        f"The person of {scene.caption(person)} with named expressions, generated at three "
         "levels; all else in the code is zero."
     )
-    blocks: list[Block] = [Text(lead, "lead"), Table(["", *names], lines, "pictures")]
+    return [Text(lead, "lead"), Table(["", *names], lines, "pictures")]
 
-    moved = np.linalg.norm(shapes[-1] - shapes[0], axis=-1).mean(-1)
-    strongest = int(moved.argmax())
-    codes[:, places[strongest]] = 1
+
+def _people_with(scene: Scene, people: np.ndarray, name: str, place: int) -> list[Block]:
+    """Several people with one expression, whose entry of the code is at `place`."""
     captions = [scene.caption(row) for row in people]
+    codes = _identity_alone(scene, people)
+    codes[:, place] = 1
     lines = [
         scene.view.row("Mesh", scene.meshes.vertices[people], captions),
-        scene.view.row(f"{names[strongest]} at 1", decode_all(model, codes), captions),
+        scene.view.row(f"{name} at 1", decode_all(scene.model, codes), captions),
     ]
     lead = (
-        "People with one expression, the one of those above that moves the surface most: "
-        f"{names[strongest]}."
+        f"People with one expression, the one of those above that moves the surface most: {name}."
     )
-    blocks += [Text(lead, "lead"), Table(["", *captions], lines, "pictures")]
-    return Section("Named expressions", blocks)
+    return [Text(lead, "lead"), Table(["", *captions], lines, "pictures")]
 
 
 def _identity_alone(scene: Scene, rows: np.ndarray) -> Tensor:
@@ -164,10 +177,10 @@ def _identity_alone(scene: Scene, rows: np.ndarray) -> Tensor:
     return codes
 
 
-def _at_level(scene: Scene, code: Tensor, places: Tensor, level: float) -> np.ndarray:
-    """(n, V, 3) mm shapes of one code (L,), each with one of n places at the level."""
-    codes = code.repeat(len(places), 1)
-    codes[torch.arange(len(places)), places] = level
+def _with_expressions(scene: Scene, person: int, places: list[int], level: float) -> np.ndarray:
+    """(n, V, 3) mm shapes of one person, each with one of n entries of the code at the level."""
+    codes = _identity_alone(scene, np.array([person])).repeat(len(places), 1)
+    codes[torch.arange(len(places)), torch.tensor(places)] = level
     return decode_all(scene.model, codes)
 
 

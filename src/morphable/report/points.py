@@ -34,33 +34,39 @@ def point_clouds(context: ReportContext) -> Section | None:
     clouds = scattered(vertices)
     ordered = decode_all(model, codes)
     free = decode_all(model, _encoded(model, clouds, codes))
-    names, limit = [scene.caption(row) for row in rows], scene.error_limit
-
-    def compared(title: str, shapes: np.ndarray, truth: np.ndarray) -> list[Cell]:
-        distances = np.linalg.norm(shapes - truth, axis=-1)
-        return scene.view.distance_row(title, shapes, distances, names, limit)
-
+    names = [scene.caption(row) for row in rows]
+    drawn = [_drawn(scene, *pair) for pair in zip(clouds, names, strict=True)]
     lines: list[list[Cell]] = [
         scene.view.row("Mesh", vertices, names),
-        ["Its cloud", *(_drawn(scene, *pair) for pair in zip(clouds, names, strict=True))],
-        compared("From the mesh, its error", ordered, vertices),
-        compared("From the cloud, its error", free, vertices),
-        compared("Between the two", free, ordered),
+        ["Its cloud", *drawn],
+        _compared(scene, "From the mesh, its error", ordered, vertices, names),
+        _compared(scene, "From the cloud, its error", free, vertices, names),
+        _compared(scene, "Between the two", free, ordered, names),
     ]
+    bar = ColorBar(scene.error_limit, "distance of vertices")
+    lead = Text(_lead(model, clouds.shape[1], vertices.shape[1]), "lead")
+    return Section("Point clouds", [lead, Table(["", *names], lines, "pictures"), bar])
+
+
+def _lead(model: IbVae, points: int, vertices: int) -> str:
     lead = (
-        f"The encoder reads points in any order. Each cloud is {clouds.shape[1]:,} of the mesh's "
-        f"{vertices.shape[1]:,} vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise "
-        "along every axis."
+        f"The encoder reads points in any order. Each cloud is {points:,} of the mesh's "
+        f"{vertices:,} vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise along every "
+        "axis."
     )
     if not model.config.scan_share:
         lead += (
             " This model was trained on whole meshes only (model.scan_share is 0), so it has never "
             "met such a cloud."
         )
-    table = Table(["", *names], lines, "pictures")
-    return Section(
-        "Point clouds", [Text(lead, "lead"), table, ColorBar(limit, "distance of vertices")]
-    )
+    return lead
+
+
+def _compared(
+    scene: Scene, title: str, shapes: np.ndarray, truth: np.ndarray, names: list[str]
+) -> list[Cell]:
+    distances = np.linalg.norm(shapes - truth, axis=-1)
+    return scene.view.distance_row(title, shapes, distances, names, scene.error_limit)
 
 
 def scattered(vertices: np.ndarray) -> np.ndarray:

@@ -17,6 +17,12 @@ from morphable.report.scene import Scene, middles
 
 FAVORITES = ("nose", "mouth", "chin", "forehead", "thumb", "index", "middle", "head", "chest")
 SHOWN = 5
+LEAD = (
+    "Each row gives one test mesh a region of another person, aligned at its border, through the "
+    "region's handles. The heat maps show how far each vertex moves; below them the mean movement "
+    "inside the region, the largest outside, and the largest jump at the border. With a hard blend "
+    "nothing outside moves at all."
+)
 MEASURED = (
     "control_error_mm",
     "control_moved_mm",
@@ -34,27 +40,25 @@ def region_edits(context: ReportContext) -> Section | None:
     if not isinstance(model, RegionEditor) or len(scene.meshes) < 2:
         return None
     source, other = scene.meshes.vertices[middles(len(scene.meshes), 2)]
-    names = chosen_regions(model)
-    hard = {name: _edited(model, source, other, name, "hard") for name in names}
-    free = {name: _edited(model, source, other, name, "none") for name in names}
-    limit = scale_end(np.stack([edit.movement for edit in hard.values()]))
+    edits = {
+        name: (
+            _edited(model, source, other, name, "hard"),
+            _edited(model, source, other, name, "none"),
+        )
+        for name in chosen_regions(model)
+    }
+    limit = scale_end(np.stack([hard.movement for hard, _ in edits.values()]))
     lines: list[list[Cell]] = [
         ["before", scene.view.picture(source, "the mesh that is edited"), "", ""]
     ]
-    for name in names:
-        edited = scene.view.picture(hard[name].vertices, f"{name} of another")
-        blends = ((hard[name], "hard blend"), (free[name], "no blend"))
-        maps = [_movement(scene, source, edit, name, kind, limit) for edit, kind in blends]
-        lines.append([name, edited, *maps])
-    lead = (
-        "Each row gives one test mesh a region of another person, aligned at its border, through "
-        "the region's handles. The heat maps show how far each vertex moves; below them the mean "
-        "movement inside the region, the largest outside, and the largest jump at the border. With "
-        "a hard blend nothing outside moves at all."
-    )
+    for name, (hard, free) in edits.items():
+        edited = scene.view.picture(hard.vertices, f"{name} of another")
+        hard_map = _movement(scene, source, hard, f"{name} moves, hard blend", limit)
+        free_map = _movement(scene, source, free, f"{name} moves, no blend", limit)
+        lines.append([name, edited, hard_map, free_map])
     header = ["", "edited", "movement, hard blend", "movement, no blend"]
     table = Table(header, lines, "pictures")
-    blocks = [Text(lead, "lead"), table, ColorBar(limit, "movement"), *_measures(context)]
+    blocks = [Text(LEAD, "lead"), table, ColorBar(limit, "movement"), *_measures(context)]
     return Section("Edits by region", blocks)
 
 
@@ -77,16 +81,14 @@ def _edited(
     return edit_region(model, source, name, moved, blend)
 
 
-def _movement(
-    scene: Scene, source: np.ndarray, edit: RegionEdit, name: str, blend: str, limit: float
-) -> Cell:
+def _movement(scene: Scene, source: np.ndarray, edit: RegionEdit, what: str, limit: float) -> Cell:
     inside = float(edit.movement[edit.inside].mean())
     caption = (
         f"{millimeters(inside)} inside, {number(edit.outside_mm, 2)} outside, "
         f"seam {number(edit.seam_mm, 2)}"
     )
     colors = heat_colors(edit.movement, limit)
-    return scene.view.picture(source, f"where editing {name} moves, {blend}", colors, caption)
+    return scene.view.picture(source, f"where editing {what}", colors, caption)
 
 
 def _measures(context: ReportContext) -> list[Block]:
