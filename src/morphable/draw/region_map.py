@@ -1,4 +1,4 @@
-"""Pictures of a template's regions, and of what editing one region moves."""
+"""A picture of a template's regions and their control vertices."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def render(
     premultiplied).
 
     vertices: (V, 3) mm; triangles: (T, 3); size: (width, height) in pixels. colors: (V, 3) sRGB
-    0..1, interpolated over the faces; clay where None. Raises InputError where a size is below 1 or
-    the colors do not fit the vertices.
+    0..1, interpolated over the faces; clay if None. Raises InputError if a size is below 1 or the
+    colors do not fit the vertices.
     """
     if min(size) < 1:
         raise InputError(f"picture size: expected at least 1 x 1 pixel, got {size[0]} x {size[1]}")
@@ -123,7 +123,7 @@ def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -
 
 
 def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(T,) True where the outer side (corners counterclockwise, y up) is seen."""
+    """(T,) whether the outer side (corners counterclockwise, y up) is seen."""
     a, b, c = (points[triangles[:, i], :2] for i in range(3))
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) > 0
 

@@ -190,7 +190,7 @@ def facing_vertices(scene: Scene, count: int) -> np.ndarray:
 
 def _colors(features: sp.csr_matrix, vertices: np.ndarray) -> np.ndarray:
     """(n, 3) colors of n vertices by the order of their features (n, m) in one dimension; gray
-    where all are zero.
+    if all are zero.
     """
     used = np.flatnonzero(np.diff(features.indptr))
     colors = np.tile(np.array(GRAY), (features.shape[0], 1))

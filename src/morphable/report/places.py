@@ -1,4 +1,4 @@
-"""Section on where the errors are: on the surface, from both sides, and by region."""
+"""Section on the places of the errors: on the surface, from both sides, and by region."""
 
 from __future__ import annotations
 
