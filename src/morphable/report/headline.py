@@ -81,8 +81,8 @@ def verdict(context: ReportContext) -> Verdict | None:
 def compared(own: float, other: float, name: str) -> tuple[str, str]:
     """An error against another's in words: what to emphasize, and the rest.
 
-    >>> compared(0.9, 1.0, "PCA"), compared(257.0, 1.0, "PCA")
-    (('10 % lower', 'than that of PCA'), ('257 times', 'the error of PCA'))
+    >>> compared(0.8, 1.0, "PCA"), compared(257.0, 1.0, "PCA")
+    (('20 % lower', 'than that of PCA'), ('257 times', 'the error of PCA'))
     """
     ratio = own / other
     if abs(ratio - 1) < NEGLIGIBLE:
