@@ -15,7 +15,7 @@ from morphable.errors import InputError
 if TYPE_CHECKING:
     from morphable.data.dataset import SplitDataset
     from morphable.models.training import TrainConfig
-    from morphable.train.loop import Listener, TrainingEvent
+    from morphable.train.events import Listener, TrainingEvent
     from morphable.train.run import RunConfig
 
 Model = Annotated[Path, Parameter(help="a run folder, a model folder or a model zip")]
