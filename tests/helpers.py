@@ -22,6 +22,8 @@ from morphable.data.dataset import MeshDataset, SplitDataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split
+from morphable.draw.blocks import Section
+from morphable.draw.html import render_block
 from morphable.evaluate.evaluation import Evaluation
 from morphable.evaluate.protocol import trained_split
 from morphable.evaluate.record import Measured
@@ -170,6 +172,12 @@ def all_of(dataset: MeshDataset) -> SplitDataset:
     """A split whose training and test meshes are all meshes of the dataset."""
     rows = np.arange(len(dataset))
     return SplitDataset(dataset, "all", Split(rows, rows[:0], rows))
+
+
+def html_of(section: Section | None) -> str:
+    """The blocks of a section that applies to the model, rendered."""
+    assert section is not None
+    return "".join(render_block(block) for block in section.blocks)
 
 
 def report_context(

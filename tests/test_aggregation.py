@@ -40,7 +40,7 @@ from morphable.ops.aggregation import (
 from morphable.ops.sparse import SparseMap, entry_products, readers
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import TrainingEvent
+from morphable.train.events import TrainingEvent
 from morphable.train.run import RunConfig, run
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from helpers import report_context
+from helpers import html_of, report_context
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.data.registered_mesh import read_registered, write_shape
@@ -36,6 +36,7 @@ from morphable.report.token_tests import (
     corrupted_tokens,
     drawn_regions,
     movement_by_place,
+    token_movements,
     touching_regions,
 )
 
@@ -323,8 +324,8 @@ def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: Mesh
     }
     made = region_edits(report_context(model, hands.split("subject"), evaluation))
     assert made is not None
-    assert made.html.count("<img") == 1 + 3 * 5
-    assert "0 outside" in made.html and "error at handles" in made.html
+    assert html_of(made).count("<img") == 1 + 3 * 5
+    assert "0 outside" in html_of(made) and "error at the handles" in html_of(made)
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
     assert region_edits(report_context(pca, hands.split("subject"))) is None
 
@@ -334,10 +335,12 @@ def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset)
     learned = model.learned_tokens.clone()
     tokens, drawn = corrupted_tokens(context), drawn_regions(context)
     assert tokens is not None and drawn is not None
-    assert torch.equal(model.learned_tokens, learned)
+    movements = token_movements(model, context.scene.codes[:1])
+    assert next(movements).max() > 0
+    assert torch.equal(model.learned_tokens, learned), "not even between two regions"
     regions = len(model.regions.names)
-    assert tokens.html.count("<img") == regions
-    assert drawn.html.count("<img") == 3 * sum(
+    assert html_of(tokens).count("<img") == regions
+    assert html_of(drawn).count("<img") == 3 * sum(
         len(controls) > 0 for controls in model.regions.controls
     )
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))

@@ -29,7 +29,8 @@ from morphable.train import batches as feed_module
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
-from morphable.train.loop import Interrupted, Listener, TrainingEvent
+from morphable.train.events import Listener, TrainingEvent
+from morphable.train.loop import Interrupted
 from morphable.train.optimizer import make_optimizer, rate_at
 from morphable.train.run import RecordedRun, RunConfig, command_line, run
 

@@ -26,7 +26,7 @@ from morphable.models.families import family, with_latent
 from morphable.models.io import create, load
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
-from morphable.train.loop import Listener
+from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
 
 

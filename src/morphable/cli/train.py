@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from morphable.cli.run_config import Choices, new_run, resumed_run
 
 if TYPE_CHECKING:
-    from morphable.train.loop import Listener, TrainingEvent
+    from morphable.train.events import Listener, TrainingEvent
 
 
 def train(
