@@ -41,7 +41,7 @@ def trained(
     folder = out / f"{name}-{recipe}-{epochs}-s{seed}"
     if not (folder / "model" / "model.json").exists():
         with workers("cpu") as here:
-            chosen = RunConfig(name, with_latent(row.model, str(latent)), config, recipe)
+            chosen = RunConfig(name, with_latent(row.model, latent), config, recipe)
             run(chosen, split, folder, here, resume=(folder / "config.toml").exists())
     error = mean_vertex_error(load(folder), split.test.vertices)
     return error, epochs * -(-len(split.train) // config.batch_size)

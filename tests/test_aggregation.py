@@ -37,7 +37,7 @@ from morphable.ops.best_keys import select_best
 from morphable.ops.sparse import SparseMap, entry_products, transpose_index
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import TrainingEvent
+from morphable.train.events import TrainingEvent
 from morphable.train.run import RunConfig, run
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}

@@ -24,8 +24,8 @@ SMALL = {"width": 8, "rank": 16}
 TINY = Table(
     "tiny", "Tiny", [Data("hands", "hands", {"count": 60}, epochs=1)],
     [
-        Row("plain", "pca-mlp", SMALL, latent="4", paper={ERROR.title: 1.5}),
-        Row("deeper", "pca-mlp", SMALL | {"depth": 3}, latent="4", paper={ERROR.title: None}, against="plain"),
+        Row("plain", "pca-mlp", SMALL, latent=4, paper={ERROR.title: 1.5}),
+        Row("deeper", "pca-mlp", SMALL | {"depth": 3}, latent=4, paper={ERROR.title: None}, against="plain"),
     ],
     [ERROR, PARAMETERS],
 )  # fmt: skip
@@ -189,7 +189,7 @@ def test_chosen_rows_keep_their_baselines() -> None:
     planned = tasks(TINY, Options(Path("out"), rows=["deeper"]))
     assert [t.row.name for t in planned] == ["deeper", "PCA"]
     with pytest.raises(
-        InputError, match="--rows deep: the table has no such row, it has plain; deeper"
+        InputError, match="`rows` deep: the table has no such row, it has plain; deeper"
     ):
         tasks(TINY, Options(Path("out"), rows=["deep"]))
 
@@ -208,8 +208,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of two tiny models; measures that cost seconds are left out, and tested elsewhere."""
     monkeypatch.setitem(TABLES, "tiny", lambda quick: TINY)
     monkeypatch.setattr("morphable.evaluate.measures.shape_measures", lambda *_: {})
-    monkeypatch.setattr("morphable.bench.pictures.HEIGHT", 24)
-    monkeypatch.setattr("morphable.report.arithmetic.HEIGHT", 24)
+    monkeypatch.setattr("morphable.draw.view.HEIGHT", 24)
 
 
 def test_a_bench_from_the_command_line_is_done_once(
@@ -273,7 +272,7 @@ def test_a_model_that_cannot_be_trained_is_a_cell_that_says_so(
         "pca-mlp",
         SMALL,
         {"learning_rate": 1e30, "epochs": 2, "optimizer": "sgd"},
-        latent="4",
+        latent=4,
     )
     monkeypatch.setitem(TABLES, "tiny", lambda quick: replace(TINY, rows=[TINY.rows[0], wild]))
     assert run(["bench", "tiny", "--out", str(tmp_path / "b"), "--data", str(hands.path)]) == 0

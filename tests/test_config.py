@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pytest
@@ -16,7 +16,6 @@ from morphable.config import (
     SettingError,
     Share,
     as_table,
-    parse_settings,
     suggestion,
     with_overrides,
 )
@@ -104,19 +103,6 @@ def test_every_recipe_survives_its_table(name: str, recipe: str) -> None:
         assert TrainConfig().with_overrides(row.train.as_table(), "train") == row.train
 
 
-def test_settings_are_sorted_into_tables() -> None:
-    parsed = parse_settings(["train.epochs=3", "model.filters=wider", "train.seed=1=2"])
-    assert parsed == {"train": {"epochs": "3", "seed": "1=2"}, "model": {"filters": "wider"}}
-
-
-@pytest.mark.parametrize(
-    "setting", ["epochs=3", "train.epochs", "data.path=x", "train.=3", ".epochs=1", ""]
-)
-def test_a_setting_that_is_not_one(setting: str) -> None:
-    with pytest.raises(InputError, match=r"--set .*expected model\.KEY=VALUE or train\.KEY=VALUE"):
-        parse_settings([setting])
-
-
 def test_suggestions() -> None:
     assert suggestion("spiralnet+", MODELS) == "did you mean 'spiralnet++'?"
     assert "pca" in suggestion("qqqqq", MODELS)
@@ -126,19 +112,22 @@ def test_suggestions() -> None:
         family("coma").recipe("slow")
 
 
-def test_the_code_length_is_a_total_or_named() -> None:
+def test_the_latent_size_is_a_total_or_named() -> None:
     config = MODELS["coma"].fast.model
-    assert with_latent(config, "16").latent == 16
-    assert with_latent(config, "shape=4").latent == 4
+    assert with_latent(config, 16).latent == 16
+    assert with_latent(config, {"shape": 4}).latent == 4
+    two = MODELS["ib-vae"].fast.model
+    assert (with_latent(two, 9).identity, with_latent(two, 9).expression) == (5, 4)
+    assert with_latent(two, {"expression": 7}) == replace(two, expression=7)
 
 
 @pytest.mark.parametrize(
-    "latent",
-    ["0", "-1", "eight", "", "1.5", "shape=0", "shape=", "nose=4", "terms=3", "99999999999", "8,8"],
+    "latent", [0, -1, 99_999_999_999, {"shape": 0}, {"nose": 4}, {"terms": 3}, {"latent": 4}]
 )
-def test_code_lengths_that_are_none(latent: str) -> None:
-    with pytest.raises(InputError, match="--latent"):
+def test_latent_sizes_that_cannot_be(latent: int | dict[str, int]) -> None:
+    with pytest.raises(InputError, match="`latent`") as caught:
         with_latent(MODELS["coma"].fast.model, latent)
+    assert caught.value.arguments == ("latent",)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ torch.set_num_threads(1)
 row = family("spiralnet++").fast
 settings = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 0.02}
 train = with_overrides(row.train, settings, "train")
-config = RunConfig("spiralnet++", with_latent(row.model, "3"), train)
+config = RunConfig("spiralnet++", with_latent(row.model, 3), train)
 split = load_dataset(data).split("subject")
 with workers("cpu") as here:
     model = run(config, split, out, here)

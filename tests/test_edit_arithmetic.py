@@ -13,7 +13,7 @@ import torch
 from conftest import ball_template
 from helpers import in_process, shapes
 from morphable.data.registered_mesh import write_shape
-from morphable.edit.code import line, transfer
+from morphable.edit.code import interpolate, transfer
 from morphable.errors import InputError
 from morphable.mesh.io import read_mesh
 from morphable.models.base import Origin
@@ -81,9 +81,11 @@ def test_laws_of_transfer() -> None:
 
 def test_extrapolation_is_the_line_gone_on() -> None:
     a, b = torch.randn(2, 5)
-    double = line(PARTS, a, b, torch.tensor([2.0]))[0]
+    double = interpolate(PARTS, a, b, torch.tensor([2.0]))[0]
     torch.testing.assert_close(double, transfer(PARTS, a, b, b))
-    torch.testing.assert_close(line(PARTS, a, b, torch.tensor([-1.0]))[0], transfer(PARTS, b, a, a))
+    torch.testing.assert_close(
+        interpolate(PARTS, a, b, torch.tensor([-1.0]))[0], transfer(PARTS, b, a, a)
+    )
 
 
 def test_a_linear_models_transfer_is_linear_in_the_shapes(

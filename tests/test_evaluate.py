@@ -324,7 +324,7 @@ def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:
         InputError, match=r"its template \(ball, 50 vertices, .*\) is not the model's \(ball, 60"
     ):
         open_dataset(trained, other.path)
-    with pytest.raises(InputError, match="does not record its dataset; name one with --data"):
+    with pytest.raises(InputError, match="does not record its dataset; name one with `data`"):
         open_dataset(trained.with_origin(Origin("pca")), None)
 
 
@@ -341,7 +341,7 @@ def test_a_model_moved_elsewhere_decodes_the_same_without_its_dataset(
     back = load(tmp_path / f"there-{name}")
     assert torch.equal(back.encode(meshes), code) and torch.equal(back.decode(code), expected)
     with pytest.raises(
-        InputError, match="the dataset the model was trained on is not there; name one with --data"
+        InputError, match="the dataset the model was trained on is not there; name one with `data`"
     ):
         open_dataset(back, None)
     moved = measured(back, open_dataset(back, tmp_path / "away")).measures

@@ -206,7 +206,7 @@ def test_a_stack_of_vertices(template: Template, meshes: np.ndarray, tmp_path: P
         tmp_path / "stack.npy", tmp_path / "set", template=tmp_path / "template.obj", unit="m"
     )
     np.testing.assert_allclose(loaded.vertices[:], meshes, rtol=1e-6, atol=1e-5)
-    with pytest.raises(InputError, match="name a mesh file with --template"):
+    with pytest.raises(InputError, match="name a mesh file with `template`"):
         folder(tmp_path / "stack.npy", unit="mm")
     with pytest.raises(InputError, match="for a folder of files"):
         folder(tmp_path / "stack.npy", unit="mm", template=tmp_path / "template.obj", skip_bad=True)
@@ -311,7 +311,7 @@ def test_labels_by_pattern(
 
 @pytest.mark.parametrize("pattern", ["", "subject", "{a}/{a}", "{a b}"])
 def test_patterns_that_are_none(few: Path, pattern: str) -> None:
-    with pytest.raises(InputError, match="--pattern"):
+    with pytest.raises(InputError, match="`pattern`"):
         folder(few, unit="mm", pattern=pattern)
 
 
@@ -414,7 +414,7 @@ def test_a_first_file_unlike_the_others_is_not_taken_for_the_template(
     other_count(few / "0.ply", template)
     with pytest.raises(
         InputError,
-        match=r"5 of 6 files do not fit the first, 0; name the right one with --template",
+        match=r"5 of 6 files do not fit the first, 0; name the right one with `template`",
     ):
         folder(few, unit="mm", skip_bad=True)
     assert folder(few, unit="mm", skip_bad=True, template=few / "1.ply").labels.count == 5
@@ -501,6 +501,6 @@ def test_a_saved_template_keeps_what_is_known_of_it(
 
 def test_a_template_of_an_unlikely_size_is_pointed_out(few: Path) -> None:
     with pytest.warns(
-        UserWarning, match="read in m, the template is .* mm across; is --unit right"
+        UserWarning, match="read in m, the template is .* mm across; is the unit right"
     ):
         folder(few, unit="m")

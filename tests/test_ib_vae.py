@@ -20,7 +20,7 @@ from morphable.files import read_json
 from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
-from morphable.models.families import create, divided
+from morphable.models.families import create, split_total
 from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left
 from morphable.models.io import load, save
 from morphable.models.point_encoder import scan_like
@@ -332,7 +332,7 @@ def test_points_need_a_condition(ball: Template) -> None:
 
 @pytest.mark.parametrize("total", range(2, 40))
 def test_latent_sizes_in_proportion(total: int) -> None:
-    found = [int(size) for size in divided(total, {"identity": 1, "expression": 1}).values()]
+    found = list(split_total(total, {"identity": 1, "expression": 1}).values())
     assert sum(found) == total
     assert found[0] - found[1] in (0, 1)
 
@@ -347,7 +347,7 @@ def test_impossible_settings() -> None:
         with pytest.raises(InputError, match=message):
             dataclasses.replace(IbVaeConfig(), **changes)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least 2"):
-        divided(1, {"identity": 1, "expression": 1})
+        split_total(1, {"identity": 1, "expression": 1})
 
 
 def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:

@@ -26,8 +26,9 @@ from morphable.models.io import load
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers
+from morphable.train.events import TrainingEvent
 from morphable.train.learner import Adversarial, Descent, learner_for
-from morphable.train.loop import Interrupted, TrainingEvent
+from morphable.train.loop import Interrupted
 from morphable.train.run import RunConfig, run
 from toys import TOYS, ToyConfig, ToyGan, ToyStages
 

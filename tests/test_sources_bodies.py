@@ -153,5 +153,5 @@ def test_regions_cover_the_body_and_are_connected() -> None:
 
 
 def test_wrong_options_are_named() -> None:
-    with pytest.raises(InputError, match="count: expected at least 1 mesh, got -3"):
+    with pytest.raises(InputError, match="`count` -3: expected at least 1"):
         bodies(count=-3)

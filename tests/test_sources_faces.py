@@ -155,7 +155,9 @@ def test_transfer_recovers_a_rotation_and_is_the_identity_on_its_own_face() -> N
 
 def test_a_missing_or_wrong_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MORPHABLE_ICT", raising=False)
-    with pytest.raises(InputError, match="was not given: pass --source or set MORPHABLE_ICT"):
+    with pytest.raises(
+        InputError, match="was not given: set `source` or the variable MORPHABLE_ICT"
+    ):
         find_ict()
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         find_ict(tmp_path / "nowhere")
@@ -166,7 +168,7 @@ def test_a_missing_or_wrong_model_is_named(tmp_path: Path, monkeypatch: pytest.M
     write_npz(tmp_path / "other.npz", {"neutral": np.zeros((4, 3), np.float32)})
     with pytest.raises(InputError, match=r"it lacks expression_deltas, .*uv"):
         load_ict(tmp_path / "other.npz")
-    with pytest.raises(InputError, match="size: expected one of 5k, 12k, 70k"):
+    with pytest.raises(InputError, match="`size` 9k: expected one of 5k, 12k, 70k"):
         from morphable.data.makers.face_template import face_topology
 
         face_topology(None, "9k")  # type: ignore[arg-type]
@@ -224,13 +226,13 @@ def test_options_that_do_not_apply_are_refused() -> None:
     assert set(MAKERS) == {"hands", "faces", "face-population", "bodies"}
     with pytest.raises(
         InputError,
-        match="--linear, --neutral-only: not an option of hands, which takes --count, --seed",
+        match="`linear`, `neutral_only`: not an option of hands, which takes `count`, `seed`",
     ):
         make_source("hands", linear=True, neutral_only=True)
     with pytest.raises(InputError, match="data set 'feet': expected one of hands, faces"):
         make_source("feet")
     assert make_source("hands", count=3, seed=None, source=None, linear=False).labels.count == 3
-    with pytest.raises(InputError, match="labelled: expected a share between 0 and 1, got 7"):
+    with pytest.raises(InputError, match="`labelled` 7: expected a share from 0 to 1"):
         make_source("face-population", count=3, labelled=7)
 
 
@@ -444,7 +446,7 @@ def test_the_small_head_is_a_selection_of_the_large_one_and_the_fine_one_its_sub
     base = face_maker(seed=1, size="70k")
     own = base.shapes.express(base.shapes.individual(base.identity(0)), np.zeros((1, 53)))[0]
     np.testing.assert_allclose(fine[0], base.topology.resample @ own, atol=1e-3)
-    with pytest.raises(InputError, match="size 70k: only the whole head"):
+    with pytest.raises(InputError, match="`size` 70k: only the whole head"):
         face_population(count=1, size="70k", part="face")
 
 

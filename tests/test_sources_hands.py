@@ -155,7 +155,8 @@ def test_regions_cover_the_hand_and_are_connected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"count": 0}, "count: expected"), ({"seed": -1}, "seed: expected")]
+    ("options", "message"),
+    [({"count": 0}, "`count` 0: expected"), ({"seed": -1}, "`seed` -1: expected")],
 )
 def test_wrong_options_are_named(options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -23,7 +23,7 @@ from morphable.models.training import TrainConfig
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers
-from morphable.train.loop import TrainingEvent
+from morphable.train.events import TrainingEvent
 from morphable.train.optimizer import rate_at
 from morphable.train.run import RecordedRun, RunConfig, run
 from morphable.train.stages import check_stages, plan_stages

@@ -29,7 +29,8 @@ from morphable.train import batches as feed_module
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers, workers
-from morphable.train.loop import Interrupted, Listener, TrainingEvent
+from morphable.train.events import Listener, TrainingEvent
+from morphable.train.loop import Interrupted
 from morphable.train.optimizer import make_optimizer, rate_at
 from morphable.train.run import RecordedRun, RunConfig, command_line, run
 
@@ -414,7 +415,7 @@ def test_an_existing_folder_is_left_alone(data: MeshDataset, tmp_path: Path) -> 
 
 
 def test_devices() -> None:
-    with pytest.raises(InputError, match="--device tpu: expected cpu or cuda"), workers("tpu"):
+    with pytest.raises(InputError, match="`device` tpu: expected cpu or cuda"), workers("tpu"):
         pass
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no usable NVIDIA GPU"), workers("cuda"):

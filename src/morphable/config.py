@@ -191,21 +191,3 @@ def as_table(config: Any) -> dict[str, Any]:
         for key, value in table.items()
         if value is not None
     }
-
-
-def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, str]]:
-    """The texts `TABLE.KEY=VALUE` of `--set`, sorted into one table of texts per configuration.
-
-    Raises InputError if a text is not of that form or names another table than model and train.
-
-    >>> parse_settings(["train.epochs=3", "model.filters=wider"])
-    {'train': {'epochs': '3'}, 'model': {'filters': 'wider'}}
-    """
-    tables: dict[str, dict[str, str]] = {}
-    for setting in settings:
-        path, equals, value = setting.partition("=")
-        table, dot, key = path.partition(".")
-        if not (equals and dot and key) or table not in ("model", "train"):
-            raise InputError(f"--set {setting}: expected model.KEY=VALUE or train.KEY=VALUE")
-        tables.setdefault(table, {})[key] = value
-    return tables

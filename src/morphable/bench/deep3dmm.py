@@ -172,7 +172,7 @@ def latents(quick: bool) -> Table:
         Row(
             names[family],
             family,
-            latent=str(size),
+            latent=size,
             paper={ERROR.title: known.get((family, size))},
             against={"deep3dmm": names["coma"], "deep3dmm-spiral": names["spiralnet"]}.get(family),
         )

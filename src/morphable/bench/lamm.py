@@ -119,7 +119,7 @@ def _reconstruction(
                 Row(
                     row,
                     family,
-                    latent=str(size),
+                    latent=size,
                     paper=paper,
                     against=None if row == "PCA" else "PCA",
                 )
@@ -196,7 +196,7 @@ def ablation(quick: bool) -> Table:
             "lamm",
             whole | model,
             {"learning_rate": 1e-4, **train},
-            "256",
+            256,
             {ERROR.title: number / 100},
             against=None if name == "as published" else "as published",
         )
@@ -238,18 +238,16 @@ def manipulation(quick: bool) -> Table:
             "lamm",
             {"bottleneck": bottleneck},
             BOTH,
-            "64",
+            64,
             {controls.title: numbers[0] / 100, others.title: numbers[1] / 100},
         )
         for bottleneck, numbers in published.items()
     ] + [
-        Row(
-            "LAMM, mixer", "lamm-mixer", {}, BOTH, "64", {controls.title: None, others.title: None}
-        ),
+        Row("LAMM, mixer", "lamm-mixer", {}, BOTH, 64, {controls.title: None, others.title: None}),
         Row(
             "region-PCA",
             "region-pca",
-            latent="64",
+            latent=64,
             paper={controls.title: None, others.title: None},
         ),
     ]
@@ -289,21 +287,21 @@ def _complexity(name: str, vertices: int, published: Costs) -> Table:
         Row(
             row,
             FAMILIES[row],
-            latent="256",
+            latent=256,
             recipe="paper",
             paper={column.title: number for column, number in zip(columns, numbers, strict=True)},
         )
         for row, numbers in published.items()
     ]
     rows += [
-        Row(f"{row.name}, fast recipe", row.family, latent="256")
+        Row(f"{row.name}, fast recipe", row.family, latent=256)
         for row in rows
         if "LAMM" in row.name
     ]
     note = (
         "Models as created, on a closed surface with as many vertices as the paper's heads: cost does not depend on "
-        "the shape. Medians of 20 decodes; the GPU is measured with --device cuda. Parameters count what was trained, "
-        "so not PCA's components."
+        "the shape. Medians of 20 decodes; the GPU is measured if the bench runs on one. Parameters count what was "
+        "trained, so not PCA's components."
     )
     return Table(
         name,

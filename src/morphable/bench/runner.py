@@ -26,7 +26,7 @@ from morphable.models.families import create, family, with_latent
 from morphable.models.io import load
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
-from morphable.train.loop import Listener
+from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
 
 
@@ -95,7 +95,7 @@ def tasks(table: Table, options: Options) -> list[Task]:
     if unknown:
         known = ", ".join(data.name for data in datasets)
         raise InputError(
-            f"--only {sorted(unknown)[0]}: the table has no such dataset, it has {known}"
+            f"`only` {sorted(unknown)[0]}: the table has no such dataset, it has {known}", "only"
         )
     rows = [
         row
@@ -105,9 +105,11 @@ def tasks(table: Table, options: Options) -> list[Task]:
     strange = set(options.rows) - {row.name for row in rows}
     if strange:
         known = "; ".join(row.name for row in table.rows)
-        raise InputError(f"--rows {sorted(strange)[0]}: the table has no such row, it has {known}")
+        raise InputError(
+            f"`rows` {sorted(strange)[0]}: the table has no such row, it has {known}", "rows"
+        )
     if options.seeds < 1:
-        raise InputError(f"--seeds {options.seeds}: expected at least 1")
+        raise InputError(f"`seeds` {options.seeds}: expected at least 1", "seeds")
     found = []
     for data in datasets:
         if options.only and data.name not in options.only:
@@ -151,7 +153,7 @@ def _dataset(data: Data, options: Options) -> MeshDataset | None:
 
 
 SPHERE = "sphere"
-NO_ICT = f"not run: no ICT data (--source, or the variable {VARIABLE})"
+NO_ICT = f"not run: no ICT data (give its path, or set the variable {VARIABLE})"
 
 
 def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig:
@@ -186,7 +188,8 @@ def perform(
         recorded = RecordedRun.read(task.folder)
         if (recorded.config, recorded.split) != (config, data.name):
             raise InputError(
-                f"{task.folder}: holds a run with other settings; choose another --out or remove it"
+                f"{task.folder}: holds a run with other settings; choose another `out` or remove it",
+                "out",
             )
     if not task.trained:
         return _created(task, data, config, workers)

@@ -1,4 +1,4 @@
-"""Table: which models stand in it, on which data, what is measured of each, and what the paper
+"""Table: the models that it compares, their data, what is measured of each, and what the paper
 printed.
 """
 
@@ -30,7 +30,7 @@ class Data:
 class Row:
     """One model of a table: a family with overrides of its recipe's configurations.
 
-    latent: as `--latent` takes it. paper: the paper's own numbers by column title; None where it
+    latent: the total, or the size of each part. paper: the paper's own numbers by column title; None where it
     prints none. against: the row of the same size with which this one is compared, mesh by mesh, on
     the mean vertex error. baseline: trained as long as its own recipe says, whatever the others do.
     """
@@ -39,7 +39,7 @@ class Row:
     family: str
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
-    latent: str = "8"
+    latent: int | Mapping[str, int] = 8
     paper: Mapping[str, float | None] = field(default_factory=dict)
     recipe: str = "fast"
     against: str | None = None
@@ -47,8 +47,8 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Numbers in the code, over all parts."""
-        return sum(int(item.rpartition("=")[2]) for item in self.latent.split(","))
+        """The latent size in total."""
+        return self.latent if isinstance(self.latent, int) else sum(self.latent.values())
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ SECONDS = Column("s / epoch", "seconds_per_epoch")
 @dataclass(frozen=True)
 class Table:
     """note: what a reader must know before comparing. paper_source: where in the paper its numbers
-    stand.
+    are.
 
     trained: else what is measured is the cost of decoding with models as created.
     """
@@ -107,12 +107,12 @@ class Table:
 
 
 def with_baselines(table: Table) -> Table:
-    """The table with PCA and `pca-mlp` at every code size that occurs in it, unless they stand
-    there already.
+    """The table with PCA and `pca-mlp` at every latent size that occurs in it, unless it has them
+    already.
     """
     rows = list(table.rows)
     for size in dict.fromkeys(row.size for row in table.rows):
         for name, family in (("PCA", "pca"), ("pca-mlp", "pca-mlp")):
             if not any(row.family == family and row.size == size for row in rows):
-                rows.append(Row(name, family, latent=str(size), baseline=True))
+                rows.append(Row(name, family, latent=size, baseline=True))
     return replace(table, rows=rows)

@@ -14,7 +14,7 @@ from morphable.errors import InputError
 if TYPE_CHECKING:
     from morphable.bench.runner import Options, Outcome, Task
     from morphable.bench.table import Table
-    from morphable.train.loop import Listener, TrainingEvent
+    from morphable.train.events import Listener, TrainingEvent
 
 
 def bench(

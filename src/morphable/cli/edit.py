@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from morphable.cli.arguments import MeshFile, Model, OutFile, OutFolder, Part, Unit
 from morphable.cli.edit_regions import region, sample_region, swap_region
-from morphable.cli.train import Model
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from morphable.models.base import MorphableModel
@@ -23,16 +24,7 @@ app = App(name="edit", help="Edit shapes through a model's code.")
 for command in (region, sample_region, swap_region):
     app.command(command)
 
-MeshFile = Annotated[
-    Path, Parameter(help="a mesh file in correspondence with the model's template")
-]
-Unit = Annotated[
-    Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")
-]
 Steps = Annotated[int, Parameter(help="number of shapes")]
-Folder = Annotated[Path, Parameter(help="folder to write; must not exist yet")]
-OneFile = Annotated[Path, Parameter(help="mesh file to write; must not exist yet")]
-OnePart = Annotated[str | None, Parameter(help="move this part of the code alone")]
 
 
 @app.command
@@ -42,13 +34,13 @@ def interpolate(
     b: MeshFile,
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     steps: Steps = 9,
-    part: OnePart = None,
+    part: Part = None,
     unit: Unit = "mm",
 ) -> None:
     """Shapes on the way from A to B: codes a + t (b - a) for t from 0 to 1."""
-    _line(model, a, b, (0.0, 1.0), steps, part, unit, out)
+    _interpolate(model, a, b, (0.0, 1.0), steps, part, unit, out)
 
 
 @app.command
@@ -58,59 +50,54 @@ def extrapolate(
     b: MeshFile,
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     start: Annotated[
-        float, Parameter(name="--from", help="t of the first shape: 0 is A, below lies before it")
+        float, Parameter(name="--from", help="t of the first shape: 0 is A, below 0 lies before A")
     ] = -1.0,
     end: Annotated[
-        float, Parameter(name="--to", help="t of the last shape: 1 is B, above lies beyond it")
+        float, Parameter(name="--to", help="t of the last shape: 1 is B, above 1 lies beyond B")
     ] = 2.0,
     steps: Steps = 13,
-    part: OnePart = None,
+    part: Part = None,
     unit: Unit = "mm",
 ) -> None:
-    """Shapes before A and beyond B: codes a + t (b - a), by default from the reverse of the change
+    """Shapes before A and beyond B: codes a + t (b - a). By default from the reverse of the change
     to its double.
 
-    With A the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
+    If A is the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
     inverts it.
     """
     if not (math.isfinite(start) and math.isfinite(end)) or start == end:
         raise InputError(f"--from {start} --to {end}: expected two different numbers")
-    _line(model, a, b, (start, end), steps, part, unit, out)
+    _interpolate(model, a, b, (start, end), steps, part, unit, out)
 
 
 @app.command
 def transfer(
     model: Model,
     s0: Annotated[Path, Parameter(help="a shape of the source, usually its neutral one")],
-    s1: Annotated[Path, Parameter(help="the same source deformed")],
-    t0: Annotated[Path, Parameter(help="the shape of another that is to be deformed alike")],
+    s1: Annotated[Path, Parameter(help="a deformed shape of the same source")],
+    t0: Annotated[
+        Path, Parameter(help="the target: another's shape, to be deformed in the same way")
+    ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="mesh file to write; must not exist yet")],
-    part: OnePart = None,
+    out: OutFile,
+    part: Part = None,
     unit: Unit = "mm",
 ) -> None:
-    """Deformation transfer: what leads from S0 to S1, applied to T0; decodes code(T0) + code(S1) -
+    """Deformation transfer: apply the step from S0 to S1 to T0. Decodes code(T0) + code(S1) -
     code(S0).
     """
-    import torch
-
-    from morphable.data.registered_mesh import write_shape
-    from morphable.edit.code import transfer as transfer_code
+    from morphable.edit.code import transfer
     from morphable.files import require_new
     from morphable.models.io import load
 
     require_new(out)
     loaded = load(model)
-    codes = [_code(loaded, path, unit) for path in (s0, s1, t0)]
-    with torch.no_grad():
-        shape = loaded.decode(
-            transfer_code(loaded.parts, codes[0], codes[1], codes[2], part)[None]
-        )[0].numpy()
-    write_shape(out, shape, loaded.template)
-    print(out)
+    source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
+    code = transfer(loaded.parts, source, changed, target, part)
+    _write(out, loaded, code, loaded.decode)
 
 
 @app.command
@@ -121,21 +108,20 @@ def swap(
     /,
     *,
     part: Annotated[
-        list[str],
-        Parameter(help="part to take from B, e.g. expression; may be given again", negative=""),
+        list[str], Parameter(help="part to take from B, e.g. expression; repeatable", negative="")
     ],
-    out: OneFile,
+    out: OutFile,
     unit: Unit = "mm",
 ) -> None:
-    """A with a part of B: one person with another's expression."""
-    from morphable.edit.code import swap as swapped
+    """A with a part of B's code: one person with another's expression."""
+    from morphable.edit.code import swap
     from morphable.files import require_new
     from morphable.models.io import load
 
     require_new(out)
     loaded = load(model)
-    first, second = (_code(loaded, path, unit) for path in (a, b))
-    _write(out, loaded, swapped(loaded.parts, first, second, part), loaded.decode)
+    first, second = (_encode(loaded, path, unit) for path in (a, b))
+    _write(out, loaded, swap(loaded.parts, first, second, part), loaded.decode)
 
 
 @app.command
@@ -145,55 +131,39 @@ def combine(
     /,
     *,
     part: Annotated[
-        list[str], Parameter(help="PART=FILE: take this part of the code from FILE", negative="")
+        list[str],
+        Parameter(help="PART=FILE: take this part of the code from FILE; repeatable", negative=""),
     ],
-    out: OneFile,
+    out: OutFile,
     unit: Unit = "mm",
 ) -> None:
-    """A shape put together: BASE with parts of other shapes, each from its own file."""
-    from morphable.edit.code import swap as swapped
+    """BASE with parts of other shapes' codes, each from its own file."""
+    from morphable.cli.parse import parse_part_files
+    from morphable.edit.code import swap
     from morphable.files import require_new
     from morphable.models.io import load
 
     require_new(out)
     loaded = load(model)
-    code = _code(loaded, base, unit)
-    for item in part:
-        name, equals, file = item.partition("=")
-        if not (equals and file):
-            raise InputError(
-                f"--part {item}: expected PART=FILE; parts are {', '.join(loaded.parts)}"
-            )
-        code = swapped(loaded.parts, code, _code(loaded, Path(file), unit), [name])
+    files = parse_part_files(part, loaded.parts)
+    code = _encode(loaded, base, unit)
+    for name, file in files.items():
+        code = swap(loaded.parts, code, _encode(loaded, file, unit), [name])
     _write(out, loaded, code, loaded.decode)
 
 
 @app.command
-def neutralise(model: Model, mesh: MeshFile, /, *, out: OneFile, unit: Unit = "mm") -> None:
-    """The person of a mesh without expression."""
+def neutralise(model: Model, mesh: MeshFile, /, *, out: OutFile, unit: Unit = "mm") -> None:
+    """The person of a mesh, without expression."""
     from morphable.files import require_new
     from morphable.models.io import load
 
     require_new(out)
     loaded = load(model)
-    _write(out, loaded, _code(loaded, mesh, unit), loaded.neutral)
+    _write(out, loaded, _encode(loaded, mesh, unit), loaded.neutral)
 
 
-def _write(
-    out: Path, model: MorphableModel, code: Tensor, shape: Callable[[Tensor], Tensor]
-) -> None:
-    """Write the shape of one code (L,) as a mesh file."""
-    import torch
-
-    from morphable.data.registered_mesh import write_shape
-
-    with torch.no_grad():
-        vertices = shape(code[None])[0].numpy()
-    write_shape(out, vertices, model.template)
-    print(out)
-
-
-def _line(
+def _interpolate(
     model: Path,
     a: Path,
     b: Path,
@@ -206,7 +176,7 @@ def _line(
     import torch
 
     from morphable.data.registered_mesh import write_shape
-    from morphable.edit.code import line
+    from morphable.edit.code import interpolate
     from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
@@ -214,23 +184,39 @@ def _line(
         raise InputError(f"--steps {steps}: expected at least 2")
     require_new(out)
     loaded = load(model)
-    first, second = (_code(loaded, path, unit) for path in (a, b))
-    codes = line(loaded.parts, first, second, torch.linspace(*ends, steps), part)
-    with atomic_folder(out) as folder, torch.no_grad():
+    first, second = (_encode(loaded, path, unit) for path in (a, b))
+    codes = interpolate(loaded.parts, first, second, torch.linspace(*ends, steps), part)
+    with atomic_folder(out) as folder:
         for number, code in enumerate(codes):
-            write_shape(
-                folder / f"step-{number:03d}{a.suffix}",
-                loaded.decode(code[None])[0].numpy(),
-                loaded.template,
-            )
+            vertices = _shape(code, loaded.decode)
+            write_shape(folder / f"step-{number:03d}{a.suffix}", vertices, loaded.template)
     print(f"{out}: {steps} shapes")
 
 
-def _code(model: MorphableModel, path: Path, unit: str) -> Tensor:
+def _encode(model: MorphableModel, path: Path, unit: str) -> Tensor:
     """(L,) code of a mesh file."""
     import torch
 
     from morphable.data.registered_mesh import read_registered
 
+    vertices = read_registered(path, model.template, unit)
     with torch.no_grad():
-        return model.encode(torch.from_numpy(read_registered(path, model.template, unit))[None])[0]
+        return model.encode(torch.from_numpy(vertices)[None])[0]
+
+
+def _shape(code: Tensor, decode: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """(V, 3) mm of one code (L,)."""
+    import torch
+
+    with torch.no_grad():
+        return decode(code[None])[0].numpy()
+
+
+def _write(
+    out: Path, model: MorphableModel, code: Tensor, decode: Callable[[Tensor], Tensor]
+) -> None:
+    """Write the shape of one code (L,) as a mesh file."""
+    from morphable.data.registered_mesh import write_shape
+
+    write_shape(out, _shape(code, decode), model.template)
+    print(out)

@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.train import Model
+from morphable.cli.arguments import (
+    MeshFile,
+    Model,
+    Number,
+    OutFile,
+    OutFolder,
+    Scale,
+    Seed,
+    Unit,
+    check_draws,
+)
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
     from morphable.edit.region import RegionEdit
     from morphable.models.handles import RegionEditor
 
-MeshFile = Annotated[
-    Path, Parameter(help="a mesh file in correspondence with the model's template")
-]
-Unit = Annotated[
-    Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")
-]
-Region = Annotated[str, Parameter(help="name of the region, as `data info` lists them")]
-OutFile = Annotated[Path, Parameter(help="mesh file to write; must not exist yet")]
+RegionName = Annotated[str, Parameter(help="name of the region, as `data info` lists them")]
 Blending = Annotated[
     Literal["hard", "none"],
     Parameter(
-        help="hard: nothing outside the region moves, a band inside its border is smoothed; none: as decoded"
+        help="hard: nothing outside the region moves, and a band inside its border is smoothed; "
+        "none: the model's own result"
     ),
 ]
 
@@ -35,17 +39,17 @@ def region(
     mesh: MeshFile,
     /,
     *,
-    region: Region,
+    region: RegionName,
     out: OutFile,
     move: Annotated[
         list[str] | None,
         Parameter(
-            help="VERTEX:dx,dy,dz in mm of a control vertex, repeatable; the others follow",
+            help="VERTEX:dx,dy,dz in mm of a control vertex, repeatable; the other ones follow",
             negative="",
         ),
     ] = None,
     target: Annotated[
-        Path | None, Parameter(help="a mesh whose region is taken over, where it is")
+        Path | None, Parameter(help="take over the region from this mesh, in place")
     ] = None,
     blend: Blending = "hard",
     unit: Unit = "mm",
@@ -53,21 +57,23 @@ def region(
     """Edit one region of a mesh by its handles."""
     import torch
 
+    from morphable.cli.parse import parse_moves
     from morphable.data.registered_mesh import read_registered
-    from morphable.edit.region import edit_region, parse_moves, region_number
+    from morphable.edit.region import complete_moves, edit_region, find_region
     from morphable.files import require_new
 
     if (move is None) == (target is None):
         raise InputError("edit region: expected either --move VERTEX:dx,dy,dz or --target FILE")
     require_new(out)
-    loaded = _editor(model)
+    loaded = _load_editor(model)
     shape = read_registered(mesh, loaded.template, unit)
+    place = find_region(loaded, region)
     if target is not None:
-        controls = loaded.regions.controls[region_number(loaded, region)]
-        moved = torch.from_numpy((read_registered(target, loaded.template, unit) - shape)[controls])
+        change = read_registered(target, loaded.template, unit) - shape
+        moved = torch.from_numpy(change[place.controls])
     else:
-        moved = parse_moves(loaded, region, move or [])
-    _write(loaded, edit_region(loaded, shape, region, moved, blend), region, out)
+        moved = complete_moves(loaded, place, parse_moves(place, move or []))
+    _write(loaded, edit_region(loaded, shape, place, moved, blend), region, out)
 
 
 def swap_region(
@@ -76,22 +82,22 @@ def swap_region(
     b: MeshFile,
     /,
     *,
-    region: Region,
+    region: RegionName,
     out: OutFile,
     blend: Blending = "hard",
     unit: Unit = "mm",
 ) -> None:
     """Shape A with the region of B, aligned at the region's border."""
     from morphable.data.registered_mesh import read_registered
-    from morphable.edit.region import edit_region, region_number
+    from morphable.edit.region import edit_region, find_region
     from morphable.files import require_new
 
     require_new(out)
-    loaded = _editor(model)
-    number = region_number(loaded, region)
+    loaded = _load_editor(model)
+    place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
-    moved = loaded.handles.swap(number, first, second)
-    _write(loaded, edit_region(loaded, first, region, moved, blend), region, out)
+    moved = loaded.handles.swap(place.number, first, second)
+    _write(loaded, edit_region(loaded, first, place, moved, blend), region, out)
 
 
 def sample_region(
@@ -99,48 +105,44 @@ def sample_region(
     mesh: MeshFile,
     /,
     *,
-    region: Region,
-    out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
-    number: Annotated[int, Parameter(name=["--number", "-n"], help="how many shapes")] = 8,
-    seed: Annotated[int, Parameter(help="seed of the draws")] = 0,
-    scale: Annotated[float, Parameter(help="multiplies the standard deviation of the draws")] = 1.0,
+    region: RegionName,
+    out: OutFolder,
+    number: Number = 8,
+    seed: Seed = 0,
+    scale: Scale = 1.0,
     blend: Blending = "hard",
     unit: Unit = "mm",
 ) -> None:
-    """A mesh with one region drawn anew, from how that region differs between people when its
+    """A mesh with one region sampled anew, from how that region differs between people when its
     border is aligned.
     """
     import torch
 
     from morphable.data.registered_mesh import read_registered, write_shape
-    from morphable.edit.region import edit_region, region_number
+    from morphable.edit.region import edit_region, find_region
     from morphable.files import atomic_folder, require_new
 
-    if number < 1:
-        raise InputError(f"-n {number}: expected at least 1")
-    if not scale > 0:
-        raise InputError(f"--scale {scale}: expected a positive number")
+    check_draws(number, seed, scale)
     require_new(out)
-    loaded = _editor(model)
-    place = region_number(loaded, region)
+    loaded = _load_editor(model)
+    place = find_region(loaded, region)
     shape = read_registered(mesh, loaded.template, unit)
-    draws = loaded.handles.sample(place, number, torch.Generator().manual_seed(seed), scale)
+    moves = loaded.handles.sample(place.number, number, torch.Generator().manual_seed(seed), scale)
     outside = 0.0
     with atomic_folder(out) as folder:
-        for index, moved in enumerate(draws):
-            edit = edit_region(loaded, shape, region, moved, blend)
+        for index, moved in enumerate(moves):
+            edit = edit_region(loaded, shape, place, moved, blend)
             outside = max(outside, edit.outside_mm)
-            write_shape(
-                folder / f"{region}-{index:04d}{mesh.suffix}", edit.vertices, loaded.template
-            )
+            file = folder / f"{region}-{index:04d}{mesh.suffix}"
+            write_shape(file, edit.vertices, loaded.template)
     print(f"{out}: {number} shapes; outside {region} nothing moved more than {outside:.3g} mm")
 
 
-def _editor(path: Path) -> RegionEditor:
-    from morphable.edit.region import region_editor
+def _load_editor(path: Path) -> RegionEditor:
+    from morphable.edit.region import require_editor
     from morphable.models.io import load
 
-    return region_editor(load(path))
+    return require_editor(load(path))
 
 
 def _write(model: RegionEditor, edit: RegionEdit, region: str, out: Path) -> None:
@@ -149,6 +151,7 @@ def _write(model: RegionEditor, edit: RegionEdit, region: str, out: Path) -> Non
     write_shape(out, edit.vertices, model.template)
     inside = edit.movement[edit.inside]
     print(
-        f"{out}: {region} moved by {inside.mean():.3g} mm on average, {inside.max():.3g} mm at most; "
-        f"outside at most {edit.outside_mm:.3g} mm; seam {edit.seam_mm:.3g} mm"
+        f"{out}: {region} moved by {inside.mean():.3g} mm on average, "
+        f"{inside.max():.3g} mm at most; outside at most {edit.outside_mm:.3g} mm; "
+        f"seam {edit.seam_mm:.3g} mm"
     )

@@ -1,4 +1,4 @@
-"""`morphable factor`: a trained LAMM with a smaller last layer, and the error that costs."""
+"""`morphable factor`: a trained LAMM with a smaller last layer, and what that costs in error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from morphable.cli.train import Model
+from morphable.cli.arguments import Model, ModelData
 from morphable.errors import InputError
 from morphable.rows import evenly_spread
 
@@ -18,14 +18,12 @@ def factor(
     model: Model,
     /,
     *,
-    rank: Annotated[int, Parameter(help="numbers that each region's vertices are decoded from")],
+    rank: Annotated[int, Parameter(help="rank of each region's last layer")],
     out: Annotated[Path, Parameter(help="model folder or .zip to write")],
-    data: Annotated[
-        Path | None, Parameter(help="dataset folder; else the one the model was trained on")
-    ] = None,
+    data: ModelData = None,
 ) -> None:
-    """Factor a LAMM's inverse tokenizer to low rank: a smaller and faster model, best for the
-    training meshes.
+    """Factor the last layer of a LAMM, its inverse tokenizer, to a lower rank: a smaller and faster
+    model, which fits the training meshes best.
 
     Prints the mean vertex error on test meshes before and after.
     """
@@ -55,6 +53,6 @@ def factor(
         )
         errors.append(mean_vertex_error(made, test.vertices))
     print(
-        f"{out}: inverse tokenizer of {sizes[1]:,} numbers instead of {sizes[0]:,}; mean error on {len(test)} test "
-        f"meshes {errors[1]:.3f} mm instead of {errors[0]:.3f} mm"
+        f"{out}: inverse tokenizer of {sizes[1]:,} parameters instead of {sizes[0]:,}; "
+        f"mean error on {len(test)} test meshes {errors[1]:.3f} mm instead of {errors[0]:.3f} mm"
     )

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
-from morphable.cli import bench, data, edit, factor, shapes, train
+from morphable.cli import bench, data, edit, evaluate, factor, report, shapes, train
+from morphable.cli.messages import message
 from morphable.errors import InputError
 
 HELP = """Deep 3D morphable models: from registered meshes to a model you can measure, edit and ship.
@@ -44,8 +45,8 @@ app = App(
 )
 app.command(data.app)
 app.command(train.train)
-app.command(train.evaluate)
-app.command(train.report)
+app.command(evaluate.evaluate)
+app.command(report.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"morphable: {str(error).strip()}", markup=False)
         sys.exit(2)
     except InputError as error:
-        console.print(f"morphable: {error}", markup=False)
+        console.print(f"morphable: {message(error)}", markup=False)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         console.print(f"morphable: {str(stop) or 'stopped'}", markup=False)

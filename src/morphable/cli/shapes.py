@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.train import Model
+from morphable.cli.arguments import Model, Number, OutFolder, Scale, Seed, Unit, check_draws
 from morphable.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morphable.models.base import MorphableModel
 
 
 def reconstruct(
@@ -19,107 +25,114 @@ def reconstruct(
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
-    unit: Annotated[
-        Literal["mm", "cm", "m"], Parameter(help="the unit of the files; results are in mm")
-    ] = "mm",
+    out: OutFolder,
+    unit: Unit = "mm",
     points: Annotated[
         bool,
         Parameter(
-            help="the files are scans: points in any number and order, placed as the template",
+            help="the files are scans: any number of points in any order, placed as the template",
             negative="",
         ),
     ] = False,
     given: Annotated[
         list[str] | None,
-        Parameter(help="what is known of them, PART=V[,V...] or condition=NAME:LEVEL", negative=""),
+        Parameter(
+            help="a known condition of the meshes: PART=V[,V...] or condition=NAME:LEVEL",
+            negative="",
+        ),
     ] = None,
 ) -> None:
-    """Encode and decode meshes: what the model makes of each, under the same file name, with the
-    error in mm.
+    """Encode and decode meshes: write the model's reconstruction of each under the same file name
+    and print its error in mm.
     """
     import torch
 
     from morphable.cli.output import print_table
+    from morphable.cli.parse import format_given
     from morphable.data.registered_mesh import read_points, read_registered, write_shape
-    from morphable.edit.code import named_values, parse_given
     from morphable.files import atomic_folder, require_new
     from morphable.mesh.distance import point_to_surface
     from morphable.models.io import load
 
     require_new(out)
-    names = [path.name for path in meshes]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise InputError(
-            f"{sorted(twice)[0]}: two inputs have this name and would overwrite each other"
-        )
+    _require_names_differ(meshes)
     loaded = load(model)
-    known = parse_given(loaded, given or []) or None
-    inferred = sorted(set(known or {}) - set(loaded.parts.pinned_names))
-    if inferred:
-        raise InputError(
-            f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given"
-        )
+    known = _conditions(loaded, given or [])
     read = read_points if points else read_registered
     shapes = [read(path, loaded.template, unit) for path in meshes]
     rows = []
     with atomic_folder(out) as folder, torch.no_grad():
-        for name, shape in zip(names, shapes, strict=True):
+        for path, shape in zip(meshes, shapes, strict=True):
             target = torch.from_numpy(shape)[None]
             code = loaded.encode_points(target, known) if points else loaded.encode(target, known)
             result = loaded.decode(code)
             vertices = result[0].numpy()
-            write_shape(folder / name, vertices, loaded.template)
+            write_shape(folder / path.name, vertices, loaded.template)
             if points:
                 distance = point_to_surface(shape, vertices, loaded.template.mesh.triangles)
             else:
                 distance = (result - target).norm(dim=-1).numpy()
-            chosen = "" if known else named_values(loaded, code[0])
-            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
-    chosen_any = any(row[-1] for row in rows)
+            chosen = "" if known else format_given(loaded, code[0])
+            rows.append([path.name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
     header = ["mesh", "mean distance of its points, mm" if points else "mean error, mm", "max, mm"]
-    header += ["chosen by least error"] if chosen_any else []
+    if any(row[-1] for row in rows):
+        header.append("chosen by least error")
     print_table(str(out), header, [row[: len(header)] for row in rows])
+
+
+def _require_names_differ(paths: Sequence[Path]) -> None:
+    names = [path.name for path in paths]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{repeated[0]}: two inputs have this name and would overwrite each other")
+
+
+def _conditions(model: MorphableModel, texts: Sequence[str]) -> dict[str, Tensor] | None:
+    """The values of --given, which can only set pinned parts; None if there are none."""
+    from morphable.cli.parse import parse_given
+
+    known = parse_given(model, texts)
+    inferred = sorted(set(known) - set(model.parts.pinned_names))
+    if inferred:
+        raise InputError(
+            f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given"
+        )
+    return known or None
 
 
 def sample(
     model: Model,
     /,
     *,
-    number: Annotated[int, Parameter(name=["--number", "-n"], help="how many shapes")],
-    out: Annotated[Path, Parameter(help="folder to write; must not exist yet")],
-    seed: Annotated[int, Parameter(help="seed of the draws")] = 0,
+    number: Number,
+    out: OutFolder,
+    seed: Seed = 0,
     part: Annotated[
-        str | None, Parameter(help="vary this part of the code alone, the others at their mean")
+        str | None, Parameter(help="vary this part of the code only, the others keep their mean")
     ] = None,
     given: Annotated[
         list[str] | None,
         Parameter(help="condition on a part, PART=V[,V...] or condition=NAME:LEVEL", negative=""),
     ] = None,
-    scale: Annotated[float, Parameter(help="multiplies the standard deviation of the draws")] = 1.0,
+    scale: Scale = 1.0,
     suffix: Annotated[
         Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")
     ] = "ply",
 ) -> None:
-    """Draw new shapes from the model's prior."""
+    """Sample new shapes from the model's prior."""
     import torch
 
+    from morphable.cli.parse import parse_given
     from morphable.data.registered_mesh import write_shape
-    from morphable.edit.code import draw, parse_given
+    from morphable.edit.code import sample_codes
     from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
-    if number < 1:
-        raise InputError(f"-n {number}: expected at least 1")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed}: expected a whole number from 0 to below 2^32")
-    if not 0 < scale < float("inf"):
-        raise InputError(f"--scale {scale}: expected a positive number")
+    check_draws(number, seed, scale)
     require_new(out)
     loaded = load(model)
     known = parse_given(loaded, given or [])
-    codes = draw(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)
+    codes = sample_codes(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)
     with atomic_folder(out) as folder, torch.no_grad():
         for index, code in enumerate(codes):
             vertices = loaded.decode(code[None])[0].numpy()

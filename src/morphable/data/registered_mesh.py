@@ -21,7 +21,7 @@ PLAUSIBLE_RATIO = 8.0
 
 def millimeters(unit: str) -> float:
     if unit not in UNITS:
-        raise InputError(f"--unit {unit}: expected one of {', '.join(UNITS)}")
+        raise InputError(f"`unit` {unit}: expected one of {', '.join(UNITS)}", "unit")
     return UNITS[unit]
 
 

@@ -1,24 +1,24 @@
-"""Arithmetic on codes: lines between shapes, draws of one part, known parts read from text."""
+"""Arithmetic on codes: interpolation between shapes, transfer, swaps of parts, and sampling."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from morphable.config import suggestion
-from morphable.errors import InputError
 from morphable.models.base import MorphableModel
 from morphable.models.parts import Parts
 
 
-def line(parts: Parts, a: Tensor, b: Tensor, positions: Tensor, part: str | None = None) -> Tensor:
-    """(S, L) codes a + t (b - a) for each t of `positions` (S,); with `part`, that part moves and
-    a's others stay.
+def interpolate(
+    parts: Parts, a: Tensor, b: Tensor, positions: Tensor, part: str | None = None
+) -> Tensor:
+    """(S, L) codes a + t (b - a) for each t of `positions` (S,), which may lie outside 0 to 1.
+
+    With `part` only that part changes; the other parts keep a's values.
     """
-    return a + positions[:, None].to(a) * _only(parts, b - a, part)
+    return a + positions[:, None].to(a) * _restrict(parts, b - a, part)
 
 
 def transfer(
@@ -26,14 +26,16 @@ def transfer(
 ) -> Tensor:
     """(..., L) codes of deformation transfer (Chen and Kim 2021): target + (changed - source).
 
-    What leads from one shape to another is applied to a third; with `part`, that part of it alone.
+    The step that leads from one shape to another is applied to a third; with `part`, only that part
+    of the step.
     """
-    return target + _only(parts, changed - source, part)
+    return target + _restrict(parts, changed - source, part)
 
 
-def _only(parts: Parts, step: Tensor, part: str | None) -> Tensor:
-    """The step (..., L) with the other parts at rest. Raises InputError for a part that does not
-    exist.
+def _restrict(parts: Parts, step: Tensor, part: str | None) -> Tensor:
+    """The step (..., L) with every other part set to zero; the whole step if `part` is None.
+
+    Raises InputError if the part does not exist.
     """
     if part is None:
         return step
@@ -42,7 +44,15 @@ def _only(parts: Parts, step: Tensor, part: str | None) -> Tensor:
     return kept
 
 
-def draw(
+def swap(parts: Parts, a: Tensor, b: Tensor, names: Iterable[str]) -> Tensor:
+    """(..., L) codes a, with the parts in `names` replaced by b's."""
+    result = a.clone()
+    for name in names:
+        result[..., parts[name]] = b[..., parts[name]]
+    return result
+
+
+def sample_codes(
     model: MorphableModel,
     n: int,
     generator: torch.Generator,
@@ -50,8 +60,9 @@ def draw(
     given: Mapping[str, Tensor] | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """(n, L) codes from the prior, conditioned on `given`; with `part`, the other parts rest at
-    their mean.
+    """(n, L) codes drawn from the model's prior, conditioned on the parts in `given`.
+
+    With `part` only that part varies; the other parts keep the mean of the prior.
     """
     prior = model.require_prior()
     if given:
@@ -59,81 +70,7 @@ def draw(
     codes = prior.sample(n, generator, scale)
     if part is None:
         return codes
-    where = model.parts[part]
+    place = model.parts[part]
     result = prior.mean.repeat(n, 1)
-    result[:, where] = codes[:, where]
+    result[:, place] = codes[:, place]
     return result
-
-
-def swap(parts: Parts, a: Tensor, b: Tensor, taken: Iterable[str]) -> Tensor:
-    """(..., L) codes a with the parts named in `taken` from b."""
-    result = a.clone()
-    for name in taken:
-        result[..., parts[name]] = b[..., parts[name]]
-    return result
-
-
-def named_values(model: MorphableModel, code: Tensor) -> str:
-    """The numbers of a code (L,) that have names and are not zero, as `--given` reads them; else
-    `none`.
-
-    Empty for a model without such numbers.
-    """
-    named = [
-        (part, name, value) for part in model.parts for name, value in _named(model, part, code)
-    ]
-    if not any(model.names_of(part) for part in model.parts):
-        return ""
-    return ", ".join(f"{part}={name}:{value:.3g}" for part, name, value in named) or "none"
-
-
-def _named(model: MorphableModel, part: str, code: Tensor) -> list[tuple[str, float]]:
-    values = code[model.parts[part]].tolist()
-    return [
-        (name, value) for name, value in zip(model.names_of(part), values, strict=False) if value
-    ]
-
-
-def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor]:
-    """`PART=V[,V...]` texts as values by part, or `PART=NAME[:V][,...]` where the part's numbers
-    have names.
-
-    Raises InputError where a part or a name is unknown or the count is not the part's size.
-    """
-    known = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        where = model.parts[name]
-        size = where.stop - where.start
-        names = model.names_of(name)
-        try:
-            numbers = (
-                _by_name(names, values, text)
-                if names
-                else [float(value) for value in values.split(",")]
-            )
-        except InputError:
-            raise
-        except ValueError:
-            numbers = []
-        if not equals or len(numbers) != size or not all(map(math.isfinite, numbers)):
-            raise InputError(
-                f"--given {text}: expected {name}= and {size} numbers separated by commas"
-            )
-        known[name] = torch.tensor(numbers)
-    return known
-
-
-def _by_name(names: tuple[str, ...], values: str, text: str) -> list[float]:
-    """`NAME[:V],...` as one number a name, 1 where a name stands alone and 0 for the others; plain
-    numbers also do.
-    """
-    items = [item.partition(":") for item in values.split(",")]
-    if not any(item[0] in names for item in items) and len(items) == len(names):
-        return [float(value) for value in values.split(",")]
-    numbers = dict.fromkeys(names, 0.0)
-    for name, colon, value in items:
-        if name not in names:
-            raise InputError(f"--given {text}: there is no {name!r}; {suggestion(name, names)}")
-        numbers[name] = float(value) if colon else 1.0
-    return list(numbers.values())

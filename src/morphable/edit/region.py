@@ -1,15 +1,14 @@
-"""Edits of one region through its handles; a blend over a band at its border keeps all else exactly
-in place.
+"""Edits of one region through its handles. Blending over a band inside the region's border keeps
+everything else exactly in place.
 
-What an edit changes is added to the input, so that detail the model does not know survives. The
-band is inside the region: there the displacement is the smoothest (biharmonic) one between zero
-outside and the edit within.
+An edit adds the change that the model predicts to the input shape, so details that the model cannot
+represent survive. In the band the displacement is the smoothest (biharmonic) one between zero
+outside the region and the full edit inside.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,19 +23,33 @@ from morphable.models.base import MorphableModel
 from morphable.models.handles import RegionEditor
 
 BAND_RINGS = 3
-"""Rings of vertices within the border over which a hard blend lets the displacement fall to zero.
+"""Rings of vertices inside the border over which a hard blend lets the displacement fall to zero.
 """
 
 Blend = Literal["hard", "none"]
 
 
 @dataclass(frozen=True, eq=False)
-class RegionEdit:
-    """vertices: (V, 3) mm, the edited shape. movement: (V,) mm each vertex went. inside: (V,) bool,
-    the region.
+class Region:
+    """A region of a model's template that can be edited.
 
-    seam_mm: the largest difference between a border vertex's displacement and the mean of its
-    neighbors'.
+    number: its position among the model's regions. inside: (V,) bool. controls: (C,) its control
+    vertices. neighbors: (V, V) sparse adjacency of the whole template.
+    """
+
+    name: str
+    number: int
+    inside: np.ndarray
+    controls: np.ndarray
+    neighbors: sp.csr_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class RegionEdit:
+    """An edited shape, vertices (V, 3) mm, and what changed.
+
+    movement: (V,) mm that each vertex moved. inside: (V,) bool, the region. seam_mm: the largest
+    difference between a border vertex's displacement and the mean of its neighbors'.
     """
 
     vertices: np.ndarray
@@ -46,14 +59,12 @@ class RegionEdit:
 
     @property
     def outside_mm(self) -> float:
-        """How far the vertex outside the region moved that moved most; exactly 0 after a hard
-        blend.
-        """
+        """The largest movement of any vertex outside the region; exactly 0 after a hard blend."""
         return float(self.movement[~self.inside].max(initial=0.0))
 
 
-def region_editor(model: MorphableModel) -> RegionEditor:
-    """The model, if its regions can be edited; InputError says which families' can."""
+def require_editor(model: MorphableModel) -> RegionEditor:
+    """The model, if its regions can be edited; InputError names the families that can."""
     if not isinstance(model, RegionEditor):
         raise InputError(
             f"{model.family} has no handles to edit regions by; lamm, lamm-mixer and region-pca have"
@@ -61,68 +72,90 @@ def region_editor(model: MorphableModel) -> RegionEditor:
     return model
 
 
-def region_number(model: RegionEditor, name: str) -> int:
-    """Position of a region among the model's; InputError where it is unknown or has no control
-    vertices.
+def find_region(model: RegionEditor, name: str) -> Region:
+    """The model's region of this name.
+
+    Raises InputError if there is none, or if it has no control vertices.
     """
     model.template.region(name)
     number = model.regions.names.index(name)
-    if not len(model.regions.controls[number]):
+    controls = model.regions.controls[number]
+    if not len(controls):
         raise InputError(f"region {name!r}: has no control vertices, it cannot be edited")
-    return number
+    mesh = model.template.mesh
+    neighbors = adjacency(mesh.faces, len(mesh.vertices)).tocsr()
+    return Region(name, number, model.regions.labels == number, controls, neighbors)
+
+
+def complete_moves(
+    model: RegionEditor, region: Region, move: Mapping[int, np.ndarray]
+) -> torch.Tensor:
+    """(C, 3) mm displacements of a region's handles, of which `move` gives some by vertex number.
+
+    The other handles take their most likely displacement. Raises InputError for a vertex that is
+    not a control vertex of the region.
+    """
+    for vertex in move:
+        if vertex not in region.controls:
+            listed = ", ".join(map(str, region.controls))
+            raise InputError(
+                f"`move` {vertex}: the control vertices of {region.name!r} are {listed}", "move"
+            )
+    return model.handles.complete(region.number, move)
 
 
 @torch.no_grad()
 def edit_region(
     model: RegionEditor,
     vertices: np.ndarray,
-    region: str,
+    region: Region,
     moved: torch.Tensor,
     blend: Blend = "hard",
 ) -> RegionEdit:
     """Displace the handles of one region of a shape (V, 3) mm by `moved` (C, 3) mm.
 
-    blend: `hard`, nothing outside the region moves at all; `none`, what the model says, which may
-    carry beyond.
+    blend: `hard`, nothing outside the region moves at all; `none`, the model's own result, which
+    may move vertices outside too.
     """
-    number = region_number(model, region)
     shape = torch.from_numpy(np.asarray(vertices, np.float32))[None].to(model.device)
-    displacement = model.displacement(number, moved[None].to(shape))
-    # The very same batch gives both, so that a displacement of nothing is a difference of exactly
-    # nothing.
+    displacement = model.displacement(region.number, moved[None].to(shape))
+    # Both come from one batch, so that a displacement of zero gives a change of exactly zero.
     both = model.edit(
         shape.repeat(2, 1, 1), torch.cat([torch.zeros_like(displacement), displacement])
     )
     change = (both[1] - both[0]).cpu().numpy().astype(np.float64)
-    inside = model.regions.labels == number
-    faces = model.template.mesh.faces
     if blend == "hard":
-        change = blended(change, inside, faces)
+        change = confine(change, region.inside, region.neighbors)
     result = (vertices + change).astype(np.float32)
     result[~change.any(1)] = vertices[~change.any(1)]
-    return RegionEdit(result, np.linalg.norm(change, axis=1), inside, seam(change, inside, faces))
+    return RegionEdit(
+        result,
+        np.linalg.norm(change, axis=1),
+        region.inside,
+        seam(change, region.inside, region.neighbors),
+    )
 
 
-def blended(
-    change: np.ndarray, inside: np.ndarray, faces: np.ndarray, rings: int = BAND_RINGS
+def confine(
+    change: np.ndarray, inside: np.ndarray, neighbors: sp.csr_matrix, rings: int = BAND_RINGS
 ) -> np.ndarray:
-    """(V, 3) zero outside, `change` (V, 3) deep inside, and between them the smoothest there is
-    over `rings` rings.
+    """(V, 3) displacements: zero outside the region, `change` (V, 3) deep inside it, and the
+    smoothest possible over a band of `rings` rings in between.
 
-    The band is narrower where the region is thin: its innermost vertices always keep their change.
+    The band is narrower if the region is thin: its innermost vertices always keep their change.
     """
-    graph = adjacency(faces, len(change)).tocsr()
-    depth = ring_depth(graph, inside)
+    depth = ring_depth(neighbors, inside)
     within = depth[inside]
     deepest = int(within[np.isfinite(within)].max(initial=0))
     band = inside & (depth <= min(rings, deepest - 1))
     result = np.where(inside[:, None], change, 0.0)
     if not band.any():
         return result
-    degree = np.asarray(graph.sum(1)).ravel()
+    degree = np.asarray(neighbors.sum(1)).ravel()
     laplacian = sp.csr_matrix(
-        sp.identity(len(change)) - sp.diags_array(1 / np.maximum(degree, 1)) @ graph
+        sp.identity(len(change)) - sp.diags_array(1 / np.maximum(degree, 1)) @ neighbors
     )
+    # The band minimizes |L x|^2 while all other displacements are kept.
     result[band] = 0.0
     free, known = laplacian[:, band], laplacian[:, ~band] @ result[~band]
     solved = spsolve(sp.csc_matrix(free.T @ free), -(free.T @ known))
@@ -130,52 +163,25 @@ def blended(
     return result
 
 
-def ring_depth(graph: sp.csr_matrix, inside: np.ndarray) -> np.ndarray:
-    """(V,) edges from each vertex to the nearest one outside: 0 outside, 1 on the border; inf where
-    there is no way.
+def ring_depth(neighbors: sp.csr_matrix, inside: np.ndarray) -> np.ndarray:
+    """(V,) edges from each vertex to the nearest vertex outside the region.
+
+    0 outside, 1 on the border, inf if no path leads outside.
     """
     depth = np.where(inside, np.inf, 0.0)
     front, ring = ~inside, 0
     while front.any():
         ring += 1
-        front = (graph @ front.astype(np.float64) > 0) & np.isinf(depth)
+        front = (neighbors @ front.astype(np.float64) > 0) & np.isinf(depth)
         depth[front] = ring
     return depth
 
 
-def seam(change: np.ndarray, inside: np.ndarray, faces: np.ndarray) -> float:
-    """Largest distance (mm) between the displacement of a border vertex, of either side, and its
-    neighbors' mean.
+def seam(change: np.ndarray, inside: np.ndarray, neighbors: sp.csr_matrix) -> float:
+    """Largest distance (mm) between the displacement of a border vertex, on either side of the
+    border, and the mean of its neighbors'.
     """
-    graph = adjacency(faces, len(change)).tocsr()
-    mean = graph @ change / np.maximum(np.asarray(graph.sum(1)), 1)
+    mean = neighbors @ change / np.maximum(np.asarray(neighbors.sum(1)), 1)
     flag = inside.astype(np.float64)
-    border = (inside & (graph @ (1 - flag) > 0)) | (~inside & (graph @ flag > 0))
+    border = (inside & (neighbors @ (1 - flag) > 0)) | (~inside & (neighbors @ flag > 0))
     return float(np.linalg.norm(change - mean, axis=1)[border].max(initial=0.0))
-
-
-def parse_moves(model: RegionEditor, region: str, texts: Iterable[str]) -> torch.Tensor:
-    """`VERTEX:dx,dy,dz` texts as displacements (C, 3) mm of the region's handles; those not named
-    follow.
-
-    Raises InputError where a text has another form, or its vertex is no control vertex of the
-    region.
-    """
-    number = region_number(model, region)
-    controls = model.regions.controls[number].tolist()
-    moves = {}
-    for text in texts:
-        vertex, _, values = text.partition(":")
-        try:
-            index, step = int(vertex), np.array([float(value) for value in values.split(",")])
-        except ValueError:
-            index, step = -1, np.zeros(0)
-        if step.shape != (3,) or not all(map(math.isfinite, step)):
-            raise InputError(
-                f"--move {text}: expected VERTEX:dx,dy,dz in mm, as in {controls[0]}:0,0,2"
-            )
-        if index not in controls:
-            listed = ", ".join(map(str, controls))
-            raise InputError(f"--move {text}: the control vertices of {region!r} are {listed}")
-        moves[index] = step
-    return model.handles.complete(number, moves)

@@ -17,11 +17,12 @@ def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
     """
     if path is None:
         if "data" not in model.provenance:
-            raise InputError("the model does not record its dataset; name one with --data")
+            raise InputError("the model does not record its dataset; name one with `data`", "data")
         path = Path(model.provenance["data"])
         if not path.is_dir():
             raise InputError(
-                f"{path}: the dataset the model was trained on is not there; name one with --data"
+                f"{path}: the dataset the model was trained on is not there; name one with `data`",
+                "data",
             )
     dataset = load_dataset(path)
     require_template(model, dataset, str(path))
@@ -47,8 +48,9 @@ def chosen_subset(
     name, _, subset = (split or "test").rpartition(":")
     if subset not in SUBSETS:
         raise InputError(
-            f"--split {split}: expected train, val or test, or a split and a subset as in "
-            "subject:test"
+            f"`split` {split}: expected train, val or test, or a split and a subset as in "
+            "subject:test",
+            "split",
         )
     return dataset.split(name or trained_split(model)), subset
 

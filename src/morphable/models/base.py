@@ -199,8 +199,9 @@ class MorphableModel(nn.Module, ABC):
 
     @property
     def latent(self) -> int:
-        """Latent size: how many dimensions the model describes a shape with, as `--latent` counts
-        them. A family whose code is longer than that overrides it.
+        """Latent size: the number of dimensions that the model describes a shape with.
+
+        A family whose code is longer than that overrides it.
         """
         return self.parts.free_size
 

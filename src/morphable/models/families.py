@@ -5,7 +5,6 @@ one row of this table.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -209,7 +208,7 @@ def create(
     row = family(name)
     config = row.recipe(recipe).model if config is None else config
     if "latent" in overrides:
-        config = with_latent(config, str(overrides.pop("latent")))
+        config = with_latent(config, overrides.pop("latent"))
     config = with_overrides(config, overrides, name)
     if geometry is None:
         geometry = row.model.geometry_type.of(template, config)
@@ -245,53 +244,53 @@ def family(name: str) -> Family:
 
 
 MAX_LATENT = 10_000
-"""A code's prior holds the square of its length; a longer code is a slip of the hand."""
+"""The prior holds the square of the latent size; a larger one is a typing error."""
 
 
-def with_latent(config: Any, latent: str) -> Any:
-    """`config` with its code length: "8" is the total of the free parts, "identity=4,expression=4"
-    sets each.
+def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
+    """`config` with its latent size: a number is the total over all free parts, a mapping gives the
+    size of each part.
 
-    A configuration of several free parts says in `proportions` how they share a total.
-
-    Raises InputError where a size is not a whole number of at least 1 or a part is unknown.
+    A configuration with several free parts names the share of each in `proportions`. Raises
+    InputError for a size below 1 or above MAX_LATENT and for an unknown part.
     """
-    sizes: Mapping[str, str]
-    if "=" in latent:
-        pairs = [item.partition("=") for item in latent.split(",")]
-        sizes = {name.strip(): size for name, _, size in pairs}
-    else:
-        sizes = {"latent": latent}
-    total = sizes.get("latent", "")
     proportions: Mapping[str, int] = getattr(config, "proportions", {})
-    if proportions and total.strip().isdigit():
-        sizes = divided(int(total), proportions)
     parts = list(proportions) or ["shape"]
+    if isinstance(latent, int):
+        _check_size(str(latent), latent)
+        sizes = split_total(latent, proportions) if proportions else {"shape": latent}
+    else:
+        sizes = dict(latent)
     for name, size in sizes.items():
-        if name not in ("latent", *parts):
-            known = ", ".join(parts)
+        if name not in parts:
             raise InputError(
-                f"--latent {latent}: expected a total or sizes of the parts {known}, got {name!r}"
+                f"`latent` {name}={size}: expected a total or sizes of the parts "
+                f"{', '.join(parts)}, got {name!r}",
+                "latent",
             )
-        if not re.fullmatch(r"\s*\d+\s*", size) or not 1 <= int(size) <= MAX_LATENT:
-            expected = f"a whole number of at least 1, at most {MAX_LATENT:,}"
-            raise InputError(f"--latent {latent}: expected {expected}, got {size!r}")
-        if name == "shape" and "latent" in {field.name for field in dataclasses.fields(config)}:
-            sizes = {"latent": size}
-    return with_overrides(config, sizes, "--latent")
+        _check_size(f"{name}={size}", size)
+    if "latent" in {field.name for field in dataclasses.fields(config)} and "shape" in sizes:
+        sizes = {"latent": sizes["shape"]}
+    return dataclasses.replace(config, **sizes)
 
 
-def divided(total: int, proportions: Mapping[str, int]) -> dict[str, str]:
-    """A total of numbers shared out in proportion, as texts; what rounding leaves over goes to the
-    first parts.
+def _check_size(text: str, size: int) -> None:
+    if not 1 <= size <= MAX_LATENT:
+        expected = f"a whole number of at least 1, at most {MAX_LATENT:,}"
+        raise InputError(f"`latent` {text}: expected {expected}", "latent")
 
-    >>> divided(9, {"identity": 1, "expression": 1})
-    {'identity': '5', 'expression': '4'}
+
+def split_total(total: int, proportions: Mapping[str, int]) -> dict[str, int]:
+    """A latent size divided among parts in proportion; the first parts get what rounding leaves.
+
+    >>> split_total(9, {"identity": 1, "expression": 1})
+    {'identity': 5, 'expression': 4}
     """
     if total < len(proportions):
         raise InputError(
-            f"--latent {total}: expected at least {len(proportions)}, one for each of "
-            f"{list(proportions)}"
+            f"`latent` {total}: expected at least {len(proportions)}, "
+            f"one for each of the parts {', '.join(proportions)}",
+            "latent",
         )
     weight = sum(proportions.values())
     sizes = {name: max(1, total * share // weight) for name, share in proportions.items()}
@@ -300,4 +299,4 @@ def divided(total: int, proportions: Mapping[str, int]) -> dict[str, str]:
             sizes[name] += 1
         elif sum(sizes.values()) > total and sizes[name] > 1:
             sizes[name] -= 1
-    return {name: str(size) for name, size in sizes.items()}
+    return sizes

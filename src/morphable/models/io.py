@@ -155,8 +155,9 @@ def _origin(description: Mapping[str, Any], label: str) -> Origin:
     name = str(description.get("family"))
     if name not in MODELS:
         raise InputError(
-            f"{label}: the family {name!r} is not part of morphable; say where it is "
-            "defined (morphable.add_family, or --family-from on the command line)"
+            f"{label}: the family {name!r} is not part of morphable; add it first, "
+            "with `family_from` or morphable.add_family",
+            "family_from",
         )
     return Origin(name, _table(description, "provenance", label))
 

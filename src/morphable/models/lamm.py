@@ -28,8 +28,8 @@ AUTOENCODE, MANIPULATE = "autoencode", "manipulate"
 MIN_SHARE = 0.25
 """A trained edit moves at least this share of the way from one shape to another."""
 NOT_TRAINED = (
-    "this LAMM was trained to autoencode only; its handles were never trained, so edits would be "
-    "meaningless; train it with --stages autoencode,manipulate"
+    "this LAMM was trained to autoencode only: its handles were never trained, so edits would be "
+    "meaningless; train it with `stages` autoencode,manipulate"
 )
 
 
@@ -168,7 +168,7 @@ class Lamm(TrainableModel, RegionEditor):
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Raises InputError if the stage `manipulate` was not trained."""
         if not self.edits_trained:
-            raise InputError(NOT_TRAINED)
+            raise InputError(NOT_TRAINED, "stages")
         result = code.clone()
         result[:, self.parts["controls"]] = displacement
         return result

@@ -47,11 +47,12 @@ class Workers:
 def workers(device: str) -> Iterator[Workers]:
     """The process group that torchrun announced in the environment, or a single worker."""
     if device not in ("cpu", "cuda"):
-        raise InputError(f"--device {device}: expected cpu or cuda")
+        raise InputError(f"`device` {device}: expected cpu or cuda", "device")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "--device cuda: this machine has no usable NVIDIA GPU, "
-            "or torch was installed without CUDA"
+            "`device` cuda: this machine has no usable NVIDIA GPU, "
+            "or torch was installed without CUDA",
+            "device",
         )
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

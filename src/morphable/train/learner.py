@@ -38,15 +38,13 @@ class Learner(ABC):
     """
 
     def __init__(self, players: Mapping[str, Player], config: TrainConfig) -> None:
-        self._players = players
-        self.restart(config)
+        self._players, self.config, self.rate = players, config, config.learning_rate
 
     def restart(self, config: TrainConfig) -> None:
         """Begin a stage: fresh optimizers, since the moments of the old ones are of another
         objective.
         """
-        self.config = config
-        self.rate = config.learning_rate
+        self.config, self.rate = config, config.learning_rate
         for player in self._players.values():
             player.restart(config)
 
@@ -72,7 +70,8 @@ class Descent(Learner):
     """Every step descends the one objective."""
 
     def __init__(self, model: TrainableModel, config: TrainConfig, workers: Workers) -> None:
-        super().__init__({"model": Player(model, model.loss, model.parameters(), workers)}, config)
+        player = Player(model, model.loss, model.parameters(), config, workers)
+        super().__init__({"model": player}, config)
 
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
         return self._move("model", batch, progress)
@@ -86,10 +85,12 @@ class Adversarial(Learner):
 
     def __init__(self, model: AdversarialModel, config: TrainConfig, workers: Workers) -> None:
         _check_players(model)
-        critic = Player(model, model.critic_loss, model.critic_parameters(), workers)
-        generator = Player(model, model.generator_loss, model.generator_parameters(), workers)
-        self._critic_steps = model.critic_steps
+        critic = Player(model, model.critic_loss, model.critic_parameters(), config, workers)
+        generator = Player(
+            model, model.generator_loss, model.generator_parameters(), config, workers
+        )
         super().__init__({"critic": critic, "generator": generator}, config)
+        self._critic_steps = model.critic_steps
 
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
         turn = progress.step % (self._critic_steps + 1)
@@ -119,9 +120,11 @@ class Player:
         model: LearnedModel,
         loss: Callable[[Batch, Progress], Terms],
         parameters: Iterable[nn.Parameter],
+        config: TrainConfig,
         workers: Workers,
     ) -> None:
         self._parameters = list(parameters)
+        self.optimizer = make_optimizer(self._parameters, config)
         own = set(self._parameters)
         self._others = [parameter for parameter in model.parameters() if parameter not in own]
         self._objective: nn.Module = _Objective(model, loss)
@@ -130,11 +133,13 @@ class Player:
                 self._objective = DistributedDataParallel(self._objective)
 
     def restart(self, config: TrainConfig) -> None:
+        """A fresh optimizer."""
         self.optimizer = make_optimizer(self._parameters, config)
 
     def step(
         self, batch: Batch, progress: Progress, rate: float, config: TrainConfig
     ) -> dict[str, float]:
+        """Move the player by one step at this learning rate; returns its loss terms by name."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 

@@ -5,14 +5,9 @@ What a step does is the learner's business (`train/learner.py`).
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,34 +25,14 @@ from morphable.train.checkpoint import (
     write_checkpoint,
 )
 from morphable.train.distributed import Workers
+from morphable.train.events import Listener, TrainingEvent
 from morphable.train.learner import learner_for
+from morphable.train.signals import stop_signals
 from morphable.train.stages import Stage, plan_stages
 
 
 class Interrupted(Exception):
     """Training was stopped by a signal, after a checkpoint was written."""
-
-
-@dataclass(frozen=True)
-class TrainingEvent:
-    """A step was taken, or an epoch has ended (`epoch_ended`).
-
-    epoch: the one at work, counted from 0 over the whole run. step: how many are done. terms: the
-    loss terms of the step, or their means over the epoch. validation_mm: None after a step, and if
-    the model has no validation. best_mm: the best of the stage so far.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    total_steps: int
-    terms: dict[str, float]
-    validation_mm: float | None
-    best_mm: float | None
-    epoch_ended: bool
-
-
-Listener = Callable[[TrainingEvent], None]
 
 
 class Loop:
@@ -91,7 +66,7 @@ class Loop:
         """Train to the end of the last epoch. Raises Interrupted after Ctrl-C, with everything
         saved.
         """
-        with _stop_signals() as signals:
+        with stop_signals() as signals:
             self._last_write = time.monotonic()
             while self.step < self.total_steps:
                 stage = self._stage_at(self.step)
@@ -313,26 +288,3 @@ def snapshot_epochs(epochs: int) -> set[int]:
     return {0} | {
         round(epochs * part / 6) - 1 for part in range(1, 7) if round(epochs * part / 6) >= 1
     }
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and a polite kill ask the loop to stop after the current step; a second one stops at
-    once.
-    """
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where signals cannot be handled
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

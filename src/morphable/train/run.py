@@ -29,7 +29,8 @@ from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.checkpoint import RUN_FORMAT, check_run_format, read_checkpoint
 from morphable.train.distributed import Workers
-from morphable.train.loop import Listener, Loop, TrainingEvent
+from morphable.train.events import Listener, with_event_files
+from morphable.train.loop import Loop
 from morphable.train.stages import check_stages
 
 CLASS_LABELS = ("subject", "expression")
@@ -211,8 +212,7 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
     if resume:
         loop.resume()
     if loop.workers.rank == 0:
-        events = _event_writer(loop.folder)
-        loop.listener = _both(loop.listener, events) if events else loop.listener
+        loop.listener = with_event_files(loop.listener, loop.folder / "events")
     loop.run()
     loop.workers.barrier()
     kept = read_checkpoint(loop.kept_path(loop.stages[-1]))
@@ -287,34 +287,3 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-def _event_writer(folder: Path) -> Listener | None:
-    """A listener that writes TensorBoard events, or None if the `tensorboard` extra is not
-    installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    writer = SummaryWriter(str(folder / "events"))
-
-    def write(event: TrainingEvent) -> None:
-        if not event.epoch_ended:
-            return
-        for name, value in event.terms.items():
-            writer.add_scalar(f"train/{name}", value, event.step)
-        if event.validation_mm is not None:
-            writer.add_scalar("validation_mm", event.validation_mm, event.step)
-        writer.flush()
-
-    return write
-
-
-def _both(first: Listener | None, second: Listener) -> Listener:
-    def listen(event: TrainingEvent) -> None:
-        if first is not None:
-            first(event)
-        second(event)
-
-    return listen

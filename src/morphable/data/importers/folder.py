@@ -52,14 +52,16 @@ def folder(
     bad one raises InputError, or is left out with a warning where `skip_bad`.
     """
     if up not in ("y", "z"):
-        raise InputError(f"--up {up}: expected y or z")
+        raise InputError(f"`up` {up}: expected y or z", "up")
     if labels is not None and pattern is not None:
-        raise InputError("--labels and --pattern: give one of the two")
+        raise InputError("`labels` and `pattern`: give one of the two", "labels", "pattern")
     scale = millimeters(unit)
     if raw.is_file():
         if pattern is not None or skip_bad:
             raise InputError(
-                f"{raw}: --pattern and --skip-bad are for a folder of files, not for one stack"
+                f"{raw}: `pattern` and `skip_bad` are for a folder of files, not for one stack",
+                "pattern",
+                "skip_bad",
             )
         return _stack_source(raw, scale, up, template, labels, align, unit)
     found = _mesh_files(raw)
@@ -68,7 +70,8 @@ def folder(
     if template is None and len(bad) > len(found) / 2:
         raise InputError(
             f"{raw}: {len(bad)} of {len(found)} files do not fit the first, {reference.name}; "
-            f"name the right one with --template (the first that does not fit: {bad[0]})"
+            f"name the right one with `template` (the first that does not fit: {bad[0]})",
+            "template",
         )
     table = _labels(files, raw, labels, pattern)
     info = {
@@ -94,7 +97,7 @@ def _finish(
     size = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
     if not MIN_MM < size < MAX_MM:
         warnings.warn(
-            f"read in {info['unit']}, the template is {size:.3g} mm across; is --unit right?",
+            f"read in {info['unit']}, the template is {size:.3g} mm across; is the unit right?",
             stacklevel=3,
         )
     if not align:
@@ -150,7 +153,8 @@ def _template(path: Path, scale: float, up: str) -> Template:
     vertices = np.asarray(file.mesh.vertices, np.float64) * scale
     if not len(file.mesh.faces):
         raise InputError(
-            f"{path}: has no faces, so it cannot serve as the template; name one with --template"
+            f"{path}: has no faces, so it cannot serve as the template; name one with `template`",
+            "template",
         )
     vertices = z_up_to_y_up(vertices) if up == "z" else vertices
     return Template(
@@ -213,7 +217,8 @@ def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
     fields = re.findall(r"\{(\w+)\}", pattern)
     if not fields or len(set(fields)) != len(fields):
         raise InputError(
-            f"--pattern {pattern}: expected names in braces, each once, as in {{subject}}/{{frame}}"
+            f"`pattern` {pattern}: expected names in braces, each once, as in {{subject}}/{{frame}}",
+            "pattern",
         )
     pieces = re.split(r"\{\w+\}", pattern)
     body = re.escape(pieces[0]) + "".join(
@@ -259,7 +264,7 @@ def _stack_source(
 ) -> MeshSource:
     if template is None:
         raise InputError(
-            f"{raw}: a stack of vertices has no faces, name a mesh file with --template"
+            f"{raw}: a stack of vertices has no faces, name a mesh file with `template`", "template"
         )
     reference, stack = _template(template, scale, up), read_stack(raw)
     if stack.shape[1] != reference.n_vertices:

@@ -5,7 +5,7 @@ what others made.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from morphable.data.makers.bodies import bodies
@@ -37,13 +37,15 @@ def make_source(name: str, **options: Any) -> MeshSource:
         if value is not None and value is not False
     }
     known = inspect.signature(MAKERS[name]).parameters
-    foreign = [_flag(option) for option in given if option not in known]
+    foreign = [option for option in given if option not in known]
     if foreign:
         raise InputError(
-            f"{', '.join(foreign)}: not an option of {name}, which takes {', '.join(map(_flag, known))}"
+            f"{_quoted(foreign)}: not an option of {name}, which takes {_quoted(known)}",
+            *foreign,
+            *known,
         )
     return MAKERS[name](**given)
 
 
-def _flag(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

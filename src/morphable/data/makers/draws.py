@@ -19,9 +19,9 @@ the very same mesh.
 def check_count(count: int, seed: int) -> None:
     """Raise InputError unless a source can make `count` meshes from `seed`."""
     if count < 1:
-        raise InputError(f"count: expected at least 1 mesh, got {count}")
+        raise InputError(f"`count` {count}: expected at least 1", "count")
     if seed < 0:
-        raise InputError(f"seed: expected a number of at least 0, got {seed}")
+        raise InputError(f"`seed` {seed}: expected a whole number of at least 0", "seed")
 
 
 def spread_evenly(count: int, groups: int) -> np.ndarray:

@@ -49,14 +49,18 @@ class FaceTopology:
 
 
 def face_topology(model: IctModel, size: str = "12k", part: str = "head") -> FaceTopology:
-    """The topology for `--size` and `--part`; InputError for a size or part that does not exist."""
+    """The topology of a size and part; InputError if they do not exist."""
     if size not in SIZES:
-        raise InputError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+        raise InputError(f"`size` {size}: expected one of {', '.join(SIZES)}", "size")
     if part not in PARTS:
-        raise InputError(f"part: expected one of {', '.join(PARTS)}, got {part!r}")
+        raise InputError(f"`part` {part}: expected one of {', '.join(PARTS)}", "part")
     if size == "70k":
         if part != "head":
-            raise InputError(f"size 70k: only the whole head comes in this size, got part {part!r}")
+            raise InputError(
+                f"`size` 70k: only the whole head comes in this size, got `part` {part}",
+                "size",
+                "part",
+            )
         return _subdivided(leading_template(model, CLOSED_HEAD))
     base = leading_template(model, PARTS[part])
     return _decimated(base) if size == "5k" else FaceTopology(base, base.n_vertices)

@@ -162,7 +162,7 @@ def face_population(
         count = subjects if neutral_only else subjects * per_subject
     check_count(count, seed)
     if labelled is not None and not 0 <= labelled <= 1:
-        raise InputError(f"labelled: expected a share between 0 and 1, got {labelled}")
+        raise InputError(f"`labelled` {labelled}: expected a share from 0 to 1", "labelled")
     maker = face_maker(seed=seed, source=source, linear=linear, size=size, part=part)
     groups = count if neutral_only else min(subjects, max(1, count // per_subject))
     subject = spread_evenly(count, groups)

@@ -27,9 +27,10 @@ CENTIMETER = np.float32(10)
 IDENTITY_MODES = 100
 
 ADVICE = (
-    f"pass --source or set {VARIABLE} to a clone of github.com/ICT-VGL/ICT-FaceKit, "
+    f"set `source` or the variable {VARIABLE} to a clone of github.com/ICT-VGL/ICT-FaceKit, "
     "its FaceXModel folder or a packed .npz"
 )
+"""Names the argument `source`: errors that hold it say so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +59,10 @@ def find_ict(source: Path | None = None) -> Path:
     """
     named = str(source) if source is not None else os.environ.get(VARIABLE, "")
     if not named:
-        raise InputError(f"the ICT-FaceKit model is needed and was not given: {ADVICE}")
+        raise InputError(f"the ICT-FaceKit model is needed and was not given: {ADVICE}", "source")
     path = Path(named)
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder; {ADVICE}")
+        raise InputError(f"{path}: no such file or folder; {ADVICE}", "source")
     return path
 
 
@@ -76,7 +77,8 @@ def load_ict(path: Path) -> IctModel:
         if (folder / "generic_neutral_mesh.obj").exists():
             return _from_folder(folder)
     raise InputError(
-        f"{path}: holds no generic_neutral_mesh.obj and no FaceXModel folder with one; {ADVICE}"
+        f"{path}: holds no generic_neutral_mesh.obj and no FaceXModel folder with one; {ADVICE}",
+        "source",
     )
 
 

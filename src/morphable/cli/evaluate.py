@@ -1,0 +1,73 @@
+"""`morphable evaluate`: a model's errors on held-out meshes, next to the baselines'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from morphable.cli.arguments import Model, ModelData
+
+
+def evaluate(
+    model: Model,
+    /,
+    *,
+    data: ModelData = None,
+    split: Annotated[
+        str | None,
+        Parameter(help="[NAME:]train|val|test; default: test, of the split the run was trained on"),
+    ] = None,
+    json: Annotated[Path | None, Parameter(help="also write the measures to this file")] = None,
+) -> None:
+    """Measure a model on held-out meshes and compare it with the mean shape and a PCA of the same
+    latent size.
+
+    If neither --data nor --split is given, a run folder keeps the result as evaluation.json.
+    """
+    from morphable.cli.output import print_table
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
+    from morphable.files import require_writable, write_json
+    from morphable.models.io import load
+
+    if json is not None:
+        require_writable(json)
+    loaded = load(model)
+    split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
+    measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+    if (model / "config.toml").exists() and split is None and data is None:
+        measured.write(model)
+    if json is not None:
+        write_json(json, measured.measures)
+    print_table(*evaluation_table(loaded.family, measured.measures))
+
+
+def evaluation_table(
+    family: str, result: Mapping[str, Any]
+) -> tuple[str, list[str], list[list[str]]]:
+    """Title, header and rows of the summary that `evaluate` prints."""
+    from morphable.evaluate.measure_table import MEASURES
+
+    measure, provenance = MEASURES["vertex_error_mm"], result["provenance"]
+    title = (
+        f"{measure.title} in {measure.unit} on {provenance['meshes']} {provenance['part']} meshes, "
+        f"split {provenance['split']}"
+    )
+    latent = provenance["latent"]
+    named = {
+        "mean shape": result["baselines"]["mean_shape"],
+        f"PCA, {latent}": result["baselines"]["pca"],
+    }
+    rows = []
+    for name, measures in (named | {f"{family}, {latent}": result["model"]}).items():
+        error = measures[measure.name]
+        statistics = [error[key] for key in ("mean", "std", "median", "p95", "max")]
+        low, high = error["ci95"]
+        numbers = [f"{number:.{measure.digits}f}" for number in (*statistics, low, high)]
+        rows.append([name, *numbers[:-2], f"{numbers[-2]} .. {numbers[-1]}"])
+    header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
+    return title, header, rows

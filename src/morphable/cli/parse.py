@@ -1,0 +1,145 @@
+"""Text of the command line as typed values and back: latent sizes, settings, known parts, moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from morphable.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from morphable.edit.region import Region
+    from morphable.models.base import MorphableModel
+
+
+def parse_latent(text: str) -> int | dict[str, int]:
+    """A latent size: "8" is a total, "identity=4,expression=4" the size of each part.
+
+    >>> parse_latent("8"), parse_latent("identity=4,expression=4")
+    (8, {'identity': 4, 'expression': 4})
+    """
+    try:
+        if "=" not in text:
+            return int(text)
+        items = [item.partition("=") for item in text.split(",")]
+        return {name.strip(): int(size) for name, _, size in items}
+    except ValueError:
+        raise InputError(
+            f"--latent {text}: expected a whole number of at least 1, or PART=N,PART=N"
+        ) from None
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """`TABLE.KEY=VALUE` texts as tables.
+
+    >>> parse_settings(["train.epochs=3", "model.filters=wider"])
+    {'train': {'epochs': '3'}, 'model': {'filters': 'wider'}}
+    """
+    tables: dict[str, dict[str, str]] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        table, dot, key = path.partition(".")
+        if not (equals and dot and key) or table not in ("model", "train"):
+            raise InputError(f"--set {text}: expected model.KEY=VALUE or train.KEY=VALUE")
+        tables.setdefault(table, {})[key] = value
+    return tables
+
+
+def parse_part_files(texts: Iterable[str], parts: Iterable[str]) -> dict[str, Path]:
+    """`PART=FILE` texts as files by part. Of a part that is named twice the last file counts."""
+    files = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not (equals and file):
+            raise InputError(f"--part {text}: expected PART=FILE; parts are {', '.join(parts)}")
+        files[name] = Path(file)
+    return files
+
+
+def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor]:
+    """`PART=V[,V...]` texts as values by part, or `PART=NAME[:V][,...]` if the part's dimensions
+    have names.
+
+    Raises InputError for an unknown part or name, or if the count is not the part's size.
+    """
+    import torch
+
+    known = {}
+    for text in texts:
+        part, equals, values = text.partition("=")
+        place = model.parts[part]
+        size = place.stop - place.start
+        names = model.names_of(part)
+        try:
+            numbers = _by_name(names, values, text) if names else _numbers(values)
+        except InputError:
+            raise
+        except ValueError:
+            numbers = []
+        if not equals or len(numbers) != size or not all(map(math.isfinite, numbers)):
+            raise InputError(
+                f"--given {text}: expected {part}= and {size} numbers separated by commas"
+            )
+        known[part] = torch.tensor(numbers)
+    return known
+
+
+def _numbers(values: str) -> list[float]:
+    return [float(value) for value in values.split(",")]
+
+
+def _by_name(names: tuple[str, ...], values: str, text: str) -> list[float]:
+    """`NAME[:V],...` as one number per name: V, 1 if only the name is given, 0 if it is not named.
+
+    Plain numbers, one per name, are read too.
+    """
+    from morphable.config import suggestion
+
+    items = [item.partition(":") for item in values.split(",")]
+    if not any(item[0] in names for item in items) and len(items) == len(names):
+        return _numbers(values)
+    numbers = dict.fromkeys(names, 0.0)
+    for name, colon, value in items:
+        if name not in names:
+            raise InputError(f"--given {text}: there is no {name!r}; {suggestion(name, names)}")
+        numbers[name] = float(value) if colon else 1.0
+    return list(numbers.values())
+
+
+def format_given(model: MorphableModel, code: Tensor) -> str:
+    """The named dimensions of a code (L,) that are not zero, as `--given` reads them; else `none`.
+
+    Empty for a model whose dimensions have no names.
+    """
+    if not any(model.names_of(part) for part in model.parts):
+        return ""
+    texts = []
+    for part in model.parts:
+        values = code[model.parts[part]].tolist()
+        for name, value in zip(model.names_of(part), values, strict=False):
+            if value:
+                texts.append(f"{part}={name}:{value:.3g}")
+    return ", ".join(texts) or "none"
+
+
+def parse_moves(region: Region, texts: Iterable[str]) -> dict[int, np.ndarray]:
+    """`VERTEX:dx,dy,dz` texts as displacements (3,) mm by vertex."""
+    import numpy as np
+
+    moves = {}
+    for text in texts:
+        vertex, _, values = text.partition(":")
+        try:
+            number, step = int(vertex), np.array(_numbers(values))
+        except ValueError:
+            number, step = -1, np.zeros(0)
+        if step.shape != (3,) or not np.isfinite(step).all():
+            example = f"{region.controls[0]}:0,0,2"
+            raise InputError(f"--move {text}: expected VERTEX:dx,dy,dz in mm, as in {example}")
+        moves[number] = step
+    return moves

@@ -1,0 +1,40 @@
+"""`morphable report`: one self-contained page about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from morphable.cli.arguments import ModelData
+from morphable.errors import InputError
+
+
+def report(
+    model: Annotated[Path, Parameter(help="a run folder")],
+    /,
+    *,
+    data: ModelData = None,
+) -> None:
+    """Write report.html, one self-contained page, into the run folder.
+
+    If the run has not been evaluated yet, this evaluates it first.
+    """
+    from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.record import Measured
+    from morphable.models.io import load
+    from morphable.report.page import write_report
+    from morphable.train.checkpoint import read_metrics
+
+    if not (model / "config.toml").exists():
+        raise InputError(f"{model}: not a run folder, it has no config.toml")
+    loaded = load(model)
+    dataset = open_dataset(loaded, data)
+    measured = Measured.read(model, loaded, dataset)
+    if measured is None:
+        measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
+        measured.write(model)
+    write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")
+    print(model / "report.html")
