@@ -32,11 +32,12 @@ from torch import Tensor, nn
 from _common import in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.families import MODELS, Recipe
-from morphable.models.io import create
+from morphable.models.families import MODELS, create
+from morphable.models.recipes import Recipe
 from morphable.models.training import Batch, Progress
-from morphable.ops.aggregation import AttentionMap, select_best
 from morphable.ops.allocator import keep_freed_memory
+from morphable.ops.attention_map import AttentionMap
+from morphable.ops.best_keys import select_best
 from morphable.train.optimizer import make_optimizer
 from training_step import plain
 
@@ -56,8 +57,7 @@ class DenseMap(nn.Module):
             sparse.k,
         )
         prior = torch.tensor(sparse.prior.toarray(), dtype=torch.float32)
-        self.register_buffer("prior", prior, persistent=False)
-        self.prior: Tensor
+        self.prior = nn.Buffer(prior, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         scores = (F.normalize(self.queries, dim=1) @ F.normalize(self.keys, dim=1).T).clamp(
@@ -192,7 +192,7 @@ def memory() -> None:
 
 def peak(vertices: int) -> None:
     keep_freed_memory()
-    recipe = MODELS["deep3dmm"].paper
+    recipe = MODELS["deep3dmm"].published
     template = sphere_template(vertices)
     model, shapes = build(template, "deep3dmm", recipe), meshes(template, MEMORY_BATCH)
     model.initialize(shapes.numpy())

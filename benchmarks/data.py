@@ -23,8 +23,7 @@ from morphable.data.dataset import load_dataset, write_dataset
 from morphable.data.makers.hands import hands
 from morphable.data.neutral import neutral_targets
 from morphable.models.base import TrainableModel
-from morphable.models.families import MODELS
-from morphable.models.io import create
+from morphable.models.families import MODELS, create
 from morphable.models.training import Progress
 from morphable.ops.allocator import keep_freed_memory
 from morphable.train.batches import Batches, TrainingData

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from _common import Machine, in_turns, median_ratio, sphere_template
-from morphable.models.families import LAMM, LAMM_FAST, LAMM_MIXER, LAMM_TRAINING
-from morphable.models.io import create
+from morphable.models.families import create
 from morphable.models.lamm import AUTOENCODE, Lamm
+from morphable.models.lamm_factor import factor
+from morphable.models.recipes import LAMM, LAMM_FAST, LAMM_MIXER
 from morphable.models.training import Batch, Progress
 from morphable.ops.allocator import keep_freed_memory
 from morphable.train.optimizer import make_optimizer
@@ -48,12 +49,13 @@ class Looped(nn.Module):
         tokens = torch.stack(
             [f(x[:, m].flatten(1)) for f, m in zip(self.into, self.members, strict=True)], 1
         )
+        network = model.network
         tokens = torch.cat(
-            [model.id_token.expand(len(x), 1, -1), tokens + model.region_embedding], 1
+            [network.id_token.expand(len(x), 1, -1), tokens + network.region_embedding], 1
         )
-        states = model.encoder(tokens)
-        states = states + model._decoder_states(
-            model._code(states[-1]), x.new_zeros(len(x), 3 * len(model.controls))
+        states = network.encoder(tokens)
+        states = states + network.decoder_states(
+            network.code_of(states[-1]), x.new_zeros(len(x), 3 * len(model.controls))
         )
         outputs = []
         for state in states:
@@ -61,14 +63,15 @@ class Looped(nn.Module):
             for region, (f, m) in enumerate(zip(self.back, self.members, strict=True)):
                 y[:, m] += f(state[:, 1 + region]).unflatten(1, (-1, 3))
             outputs.append(y)
-        shares = [share for _, share in model._aims()]
+        shares = [aim.share for aim in model.aims]
         return torch.stack(
             [(y - s * x).abs().mean() for y, s in zip(outputs, shares, strict=True)]
         ).mean()
 
 
 def decoder_weights(model: Lamm) -> list[Tensor]:
-    modules = (model.from_code, model.decoder, model.inverse_tokenizer)
+    network = model.network
+    modules = (network.from_code, network.decoder, network.inverse_tokenizer)
     return [parameter.detach() for module in modules for parameter in module.parameters()]
 
 
@@ -85,9 +88,9 @@ def main() -> None:
     for count in options.vertices:
         template = sphere_template(count)
         for name, family, config in (
-            ("transformer", "lamm", LAMM),
-            ("mixer", "lamm-mixer", LAMM_MIXER),
-            ("fast recipe", "lamm", replace(LAMM, **LAMM_FAST)),
+            ("transformer", "lamm", LAMM.model),
+            ("mixer", "lamm-mixer", LAMM_MIXER.model),
+            ("fast recipe", "lamm", replace(LAMM.model, **LAMM_FAST)),
         ):
             model = create(family, template, config)
             assert isinstance(model, Lamm)
@@ -101,7 +104,7 @@ def _decoding(name: str, model: Lamm, machine: Machine, rounds: int) -> None:
     weights = decoder_weights(model)
     code = torch.zeros(1, model.parts.size)
     shape = torch.tensor(model.template.mesh.vertices).float()
-    thin = model.factored(model.config.width // 8, shape + torch.randn(64, 1, 3))
+    thin = factor(model, model.config.width // 8, shape + torch.randn(64, 1, 3))
     actions = [
         lambda: model.decode(code), lambda: [w.sum() for w in weights], lambda: model.decode_region(code, 3),
         lambda: thin.decode(code),
@@ -109,7 +112,7 @@ def _decoding(name: str, model: Lamm, machine: Machine, rounds: int) -> None:
     times = in_turns(actions, rounds)
     whole, floor, region, low = (statistics.median(t) for t in times)
     tokens = len(model.regions.names) + 1
-    backbone = sum(p.numel() for p in model.decoder.parameters())
+    backbone = sum(p.numel() for p in model.network.decoder.parameters())
     flops = 2 * (tokens * backbone + sum(w.numel() for w in weights) - backbone)
     megabytes = sum(w.numel() for w in weights) * 4 / 1e6
     print(
@@ -126,7 +129,7 @@ def _decoding(name: str, model: Lamm, machine: Machine, rounds: int) -> None:
 
 
 def _training_step(count: int, rounds: int) -> None:
-    model = create("lamm", sphere_template(count), LAMM)
+    model = create("lamm", sphere_template(count), LAMM.model)
     assert isinstance(model, Lamm)
     looped = Looped(model)
     batch = torch.randn(16, count, 3)
@@ -134,11 +137,11 @@ def _training_step(count: int, rounds: int) -> None:
     shared = [
         p
         for n, p in model.named_parameters()
-        if not n.startswith(("tokenizer", "inverse_tokenizer"))
+        if not n.startswith(("network.tokenizer", "network.inverse_tokenizer"))
     ]
-    ours = make_optimizer(model.parameters(), LAMM_TRAINING)
+    ours = make_optimizer(model.parameters(), LAMM.train)
     theirs = torch.optim.AdamW([*shared, *looped.parameters()], 1e-4)
-    same = make_optimizer([*shared, *looped.parameters()], LAMM_TRAINING)
+    same = make_optimizer([*shared, *looped.parameters()], LAMM.train)
 
     def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)

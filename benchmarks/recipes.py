@@ -73,7 +73,7 @@ def main() -> None:
         f"{'PCA':12} {mean_vertex_error(pca, test):.3f} mm on {len(test)} hands of unseen subjects"
     )
     for name in options.families:
-        paper, fast = MODELS[name].paper.train, MODELS[name].fast.train
+        paper, fast = MODELS[name].published.train, MODELS[name].fast.train
         assert paper is not None and fast is not None
         tenth = max(1, round(options.epochs / 10 * fast.batch_size / paper.batch_size))
         for recipe, epochs in (("paper", options.epochs), ("fast", tenth)):

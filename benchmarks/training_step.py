@@ -25,14 +25,15 @@ from torch import Tensor, nn
 from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.families import COMA, SPIRALNET_PLUS
+from morphable.models.mesh_geometry import MeshGeometry
+from morphable.models.recipes import COMA, SPIRALNET_PLUS
 from morphable.ops.allocator import keep_freed_memory
 from morphable.ops.chebyshev import ChebyshevConv, plain_chebyshev
 from morphable.ops.gather import plain_bag_sum
 from morphable.ops.sparse import SparseMap
 from morphable.ops.spiral import SpiralConv, plain_spiral
 
-NETWORKS = {"CoMA": COMA, "SpiralNet++": SPIRALNET_PLUS}
+NETWORKS = {"CoMA": COMA.model, "SpiralNet++": SPIRALNET_PLUS.model}
 TARGETS = {"CoMA": 5.0, "SpiralNet++": 1.2}
 LARGE, LARGE_BATCH, LARGE_LIMIT = 71_926, 8, 8.0
 
@@ -116,9 +117,7 @@ def floor_ms(model: nn.Module, vertices: Tensor, machine: Machine) -> float:
 def build(template: Template, name: str, batch: int) -> tuple[HierarchicalAutoencoder, Tensor]:
     torch.manual_seed(0)
     config = NETWORKS[name]
-    model = HierarchicalAutoencoder(
-        template, config, HierarchicalAutoencoder.geometry(template, config)
-    )
+    model = HierarchicalAutoencoder(template, config, MeshGeometry.of(template, config))
     shape = torch.tensor(template.mesh.vertices, dtype=torch.float32) / 100
     return model, shape + 0.05 * torch.randn(batch, *shape.shape)
 

@@ -15,7 +15,8 @@ import morphable
 hands = morphable.make_source("hands", count=4, seed=0)
 template = hands.template
 print(f"{template.name}: {template.n_vertices} vertices, {len(template.mesh.faces)} faces")
-print(f"regions: {', '.join(template.region_names)}")
+if template.regions is not None:
+    print(f"regions: {', '.join(template.regions.names)}")
 print(f"fingerprint of the faces: {template.fingerprint}")
 
 # Four shapes of this class, (4, V, 3) mm. The first one is a person's hand in the rest pose.

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 import morphable
 from morphable import Batch, Family, Parts, Progress, Recipe, Template, TrainableModel, TrainConfig
-from morphable.models.base import Given, Shapes
+from morphable.models.base import Given, Origin, Shapes
+from morphable.models.geometry import Geometry
 from morphable.models.normalization import moments
 
 
@@ -36,27 +37,44 @@ class BumpsConfig:
     width: float = 15.0
 
 
+@dataclass(frozen=True)
+class BumpsGeometry(Geometry):
+    """What the network needs to know about the template, computed once and saved with the model:
+    the bumps' weights (V, K).
+    """
+
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, template: Template, config: BumpsConfig) -> BumpsGeometry:
+        vertices = np.asarray(template.mesh.vertices)
+        anchors = vertices[np.linspace(0, len(vertices) - 1, config.anchors).astype(int)]
+        weights = np.exp(-((cdist(vertices, anchors) / config.width) ** 2))
+        return cls((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], template: Template) -> BumpsGeometry:
+        return cls(arrays["weights"])
+
+
 class Bumps(TrainableModel):
     """x = mean + W d(z): bumps W (V, K) spread the displacements d (K, 3) of the anchors."""
 
+    geometry_type = BumpsGeometry
+
     def __init__(
-        self, template: Template, config: BumpsConfig, geometry: Mapping[str, np.ndarray]
+        self, template: Template, config: BumpsConfig, geometry: BumpsGeometry, origin: Origin
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
         self.mean = nn.Buffer(torch.zeros(template.n_vertices, 3))  # mm
-        self.bumps = nn.Buffer(torch.from_numpy(geometry["bumps"]), persistent=False)  # (V, K)
+        self.bumps = nn.Buffer(torch.from_numpy(geometry.weights), persistent=False)
         self.encoder = nn.Linear(3 * template.n_vertices, config.latent)
         self.decoder = nn.Sequential(
             nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)
         )
-
-    @classmethod
-    def geometry(cls, template: Template, config: BumpsConfig) -> dict[str, np.ndarray]:
-        """What the network needs to know of the template, computed once and saved with the model."""
-        vertices = np.asarray(template.mesh.vertices)
-        anchors = vertices[np.linspace(0, len(vertices) - 1, config.anchors).astype(int)]
-        weights = np.exp(-((cdist(vertices, anchors) / config.width) ** 2))
-        return {"bumps": (weights / weights.sum(1, keepdims=True)).astype(np.float32)}
 
     def initialize(self, shapes: Shapes) -> None:
         """The statistics of the training meshes, before the first step."""
@@ -77,7 +95,7 @@ class Bumps(TrainableModel):
 
 
 recipe = Recipe(BumpsConfig(), TrainConfig(epochs=20, batch_size=16, learning_rate=3e-3))
-bumps = Family("smooth bumps around a few anchors", Bumps, fast=recipe, paper=recipe)
+bumps = Family.of("smooth bumps around a few anchors", "an example", Bumps, recipe)
 
 if __name__ == "__main__":
     morphable.add_family("bumps", bumps)

@@ -26,6 +26,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     patch.setenv("MORPHABLE_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(scope="module")
+def small_pictures() -> Iterator[None]:
+    """How a picture looks is tested where it is drawn; on a page it need only be there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("morphable.draw.view.HEIGHT", 24)
+        patch.setattr("morphable.report.gallery.HERO_HEIGHT", 32)
+        patch.setattr("morphable.report.places.HEIGHT", 32)
+        yield
+
+
 @pytest.fixture(scope="session")
 def hands(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
     """300 posed hands of 30 subjects, 1,609 vertices."""

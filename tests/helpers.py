@@ -22,13 +22,17 @@ from morphable.data.dataset import MeshDataset, SplitDataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split
+from morphable.draw.blocks import Section
+from morphable.draw.html import render_block
 from morphable.evaluate.evaluation import Evaluation
 from morphable.evaluate.protocol import trained_split
 from morphable.evaluate.record import Measured
 from morphable.mesh.template import Template
-from morphable.models.base import MorphableModel
+from morphable.models.base import NO_ORIGIN, EstimatedModel, MorphableModel
+from morphable.models.geometry import NO_GEOMETRY
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-from morphable.models.pca import Pca
+from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
 
 EXPRESSIONS = ("neutral", "open", "smile")
@@ -88,15 +92,25 @@ def dataset(
     return write_dataset(source(template, count, subjects, seed), path, seed)
 
 
-def two_parts(model: Pca) -> Pca:
-    """The model with its four dimensions named as two parts, and a prior that ties them together."""
-    parts = Parts.of(identity=1, expression=3)
+class TwoParts(Pca):
+    """PCA whose four components have the names of two parts."""
+
+    def __init__(self, template: Template, config: PcaConfig) -> None:
+        parts = Parts.of(identity=1, expression=3)
+        EstimatedModel.__init__(self, template, parts, config, NO_GEOMETRY, NO_ORIGIN)
+        self.basis = LinearBasis(parts.size, template.n_vertices)
+
+
+def two_parts(model: Pca, kind: type[TwoParts] = TwoParts) -> TwoParts:
+    """The same components as two parts, with a prior that ties the parts together."""
+    made = kind(model.template, model.config)
+    made.load_state_dict(model.state_dict())
     generator = torch.Generator().manual_seed(0)
-    model.parts = model.prior.parts = parts
-    model.prior.fit(
+    assert made.prior is not None
+    made.prior.fit(
         torch.randn(200, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
     )
-    return model
+    return made.eval()
 
 
 @dataclass(frozen=True)
@@ -170,6 +184,12 @@ def all_of(dataset: MeshDataset) -> SplitDataset:
     """A split whose training and test meshes are all meshes of the dataset."""
     rows = np.arange(len(dataset))
     return SplitDataset(dataset, "all", Split(rows, rows[:0], rows))
+
+
+def html_of(section: Section | None) -> str:
+    """The blocks of a section that applies to the model, rendered."""
+    assert section is not None
+    return "".join(render_block(block) for block in section.blocks)
 
 
 def report_context(

@@ -24,20 +24,17 @@ from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
 from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.families import DEEP3DMM, DEEP3DMM_SPIRAL, MODELS
-from morphable.models.io import create, load, save
-from morphable.models.level_maps import build_maps, folded_map
+from morphable.models.families import MODELS, create
+from morphable.models.io import load, save
+from morphable.models.level_maps import LevelMapsConfig, build_maps
+from morphable.models.mesh_geometry import MeshGeometry
+from morphable.models.mesh_network import FILTERS
+from morphable.models.recipes import DEEP3DMM, DEEP3DMM_SPIRAL
 from morphable.models.training import Batch, Progress
-from morphable.ops.aggregation import (
-    AttentionMap,
-    DiffPool,
-    FullMap,
-    VariantMap,
-    average_map,
-    padded_rows,
-    select_best,
-)
-from morphable.ops.sparse import SparseMap, entry_products, readers
+from morphable.ops.aggregation import DiffPool, FullMap, VariantMap, average_map, padded_rows
+from morphable.ops.attention_map import AttentionMap
+from morphable.ops.best_keys import select_best
+from morphable.ops.sparse import SparseMap, entry_products, transpose_index
 from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
 from morphable.train.events import TrainingEvent
@@ -196,9 +193,8 @@ def test_the_start_is_a_tenth_of_the_z_scores_plus_noise() -> None:
     assert made.mixing.tolist() == pytest.approx([0.8, 0.2])
     ball = ball_template(640)
     hierarchy = build_hierarchy(ball.mesh)
-    geometry: dict[str, np.ndarray] = {}
     maps = build_maps(
-        hierarchy, geometry, "attention", "both", "paper", (1 << 24, 10), (16,) * 4, (16,) * 4
+        MeshGeometry(hierarchy), FILTERS["simple"], LevelMapsConfig(aggregation="attention")
     )
     top = ball.mesh.vertices
     for side, sources, targets in ((maps.down, 0, 1), (maps.up, 1, 0)):
@@ -243,7 +239,7 @@ def test_selection_is_the_sorted_best_from_any_start(
     blocks and groups.
     """
     for name, value in (("BLOCK_SCORES", block), ("GROUP", group), ("GROUPED_ABOVE", above)):
-        monkeypatch.setattr(f"morphable.ops.aggregation.{name}", value)
+        monkeypatch.setattr(f"morphable.ops.best_keys.{name}", value)
     generator = torch.Generator().manual_seed(k)
     queries, keys = torch.randn(30, 5, generator=generator), torch.randn(40, 5, generator=generator)
     before = torch.stack([torch.randperm(40, generator=generator)[:k] for _ in range(30)])
@@ -334,9 +330,9 @@ def test_entry_products_are_the_named_entries_of_the_product(k: int, known: bool
     """Also where an index names a row twice, and more entries than there are rows."""
     rows, table = torch.randn(6, 4).requires_grad_(), torch.randn(9, 4).requires_grad_()
     index = torch.randint(0, 9, (6, k), generator=torch.Generator().manual_seed(0))
-    read_by = readers(index, 9) if known else None
+    transposed = transpose_index(index, 9) if known else None
     seed = torch.randn(6, k)
-    ours, theirs = entry_products(rows, table, index, read_by), (rows @ table.T).gather(1, index)
+    ours, theirs = entry_products(rows, table, index, transposed), (rows @ table.T).gather(1, index)
     torch.testing.assert_close(ours, theirs, **EXACT)
     for mine, other in zip(
         torch.autograd.grad(ours, (rows, table), seed),
@@ -443,7 +439,7 @@ def hierarchy(ball: Template) -> Hierarchy:
 
 def network(template: Template, **settings: Any) -> HierarchicalAutoencoder:
     torch.manual_seed(0)
-    made = create("deep3dmm", template, replace(DEEP3DMM, latent=3, **settings))
+    made = create("deep3dmm", template, replace(DEEP3DMM.model, latent=3, **settings))
     assert isinstance(made, HierarchicalAutoencoder)
     return made
 
@@ -468,10 +464,10 @@ def test_presets_and_levels_smaller_than_a_row(
 ) -> None:
     made = network(ball, neighbors=neighbors)
     sizes = (640, 160, 40, 10, 3)
-    assert [(m.n_in, m.n_out, m.k) for m in made.down] == [
+    assert [(m.n_in, m.n_out, m.k) for m in made.encoder.maps] == [
         (fine, coarse, min(down, fine)) for fine, coarse in itertools.pairwise(sizes)
     ]
-    assert [(m.n_in, m.n_out, m.k) for m in made.up] == [
+    assert [(m.n_in, m.n_out, m.k) for m in made.decoder.maps] == [
         (coarse, fine, min(up, coarse)) for fine, coarse in itertools.pairwise(sizes)
     ]
 
@@ -488,7 +484,7 @@ def test_the_ablation_switches_one_side(
     ball: Template, learned: Any, kinds: tuple[type, type]
 ) -> None:
     made = network(ball, learned=learned)
-    for side, kind in zip((made.down, made.up), kinds, strict=True):
+    for side, kind in zip((made.encoder.maps, made.decoder.maps), kinds, strict=True):
         assert all(type(module) is kind for module in side)
     assert all(parameter.requires_grad for parameter in made.parameters())
 
@@ -497,7 +493,7 @@ def test_the_side_that_is_not_learned_keeps_the_precomputed_map(
     ball: Template, hierarchy: Hierarchy
 ) -> None:
     made = network(ball, learned="encoder")
-    for module, matrix in zip(made.up, hierarchy.up, strict=True):
+    for module, matrix in zip(made.decoder.maps, hierarchy.up, strict=True):
         x = torch.randn(1, matrix.shape[1], 2)
         np.testing.assert_allclose(module(x)[0], matrix @ x[0].numpy(), rtol=1e-5, atol=1e-6)
 
@@ -508,7 +504,7 @@ def test_the_side_that_is_not_learned_keeps_the_precomputed_map(
 )
 def test_rivals_by_name_learn(ball: Template, aggregation: Any, kind: type) -> None:
     made = network(ball, aggregation=aggregation)
-    assert all(type(module) is kind for module in [*made.down, *made.up])
+    assert all(type(module) is kind for module in [*made.encoder.maps, *made.decoder.maps])
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
     trained(made)
     still = [
@@ -521,7 +517,7 @@ def test_variant_maps_reach_over_the_ring_of_the_nearest_vertex(
     ball: Template, hierarchy: Hierarchy
 ) -> None:
     made = network(ball, aggregation="variant")
-    for level, (down, up) in enumerate(zip(made.down, made.up, strict=True)):
+    for level, (down, up) in enumerate(zip(made.encoder.maps, made.decoder.maps, strict=True)):
         fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
         rings = [adjacency(part.triangles, len(part.vertices)) for part in (fine, coarse)]
         kept = hierarchy.down[level].indices
@@ -538,7 +534,7 @@ def test_variant_maps_reach_over_the_ring_of_the_nearest_vertex(
 
 def test_average_changes_the_way_up_alone(ball: Template, hierarchy: Hierarchy) -> None:
     made = network(ball, aggregation="average")
-    for level, (down, up) in enumerate(zip(made.down, made.up, strict=True)):
+    for level, (down, up) in enumerate(zip(made.encoder.maps, made.decoder.maps, strict=True)):
         x = torch.randn(1, hierarchy.down[level].shape[1], 2)
         assert torch.equal(down(x), SparseMap(hierarchy.down[level])(x))
         ones = (hierarchy.up[level].toarray() > 0).astype(float)
@@ -568,17 +564,23 @@ def test_folded_it_is_the_same_model(
             (folded.decode_normalized(codes), made.decode_normalized(codes)),
         ):
             assert (mine - other).abs().max() <= tolerance * max(1, other.abs().max())
-    assert all(type(module) is SparseMap for module in [*folded.down, *folded.up])
+    assert all(type(module) is SparseMap for module in [*folded.encoder.maps, *folded.decoder.maps])
     assert not [
         name
         for name in folded.state_dict()
         if "keys" in name or "queries" in name or "selected" in name
     ]
     assert folded.config == made.config and folded.family == made.family
-    for module, side in ((made.up[0], "up/0"), (made.down[1], "down/1")):
-        if not isinstance(module, SparseMap):
-            stored = folded_map(folded.saved_geometry, side, module.folded().shape)
-            assert stored is not None and abs(stored - module.folded()).max() == 0
+    stored = folded.geometry.folded
+    assert stored is not None
+    for module, matrix in (
+        (made.decoder.maps[0], stored.up[0]),
+        (made.encoder.maps[1], stored.down[1]),
+    ):
+        if isinstance(module, SparseMap):
+            assert matrix is None
+        else:
+            assert matrix is not None and abs(matrix - module.folded()).max() == 0
 
 
 def test_a_model_without_learned_maps_is_finished_as_it_is(ball: Template) -> None:
@@ -600,12 +602,12 @@ def test_published_parameter_counts(coma_sized: Template) -> None:
     """30,056 and 179,656 at inference and 380,394 in training; a free dense map for every step has
     13,459,316.
     """
-    config = replace(DEEP3DMM, neighbors="paper")
+    config = replace(DEEP3DMM.model, neighbors="paper")
     made = create("deep3dmm", coma_sized, config)
     assert isinstance(made, HierarchicalAutoencoder)
     assert count(made) == 380_394
     assert count(made.for_inference()) == 30_056
-    geometry = made.saved_geometry
+    geometry = made.geometry
     assert (
         count(create("deep3dmm", coma_sized, replace(config, filters="wider"), geometry))
         == 179_656 + 350_338
@@ -626,23 +628,31 @@ def test_the_spiral_network_is_the_one_with_a_dummy_vertex(ball: Template) -> No
     after every layer.
     """
     torch.manual_seed(0)
-    made = create("deep3dmm-spiral", ball, replace(DEEP3DMM_SPIRAL, latent=3))
+    made = create("deep3dmm-spiral", ball, replace(DEEP3DMM_SPIRAL.model, latent=3))
     assert isinstance(made, HierarchicalAutoencoder)
     made.eval()
-    spirals = [made.saved_geometry[f"spirals/{level}"].astype(int) for level in range(4)]
+    spirals = made.geometry.spirals
     vertices = torch.from_numpy(shapes(ball, 3)).double()
     with torch.no_grad():
         x = with_dummy(made.normalization(vertices))
-        for level, (conv, down) in enumerate(zip(made.encoder, made.down, strict=True)):
-            x = corner(down) @ zeroed(made.activation(plain_spiral(x, conv, spirals[level])))
+        for level, (conv, down) in enumerate(
+            zip(made.encoder.convolutions, made.encoder.maps, strict=True)
+        ):
+            x = corner(down) @ zeroed(
+                made.encoder.activation(plain_spiral(x, conv, spirals[level]))
+            )
         code = made.to_code(x.flatten(1))
         torch.testing.assert_close(made.encode(vertices), code, **EXACT)
 
         y = made.from_code(code).unflatten(1, (x.shape[1], -1))
         assert (y[:, -1] != 0).any()
-        for step, (conv, up) in enumerate(zip(made.decoder, reversed(made.up), strict=True)):
-            y = zeroed(made.activation(plain_spiral(corner(up) @ y, conv, spirals[3 - step])))
-        y = plain_spiral(y, made.final, spirals[0])[:, :-1]
+        for step, (conv, up) in enumerate(
+            zip(made.decoder.layers[:-1], reversed(made.decoder.maps), strict=True)
+        ):
+            y = zeroed(
+                made.encoder.activation(plain_spiral(corner(up) @ y, conv, spirals[3 - step]))
+            )
+        y = plain_spiral(y, made.decoder.final, spirals[0])[:, :-1]
         torch.testing.assert_close(made.decode_normalized(code), y, **EXACT)
 
 
@@ -714,7 +724,7 @@ def test_a_killed_run_goes_on_with_the_selection_it_had(
     )
     different = [name for name in one if not torch.equal(one[name], two[name])]
     assert not different
-    assert int(one["up.0.age"]) == 12
+    assert int(one["decoder.maps.0.best_keys.age"]) == 12
 
 
 def test_refreshing_rarely_changes_the_course_of_training(
@@ -732,7 +742,7 @@ def test_refreshing_rarely_changes_the_course_of_training(
         read_checkpoint(tmp_path / name / "checkpoint" / "last.pt")["model"]
         for name in ("rare", "each")
     )
-    assert not torch.equal(one["up.0.keys"], two["up.0.keys"])
+    assert not torch.equal(one["decoder.maps.0.keys"], two["decoder.maps.0.keys"])
 
 
 def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
@@ -743,7 +753,7 @@ def test_what_a_run_saves_is_folded(data: MeshDataset, tmp_path: Path) -> None:
     vertices = torch.from_numpy(data.vertices[:5])
     assert torch.equal(back(vertices), made(vertices))
     assert isinstance(back, HierarchicalAutoencoder)
-    assert all(type(module) is SparseMap for module in [*back.down, *back.up])
+    assert all(type(module) is SparseMap for module in [*back.encoder.maps, *back.decoder.maps])
     best = read_checkpoint(tmp_path / "r" / "checkpoint" / "kept.pt")["model"]
     unfolded = create("deep3dmm", data.template, made.config)
     unfolded.load_state_dict(

@@ -117,7 +117,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "reconstruct a text": ("reconstruct P/run P/notes.txt --out P/x", ("P/notes.txt: unknown mesh suffix",)),
     "reconstruct where something is": ("reconstruct P/run P/a.ply --out P/full", ("P/full: already exists",)),
     "reconstruct one twice": ("reconstruct P/run P/a.ply P/set/../a.ply --out P/x", ("a.ply", "overwrite")),
-    "reconstruct a cloud": ("reconstruct P/run P/a.ply --points --out P/x", ("reads registered meshes",)),
+    "reconstruct a cloud": ("reconstruct P/run P/a.ply --points --out P/x", ("encodes registered meshes",)),
     "reconstruct with what is inferred": (
         "reconstruct P/run P/a.ply --given shape=1,2,3 --out P/x", ("--given shape", "infers")
     ),
@@ -317,7 +317,7 @@ MODEL_DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "unknown configuration": ("model.json", described(config={"lament": 3}), "model.json.lament"),
     "other configuration": ("model.json", described(config={"latent": 4}), "weights.safetensors: does not hold"),
     "no provenance": ("model.json", described(provenance=None), "model.json: provenance: expected an object"),
-    "a later version": ("model.json", described(format_version=2), "expected format version 1"),
+    "a later version": ("model.json", described(format_version=3), "expected format version 2"),
     "unknown family": ("model.json", described(family="nose"), "family 'nose'"),
     "family is a list": ("model.json", described(family=["pca"]), "model.json"),
 }  # fmt: skip

@@ -11,8 +11,8 @@ from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import TrainableModel
 from morphable.models.batched import BATCH, decode_all, encode_all, neutral_all
+from morphable.models.families import create
 from morphable.models.ib_vae import IbVaeConfig
-from morphable.models.io import create
 from morphable.models.pca_mlp import PcaMlpConfig
 
 COUNTS = (0, 1, BATCH, 2 * BATCH + 3)

@@ -208,8 +208,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of two tiny models; measures that cost seconds are left out, and tested elsewhere."""
     monkeypatch.setitem(TABLES, "tiny", lambda quick: TINY)
     monkeypatch.setattr("morphable.evaluate.measures.shape_measures", lambda *_: {})
-    monkeypatch.setattr("morphable.bench.pictures.HEIGHT", 24)
-    monkeypatch.setattr("morphable.report.arithmetic.HEIGHT", 24)
+    monkeypatch.setattr("morphable.draw.view.HEIGHT", 24)
 
 
 def test_a_bench_from_the_command_line_is_done_once(

@@ -63,7 +63,7 @@ def test_what_was_made(work: Path) -> None:
     hands = load_dataset(work / "hands")
     assert hands.vertices.shape == (200, 1609, 3)
     assert {"subject", "frames", "frames-deep3dmm"} <= set(hands.split_names)
-    assert hands.info["licence"] == "CC0-1.0" and hands.template.region_names
+    assert hands.info["licence"] == "CC0-1.0" and hands.template.regions
 
 
 def test_the_same_command_makes_the_same_bytes(work: Path, do: Do, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_evaluation_json_is_as_designed(work: Path, evaluated: dict[str, typing.
             )
     regions = [name for name in evaluated["model"] if name.startswith("vertex_error_mm/")]
     assert set(regions) >= {
-        f"vertex_error_mm/{name}" for name in load_dataset(work / "hands").template.region_names
+        f"vertex_error_mm/{name}" for name in load_dataset(work / "hands").template.regions.names
     }
     provenance = evaluated["provenance"]
     assert (provenance["split"], provenance["part"], provenance["meshes"]) == (

@@ -14,9 +14,15 @@ import torch
 from morphable.data.dataset import MeshDataset
 from morphable.edit.code import transfer
 from morphable.errors import InputError
-from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, TrainableModel
-from morphable.models.families import MODELS, with_latent
-from morphable.models.io import create, load, save
+from morphable.models.base import (
+    EstimatedModel,
+    LearnedModel,
+    MorphableModel,
+    Origin,
+    TrainableModel,
+)
+from morphable.models.families import MODELS, create, with_latent
+from morphable.models.io import load, save
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.batches import TrainingData
 from morphable.train.distributed import Workers
@@ -53,8 +59,7 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
     if issubclass(row.model, EstimatedModel):
         labels = dict(data.labels) | {"neutral": data.neutral.index}
         estimated = row.model.estimate(gestures.template, data.vertices, labels, row.fast.model)
-        estimated.family = request.param
-        return estimated.eval()
+        return estimated.eval().with_origin(Origin(request.param))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
     config = row.model.config_for(
         dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {})), classes
@@ -164,7 +169,7 @@ def test_pinned_parts_are_given_never_inferred_nor_drawn(
     """What is given comes back unchanged, does not touch the free parts, and the prior knows it as
     constant.
     """
-    pinned = [part.name for part in model.parts.items_ if part.pinned]
+    pinned = model.parts.pinned_names
     if not pinned:
         return
     free = torch.from_numpy(model.parts.free)

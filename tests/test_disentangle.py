@@ -23,7 +23,8 @@ from morphable.evaluate.disentangle import (
     swap_errors,
 )
 from morphable.evaluate.evaluation import Evaluation
-from morphable.models.base import Given, MorphableModel
+from morphable.models.base import NO_ORIGIN, Given, MorphableModel
+from morphable.models.geometry import NO_GEOMETRY
 from morphable.models.parts import Parts
 
 
@@ -103,7 +104,8 @@ class Lookup(MorphableModel):
     """
 
     def __init__(self, dataset: MeshDataset, leak: float = 0.0) -> None:
-        super().__init__(dataset.template, Parts.of(identity=1, expression=1), NoConfig())
+        parts = Parts.of(identity=1, expression=1)
+        super().__init__(dataset.template, parts, NoConfig(), NO_GEOMETRY, NO_ORIGIN)
         self.shapes = torch.from_numpy(dataset.vertices[:])
         self.leak = leak
 

@@ -113,7 +113,8 @@ def supplied(folder: Path, page: str, repository: Path) -> None:
         path.mkdir(parents=True)
         write_mesh(path / "0.ply", template.mesh.moved(vertices / 1000))
 
-    members = {name: template.region(name).tolist() for name in template.region_names}
+    assert template.regions is not None
+    members = {name: template.region(name).tolist() for name in template.regions.names}
     (folder / "regions.json").write_text(json.dumps(members))
     shutil.copy(repository / "examples" / "06_family_of_your_own.py", folder / "bumps.py")
 

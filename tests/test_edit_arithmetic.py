@@ -16,6 +16,7 @@ from morphable.data.registered_mesh import write_shape
 from morphable.edit.code import interpolate, transfer
 from morphable.errors import InputError
 from morphable.mesh.io import read_mesh
+from morphable.models.base import Origin
 from morphable.models.io import save
 from morphable.models.parts import Parts
 from morphable.models.pca import Pca, PcaConfig
@@ -30,8 +31,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, template = tmp_path_factory.mktemp("edit"), ball_template(60)
     meshes = shapes(template, 40)
     model = Pca.estimate(template, meshes, {}, PcaConfig(FEW))
-    model.family = "pca"
-    save(model.eval(), root / "m")
+    save(model.eval().with_origin(Origin("pca")), root / "m")
     for name, mesh in zip(("s0", "s1", "t0"), shapes(template, 3, seed=9), strict=True):
         write_shape(root / f"{name}.ply", mesh, template)
     return root

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from helpers import report_context
+from helpers import html_of, report_context
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.data.registered_mesh import read_registered, write_shape
@@ -27,7 +27,9 @@ from morphable.edit.region import (
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import adjacency
-from morphable.models.io import create, save
+from morphable.models.base import Origin
+from morphable.models.families import create
+from morphable.models.io import save
 from morphable.models.lamm import MANIPULATE, Lamm, LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.training import Batch, Progress
@@ -36,6 +38,7 @@ from morphable.report.token_tests import (
     corrupted_tokens,
     drawn_regions,
     movement_by_place,
+    token_movements,
     touching_regions,
 )
 
@@ -82,7 +85,6 @@ def model(hands: MeshDataset) -> Lamm:
             list(made.loss(Batch(torch.from_numpy(shapes)), progress).values())
         ).sum().backward()
         optimizer.step()
-    made.family = "lamm"
     return made.eval()
 
 
@@ -192,8 +194,7 @@ def test_only_control_vertices_can_be_moved(model: Lamm) -> None:
 def test_unknown_regions_families_and_untrained_edits(model: Lamm, hands: MeshDataset) -> None:
     with pytest.raises(InputError, match="region 'nose': not in this template, which has palm"):
         find_region(model, "nose")
-    pca = Pca(hands.template, PcaConfig(2), {})
-    pca.family = "pca"
+    pca = create("pca", hands.template, PcaConfig(2))
     with pytest.raises(
         InputError,
         match="pca has no handles to edit regions by; lamm, lamm-mixer and region-pca have",
@@ -323,21 +324,23 @@ def test_the_report_shows_edits_where_there_are_handles(model: Lamm, hands: Mesh
     }
     made = region_edits(report_context(model, hands.split("subject"), evaluation))
     assert made is not None
-    assert made.html.count("<img") == 1 + 3 * 5
-    assert "0 outside" in made.html and "error at handles" in made.html
+    assert html_of(made).count("<img") == 1 + 3 * 5
+    assert "0 outside" in html_of(made) and "error at the handles" in html_of(made)
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
     assert region_edits(report_context(pca, hands.split("subject"))) is None
 
 
 def test_the_report_shows_how_local_regions_are(model: Lamm, hands: MeshDataset) -> None:
     context = report_context(model, hands.split("subject"))
-    learned = model.learned_tokens.clone()
+    learned = model.network.learned_tokens.clone()
     tokens, drawn = corrupted_tokens(context), drawn_regions(context)
     assert tokens is not None and drawn is not None
-    assert torch.equal(model.learned_tokens, learned)
+    movements = token_movements(model, context.scene.codes[:1])
+    assert next(movements).max() > 0
+    assert torch.equal(model.network.learned_tokens, learned), "not even between two regions"
     regions = len(model.regions.names)
-    assert tokens.html.count("<img") == regions
-    assert drawn.html.count("<img") == 3 * sum(
+    assert html_of(tokens).count("<img") == regions
+    assert html_of(drawn).count("<img") == 3 * sum(
         len(controls) > 0 for controls in model.regions.controls
     )
     pca = Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(2))
@@ -365,8 +368,7 @@ def test_combine_takes_each_part_from_its_file(
     from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
     model = RegionPca.estimate(hands.template, hands.vertices, {}, RegionPcaConfig(12))
-    model.family = "region-pca"
-    save(model, tmp_path / "model")
+    save(model.with_origin(Origin("region-pca")), tmp_path / "model")
     a, b, first = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[1]
     main(
         [

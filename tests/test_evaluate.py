@@ -24,8 +24,9 @@ from morphable.evaluate.errors import bootstrap_interval, mean_vertex_error, sum
 from morphable.evaluate.evaluation import Evaluation, code_errors
 from morphable.evaluate.measures import compactness, error_measures, measure, specificity
 from morphable.evaluate.protocol import chosen_subset, open_dataset
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
-from morphable.models.base import MorphableModel
+from morphable.models.base import MorphableModel, Origin
 from morphable.models.batched import encode_all
 from morphable.models.io import load, save
 from morphable.models.pca import Pca, PcaConfig
@@ -38,11 +39,9 @@ KEYS = {"mean", "std", "median", "p95", "max", "ci95"}
 def template() -> Template:
     """An uneven ball with three regions and a mask."""
     plain = ball_template(60)
-    regions = np.repeat([0, 1, 2], [10, 20, 30])
+    regions = Regions(np.repeat([0, 1, 2], [10, 20, 30]), ("a", "b", "c"))
     mask = np.arange(60) < 25
-    return dataclasses.replace(
-        plain, regions=regions, region_names=("a", "b", "c"), masks={"front": mask}
-    )
+    return dataclasses.replace(plain, regions=regions, masks={"front": mask})
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +57,7 @@ def test(template: Template) -> np.ndarray:
 @pytest.fixture(scope="module")
 def pca(template: Template, train: np.ndarray) -> Pca:
     made = Pca.estimate(template, train, {}, PcaConfig(LATENT)).eval()
-    made.family = "pca"
-    return made
+    return made.with_origin(Origin("pca"))
 
 
 def by_svd(train: np.ndarray, test: np.ndarray, rank: int) -> np.ndarray:
@@ -221,7 +219,7 @@ def test_specificity_by_another_route(pca: Pca, train: np.ndarray) -> None:
     mean = train.astype(np.float64).mean(0)
     flat = (train - mean).reshape(len(train), -1)
     _, values, axes = np.linalg.svd(flat, full_matrices=False)
-    axes = axes[:LATENT] * np.sign((axes[:LATENT] * pca.components.numpy()).sum(1))[:, None]
+    axes = axes[:LATENT] * np.sign((axes[:LATENT] * pca.basis.components.numpy()).sum(1))[:, None]
     drawn = mean + ((codes * values[:LATENT] / (len(train) - 1) ** 0.5) @ axes).reshape(20, -1, 3)
     expected = np.mean([min(distances(shape, mesh).mean() for mesh in train) for shape in drawn])
     assert specificity(pca, train, seed=4, samples=20) == pytest.approx(expected, rel=1e-4)
@@ -267,7 +265,9 @@ def test_truncating_keeps_the_leading_components(
     pca: Pca, template: Template, train: np.ndarray
 ) -> None:
     small = Pca.estimate(template, train, {}, PcaConfig(1))
-    torch.testing.assert_close(pca.truncate(1).components, small.components, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        pca.truncate(1).basis.components, small.basis.components, atol=1e-5, rtol=1e-4
+    )
 
 
 # What is measured on what.
@@ -282,9 +282,7 @@ def folder(template: Template, tmp_path: Path) -> MeshDataset:
 def trained(folder: MeshDataset) -> Pca:
     data = folder.split("subject").train
     made = Pca.estimate(folder.template, data.vertices[:], {}, PcaConfig(LATENT)).eval()
-    made.family = "pca"
-    made.provenance = {"data": str(folder.path), "split": "subject"}
-    return made
+    return made.with_origin(Origin("pca", {"data": str(folder.path), "split": "subject"}))
 
 
 def test_the_runs_own_split_and_its_test_part_are_the_default(
@@ -326,9 +324,8 @@ def test_another_template_is_refused(trained: Pca, tmp_path: Path) -> None:
         InputError, match=r"its template \(ball, 50 vertices, .*\) is not the model's \(ball, 60"
     ):
         open_dataset(trained, other.path)
-    del trained.provenance["data"]
     with pytest.raises(InputError, match="does not record its dataset; name one with `data`"):
-        open_dataset(trained, None)
+        open_dataset(trained.with_origin(Origin("pca")), None)
 
 
 @pytest.mark.parametrize("name", ["model", "model.zip"])

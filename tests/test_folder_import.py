@@ -18,6 +18,7 @@ from morphable.errors import InputError
 from morphable.mesh.align import procrustes
 from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 from morphable.mesh.topology import triangulate
 
@@ -491,12 +492,11 @@ def test_a_template_of_another_topology(few: Path, tmp_path: Path, template: Tem
 def test_a_saved_template_keeps_what_is_known_of_it(
     few: Path, tmp_path: Path, template: Template
 ) -> None:
-    regions = np.repeat([0, 1], [50, 58])
-    Template(template.mesh, "tube", regions=regions, region_names=("low", "high")).save(
-        tmp_path / "template.npz"
-    )
+    regions = Regions(np.repeat([0, 1], [50, 58]), ("low", "high"))
+    Template(template.mesh, "tube", regions=regions).save(tmp_path / "template.npz")
     loaded = imported(few, tmp_path / "set", template=tmp_path / "template.npz")
-    assert loaded.template.region_names == ("low", "high")
+    assert loaded.template.regions is not None
+    assert loaded.template.regions.names == ("low", "high")
 
 
 def test_a_template_of_an_unlikely_size_is_pointed_out(few: Path) -> None:

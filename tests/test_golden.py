@@ -11,8 +11,9 @@ from conftest import ball_template
 from morphable.mesh.hierarchy import build_hierarchy
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.families import COMA, SPIRALNET, SPIRALNET_PLUS
-from morphable.models.io import create
+from morphable.models.families import create
+from morphable.models.mesh_geometry import MeshGeometry
+from morphable.models.recipes import COMA, SPIRALNET, SPIRALNET_PLUS
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_coma_counts(
 ) -> None:
     from dataclasses import replace
 
-    config = replace(COMA, filters=filters, latent=latent, final_bias=final_bias)
+    config = replace(COMA.model, filters=filters, latent=latent, final_bias=final_bias)
     assert parameters(coma_sized, "coma", config) == expected
 
 
@@ -56,7 +57,10 @@ def test_coma_counts(
 def test_spiralnet_plus_counts(coma_sized: Template, latent: int, expected: int) -> None:
     from dataclasses import replace
 
-    assert parameters(coma_sized, "spiralnet++", replace(SPIRALNET_PLUS, latent=latent)) == expected
+    assert (
+        parameters(coma_sized, "spiralnet++", replace(SPIRALNET_PLUS.model, latent=latent))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,10 +73,9 @@ def test_spiralnet_counts_at_comas_spiral_lengths(
     """The count depends on the spiral lengths, which CoMA's own template makes 15, 14, 9, 9."""
     from dataclasses import replace
 
-    config = replace(SPIRALNET, filters=filters, latent=latent)
+    config = replace(SPIRALNET.model, filters=filters, latent=latent)
     hierarchy = build_hierarchy(coma_sized.mesh)
-    geometry = {f"hierarchy/{name}": array for name, array in hierarchy.to_arrays().items()}
-    for level, length in enumerate((15, 14, 9, 9)):
-        geometry[f"spirals/{level}"] = np.zeros((hierarchy.sizes[level], length), np.int32)
-    model = HierarchicalAutoencoder(coma_sized, config, geometry)
+    lengths = zip(hierarchy.sizes, (15, 14, 9, 9), strict=False)
+    spirals = tuple(np.zeros(shape, np.int64) for shape in lengths)
+    model = HierarchicalAutoencoder(coma_sized, config, MeshGeometry(hierarchy, spirals))
     assert sum(p.numel() for p in model.parameters()) == expected

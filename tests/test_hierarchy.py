@@ -146,10 +146,10 @@ def test_no_factors_is_the_template_alone() -> None:
 def test_arrays_survive_a_file_without_pickles() -> None:
     levels = build_hierarchy(bumpy_grid(), factors=(4, 4))
     buffer = io.BytesIO()
-    np.savez(buffer, other=np.arange(3), **levels.to_arrays("hierarchy/"))
+    np.savez(buffer, other=np.arange(3), **levels.to_arrays())
     buffer.seek(0)
     with np.load(buffer, allow_pickle=False) as arrays:
-        again = Hierarchy.from_arrays(dict(arrays), "hierarchy/")
+        again = Hierarchy.from_arrays(dict(arrays))
     assert same(levels, again)
     for one, other in zip(levels.down + levels.up, again.down + again.up, strict=True):
         assert (one != other).nnz == 0
@@ -161,8 +161,8 @@ def test_arrays_survive_a_file_without_pickles() -> None:
 def test_incomplete_arrays_are_named(key: str) -> None:
     arrays = build_hierarchy(bumpy_grid(), factors=(4, 4)).to_arrays()
     del arrays[key]
-    with pytest.raises(InputError, match=r"model\.zip: not a complete hierarchy"):
-        Hierarchy.from_arrays(arrays, name="model.zip")
+    with pytest.raises(InputError, match="hierarchy: not a complete hierarchy"):
+        Hierarchy.from_arrays(arrays)
 
 
 def test_arrays_that_do_not_fit_are_named() -> None:

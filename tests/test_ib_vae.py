@@ -20,12 +20,12 @@ from morphable.files import read_json
 from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
-from morphable.models.cvae import Cvae, CvaeConfig
-from morphable.models.families import split_total
-from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left, scan_like
+from morphable.models.families import create, split_total
+from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left
 from morphable.models.io import load, save
-from morphable.models.pca import principal_basis
+from morphable.models.point_encoder import scan_like
 from morphable.models.posterior import Posterior, mutual_information
+from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.train.batches import TrainingData
 
@@ -46,15 +46,15 @@ def shapes(template: Template, count: int, seed: int = 0) -> torch.Tensor:
 def ib_vae(template: Template, **changes: object) -> IbVae:
     torch.manual_seed(0)
     config = IbVaeConfig(**SMALL, **changes)  # type: ignore[arg-type]
-    model = IbVae(template, config, IbVae.geometry(template, config))
+    model = create("ib-vae", template, config)
     model.initialize(shapes(template, 8).numpy())
     return model
 
 
-def cvae(template: Template) -> Cvae:
+def cvae(template: Template) -> IbVae:
     torch.manual_seed(0)
-    config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
-    model = Cvae(template, config, Cvae.geometry(template, config))
+    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
+    model = create("cvae", template, config)
     model.initialize(shapes(template, 8).numpy())
     return model.eval()
 
@@ -65,15 +65,15 @@ def count(module: torch.nn.Module) -> int:
 
 def test_published_parameter_counts() -> None:
     template = ball_template(5023)
-    model = IbVae(template, IbVaeConfig(), IbVae.geometry(template, IbVaeConfig()))
+    model = create("ib-vae", template, IbVaeConfig())
     assert count(model.identity_decoder) == 3_874_013
     assert count(model.full_decoder) == 3_875_037
-    assert count(model.trunk) == 2_208_704
-    assert count(model.head) + count(model.to_code) == 280_528
-    config = CvaeConfig(expressions=tuple("abcdefghijkl"))
-    conditional = Cvae(template, config, Cvae.geometry(template, config))
+    assert count(model.encoder.trunk) == 2_208_704
+    assert count(model.encoder.head) + count(model.to_posterior) == 280_528
+    config = IbVaeConfig(expressions=tuple("abcdefghijkl"))
+    conditional = create("cvae", template, config)
     assert count(conditional.full_decoder) == 3_878_109
-    assert conditional.to_code.weight.shape == (16, 76)
+    assert conditional.to_posterior.weight.shape == (16, 76)
 
 
 def spread(batch: int, mean: float, deviation: float) -> tuple[torch.Tensor, Posterior]:
@@ -156,7 +156,7 @@ def test_the_reconstruction_term_trains_no_identity_output(ball: Template) -> No
     model = ib_vae(ball)
     batch = Batch(shapes(ball, 6), shapes(ball, 6, 1))
     model.loss(batch, progress())["reconstruction"].backward()
-    gradient = model.to_code.weight.grad
+    gradient = model.to_posterior.weight.grad
     assert gradient is not None
     assert (gradient[:8] == 0).all(), "mean and log variance of the identity code"
     assert (gradient[8:] != 0).any()
@@ -166,8 +166,8 @@ def test_terms_by_hand(ball: Template) -> None:
     model = ib_vae(ball, information_above=0.1)
     vertices, neutral = shapes(ball, 6), shapes(ball, 6, 1)
     batch = Batch(vertices, neutral, {"level": torch.tensor([0.0, 0.05, 0.2, 0.6, 1.0, 0.3])})
-    torch.nn.init.zeros_(model.to_code.weight)
-    torch.nn.init.zeros_(model.to_code.bias)
+    torch.nn.init.zeros_(model.to_posterior.weight)
+    torch.nn.init.zeros_(model.to_posterior.bias)
     for decoder in (model.identity_decoder, model.full_decoder):
         torch.nn.init.zeros_(decoder[2].weight)  # type: ignore[arg-type]
         torch.nn.init.zeros_(decoder[2].bias)  # type: ignore[arg-type]
@@ -285,9 +285,9 @@ def test_training_sees_some_meshes_of_a_batch_as_scans(ball: Template) -> None:
     model = ib_vae(ball, scan_share=0.5).eval()
     vertices = shapes(ball, 6)
     points, kept = scan_like(vertices[:3], torch.Generator().manual_seed(0))
-    found = model._training_features(vertices, progress())
-    torch.testing.assert_close(found[:3], model.features(points[:, kept], registered=False))
-    torch.testing.assert_close(found[3:], model.features(vertices[3:], registered=True))
+    found = model.encoder.in_training(vertices, progress().generator)
+    torch.testing.assert_close(found[:3], model.encoder(points[:, kept]))
+    torch.testing.assert_close(found[3:], model.encoder.of_meshes(vertices[3:]))
 
 
 def test_conditions_are_one_hot_times_level(ball: Template) -> None:
@@ -298,15 +298,15 @@ def test_conditions_are_one_hot_times_level(ball: Template) -> None:
         "expression": torch.tensor([1, 0, 2, -1, 1]),
         "level": torch.tensor([0.5, 1.0, 0.0, 0.7, math.nan]),
     }
-    found = model.given_by(Batch(shapes(ball, 5), None, labels))["condition"]
+    found = model.condition.of(Batch(shapes(ball, 5), None, labels))
     assert found.tolist() == [[0, 0.5], [1, 0], [0, 0], [0, 0], [0, 1]]
 
 
 def test_without_named_expressions_the_condition_is_the_level(ball: Template) -> None:
-    config = Cvae.config_for(CvaeConfig(**SMALL), {"expression": ("neutral",)})  # type: ignore[arg-type]
-    model = Cvae(ball, config, Cvae.geometry(ball, config))
+    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": ("neutral",)})  # type: ignore[arg-type]
+    model = create("cvae", ball, config)
     labels = {"expression": torch.tensor([0, -1]), "level": torch.tensor([0.0, 0.25])}
-    assert model.given_by(Batch(shapes(ball, 2), None, labels))["condition"].tolist() == [
+    assert model.condition.of(Batch(shapes(ball, 2), None, labels)).tolist() == [
         [0],
         [0.25],
     ]
@@ -351,7 +351,7 @@ def test_impossible_settings() -> None:
 
 
 def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:
-    levels = TrainingData.of(hands, Cvae.labels_used).labels["level"]
+    levels = TrainingData.of(hands, IbVae.labels_used).labels["level"]
     assert levels.dtype == np.float32
     assert 0 <= levels.min() < levels.max() <= 1
 
@@ -361,8 +361,6 @@ def test_scans_from_the_command_line(
 ) -> None:
     """Shuffled, thinned points give what the mesh gives, nearly; the condition has to be said."""
     model = cvae(ball)
-    model.family = "cvae"
-    model.saved_geometry = Cvae.geometry(ball, model.config)
     save(model, tmp_path / "model")
     shape = shapes(ball, 1)[0].numpy()
     order = np.random.default_rng(0).permutation(len(shape))
@@ -407,7 +405,7 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
     data, out = str(tmp_path / "data"), str(tmp_path / "run")
     main(["data", "import", "folder", str(tmp_path / "raw"), "--unit", "mm", "--out", data,
           "--pattern", "{subject}/{sequence}/{frame}"])  # fmt: skip
-    training = TrainingData.of(load_dataset(data).split("frames").train, Cvae.labels_used)
+    training = TrainingData.of(load_dataset(data).split("frames").train, IbVae.labels_used)
     assert training.neutral.computed and (training.neutral.index >= 0).all()
     assert training.labels["level"].max() == 1
     main(["train", "cvae", "--data", data, "--split", "frames", "--out", out, "--epochs", "1", "--latent", "4",

@@ -16,12 +16,16 @@ import torch
 from conftest import ball_template
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
-from morphable.mesh.regions import Regions, automatic_regions, spread_controls
+from morphable.evaluate.directions import principal_directions
+from morphable.mesh.automatic_regions import automatic_regions
+from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.template import Template
-from morphable.models.families import LAMM, LAMM_FAST
+from morphable.models.families import create
 from morphable.models.handles import aligned_displacement
-from morphable.models.io import create, load, save
+from morphable.models.io import load, save
 from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
+from morphable.models.lamm_factor import factor
+from morphable.models.recipes import LAMM
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.ops.tokens import ControlNets, InverseTokenizer, Tokenizer
 from morphable.train.distributed import Workers
@@ -46,7 +50,7 @@ def uhm_sized() -> Template:
     labels = automatic_regions(template.mesh, 11).labels
     controls = spread_controls(template.mesh, labels, 16)
     chosen = tuple(found[:count] for found, count in zip(controls, PUBLISHED_CONTROLS, strict=True))
-    return Regions(labels, tuple("abcdefghijk"), chosen).on(template)
+    return replace(template, regions=Regions(labels, tuple("abcdefghijk"), chosen))
 
 
 def made(template: Template, config: LammConfig, **changes: object) -> Lamm:
@@ -69,23 +73,44 @@ def shapes(hands: MeshDataset) -> torch.Tensor:
     return torch.from_numpy(hands.vertices[np.arange(0, 60, 10)])
 
 
+def shown(
+    model: Lamm, vertices: torch.Tensor, displacement: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(S, B, V, 3) mm: what every state of encoder and decoder shows, the prediction last."""
+    network, given = model.network, {} if displacement is None else {"controls": displacement}
+    encoder = network.encoder_states(network.sort(model.normalization(vertices)))
+    decoder = model.decoder_states(model.encode(vertices, given))
+    x = network.unsort(network.coordinates(torch.stack(encoder + decoder)))
+    return model.normalization.inverse(x)
+
+
 def test_published_counts(uhm_sized: Template) -> None:
-    transformer, mixer = made(uhm_sized, LAMM), made(uhm_sized, LAMM, backbone="mixer")
-    assert [numbers(m) for m in (transformer.decoder, mixer.decoder)] == [9_453_568, 799_540]
-    assert [numbers(m) for m in (transformer.encoder, mixer.encoder)] == [15_755_264, 1_331_884]
-    assert numbers(transformer.to_code) + numbers(transformer.from_code) == 262_912
-    tokens = (transformer.id_token, transformer.region_embedding, transformer.learned_tokens)
+    transformer, mixer = made(uhm_sized, LAMM.model), made(uhm_sized, LAMM.model, backbone="mixer")
+    assert [numbers(m) for m in (transformer.network.decoder, mixer.network.decoder)] == [
+        9_453_568,
+        799_540,
+    ]
+    assert [numbers(m) for m in (transformer.network.encoder, mixer.network.encoder)] == [
+        15_755_264,
+        1_331_884,
+    ]
+    assert numbers(transformer.network.to_code) + numbers(transformer.network.from_code) == 262_912
+    tokens = (
+        transformer.network.id_token,
+        transformer.network.region_embedding,
+        transformer.network.learned_tokens,
+    )
     assert sum(token.numel() for token in tokens) == 11_776
     assert len(transformer.controls) == 79
-    assert numbers(transformer.control_nets) == 1_194_816
-    assert numbers(transformer.inverse_tokenizer) == 3 * 11_916 * 513
-    assert numbers(transformer.tokenizer) == 3 * 11_916 * 512 + 11 * 512
+    assert numbers(transformer.network.control_nets) == 1_194_816
+    assert numbers(transformer.network.inverse_tokenizer) == 3 * 11_916 * 513
+    assert numbers(transformer.network.tokenizer) == 3 * 11_916 * 512 + 11 * 512
 
 
 def test_there_are_ten_outputs_and_the_last_is_the_prediction(uhm_sized: Template) -> None:
-    model = made(uhm_sized, LAMM, width=8, heads=1)
+    model = made(uhm_sized, LAMM.model, width=8, heads=1)
     shape = torch.tensor(uhm_sized.mesh.vertices).float()[None]
-    outputs = model.outputs(shape)
+    outputs = shown(model, shape)
     assert outputs.shape == (10, 1, 11_916, 3)
     torch.testing.assert_close(outputs[-1], model(shape))
 
@@ -98,22 +123,22 @@ def test_no_displacement_is_the_autoencoder_bit_for_bit(
     model = made(hands.template, SMALL, backbone=backbone, bottleneck=bottleneck)
     code = model.encode(shapes)
     edited = model.decode(code)
-    model.control_nets.forward = lambda displacement: torch.zeros(1)  # type: ignore[assignment, method-assign]
+    model.network.control_nets.forward = lambda displacement: torch.zeros(1)  # type: ignore[assignment, method-assign]
     assert torch.equal(model.decode(code), edited)
 
 
 def test_changing_a_token_changes_only_its_region_at_the_decoder_input(
     small: Lamm, shapes: torch.Tensor
 ) -> None:
-    before = small.outputs(shapes)
+    before = shown(small, shapes)
     input_state = small.config.encoder_depth + 1
     noisy = made(small.template, SMALL)
     noisy.load_state_dict(small.state_dict())
     for region in range(len(small.regions.names)):
         with torch.no_grad():
-            noisy.learned_tokens.copy_(small.learned_tokens)
-            noisy.learned_tokens[region] += torch.randn(SMALL.width)
-        moved = (noisy.outputs(shapes)[input_state] != before[input_state]).any(-1).any(0)
+            noisy.network.learned_tokens.copy_(small.network.learned_tokens)
+            noisy.network.learned_tokens[region] += torch.randn(SMALL.width)
+        moved = (shown(noisy, shapes)[input_state] != before[input_state]).any(-1).any(0)
         assert np.array_equal(moved.numpy(), small.regions.labels == region)
 
 
@@ -123,7 +148,7 @@ def test_displacing_a_region_changes_only_its_token(small: Lamm) -> None:
         displacement = torch.zeros(1, 3 * len(small.controls))
         displacement[:, start : start + 3 * len(controls)] = 1.0
         start += 3 * len(controls)
-        changed = small.control_nets(displacement)[0].abs().sum(1) > 0
+        changed = small.network.control_nets(displacement)[0].abs().sum(1) > 0
         assert changed.nonzero().ravel().tolist() == [region]
 
 
@@ -136,7 +161,7 @@ def test_regions_reproduce_every_vertex_once(small: Lamm, shapes: torch.Tensor) 
     for region in range(len(small.regions.names)):
         members = np.flatnonzero(small.regions.labels == region)
         rows = slice(start, start + 3 * len(members))
-        layer = small.inverse_tokenizer
+        layer = small.network.inverse_tokenizer
         x[:, members] = (last[:, 1 + region] @ layer.weight[rows].T + layer.bias[rows]).unflatten(
             1, (-1, 3)
         )
@@ -201,7 +226,7 @@ def progress(epoch: int = 0, stage: str = AUTOENCODE, seed: int = 0) -> Progress
 def test_the_loss_by_its_definition(small: Lamm, shapes: torch.Tensor) -> None:
     """Encoder states walk from the shape to the mean, decoder states from the mean to the shape."""
     normal = small.normalization
-    truth, outputs = normal(shapes), normal(small.outputs(shapes))
+    truth, outputs = normal(shapes), normal(shown(small, shapes))
     shares = [1, 0.5, 0, 0, 0.5, 1]
     errors = [(x - share * truth).abs().mean() for x, share in zip(outputs, shares, strict=True)]
     terms = small.loss(Batch(shapes), progress())
@@ -223,7 +248,7 @@ def test_the_losses_of_the_ablation(
     model = made(small.template, SMALL, layers=layers)
     model.load_state_dict(small.state_dict())
     normal = model.normalization
-    truth, outputs = normal(shapes), normal(model.outputs(shapes))
+    truth, outputs = normal(shapes), normal(shown(model, shapes))
     shares = [1.0] * 6 if layers == "full" else [1, 0.5, 0, 0, 0.5, 1]
     expected = torch.stack([(outputs[i] - shares[i] * truth).abs().mean() for i in states]).mean()
     total = torch.stack(list(model.loss(Batch(shapes), progress()).values())).sum()
@@ -241,8 +266,8 @@ def test_the_manipulation_loss_by_its_definition(hands: MeshDataset, shapes: tor
     goal = shapes + share[:, None, None] * (shapes.roll(1, 0) - shapes)
     controls = torch.from_numpy(np.concatenate(model.regions.controls))
     moved = (goal - shapes)[:, controls].flatten(1)
-    still = normal(model.outputs(shapes)).detach()
-    edited = normal(model.outputs(shapes, moved)).detach()
+    still = normal(shown(model, shapes)).detach()
+    edited = normal(shown(model, shapes, moved)).detach()
     total, judged = 0.0, 0
     for index, share_of_shape in enumerate([1, 0.5, 0, 0, 0.5, 1]):
         aim = shapes if index < 3 else goal
@@ -260,7 +285,7 @@ def test_the_manipulation_loss_by_its_definition(hands: MeshDataset, shapes: tor
 
 
 def test_the_share_of_the_way_grows_and_stays(small: Lamm) -> None:
-    reach = [small._reach(progress(epoch)) for epoch in (0, 5, 10, 100)]
+    reach = [small._ramp(progress(epoch)) for epoch in (0, 5, 10, 100)]
     assert reach == pytest.approx([0, 0.5, 1, 1])
 
 
@@ -272,17 +297,18 @@ def test_without_a_bottleneck_the_code_is_the_tokens_and_cannot_be_sampled(
     assert model.parts.free_size == 6 * SMALL.width
     with pytest.raises(InputError, match="its code is the region tokens"):
         model.sample(1, torch.Generator())
-    model.prior.fit(model.encode(shapes))
+    assert model.prior is None
+    assert len(principal_directions(model)) == 0
     save(model, tmp_path / "m")
     assert torch.equal(load(tmp_path / "m")(shapes), model(shapes))
 
 
 def test_a_template_without_regions_gets_automatic_ones(tmp_path: Path) -> None:
     model = made(ball_template(320), SMALL)
-    assert len(model.template.region_names) == 11
-    assert len(made(ball_template(320), SMALL, regions=4).template.region_names) == 4
+    assert len(model.regions.names) == 11
+    assert len(made(ball_template(320), SMALL, regions=4).regions.names) == 4
     save(model, tmp_path / "m")
-    assert load(tmp_path / "m").template.region_names == model.template.region_names
+    assert load(tmp_path / "m").regions.names == model.regions.names
 
 
 def test_controls_are_millimeters_in_region_order(small: Lamm, shapes: torch.Tensor) -> None:
@@ -294,10 +320,10 @@ def test_controls_are_millimeters_in_region_order(small: Lamm, shapes: torch.Ten
     first = len(small.regions.controls[0])
     code[:, small.parts["controls"].start + 3 * first] = 2.0
     scale = float(small.normalization.std)
-    change = small.control_nets(code[:1, small.parts["controls"]] / scale)[0]
+    change = small.network.control_nets(code[:1, small.parts["controls"]] / scale)[0]
     unit = torch.zeros(1, 3 * len(small.controls))
     unit[0, 3 * first] = 2.0 / scale
-    assert torch.equal(change, small.control_nets(unit)[0])
+    assert torch.equal(change, small.network.control_nets(unit)[0])
     assert (change.abs().sum(1) > 0).nonzero().ravel().tolist() == [1]
     assert small.controls[first] == small.regions.controls[1][0]
 
@@ -309,16 +335,16 @@ def test_factoring_at_nearly_full_rank_costs_nearly_nothing(
     the rank.
     """
     before = small(shapes).detach()
-    results = [small.factored(rank, shapes)(shapes).detach() for rank in (1, 3, 8, 23)]
+    results = [factor(small, rank, shapes)(shapes).detach() for rank in (1, 3, 8, 23)]
     cost = [float((result - before).norm(dim=-1).mean()) for result in results]
     assert cost[2] < 1e-2 and cost[3] < 1e-2
     assert all(a >= b - 1e-3 for a, b in itertools.pairwise(cost))
-    thin = small.factored(8, shapes)
-    assert numbers(thin.inverse_tokenizer) < numbers(small.inverse_tokenizer)
+    thin = factor(small, 8, shapes)
+    assert numbers(thin.network.inverse_tokenizer) < numbers(small.network.inverse_tokenizer)
     with pytest.raises(InputError, match=r"rank: expected 1\.\.23"):
-        small.factored(24, shapes)
+        factor(small, 24, shapes)
     with pytest.raises(InputError, match="not factored"):
-        thin.factored(2, shapes)
+        factor(thin, 2, shapes)
 
 
 def test_alignment_takes_an_affine_map_away(rng: np.random.Generator) -> None:
@@ -341,15 +367,30 @@ def test_handles_follow_what_training_meshes_do(small: Lamm) -> None:
     drawn = small.handles.sample(1, 500, torch.Generator().manual_seed(0))
     assert drawn.shape == (500, len(controls), 3)
     one = drawn[0, 0].numpy()
-    full = small.handles.completed(1, {int(controls[0]): one})
+    full = small.handles.complete(1, {int(controls[0]): one})
     assert full[0].tolist() == pytest.approx(one.tolist(), abs=0.2)
     assert full[1:].abs().sum() > 0
-    assert small.handles.completed(1, {}).abs().max() == 0
+    assert small.handles.complete(1, {}).abs().max() == 0
 
 
 def test_swapping_a_region_with_itself_moves_nothing(small: Lamm, hands: MeshDataset) -> None:
     shape = hands.vertices[3]
-    assert small.handles.swapped(2, shape, shape).abs().max() < 1e-4
+    assert small.handles.swap(2, shape, shape).abs().max() < 1e-4
+
+
+def test_a_factored_network_starts_with_the_leading_components(hands: MeshDataset) -> None:
+    """At rank 5 the inverse tokenizer is the full one without the components after the fifth."""
+    full, thin = (made(hands.template, SMALL, start="pca", rank=rank) for rank in (0, 5))
+    for model in (full, thin):
+        model.initialize(hands.vertices[:40])
+    layer = thin.network.inverse_tokenizer
+    assert layer.inner is not None
+    for region in range(len(full.regions.names)):
+        run = full.network.run(region)
+        expected = full.network.inverse_tokenizer.weight[run].clone()
+        assert expected[:, 5:].abs().max() > 0
+        expected[:, 5:] = 0
+        torch.testing.assert_close(layer.weight[run] @ layer.inner[region].T, expected)
 
 
 @pytest.mark.parametrize(
@@ -359,10 +400,6 @@ def test_swapping_a_region_with_itself_moves_nothing(small: Lamm, hands: MeshDat
 def test_impossible_settings(field: str, value: int) -> None:
     with pytest.raises(InputError, match=f"model.{field}: expected"):
         LammConfig(**{field: value})  # type: ignore[arg-type]
-
-
-def test_the_fast_recipe_is_named_in_one_place() -> None:
-    assert set(LAMM_FAST) <= set(vars(LAMM))
 
 
 ONE = Workers(0, 1, torch.device("cpu"))

@@ -117,7 +117,8 @@ def python(code: str) -> str:
     return done.stdout
 
 
-HEAVY = "[name for name in ('torch', 'scipy', 'matplotlib', 'trimesh', 'sklearn', 'igl') if name in sys.modules]"
+PACKAGES = ("torch", "scipy", "matplotlib", "PIL", "jinja2", "trimesh", "sklearn", "igl")
+HEAVY = f"[name for name in {PACKAGES} if name in sys.modules]"
 
 
 def test_importing_morphable_and_asking_for_help_load_nothing_heavy() -> None:

@@ -21,8 +21,8 @@ from conftest import ball_template
 from helpers import dataset, environment, in_process
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
-from morphable.models.families import MODELS
-from morphable.models.io import create, load
+from morphable.models.families import MODELS, create
+from morphable.models.io import load
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.checkpoint import read_checkpoint, read_metrics
 from morphable.train.distributed import Workers
@@ -57,7 +57,7 @@ def progress(step: int, seed: int = 0) -> Progress:
 
 def made(kind: type[Any], data: MeshDataset) -> Any:
     torch.manual_seed(0)
-    model = kind(data.template, ToyConfig(), {})
+    model = kind(data.template, ToyConfig())
     model.initialize(data.vertices[:])
     return model
 

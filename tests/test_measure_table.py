@@ -14,6 +14,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.measure_table import MEASURES, measure_of, titled
 from morphable.models.base import MorphableModel
+from morphable.models.families import create
 from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
@@ -31,7 +32,7 @@ def separated(data: MeshDataset) -> IbVae:
     """An untrained model with identity and expression."""
     config = IbVaeConfig(samples=(32, 16), neighbors=8)
     torch.manual_seed(0)
-    model = IbVae(data.template, config, IbVae.geometry(data.template, config))
+    model = create("ib-vae", data.template, config)
     model.initialize(data.vertices)
     return model
 

@@ -14,7 +14,7 @@ import torch
 
 import morphable
 from conftest import ball_template
-from helpers import shapes, two_parts
+from helpers import TwoParts, shapes, two_parts
 from morphable.cli.messages import message
 from morphable.cli.parse import (
     format_given,
@@ -31,7 +31,7 @@ from morphable.models.pca import Pca, PcaConfig
 PACKAGE = Path(morphable.__file__).parent
 
 
-class NamedPca(Pca):
+class NamedPca(TwoParts):
     """Two parts, of which the second's dimensions have names."""
 
     def names_of(self, part: str) -> tuple[str, ...]:
@@ -47,9 +47,9 @@ def model() -> Pca:
 @pytest.fixture
 def named() -> NamedPca:
     template = ball_template(30)
-    made = NamedPca.estimate(template, shapes(template, 40), {}, PcaConfig(4))
-    two_parts(made)
-    return made.eval()
+    made = two_parts(Pca.estimate(template, shapes(template, 40), {}, PcaConfig(4)), NamedPca)
+    assert isinstance(made, NamedPca)
+    return made
 
 
 # latent sizes and settings

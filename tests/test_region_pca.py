@@ -11,7 +11,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.edit_errors import editing, pair_errors
 from morphable.evaluate.evaluation import Evaluation
-from morphable.models.io import create
+from morphable.models.families import create
 from morphable.models.lamm import LammConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.region_pca import RegionPca, RegionPcaConfig, shared_out
@@ -72,11 +72,11 @@ def test_handles_at_rest_change_nothing_and_moved_ones_follow(
     model: RegionPca, shapes: torch.Tensor
 ) -> None:
     count = sum(len(c) for c in model.regions.controls)
-    assert torch.equal(model.edited(shapes, torch.zeros(len(shapes), 3 * count)), model(shapes))
+    assert torch.equal(model.edit(shapes, torch.zeros(len(shapes), 3 * count)), model(shapes))
     handles = torch.from_numpy(np.concatenate(model.regions.controls))
     goal = model(shapes.roll(1, 0))
     way = (goal - model(shapes))[:, handles]
-    error = (model.edited(shapes, way.flatten(1)) - goal)[:, handles].norm(dim=-1).mean()
+    error = (model.edit(shapes, way.flatten(1)) - goal)[:, handles].norm(dim=-1).mean()
     assert error < 0.05 * way.norm(dim=-1).mean(), (
         "a goal within the model is reached, but for the ridge"
     )
@@ -89,7 +89,8 @@ def test_more_regions_than_components_leave_the_rest_at_the_mean(
     last = model.regions.labels == 5
     assert len(model.parts) == 4
     torch.testing.assert_close(
-        model(shapes)[:, last], model.mean.unflatten(0, (-1, 3))[last].expand(len(shapes), -1, -1)
+        model(shapes)[:, last],
+        model.basis.mean.unflatten(0, (-1, 3))[last].expand(len(shapes), -1, -1),
     )
 
 
@@ -104,7 +105,7 @@ def test_pair_errors_by_hand(model: RegionPca, shapes: torch.Tensor) -> None:
         def decode(self, code: torch.Tensor) -> torch.Tensor:
             return self.answer[: len(code)]
 
-    fixed = Fixed(model.template, model.config, model.saved_geometry)
+    fixed = Fixed(model.template, model.config, model.geometry)
     fixed.answer, codes = shapes, model.encode(shapes)
     measured = pair_errors(fixed, shapes.numpy(), codes)
     assert measured["control_error_mm"] == pytest.approx(measured["control_moved_mm"])
@@ -124,7 +125,7 @@ def test_editing_is_measured_where_there_are_edits(model: RegionPca, hands: Mesh
     assert set(editing(Evaluation.of(model, few))) == {"model"}
     untrained = create("lamm", hands.template, LammConfig(latent=4, width=16, heads=1))
     assert editing(Evaluation.of(untrained, few)) == {}
-    assert editing(Evaluation.of(Pca(hands.template, PcaConfig(2), {}), few)) == {}
+    assert editing(Evaluation.of(Pca(hands.template, PcaConfig(2)), few)) == {}
 
 
 @pytest.mark.parametrize(("field", "value"), [("latent", 0), ("regions", -1)])

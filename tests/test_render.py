@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from morphable.draw.camera import Camera, view_for
-from morphable.draw.render import heat_colors, render
-from morphable.draw.strips import png, sheet, strip
+from morphable.draw.colors import css, heat_colors, region_colors
+from morphable.draw.pictures import RING_COLOR, palette_png, png, ringed, sheet
+from morphable.draw.render import render
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.raster import rasterize
@@ -203,28 +204,71 @@ def test_the_frame_widens_no_further_than_allowed() -> None:
     assert np.allclose(FRONT.widened([shape * 9], 1.5).extent, [15, 15])
 
 
-def test_a_strip_is_its_pictures_side_by_side() -> None:
+def test_a_sheet_is_its_pictures_in_rows() -> None:
     vertices, triangles = sphere(8)
     shapes = [vertices, vertices * 0.5, vertices * 0.8]
     single = [render(shape, triangles, FRONT, (40, 40)) for shape in shapes]
-    assert np.array_equal(strip(shapes, triangles, FRONT, 40), np.concatenate(single, axis=1))
-    rows = strip(shapes, triangles, FRONT, 40, columns=2)
-    assert (
-        rows.shape == (80, 80, 4)
-        and np.array_equal(rows[40:, :40], single[2])
-        and not rows[40:, 40:].any()
-    )
+    assert np.array_equal(sheet(single, 3), np.concatenate(single, axis=1))
+    rows = sheet(single, 2)
+    assert rows.shape == (80, 80, 4)
+    assert np.array_equal(rows[40:, :40], single[2]) and not rows[40:, 40:].any()
     with pytest.raises(InputError, match="at least one picture"):
         sheet([], 2)
 
 
+def test_a_ring_is_round_and_leaves_the_rest() -> None:
+    picture = np.zeros((80, 60, 4), np.uint8)
+    drawn = ringed(picture, np.array([30.0, 40.0]))
+    y, x = np.nonzero(drawn[..., 3] == 255)
+    radius = np.hypot(x + 0.5 - 30, y + 0.5 - 40)
+    assert len(x) > 100 and radius.min() > 10 and radius.max() < 16
+    np.testing.assert_allclose(drawn[40, 43, :3], 255 * np.array(RING_COLOR), atol=1)
+    assert (drawn[:20] == 0).all() and (picture == 0).all()
+
+
+def opened(file: bytes) -> np.ndarray:
+    """(h, w, 4) uint8, read by matplotlib, as anyone would."""
+    picture = matplotlib.image.imread(io.BytesIO(file), "png")
+    return np.round(picture * 255).astype(np.uint8)
+
+
 def test_png_round_trip() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (7, 5, 4)).astype(np.uint8)
-    assert np.array_equal(
-        np.round(matplotlib.image.imread(io.BytesIO(png(picture)), "png") * 255), picture
-    )
-    with pytest.raises(InputError, match="uint8"):
-        png(picture.astype(float))
+    assert np.array_equal(opened(png(picture)), picture)
+    for save in (png, palette_png):
+        with pytest.raises(InputError, match="uint8"):
+            save(picture.astype(float))
+
+
+def test_a_palette_keeps_few_colors_exactly() -> None:
+    """Of each opacity that a picture of four rays per pixel can have."""
+    colors = np.random.default_rng(1).integers(0, 256, (12, 3))
+    picture = np.zeros((4, 12, 4), np.uint8)
+    picture[..., :3] = colors
+    picture[..., 3] = np.array([255, 191, 128, 64])[:, None]
+    assert np.array_equal(opened(palette_png(picture)), picture)
+    assert not opened(palette_png(np.zeros((3, 3, 4), np.uint8))).any()
+
+
+def test_a_palette_of_a_shaded_shape_is_smaller_and_hardly_differs() -> None:
+    """Also in the few pixels of a large error, whose color is what the picture is for."""
+    vertices, triangles = sphere()
+    bumpy = vertices * (1 + 0.02 * np.sin(9 * vertices[:, :1]))
+    distances = np.where(np.linalg.norm(vertices - vertices[40], axis=1) < 0.5, 2.0, 0.2)
+    for colors in (None, heat_colors(distances, 2.0)):
+        picture = render(bumpy, triangles, FRONT, (200, 200), colors)
+        small = opened(palette_png(picture))
+        opaque = picture[..., 3] == 255
+        difference = np.abs(small.astype(int) - picture)[opaque].max(-1)
+        assert difference.mean() < 2 and np.percentile(difference, 99) < 8
+        assert np.array_equal(small[..., 3], picture[..., 3])
+        assert len(palette_png(picture)) < 0.75 * len(png(picture))
+
+
+def test_neighboring_regions_differ_in_color() -> None:
+    colors = region_colors(20)
+    assert np.abs(np.diff(colors, axis=0)).max(1).min() > 0.1
+    assert len({css(color) for color in colors}) == 20
 
 
 def test_twenty_thousand_triangles_take_a_fraction_of_a_second() -> None:

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import all_of, report_context
+from helpers import all_of, html_of, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
-from morphable.models.cvae import Cvae, CvaeConfig
+from morphable.models.families import create
+from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.context import ReportContext
 from morphable.report.identity import (
-    _plane,
-    _posed,
-    _scatter,
     identity_codes,
+    in_plane,
     named_expressions,
     neutral_shapes,
+    posed_rows,
     swaps,
 )
 from morphable.report.latent import prior_walks
@@ -52,12 +52,12 @@ def test_sections_of_a_model_with_identity(
     made = context(two_space, gestures)
     codes, neutral, swapped = identity_codes(made), neutral_shapes(made), swaps(made)
     assert codes is not None and neutral is not None and swapped is not None
-    assert codes.html.count("<svg") == 4, "two parts by subject and by expression"
-    assert codes.html.count("hand020") == 2
-    assert neutral.html.count("<img") == 5 * 6, (
+    assert html_of(codes).count("<svg") == 4, "two parts by subject and by expression"
+    assert html_of(codes).count("hand020") == 2
+    assert html_of(neutral).count("<img") == 5 * 6, (
         "input, reconstruction, neutral and the errors of both"
     )
-    assert swapped.html.count("<img") == 5 + 6 * 6, "six people with five expressions"
+    assert html_of(swapped).count("<img") == 5 + 6 * 6, "six people with five expressions"
     assert named_expressions(made) is None
 
 
@@ -65,12 +65,12 @@ def test_swaps_take_no_neutral_mesh_for_an_expression(
     two_space: LinearTwoSpace, gestures: MeshDataset
 ) -> None:
     made = context(two_space, gestures)
-    rows = _posed(made)
+    rows = posed_rows(made.scene)
     assert 0 < len(rows) < len(gestures)
     assert (gestures.labels["neutral"][rows] != gestures.rows[rows]).all()
     section = swaps(made)
     assert section is not None
-    head = section.html[: section.html.index("</tr>")]
+    head = html_of(section)[: html_of(section).index("</tr>")]
     assert head.count("<img") == 5 and "neutral" not in head
 
 
@@ -83,18 +83,18 @@ def test_a_model_without_identity_has_none_of_them(gestures: MeshDataset) -> Non
 
 
 @pytest.fixture(scope="module")
-def conditional(gestures: MeshDataset) -> Cvae:
-    config = CvaeConfig(samples=(32, 16), neighbors=8, expressions=("grasp", "neutral", "point"))
-    model = Cvae(gestures.template, config, Cvae.geometry(gestures.template, config))
+def conditional(gestures: MeshDataset) -> IbVae:
+    config = IbVaeConfig(samples=(32, 16), neighbors=8, expressions=("grasp", "neutral", "point"))
+    model = create("cvae", gestures.template, config)
     model.initialize(gestures.vertices)
     return model.eval()
 
 
-def test_points_in_no_order_and_what_they_give(conditional: Cvae, gestures: MeshDataset) -> None:
+def test_points_in_no_order_and_what_they_give(conditional: IbVae, gestures: MeshDataset) -> None:
     section = point_clouds(context(conditional, gestures))
     assert section is not None
-    assert section.html.count("<img") == 4 * 4, "mesh, two reconstructions and their difference"
-    assert section.html.count("<circle") == 4 * round(0.25 * gestures.template.n_vertices)
+    assert html_of(section).count("<img") == 4 * 4, "mesh, two reconstructions and their difference"
+    assert html_of(section).count("<circle") == 4 * round(0.25 * gestures.template.n_vertices)
     assert (
         point_clouds(
             context(Pca.estimate(gestures.template, gestures.vertices, {}, PcaConfig(2)), gestures)
@@ -103,7 +103,7 @@ def test_points_in_no_order_and_what_they_give(conditional: Cvae, gestures: Mesh
     )
 
 
-def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditional: Cvae) -> None:
+def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditional: IbVae) -> None:
     factor = torch.eye(conditional.parts.size) * 0.5
     factor[1, 1] = factor[5, 5] = 0.05
     conditional.prior.factor.copy_(factor)
@@ -113,17 +113,17 @@ def test_walks_of_a_vae_follow_its_numbers_and_leave_out_collapsed_ones(conditio
     assert len(prior_walks(conditional, "expression", 8)) == 3
 
 
-def test_named_expressions_at_three_levels(conditional: Cvae, gestures: MeshDataset) -> None:
+def test_named_expressions_at_three_levels(conditional: IbVae, gestures: MeshDataset) -> None:
     section = named_expressions(context(conditional, gestures))
     assert section is not None
-    assert section.html.count("<img") == 3 * 2 + 2 * 6, (
+    assert html_of(section).count("<img") == 3 * 2 + 2 * 6, (
         "two names at three levels; six people and one expression"
     )
-    assert "grasp at 0.33" in section.html and "neutral at" not in section.html
+    assert "grasp at 0.33" in html_of(section) and "neutral at" not in html_of(section)
 
 
 def test_people_get_the_expression_that_moves_most(
-    conditional: Cvae, gestures: MeshDataset
+    conditional: IbVae, gestures: MeshDataset
 ) -> None:
     strong = copy.deepcopy(conditional)
     with torch.no_grad():
@@ -132,21 +132,12 @@ def test_people_get_the_expression_that_moves_most(
         first.weight[:, strong.parts["condition"].start] = 0
     section = named_expressions(context(strong, gestures))
     assert section is not None
-    assert "moves the surface most: point." in section.html
+    assert "moves the surface most: point." in html_of(section)
 
 
 def test_the_plane_keeps_distances_where_codes_lie_in_one(rng: np.random.Generator) -> None:
     flat = rng.standard_normal((20, 2)) @ np.linalg.qr(rng.standard_normal((5, 5)))[0][:2]
-    points = _plane(flat + 3)
+    points = in_plane(flat + 3)
     distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (flat, points)]
     np.testing.assert_allclose(*distances, atol=1e-9)
-    assert _plane(flat[:, :1]).shape == (20, 2)
-
-
-def test_scatter_colors_classes_and_grays_the_unknown() -> None:
-    svg = _scatter(
-        np.array([[0.0, 0], [1, 1], [2, 0]]), np.array([0, 1, -1]), ["a<b", "c"], "codes"
-    )
-    assert svg.count("<circle") == 3 + 2
-    assert "rgb(150,150,150)" in svg
-    assert "a&lt;b" in svg
+    assert in_plane(flat[:, :1]).shape == (20, 2)

@@ -99,9 +99,9 @@ def test_what_is_read_of_a_cloud() -> None:
         ("shared", shared_sampling(points[0], *SMALL), True),
         ("more than there are", sample_points(points, (40, 20), 32), False),
     ):
-        read, counted = whole.read(points)
+        read, counted = whole.gather(points)
         assert (read.shape[1] < 700) == fewer, name
-        plain = whole.unpacked()
+        plain = whole.among_all()
         for index, own in zip(plain.first, counted.first, strict=True):
             for cloud in range(3):
                 at, there = (i.expand(3, *i.shape[1:])[cloud] for i in (index, own))

@@ -136,16 +136,16 @@ def test_labels_are_complete_and_make_the_same_mesh_again(tmp_path: Path) -> Non
 
 def test_regions_cover_the_body_and_are_connected() -> None:
     template = body_template()
-    assert template.regions is not None and len(template.region_names) == 11
+    assert template.regions is not None and len(template.regions.names) == 11
     island = components(template.mesh.faces, template.n_vertices)
     graph = adjacency(template.mesh.faces, template.n_vertices)
-    for name in template.region_names:
+    for name in template.regions.names:
         for piece in np.unique(island[template.region(name)]):
             members = np.flatnonzero(
-                (template.regions == template.region_names.index(name)) & (island == piece)
+                (template.regions.labels == template.regions.number(name)) & (island == piece)
             )
             assert connected_components(graph[members][:, members])[0] == 1
-    sizes = {name: len(template.region(name)) for name in template.region_names}
+    sizes = {name: len(template.region(name)) for name in template.regions.names}
     assert (
         sizes["thigh_left"] == pytest.approx(sizes["thigh_right"], rel=0.02)
         and min(sizes.values()) > 200

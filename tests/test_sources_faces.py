@@ -412,12 +412,12 @@ def test_every_topology_is_whole(options: dict[str, str], count: int) -> None:
     assert not len(nonmanifold_edges(template.mesh.faces))
     island = components(template.mesh.faces, count)
     graph = adjacency(template.mesh.faces, count)
-    for number, controls in enumerate(template.control_vertices):
-        for piece in np.unique(island[template.regions == number]):
-            members = np.flatnonzero((template.regions == number) & (island == piece))
+    for number, controls in enumerate(template.regions.controls):
+        for piece in np.unique(island[template.regions.labels == number]):
+            members = np.flatnonzero((template.regions.labels == number) & (island == piece))
             assert connected_components(graph[members][:, members])[0] == 1
         assert len(np.unique(controls)) == 10
-    assert len(template.region_names) == 11 and len(template.landmarks) == 68
+    assert len(template.regions.names) == 11 and len(template.landmarks) == 68
     assert template.rigid is not None and len(template.rigid) > 10
     vertices = template.mesh.vertices
     eyes = (
@@ -446,7 +446,7 @@ def test_the_small_head_is_a_selection_of_the_large_one_and_the_fine_one_its_sub
     base = face_maker(seed=1, size="70k")
     own = base.shapes.express(base.shapes.individual(base.identity(0)), np.zeros((1, 53)))[0]
     np.testing.assert_allclose(fine[0], base.topology.resample @ own, atol=1e-3)
-    with pytest.raises(InputError, match="size 70k: only the whole head"):
+    with pytest.raises(InputError, match="`size` 70k: only the whole head"):
         face_population(count=1, size="70k", part="face")
 
 

@@ -142,16 +142,16 @@ def test_grasps_stay_within_the_range_of_fingers() -> None:
 
 def test_regions_cover_the_hand_and_are_connected() -> None:
     template = hand_template()
-    assert template.region_names == ("palm", "thumb", "index", "middle", "ring", "little")
+    assert template.regions is not None and len(template.regions.labels) == 1609
+    assert template.regions.names == ("palm", "thumb", "index", "middle", "ring", "little")
     graph = adjacency(template.mesh.faces, template.n_vertices)
-    for number, name in enumerate(template.region_names):
+    for number, name in enumerate(template.regions.names):
         members = template.region(name)
         assert len(members) > 100
         assert connected_components(graph[members][:, members])[0] == 1
-        assert len(np.unique(template.control_vertices[number])) == 8
-    assert template.regions is not None and len(template.regions) == 1609
+        assert len(np.unique(template.regions.controls[number])) == 8
     assert template.rigid is not None and np.array_equal(template.rigid, template.region("palm"))
-    assert [template.regions[tip] for tip in template.landmarks[:5]] == [1, 2, 3, 4, 5]
+    assert [template.regions.labels[tip] for tip in template.landmarks[:5]] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
-from morphable.models.base import AdversarialModel, Given, Shapes, TrainableModel
-from morphable.models.families import Family, Recipe
+from morphable.models.base import (
+    NO_ORIGIN,
+    AdversarialModel,
+    Given,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
+from morphable.models.families import Family
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
+from morphable.models.recipes import Recipe
 from morphable.models.training import Batch, Progress, TrainConfig
 
 
@@ -32,9 +40,13 @@ class ToyGan(AdversarialModel):
     """
 
     def __init__(
-        self, template: Template, config: ToyConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: ToyConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
         size = 3 * template.n_vertices
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
         self.generator = nn.Sequential(
@@ -89,9 +101,13 @@ class ToyStages(TrainableModel):
     stages: ClassVar[tuple[str, ...]] = ("whole", "half")
 
     def __init__(
-        self, template: Template, config: ToyConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: ToyConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
         self.encoder = nn.Linear(3 * template.n_vertices, config.latent)
         self.decoder = nn.Linear(config.latent, 3 * template.n_vertices)
@@ -116,7 +132,7 @@ class ToyStages(TrainableModel):
 def toy(model: Any, **train: Any) -> Family:
     """A row of MODELS for a toy."""
     recipe = Recipe(ToyConfig(), TrainConfig(epochs=3, batch_size=8, learning_rate=1e-2, **train))
-    return Family("a toy", model, recipe, recipe)
+    return Family.of("a toy", "ours", model, recipe)
 
 
 TOYS = {

@@ -43,6 +43,8 @@ _PUBLIC = {
     "load_dataset": "morphable.data.dataset",
     # Models
     "MorphableModel": "morphable.models.base",
+    "Origin": "morphable.models.base",
+    "Geometry": "morphable.models.geometry",
     "EstimatedModel": "morphable.models.base",
     "TrainableModel": "morphable.models.base",
     "AdversarialModel": "morphable.models.base",
@@ -55,9 +57,9 @@ _PUBLIC = {
     # Families
     "MODELS": "morphable.models.families",
     "Family": "morphable.models.families",
-    "Recipe": "morphable.models.families",
+    "Recipe": "morphable.models.recipes",
     "add_family": "morphable.models.families",
-    "create": "morphable.models.io",
+    "create": "morphable.models.families",
     "load": "morphable.models.io",
     "save": "morphable.models.io",
 }
@@ -83,15 +85,17 @@ if TYPE_CHECKING:
     from morphable.models.base import AdversarialModel as AdversarialModel
     from morphable.models.base import EstimatedModel as EstimatedModel
     from morphable.models.base import MorphableModel as MorphableModel
+    from morphable.models.base import Origin as Origin
     from morphable.models.base import TrainableModel as TrainableModel
     from morphable.models.families import MODELS as MODELS
     from morphable.models.families import Family as Family
-    from morphable.models.families import Recipe as Recipe
     from morphable.models.families import add_family as add_family
-    from morphable.models.io import create as create
+    from morphable.models.families import create as create
+    from morphable.models.geometry import Geometry as Geometry
     from morphable.models.io import load as load
     from morphable.models.io import save as save
     from morphable.models.parts import Parts as Parts
+    from morphable.models.recipes import Recipe as Recipe
     from morphable.models.training import Batch as Batch
     from morphable.models.training import Progress as Progress
     from morphable.models.training import TrainConfig as TrainConfig

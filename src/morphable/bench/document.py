@@ -5,10 +5,7 @@ page.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,19 @@ import torch
 from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
 from morphable.bench.runner import Options, Outcome, Task
 from morphable.bench.table import Column, Row, Table, with_baselines
-from morphable.files import write_json, write_text
+from morphable.draw import blocks
+from morphable.draw.blocks import Block, Bold, Bullets, Page, Section
+from morphable.draw.html import render_page
+from morphable.draw.numbers import DASH
+from morphable.files import read_json, write_json, write_text
 from morphable.train.run import command_line, versions
 
 NOT_PUBLISHED = "not published"
-NOTHING = "–"
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A table ready to be written: one dataset. `best` marks cells (row, column) to be set in bold."""
+    """The table of one dataset, ready to be written. best: cells (row, column) set in bold."""
 
     data: str
     title: str
@@ -41,12 +41,12 @@ def write_results(
     planned: Sequence[Task],
     outcomes: Sequence[Outcome],
     skipped: Mapping[str, str],
-    pictures: Mapping[str, str] | None = None,
+    pictures: Mapping[str, Sequence[Block]] | None = None,
 ) -> None:
     """Write results.json, table.md and table.html into the bench's folder; cells of runs still to
     come are empty.
 
-    pictures: ready HTML by dataset, which the page shows below the table of that dataset.
+    pictures: by dataset, which the page shows below its table.
     """
     grids = [
         grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)
@@ -58,37 +58,40 @@ def write_results(
 
 
 def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
-    """The rows of one dataset: measures, the change against the reference, and the paper's numbers."""
+    """The rows of one dataset: measures, the change of the error, and the paper's numbers."""
     rows = with_baselines(table).rows
     compared = any(row.against for row in rows)
-    papers = table.paper_columns
-    header = ["model", "code", *(column.title for column in table.columns)]
+    header = ["model", "latent size", *(column.title for column in table.columns)]
     header += ["change of the error"] if compared else []
-    header += [f"paper: {title}" for title in papers]
+    header += [f"paper: {title}" for title in table.paper_columns]
     lines, cells = [], []
     for row in rows:
         own = of_row(outcomes, row, data)
-        found = [cell(own, column) for column in table.columns]
-        cells.append(found)
-        failure = next((f"failed: {o.failure}" for o in own if o.failure), None)
-        texts = [_text(c, column) for c, column in zip(found, table.columns, strict=True)]
-        if failure and found[0] is None:
-            texts[0] = failure
-        line = [row.name, str(row.size), *texts]
+        cells.append([cell(own, column) for column in table.columns])
+        line = [row.name, str(row.size), *_measured(own, cells[-1], table.columns)]
         if compared:
-            line.append(_change_text(change(own, reference_of(outcomes, row, data)), row))
-        line += [_paper_text(row, title, table.columns) for title in papers]
-        lines.append(line)
+            line.append(_change_text(change(own, reference_of(outcomes, row, data))))
+        lines.append(line + [_paper_text(row, title, table) for title in table.paper_columns])
     best = _best(rows, cells, table.columns)
-    for size, line in _mean_shape(table, outcomes, data, len(header)):
-        lines.append([line[0], size, *line[1:]])
+    lines += _mean_shape(table, outcomes, data, len(header))
     return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best)
+
+
+def _measured(
+    own: Sequence[Outcome], cells: Sequence[Cell | None], columns: Sequence[Column]
+) -> list[str]:
+    """The cells of a row's measures as text; if nothing was measured, why."""
+    texts = [_text(found, column) for found, column in zip(cells, columns, strict=True)]
+    failure = next((f"failed: {outcome.failure}" for outcome in own if outcome.failure), None)
+    if failure and cells[0] is None:
+        texts[0] = failure
+    return texts
 
 
 def _mean_shape(
     table: Table, outcomes: Sequence[Outcome], data: str, width: int
-) -> list[tuple[str, list[str]]]:
-    """The mean shape's line, from the baselines of any finished run on the dataset."""
+) -> list[list[str]]:
+    """The mean shape's row, from the baselines of any finished run on the dataset."""
     measures = next(
         (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
         None,
@@ -97,10 +100,10 @@ def _mean_shape(
         return []
     values = [number_of(measures, column) for column in table.columns]
     texts = [
-        NOTHING if value is None else f"{value:,.{column.digits}f}"
+        DASH if value is None else f"{value:,.{column.digits}f}"
         for value, column in zip(values, table.columns, strict=True)
     ]
-    return [("0", ["mean shape", *texts, *[NOTHING] * (width - 2 - len(texts))])]
+    return [["mean shape", "0", *texts, *[DASH] * (width - 2 - len(texts))]]
 
 
 def _best(
@@ -126,24 +129,22 @@ def _best(
 
 def _text(found: Cell | None, column: Column) -> str:
     if found is None:
-        return NOTHING
+        return DASH
     text = f"{found.mean:,.{column.digits}f}"
     return f"{text} ± {found.spread:.{column.digits}f}" if found.spread else text
 
 
-def _change_text(found: Change | None, row: Row) -> str:
+def _change_text(found: Change | None) -> str:
     if found is None:
-        return NOTHING
+        return DASH
     return f"{100 * found.mean:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def _paper_text(row: Row, title: str, columns: Sequence[Column]) -> str:
+def _paper_text(row: Row, title: str, table: Table) -> str:
     if row.baseline or title not in row.paper:
-        return NOTHING
-    value, digits = (
-        row.paper[title],
-        next(column.digits for column in columns if column.title == title),
-    )
+        return DASH
+    value = row.paper[title]
+    digits = next(column.digits for column in table.columns if column.title == title)
     return NOT_PUBLISHED if value is None else f"{value:,.{digits}f}"
 
 
@@ -156,8 +157,8 @@ def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
     if "split" not in found:
         return f"{found['vertices']:,} vertices, one mesh at a time"
     return (
-        f"split `{found['split']}`: {found['train_meshes']:,} training meshes, {found['meshes']:,} test meshes of "
-        f"{found['subjects']:,} subjects"
+        f"split `{found['split']}`: {found['train_meshes']:,} training meshes, "
+        f"{found['meshes']:,} test meshes of {found['subjects']:,} subjects"
     )
 
 
@@ -171,14 +172,15 @@ def _facts(
     """Sentences under the tables: how to read and how to repeat them."""
     seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
     facts = [
-        f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each column among models "
-        "of equal latent size, if one direction is better."
+        f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each "
+        "column among models of equal latent size, if one direction is better."
     ]
     references = list(dict.fromkeys(row.against for row in table.rows if row.against))
     if references:
         facts.append(
-            f"Change of the error: against {' or '.join(references)} of the same size, 95 % interval by bootstrap over "
-            "test subjects and seeds, paired."
+            f"Change of the error: of the mean vertex error against {' or '.join(references)} of "
+            "the same latent size, with a paired 95 % confidence interval (bootstrap over test "
+            "subjects and seeds)."
         )
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
     facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
@@ -261,47 +263,35 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def html(
-    table: Table, grids: Sequence[Grid], facts: Sequence[str], pictures: Mapping[str, str]
+    table: Table,
+    grids: Sequence[Grid],
+    facts: Sequence[str],
+    pictures: Mapping[str, Sequence[Block]],
 ) -> str:
     """One page in the style of the reports, with nothing outside the file."""
-    style = (resources.files("morphable.report") / "style.css").read_text(encoding="utf-8")
-    body = "".join(
-        f"<section><h2>{_inline(part.title)}</h2>{_html_table(part)}{pictures.get(part.data, '')}</section>"
-        for part in grids
+    sections = [
+        Section(part.title, [_html_table(part), *pictures.get(part.data, ())]) for part in grids
+    ]
+    sections.append(Section("How to read and repeat this", [Bullets(facts)]))
+    page = Page(
+        title=table.title,
+        above=table.paper_source or "Bench",
+        heading=table.title,
+        sections=sections,
+        contents=False,
     )
-    notes = "".join(f"<li>{_inline(fact)}</li>" for fact in facts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(table.title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>'
-        f'<body><header class="top"><p class="kind">{escape(table.paper_source or "Bench")}</p>'
-        f"<h1>{escape(table.title)}</h1></header><main>{body}<section><h2>How to read and repeat this</h2>"
-        f"<ul>{notes}</ul></section></main></body></html>\n"
-    )
+    return render_page(page)
 
 
-def _html_table(part: Grid) -> str:
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in part.header)
-    rows = ""
-    for i, row in enumerate(part.rows):
-        cells = [
-            f"<b>{escape(t)}</b>" if (i, j) in part.best else escape(t) for j, t in enumerate(row)
-        ]
-        rows += (
-            f'<tr><th scope="row">{cells[0]}</th>'
-            + "".join(f"<td>{c}</td>" for c in cells[1:])
-            + "</tr>"
-        )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _inline(text: str) -> str:
-    """Escaped text in which `code` is code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+def _html_table(part: Grid) -> Block:
+    rows: list[list[blocks.Cell]] = [
+        [Bold(text) if (i, j) in part.best else text for j, text in enumerate(row)]
+        for i, row in enumerate(part.rows)
+    ]
+    return blocks.Table(part.header, rows)
 
 
 def read_table_name(out: Path) -> str | None:
     """Which table a folder holds the results of."""
-    from morphable.files import read_json
-
     path = out / "results.json"
     return str(read_json(path).get("table")) if path.exists() else None

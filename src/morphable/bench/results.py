@@ -43,7 +43,7 @@ class Change:
 
 
 def cell(outcomes: Sequence[Outcome], column: Column) -> Cell | None:
-    """None where no run has the measure."""
+    """None if no run has the measure."""
     values = [
         value
         for outcome in outcomes
@@ -66,7 +66,7 @@ def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) 
     """Error of `own` against `reference`, paired by test mesh: whole subjects and whole seeds are
     redrawn together.
 
-    None where either has no finished run.
+    None if either has no finished run.
     """
     first, second = (
         [o.mesh_errors for o in side if o.measures is not None] for side in (own, reference)

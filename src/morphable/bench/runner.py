@@ -22,8 +22,8 @@ from morphable.errors import InputError
 from morphable.evaluate.evaluation import MODEL, Evaluation
 from morphable.evaluate.record import Measured
 from morphable.files import read_json, write_json, write_text
-from morphable.models.families import family, with_latent
-from morphable.models.io import create, load
+from morphable.models.families import create, family, with_latent
+from morphable.models.io import load
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener

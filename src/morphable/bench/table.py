@@ -1,4 +1,4 @@
-"""Table: which models stand in it, on which data, what is measured of each, and what the paper
+"""Table: the models that it compares, their data, what is measured of each, and what the paper
 printed.
 """
 
@@ -82,7 +82,7 @@ SECONDS = Column("s / epoch", "seconds_per_epoch")
 @dataclass(frozen=True)
 class Table:
     """note: what a reader must know before comparing. paper_source: where in the paper its numbers
-    stand.
+    are.
 
     trained: else what is measured is the cost of decoding with models as created.
     """
@@ -107,8 +107,8 @@ class Table:
 
 
 def with_baselines(table: Table) -> Table:
-    """The table with PCA and `pca-mlp` at every code size that occurs in it, unless they stand
-    there already.
+    """The table with PCA and `pca-mlp` at every latent size that occurs in it, unless it has them
+    already.
     """
     rows = list(table.rows)
     for size in dict.fromkeys(row.size for row in table.rows):

@@ -96,7 +96,7 @@ def swap_region(
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
-    moved = loaded.handles.swapped(place.number, first, second)
+    moved = loaded.handles.swap(place.number, first, second)
     _write(loaded, edit_region(loaded, first, place, moved, blend), region, out)
 
 

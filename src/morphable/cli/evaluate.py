@@ -50,22 +50,24 @@ def evaluation_table(
     family: str, result: Mapping[str, Any]
 ) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of the summary that `evaluate` prints."""
-    provenance = result["provenance"]
+    from morphable.evaluate.measure_table import MEASURES
+
+    measure, provenance = MEASURES["vertex_error_mm"], result["provenance"]
     title = (
-        f"vertex error in mm on {provenance['meshes']} {provenance['part']} meshes, "
+        f"{measure.title} in {measure.unit} on {provenance['meshes']} {provenance['part']} meshes, "
         f"split {provenance['split']}"
     )
     latent = provenance["latent"]
-    measured = {
+    named = {
         "mean shape": result["baselines"]["mean_shape"],
         f"PCA, {latent}": result["baselines"]["pca"],
-        f"{family}, {latent}": result["model"],
     }
     rows = []
-    for name, measures in measured.items():
-        error = measures["vertex_error_mm"]
-        numbers = [f"{error[key]:.3f}" for key in ("mean", "std", "median", "p95", "max")]
+    for name, measures in (named | {f"{family}, {latent}": result["model"]}).items():
+        error = measures[measure.name]
+        statistics = [error[key] for key in ("mean", "std", "median", "p95", "max")]
         low, high = error["ci95"]
-        rows.append([name, *numbers, f"{low:.3f} .. {high:.3f}"])
+        numbers = [f"{number:.{measure.digits}f}" for number in (*statistics, low, high)]
+        rows.append([name, *numbers[:-2], f"{numbers[-2]} .. {numbers[-1]}"])
     header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
     return title, header, rows

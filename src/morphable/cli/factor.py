@@ -33,6 +33,7 @@ def factor(
     from morphable.evaluate.protocol import open_dataset, trained_split
     from morphable.models.io import load, save
     from morphable.models.lamm import Lamm
+    from morphable.models.lamm_factor import factor as factored
 
     loaded = load(model)
     if not isinstance(loaded, Lamm):
@@ -43,11 +44,13 @@ def factor(
     data_split = dataset.split(trained_split(loaded))
     train, test = data_split.train, data_split.test
     rows = evenly_spread(len(train), MAX_MESHES)
-    thin = loaded.factored(rank, torch.from_numpy(train.vertices[rows]))
+    thin = factored(loaded, rank, torch.from_numpy(train.vertices[rows]))
     save(thin, out)
     sizes, errors = [], []
     for made in (loaded, thin):
-        sizes.append(sum(parameter.numel() for parameter in made.inverse_tokenizer.parameters()))
+        sizes.append(
+            sum(parameter.numel() for parameter in made.network.inverse_tokenizer.parameters())
+        )
         errors.append(mean_vertex_error(made, test.vertices))
     print(
         f"{out}: inverse tokenizer of {sizes[1]:,} parameters instead of {sizes[0]:,}; "

@@ -37,8 +37,8 @@ def regions(
     from morphable.data.dataset import load_dataset
     from morphable.draw.region_map import region_picture
     from morphable.files import atomic_path
+    from morphable.mesh.automatic_regions import automatic_regions
     from morphable.mesh.region_files import read_regions
-    from morphable.mesh.regions import automatic_regions
 
     if labels is not None and (count is not None or merged_from is not None):
         raise InputError(
@@ -51,7 +51,7 @@ def regions(
         made = automatic_regions(
             template.mesh, 11 if count is None else count, template.mirror, merged_from or 0
         )
-    template = made.on(replace(template, regions=None, region_names=(), control_vertices=()))
+    template = replace(template, regions=made)
     with atomic_path(dataset / "regions.png") as picture:
         picture.write_bytes(region_picture(template))
     template.save(dataset / "template.npz")

@@ -92,8 +92,7 @@ def _conditions(model: MorphableModel, texts: Sequence[str]) -> dict[str, Tensor
     from morphable.cli.parse import parse_given
 
     known = parse_given(model, texts)
-    pinned = {part.name for part in model.parts.items_ if part.pinned}
-    inferred = sorted(set(known) - pinned)
+    inferred = sorted(set(known) - set(model.parts.pinned_names))
     if inferred:
         raise InputError(
             f"--given {inferred[0]}: the model infers this part from the mesh, it cannot be given"

@@ -84,21 +84,20 @@ def train(
             print(
                 f"{out}: {family}, latent size {model.latent}, {parameters:,} trainable parameters"
             )
-            words = ["morphable", "evaluate", str(out), *_named_family(family)]
-            print(f"next: {shlex.join(words)}")
-
-
-def _named_family(family: str) -> list[str]:
-    """The words that name a family from outside the package; none for one of its own."""
-    from morphable.models.families import ADDED
-
-    return ["--family-from", ADDED[family]] if family in ADDED else []
+            print(f"next: {_command(family, 'evaluate', out)}")
 
 
 def _how_to_resume(family: str, data: Path, out: Path) -> str:
-    words = ["morphable", "train", family, "--data", str(data), "--out", str(out), "--resume"]
-    words += _named_family(family)
-    return f"{out}: stopped, everything is saved; resume it with `{shlex.join(words)}`"
+    command = _command(family, "train", family, "--data", data, "--out", out, "--resume")
+    return f"{out}: stopped, everything is saved; resume it with `{command}`"
+
+
+def _command(family: str, *words: str | Path) -> str:
+    """A command line to show; it names the family's source if that is outside the package."""
+    from morphable.models.families import ADDED
+
+    source = ["--family-from", ADDED[family]] if family in ADDED else []
+    return shlex.join(["morphable", *map(str, words), *source])
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
         "components": int(components(faces, template.n_vertices).max()) + 1,
         "boundary_edges": len(boundary_edges(faces)),
         "template": f"{template.name} {template.fingerprint}",
-        "regions": ", ".join(template.region_names) or "none",
+        "regions": ", ".join(template.regions.names) if template.regions else "none",
         "uv": "yes" if template.uv is not None else "no",
     }
     for name in ("subject", "expression", "sequence"):

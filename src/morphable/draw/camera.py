@@ -51,7 +51,7 @@ class Camera:
         return max(1, round(height * self.extent[0] / self.extent[1])), height
 
     def turned(self, yaw: float) -> Camera:
-        """The camera after walking `yaw` degrees around the shape, at the same height and distance."""
+        """The camera `yaw` degrees further around the shape, at the same height and distance."""
         return replace(self, rotation=self.rotation @ rotation_y(-yaw))
 
     def fitted(self, shapes: Iterable[np.ndarray]) -> Camera:

@@ -1,5 +1,5 @@
-"""Numbers as a person reads them: three significant digits, a unit, and a dash where there is
-nothing to say.
+"""Numbers as a person reads them: three significant digits, a unit, and a dash for what is not
+known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def millimeters(value: Any) -> str:
 
 
 def interval(bounds: Any) -> str:
-    """`[low, high]` of two numbers, "" where they are not known."""
+    """`[low, high]` of two numbers, "" if they are not known."""
     if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
         return ""
     return f"[{number(bounds[0])}, {number(bounds[1])}]"

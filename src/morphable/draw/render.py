@@ -6,7 +6,6 @@ Creases darken by unsharp masking the depth buffer (Luft, Colditz & Deussen, SIG
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -32,10 +31,6 @@ WRAP = 0.25
 """How far a light reaches around the shape: softens the terminator as a large lamp does."""
 CREASE_RADIUS = 0.018
 CREASE_STRENGTH = 12.0
-HEAT_MAP = "magma_r"
-HEAT_RANGE = (0.03, 0.86)
-"""The part of the color map that is used: its ends are too near to white and black to show a shape.
-"""
 
 
 def render(
@@ -49,8 +44,8 @@ def render(
     premultiplied).
 
     vertices: (V, 3) mm; triangles: (T, 3); size: (width, height) in pixels. colors: (V, 3) sRGB
-    0..1, interpolated over the faces; clay where None. Raises InputError where a size is below 1 or
-    the colors do not fit the vertices.
+    0..1, interpolated over the faces; clay if None. Raises InputError if a size is below 1 or the
+    colors do not fit the vertices.
     """
     if min(size) < 1:
         raise InputError(f"picture size: expected at least 1 x 1 pixel, got {size[0]} x {size[1]}")
@@ -73,28 +68,43 @@ def _shade(
 ) -> np.ndarray:
     """(P, 3) linear light of the pixels."""
     upright = points * [1, -1, 1]
-    normals = vertex_normals(upright, triangles)
     corners = triangles[seen.triangle]
-    normal = _interpolate(normals, corners, seen.weights)
     facing = _faces_viewer(upright, triangles)[seen.triangle]
+    normal = _interpolate(vertex_normals(upright, triangles), corners, seen.weights)
     normal *= np.where(facing, 1.0, -1.0)[:, None] / np.maximum(
         np.linalg.norm(normal, axis=1, keepdims=True), 1e-12
     )
+    light = _light(normal)
+    if colors is None:
+        return _clay(normal, facing, light)
+    paint = _interpolate(np.asarray(colors, np.float64) ** GAMMA, corners, seen.weights)
+    return paint * _readable(light)
+
+
+def _light(normal: np.ndarray) -> np.ndarray:
+    """(P, 3) light of both lamps and the sky on surfaces with normals (P, 3)."""
+    ambient = AMBIENT * (1 + 0.45 * normal[:, 1:2])
     key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
-    light = AMBIENT * (1 + 0.45 * normal[:, 1:2])
-    light = light + _wrapped(normal @ key) * KEY_COLOR + _wrapped(normal @ fill) * FILL_COLOR
-    if colors is not None:
-        # Half the contrast of the lights: the eye reads the shape, and the color is still that of
-        # the color bar.
-        towards_viewer = np.array([0.0, 0.0, 1.0])
-        frontal = (
-            AMBIENT
-            + _wrapped(towards_viewer @ key) * KEY_COLOR
-            + _wrapped(towards_viewer @ fill) * FILL_COLOR
-        )
-        shade = 0.45 + 0.55 * (light / frontal).mean(axis=1, keepdims=True)
-        return _interpolate(np.asarray(colors, np.float64) ** GAMMA, corners, seen.weights) * shade
-    halfway = _unit(key + np.array([0.0, 0.0, 1.0]))
+    return ambient + _wrapped(normal @ key) * KEY_COLOR + _wrapped(normal @ fill) * FILL_COLOR
+
+
+def _readable(light: np.ndarray) -> np.ndarray:
+    """(P, 1) shade of a color: half the contrast of the lights, so that the eye reads the shape and
+    the color is still that of the color bar.
+    """
+    towards_viewer = np.array([0.0, 0.0, 1.0])
+    key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
+    frontal = (
+        AMBIENT
+        + _wrapped(towards_viewer @ key) * KEY_COLOR
+        + _wrapped(towards_viewer @ fill) * FILL_COLOR
+    )
+    return 0.45 + 0.55 * (light / frontal).mean(axis=1, keepdims=True)
+
+
+def _clay(normal: np.ndarray, facing: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """(P, 3) linear light of clay: its material, a gleam, and a rim where it turns away."""
+    halfway = _unit(_unit(KEY_LIGHT) + np.array([0.0, 0.0, 1.0]))
     gleam = 0.075 * np.clip(normal @ halfway, 0, None) ** 28
     rim = 0.07 * (1 - np.clip(normal[:, 2], 0, 1)) ** 3
     material = np.where(facing[:, None], CLAY, CLAY * INSIDE) ** GAMMA
@@ -113,7 +123,7 @@ def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -
 
 
 def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(T,) True where the outer side (corners counterclockwise, y up) is seen."""
+    """(T,) whether the outer side (corners counterclockwise, y up) is seen."""
     a, b, c = (points[triangles[:, i], :2] for i in range(3))
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) > 0
 
@@ -149,16 +159,3 @@ def _finished(picture: np.ndarray) -> np.ndarray:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return (np.asarray(vector) / np.linalg.norm(vector)).astype(np.float32)
-
-
-def heat_colors(errors: np.ndarray, limit_mm: float) -> np.ndarray:
-    """(V, 3) sRGB 0..1 of errors (V,) mm: light where 0, dark from `limit_mm` on; lightness falls
-    evenly.
-
-    Raises InputError where the limit is not a positive number.
-    """
-    if not (np.isfinite(limit_mm) and limit_mm > 0):
-        raise InputError(f"limit_mm: expected a positive number of millimeters, got {limit_mm}")
-    low, high = HEAT_RANGE
-    share = np.clip(np.asarray(errors, np.float64) / limit_mm, 0, 1)
-    return matplotlib.colormaps[HEAT_MAP](low + (high - low) * share)[..., :3]

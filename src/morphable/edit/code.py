@@ -64,7 +64,9 @@ def sample_codes(
 
     With `part` only that part varies; the other parts keep the mean of the prior.
     """
-    prior = model.prior.given(given) if given else model.prior
+    prior = model.require_prior()
+    if given:
+        prior = prior.given(given)
     codes = prior.sample(n, generator, scale)
     if part is None:
         return codes

@@ -101,7 +101,7 @@ def complete_moves(
             raise InputError(
                 f"`move` {vertex}: the control vertices of {region.name!r} are {listed}", "move"
             )
-    return model.handles.completed(region.number, move)
+    return model.handles.complete(region.number, move)
 
 
 @torch.no_grad()
@@ -120,7 +120,7 @@ def edit_region(
     shape = torch.from_numpy(np.asarray(vertices, np.float32))[None].to(model.device)
     displacement = model.displacement(region.number, moved[None].to(shape))
     # Both come from one batch, so that a displacement of zero gives a change of exactly zero.
-    both = model.edited(
+    both = model.edit(
         shape.repeat(2, 1, 1), torch.cat([torch.zeros_like(displacement), displacement])
     )
     change = (both[1] - both[0]).cpu().numpy().astype(np.float64)

@@ -22,12 +22,16 @@ def principal_directions(model: MorphableModel, part: str | None = None, most: i
 
     The order is by the squared distance that vertices move between one step back and one step ahead
     of the prior's mean, not by code variance: in a whitened code, as PCA's, all variances are one.
-    Constant directions are left out. Of an independent code they are its numbers, those that have
-    not collapsed. part: only directions within this part, all else at the prior's mean.
+    Constant directions are left out. In an axis-aligned code they are its dimensions, those that
+    have not collapsed. A model without a prior has none.
+
+    part: only directions within this part, all else at the prior's mean.
     """
-    mean = model.prior.mean.detach()
+    if model.prior is None:
+        return torch.zeros(0, model.parts.size, device=model.device)
+    mean = model.prior.mean
     where = model.parts[part] if part is not None else slice(0, model.parts.size)
-    factor = model.prior.factor.detach().double().cpu()[where]
+    factor = model.prior.factor.double().cpu()[where]
     covariance = factor @ factor.T
     if model.axis_aligned_code:
         values, axes = covariance.diagonal(), torch.eye(len(covariance), dtype=torch.double)

@@ -217,8 +217,7 @@ def swap_errors(
 def collapsed(model: MorphableModel, codes: Tensor) -> dict[str, int]:
     """`collapsed/PART`: how many numbers of each part the encoder leaves (nearly) constant."""
     variance = codes.double().var(0)
-    names = [part.name for part in model.parts.items_ if not part.pinned]
     return {
         f"collapsed/{name}": int((variance[model.parts[name]] < INACTIVE_VARIANCE).sum())
-        for name in names
+        for name in model.parts.free_names
     }

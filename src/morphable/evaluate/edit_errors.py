@@ -68,7 +68,7 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
         )
         code = codes[torch.from_numpy(rows[chunk])].to(model.device)
         displacement = (target - source)[:, handles]
-        edited = model.decode(model.displaced(code, displacement.flatten(1)))
+        edited = model.decode(model.displace(code, displacement.flatten(1)))
         for name, values in (
             ("error", (edited - target).norm(dim=-1)),
             ("moved", (target - source).norm(dim=-1)),
@@ -83,14 +83,14 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
 
 def _reach(model: RegionEditor, code: Tensor, displacement: Tensor) -> tuple[float, float]:
     """Mean movement (mm) inside and outside the edited region, over edits of one region at a time."""
-    unedited = model.decode(model.displaced(code, torch.zeros_like(displacement).flatten(1)))
+    unedited = model.decode(model.displace(code, torch.zeros_like(displacement).flatten(1)))
     inside, outside, start = [], [], 0
     for region, controls in enumerate(model.regions.controls):
         moved = displacement[:, start : start + len(controls)]
         start += len(controls)
         if not len(controls):
             continue
-        edited = model.decode(model.displaced(code, model.displacement(region, moved)))
+        edited = model.decode(model.displace(code, model.displacement(region, moved)))
         movement = (edited - unedited).norm(dim=-1)
         member = torch.from_numpy(model.regions.labels == region).to(movement.device)
         inside.append(float(movement[:, member].mean()))

@@ -120,7 +120,7 @@ def code_errors(model: MorphableModel, codes: Tensor, shapes: Shapes) -> np.ndar
 
 
 def _mean_shape(pca: Pca) -> np.ndarray:
-    return np.asarray(pca.mean.cpu().numpy().reshape(-1, 3))
+    return np.asarray(pca.basis.mean.cpu().numpy().reshape(-1, 3))
 
 
 def _distances(shape: np.ndarray, shapes: Shapes) -> np.ndarray:

@@ -18,7 +18,6 @@ from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.batched import decode_all
-from morphable.models.prior import NoPrior
 from morphable.rows import evenly_spread
 
 SURFACE_MESHES = 20
@@ -92,7 +91,8 @@ def error_measures(
 
 def areas(template: Template) -> Mapping[str, np.ndarray]:
     """Vertex indices of every region and mask of the template, by name."""
-    return {name: template.region(name) for name in template.region_names} | {
+    names = template.regions.names if template.regions else ()
+    return {name: template.region(name) for name in names} | {
         name: np.flatnonzero(mask) for name, mask in template.masks.items()
     }
 
@@ -112,7 +112,7 @@ def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
         "self_intersections_of_truth": float(np.mean(of_truth)),
         "generalisation_mm": float(evaluation.errors(MODEL).mean()),
     }
-    if isinstance(model.prior, NoPrior):
+    if model.prior is None:
         return measures
     return measures | {
         "specificity_mm": specificity(model, evaluation.data.train.vertices, seed),
@@ -148,7 +148,7 @@ def compactness(evaluation: Evaluation) -> list[float]:
     rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)
     shapes = torch.from_numpy(evaluation.measured.vertices[rows])
     total = (shapes - shapes.mean(0)).square().sum()
-    mean = model.prior.mean
+    mean = model.require_prior().mean
     directions = principal_directions(model, most=COMPACTNESS_DIRECTIONS)
     axes = torch.nn.functional.normalize(directions).T
     offsets = evaluation.codes[rows].to(mean) - mean

@@ -40,9 +40,9 @@ class Measured:
         arrays |= {
             "codes": evaluation.codes.cpu().numpy(),
             "pca_codes": evaluation.pca_codes.cpu().numpy(),
-            "pca/mean": evaluation.pca.mean.numpy(),
-            "pca/components": evaluation.pca.components.numpy(),
-            "pca/deviations": evaluation.pca.deviations.numpy(),
+            "pca/mean": evaluation.pca.basis.mean.numpy(),
+            "pca/components": evaluation.pca.basis.components.numpy(),
+            "pca/deviations": evaluation.pca.basis.deviations.numpy(),
         }
         write_npz(folder / ARRAYS, arrays)
         write_json(folder / JSON, self.measures)
@@ -71,9 +71,9 @@ class Measured:
         expected = (len(data.split.subset(str(record["part"]))), model.parts.size)
         if data.split.hash != record["split_hash"] or arrays["codes"].shape != expected:
             raise InputError(f"{folder / ARRAYS}: is of another model or split; {again}")
-        pca = Pca(model.template, PcaConfig(len(arrays["pca/deviations"])), {})
+        pca = Pca(model.template, PcaConfig(len(arrays["pca/deviations"])))
         for name in ("mean", "components", "deviations"):
-            pca.get_buffer(name).copy_(torch.from_numpy(arrays[f"pca/{name}"]))
+            pca.basis.get_buffer(name).copy_(torch.from_numpy(arrays[f"pca/{name}"]))
         evaluation = Evaluation(
             model,
             data,

@@ -1,4 +1,4 @@
-"""Hierarchy: a template at falling resolutions, with sparse maps down and up between neighboring
+"""Hierarchy: a template at decreasing resolutions, with sparse maps down and up between neighboring
 levels.
 
 Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV 2018. A level is a
@@ -58,10 +58,8 @@ class Hierarchy:
     def sizes(self) -> tuple[int, ...]:
         return tuple(len(level.vertices) for level in self.levels)
 
-    def to_arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """Everything as plain arrays, for storage inside a template.npz under keys that start with
-        `prefix`.
-        """
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as plain arrays."""
         arrays = {"vertices": self.levels[0].vertices}
         for i, level in enumerate(self.levels):
             arrays |= {
@@ -74,26 +72,24 @@ class Hierarchy:
                 f"{i}/up_columns": up.indices,
                 f"{i}/up_rows": up.indptr,
             }
-        return {prefix + key: array for key, array in arrays.items()}
+        return arrays
 
     @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray], prefix: str = "", name: str = "hierarchy"
-    ) -> Hierarchy:
-        """The inverse of `to_arrays`; other keys are left alone. InputError, naming `name`, where
-        something lacks.
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Hierarchy:
+        """The inverse of `to_arrays`; other keys are left alone. Raises InputError if one is
+        missing.
         """
         try:
-            vertices = np.asarray(arrays[f"{prefix}vertices"], np.float64)
-            levels = [_level(vertices, arrays, f"{prefix}0/")]
-            while f"{prefix}{len(levels)}/kept" in arrays:
-                levels.append(_level(vertices, arrays, f"{prefix}{len(levels)}/"))
+            vertices = np.asarray(arrays["vertices"], np.float64)
+            levels = [_level(vertices, arrays, 0)]
+            while f"{len(levels)}/kept" in arrays:
+                levels.append(_level(vertices, arrays, len(levels)))
             up = [
-                _up(arrays, f"{prefix}{i}/", fine, coarse)
-                for i, (fine, coarse) in enumerate(_steps(levels))
+                _up(arrays, number, fine, coarse)
+                for number, (fine, coarse) in enumerate(_steps(levels))
             ]
         except (KeyError, IndexError, ValueError) as error:
-            raise InputError(f"{name}: not a complete hierarchy ({error})") from error
+            raise InputError(f"hierarchy: not a complete hierarchy ({error})") from error
         return _hierarchy(levels, up)
 
 
@@ -101,16 +97,17 @@ def build_hierarchy(mesh: Mesh, factors: Sequence[float] = (4, 4, 4, 4)) -> Hier
     """Decimate a template once per factor; a level of n vertices is followed by one of ceil(n /
     factor).
 
-    The result comes from the cache where the same mesh and factors were seen before. Raises
-    InputError for a factor of one or less, and where a level would have fewer than three vertices.
-    Warns where edges with three or more faces may leave surplus faces on coarse levels.
+    The result comes from the cache if the same mesh and factors were decimated before. Raises
+    InputError for a factor of one or less, or if a level would have fewer than three vertices.
+    Warns if edges with three or more faces may leave surplus faces on coarse levels.
     """
     _check_factors(len(mesh.vertices), factors)
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = mesh.triangles
     if surplus := len(nonmanifold_edges(triangles)):
         warnings.warn(
-            f"the mesh has {surplus} edges with three or more faces; coarse levels may keep surplus faces"
+            f"the mesh has {surplus} edges with three or more faces; coarse levels may keep "
+            "surplus faces"
         )
     key = content_hash(vertices, triangles, str(tuple(map(float, factors))), ALGORITHM)
     return Hierarchy.from_arrays(
@@ -138,12 +135,13 @@ def _check_factors(count: int, factors: Sequence[float]) -> None:
         sizes.append(math.ceil(sizes[-1] / factor))
     if sizes[-1] < 3:
         raise InputError(
-            f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, expected at least 3 in each"
+            f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, "
+            "expected at least 3 in each"
         )
 
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:
-    """Complete a hierarchy: what `down` selects follows from `kept`."""
+    """Complete a hierarchy: `down` follows from `kept`."""
     down = [
         _selection(np.searchsorted(fine.kept, coarse.kept), len(fine.kept))
         for fine, coarse in _steps(levels)
@@ -161,11 +159,13 @@ def _selection(rows: np.ndarray, count: int) -> sp.csr_matrix:
     )
 
 
-def _level(vertices: np.ndarray, arrays: Mapping[str, np.ndarray], prefix: str) -> Level:
-    kept = arrays[f"{prefix}kept"].astype(np.int64)
-    return Level(vertices[kept], arrays[f"{prefix}triangles"].astype(np.int64), kept)
+def _level(vertices: np.ndarray, arrays: Mapping[str, np.ndarray], number: int) -> Level:
+    kept = arrays[f"{number}/kept"].astype(np.int64)
+    return Level(vertices[kept], arrays[f"{number}/triangles"].astype(np.int64), kept)
 
 
-def _up(arrays: Mapping[str, np.ndarray], prefix: str, fine: Level, coarse: Level) -> sp.csr_matrix:
-    parts = tuple(arrays[f"{prefix}up_{part}"] for part in ("weights", "columns", "rows"))
-    return sp.csr_matrix(parts, shape=(len(fine.kept), len(coarse.kept)))
+def _up(arrays: Mapping[str, np.ndarray], number: int, fine: Level, coarse: Level) -> sp.csr_matrix:
+    weights, columns, rows = (
+        arrays[f"{number}/up_{name}"] for name in ("weights", "columns", "rows")
+    )
+    return sp.csr_matrix((weights, columns, rows), shape=(len(fine.kept), len(coarse.kept)))

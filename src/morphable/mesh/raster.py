@@ -1,4 +1,4 @@
-"""Rasterize triangles with a z-buffer in numpy: each triangle becomes row spans, each span pixels,
+"""Triangles to pixels with a z-buffer in numpy: each triangle becomes row spans, each span pixels,
 all at once.
 
 Edge functions after Pineda, "A parallel algorithm for polygon rasterization", SIGGRAPH 1988.
@@ -40,34 +40,42 @@ class _Edges:
 
 
 def rasterize(points: np.ndarray, triangles: np.ndarray, width: int, height: int) -> Visible:
-    """What is seen of triangles in a picture of `width` x `height` pixels, parallel projection
+    """What is seen of triangles in a picture of `width` x `height` pixels, in parallel projection
     along z.
 
     points: (V, 3) x to the right and y down in pixels, the center of the first pixel at (0.5, 0.5);
-    z towards the viewer in any unit. triangles: (T, 3), of either orientation. Where two are
-    equally near, the later one is seen. A pixel belongs to a triangle when its center lies inside
-    or on the border, so neighbors never leave a gap.
+    z towards the viewer in any unit. triangles: (T, 3), of either orientation. If two are equally
+    near, the later one is seen. A pixel belongs to a triangle if its center lies inside or on the
+    border, so neighbors never leave a gap.
     """
     corners = np.asarray(points, np.float64)[triangles]
     edges = _edges(corners)
-    sound = np.flatnonzero(edges.doubled > 1e-9)
-    span_triangle, row = _rows(corners[sound, :, 1], height)
-    span_triangle = sound[span_triangle]
-    first, last = _columns(edges, span_triangle, row + 0.5, width)
-    count = np.maximum(0, last - first + 1)
-    span = np.repeat(np.arange(len(row)), count)
-    column = _ranges(count) + first[span]
-    triangle = span_triangle[span]
-    depth = _depth(corners, edges.doubled, triangle, column + 0.5, row[span] + 0.5)
-    pixel = row[span] * width + column
+    triangle, pixel = _fragments(corners, edges, width, height)
+    depth = _depth(corners, edges.doubled, triangle, pixel % width + 0.5, pixel // width + 0.5)
+
     nearest = np.full(width * height, -np.inf)
     np.maximum.at(nearest, pixel, depth)
+    frontmost = depth == nearest[pixel]
     seen = np.full(width * height, -1)
-    wins = depth == nearest[pixel]
-    seen[pixel[wins]] = triangle[wins]
+    seen[pixel[frontmost]] = triangle[frontmost]
+
     covered = np.flatnonzero(seen >= 0)
     weights = _weights(edges, seen[covered], covered % width + 0.5, covered // width + 0.5)
     return Visible(covered, seen[covered], weights, nearest[covered])
+
+
+def _fragments(
+    corners: np.ndarray, edges: _Edges, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of a triangle and a pixel that it covers: triangles and pixels, both (F,)."""
+    sound = np.flatnonzero(edges.doubled > 1e-9)
+    triangle, row = _rows(corners[sound, :, 1], height)
+    triangle = sound[triangle]
+    first, last = _columns(edges, triangle, row + 0.5, width)
+    count = np.maximum(0, last - first + 1)
+    span = np.repeat(np.arange(len(row)), count)
+    column = _ranges(count) + first[span]
+    return triangle[span], row[span] * width + column
 
 
 def _edges(corners: np.ndarray) -> _Edges:
@@ -98,7 +106,7 @@ def _rows(y: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
 def _columns(
     edges: _Edges, triangle: np.ndarray, y: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First and last column of every span; first > last where it is empty."""
+    """First and last column of every span; first > last if it is empty."""
     left, right = np.full(len(y), -np.inf), np.full(len(y), np.inf)
     for i in range(3):
         a = edges.a[triangle, i]

@@ -1,4 +1,6 @@
-"""Region label files: every vertex in exactly one region, or a sentence that says which one is not."""
+"""Region label files: every vertex in exactly one region, or a sentence that says which one
+is not.
+"""
 
 from __future__ import annotations
 
@@ -83,13 +85,15 @@ def disjoint(
         if len(taken):
             other = names[labels[taken[0]]]
             raise InputError(
-                f"{where}: vertex {taken[0]} is listed twice, in {other!r} and in {name!r}; regions must not overlap"
+                f"{where}: vertex {taken[0]} is listed twice, in {other!r} and in {name!r}; "
+                "regions must not overlap"
             )
         labels[vertices] = number
     missed = np.flatnonzero(labels < 0)
     if len(missed):
         raise InputError(
-            f"{where}: {len(missed)} of {n_vertices} vertices are in no region, the first is vertex {missed[0]}"
+            f"{where}: {len(missed)} of {n_vertices} vertices are in no region, the first is "
+            f"vertex {missed[0]}"
         )
     return labels
 
@@ -169,7 +173,8 @@ def _by_number(
     """Vertices by region of one number a vertex; negative numbers mean none."""
     if labels.shape != (n_vertices,) or labels.dtype.kind not in "iu":
         raise InputError(
-            f"{path}: expected ({n_vertices},) whole numbers, one a vertex, got {labels.shape} {labels.dtype}"
+            f"{path}: expected ({n_vertices},) whole numbers, one a vertex, got "
+            f"{labels.shape} {labels.dtype}"
         )
     numbers = [int(number) for number in np.unique(labels) if number >= 0]
     if names is not None and numbers != list(range(len(names))):

@@ -1,307 +1,96 @@
-"""Regions: a template cut into disjoint connected pieces that cover it, with the control vertices
-that steer each.
-
-Automatic ones are geodesic Voronoi cells of farthest points, centered (Lloyd), smoothed, mirrored
-where the template is.
+"""Regions: a template cut into disjoint pieces that cover it, and the control vertices that steer
+each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components, dijkstra
-from scipy.spatial import cKDTree
+from scipy.sparse.csgraph import connected_components
 
 from morphable.errors import InputError
-from morphable.mesh.laplacian import mass_matrix
 from morphable.mesh.mesh import Mesh
-from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency, components
 
-CENTRING_ROUNDS = 4
-SMOOTHING_ROUNDS = 6
-MIRROR_ROUNDS = 5
 CONTROLS = 10
 """Control vertices of a region: two fifths on its border, the others inside."""
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """labels: (V,) region number of each vertex. names: the R names. controls: for each region its
-    control vertices.
+    """Disjoint regions that cover a template.
+
+    labels: (V,) region number of each vertex. names: the R names. controls: per region the vertices
+    that act as its handles; () if none are known.
+
+    Raises InputError unless every region has a vertex and its controls lie in it.
     """
 
     labels: np.ndarray
     names: tuple[str, ...]
-    controls: tuple[np.ndarray, ...]
+    controls: tuple[np.ndarray, ...] = ()
 
-    def on(self, template: Template) -> Template:
-        """The template with these regions in place of its own; InputError where they do not fit it."""
-        return replace(
-            template, regions=self.labels, region_names=self.names, control_vertices=self.controls
-        )
+    def __post_init__(self) -> None:
+        found, count = np.unique(self.labels), len(self.names)
+        if not np.array_equal(found, np.arange(count)):
+            raise InputError(
+                f"regions: expected the numbers 0..{count - 1}, each used, got {found}"
+            )
+
+        if self.controls and len(self.controls) != count:
+            raise InputError(
+                f"regions: expected control vertices for each of {count} regions, got "
+                f"{len(self.controls)}"
+            )
+        for region, controls in enumerate(self.controls):
+            if len(controls) and not (self.labels[controls] == region).all():
+                raise InputError(
+                    f"regions: the control vertices of {self.names[region]!r} must lie in "
+                    "that region"
+                )
+
+    def number(self, name: str) -> int:
+        """The number of the region called `name`. Raises InputError, listing the names, for
+        another.
+        """
+        if name not in self.names:
+            raise InputError(
+                f"region {name!r}: not in this template, which has {', '.join(self.names)}"
+            )
+        return self.names.index(name)
+
+    def vertices(self, region: int) -> np.ndarray:
+        """The vertices of a region, ascending."""
+        return np.flatnonzero(self.labels == region)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as plain arrays, as a model's geometry keeps them."""
-        arrays = {"regions": self.labels.astype(np.int32), "region_names": np.array(self.names)}
-        return arrays | {
-            f"controls/{number:05d}": c.astype(np.int32) for number, c in enumerate(self.controls)
+        """Everything as plain arrays, the format of template.npz."""
+        controls = {
+            f"control_vertices/{region}": np.asarray(vertices, np.int32)
+            for region, vertices in enumerate(self.controls)
         }
+        return {"regions": self.labels, "region_names": np.array(self.names)} | controls
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Regions:
-        """The inverse of `to_arrays`."""
-        controls = tuple(
-            arrays[key].astype(np.int64) for key in sorted(arrays) if key.startswith("controls/")
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self | None:
+        """The inverse of `to_arrays`, which leaves other keys alone; None if there are no
+        regions.
+        """
+        if "regions" not in arrays:
+            return None
+        names = tuple(str(name) for name in arrays.get("region_names", ()))
+        keys = [
+            key for region in range(len(names)) if (key := f"control_vertices/{region}") in arrays
+        ]
+        return cls(
+            arrays["regions"].astype(np.int64),
+            names,
+            tuple(arrays[key].astype(np.int64) for key in keys),
         )
-        names = tuple(str(name) for name in arrays["region_names"])
-        return cls(arrays["regions"].astype(np.int64), names, controls)
-
-
-def template_regions(template: Template, count: int = 0) -> Regions:
-    """The template's own regions and controls; `count` automatic ones where it has none or a count
-    is asked for.
-    """
-    if count == 0 and template.regions is not None:
-        controls = template.control_vertices or spread_controls(template.mesh, template.regions)
-        return Regions(template.regions, template.region_names, controls)
-    return automatic_regions(template.mesh, count or 11, template.mirror)
-
-
-def automatic_regions(
-    mesh: Mesh, count: int, mirror: np.ndarray | None = None, merged_from: int = 0
-) -> Regions:
-    """`count` connected regions of alike size, mirrored where `mirror` (V,) pairs the vertices.
-
-    With `merged_from`, that many finer regions are made first and merged, smallest first, so that
-    coarser sets nest in finer ones. Raises InputError where a count is not in 1..V or the merge
-    would have to split.
-    """
-    n_vertices = len(mesh.vertices)
-    finest = max(count, merged_from)
-    if not 1 <= count <= n_vertices or finest > n_vertices:
-        raise InputError(
-            f"regions: expected a count from 1 to {n_vertices} (the vertices), got {max(count, finest)}"
-        )
-    if merged_from and merged_from < count:
-        raise InputError(f"regions: {count} cannot be merged from {merged_from}, which is fewer")
-    mirror = np.arange(n_vertices) if mirror is None else mirror
-    graph = _geodesic_graph(mesh, mirror)
-    labels = _voronoi(graph, _seeds(graph, mesh.vertices, mirror, finest))
-    labels = _mirrored(_smooth(labels, mesh.faces, finest), mesh, mirror, finest)
-    labels = _fit_count(labels, mesh, mirror, count)
-    labels, names = _named(labels, mesh.vertices, mirror)
-    return Regions(labels, names, spread_controls(mesh, labels))
-
-
-def _geodesic_graph(mesh: Mesh, mirror: np.ndarray) -> sp.csr_matrix:
-    """(V, V) edge lengths of the mirror-symmetric mean shape; components are joined by their
-    shortest bridge.
-    """
-    points = np.asarray(mesh.vertices, np.float64)
-    if not np.array_equal(mirror, np.arange(len(points))):
-        points = 0.5 * (points + points[mirror] * [-1, 1, 1])
-    pairs = adjacency(mesh.faces, len(points)).tocoo()
-    rows, cols = [pairs.row], [pairs.col]
-    island = components(mesh.faces, len(points))
-    joined = island == np.bincount(island).argmax()
-    while not joined.all():
-        rest = np.flatnonzero(~joined)
-        distance, near = cKDTree(points[joined]).query(points[rest])
-        best = distance.argmin()
-        a, b = rest[best], np.flatnonzero(joined)[near[best]]
-        rows, cols = [*rows, np.array([a, b])], [*cols, np.array([b, a])]
-        joined |= island == island[a]
-    row, col = np.concatenate(rows), np.concatenate(cols)
-    length = np.linalg.norm(points[row] - points[col], axis=1) + 1e-9
-    return sp.csr_matrix((length, (row, col)), shape=(len(points),) * 2)
-
-
-def _seeds(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, count: int) -> list[int]:
-    """`count` vertices by farthest-point sampling, in mirror pairs or on the midline, then centered
-    in their cells.
-    """
-    middle = np.flatnonzero(mirror == np.arange(len(mirror)))
-    paired = len(middle) < len(mirror)
-    center = int(np.linalg.norm(vertices - vertices.mean(0), axis=1).argmin())
-    nearest = dijkstra(graph, indices=center)
-    seeds: list[int] = []
-    while len(seeds) < count:
-        seed = int(nearest.argmax())
-        reach = dijkstra(graph, indices=seed)
-        single = mirror[seed] == seed
-        if (
-            paired
-            and not single
-            and len(middle)
-            and (count - len(seeds) == 1 or reach[mirror[seed]] < nearest[seed])
-        ):
-            # A pair would crowd the midline, or one seed is left: it goes to the midline itself.
-            free = middle[~np.isin(middle, seeds)]
-            seed = int(free[reach[free].argmin()]) if len(free) else seed
-            reach, single = dijkstra(graph, indices=seed), True
-        new = [seed] if single or count - len(seeds) == 1 else [seed, int(mirror[seed])]
-        nearest = reach if not seeds else np.minimum(nearest, reach)
-        for other in new[1:]:
-            nearest = np.minimum(nearest, dijkstra(graph, indices=other))
-        seeds += new
-        nearest[seeds] = -1.0
-    for _ in range(CENTRING_ROUNDS):
-        seeds = _centered(graph, vertices, mirror, seeds)
-    return seeds
-
-
-def _centered(
-    graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, seeds: list[int]
-) -> list[int]:
-    """Every seed moved to the vertex of its cell nearest to the cell's centroid; pairs and midline
-    are kept.
-    """
-    labels = _voronoi(graph, seeds)
-    moved = list(seeds)
-    for number, seed in enumerate(seeds):
-        partner = int(mirror[seed])
-        if partner != seed and partner in seeds[:number]:
-            moved[number] = int(mirror[moved[seeds.index(partner)]])
-            continue
-        cell = np.flatnonzero(labels == number)
-        on_middle = cell[mirror[cell] == cell]
-        candidates = on_middle if partner == seed and len(on_middle) else cell
-        centroid = vertices[cell].mean(0)
-        moved[number] = int(
-            candidates[np.linalg.norm(vertices[candidates] - centroid, axis=1).argmin()]
-        )
-    return moved if len(set(moved)) == len(moved) else seeds
-
-
-def _voronoi(graph: sp.csr_matrix, seeds: list[int]) -> np.ndarray:
-    """(V,) number of the geodesically nearest seed; the first of equals."""
-    return dijkstra(graph, indices=seeds).argmin(0)
-
-
-def _smooth(labels: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
-    """Borders straightened: memberships averaged over neighbors, then the largest wins; no region
-    may vanish.
-    """
-    member = (labels[:, None] == np.arange(count)).astype(np.float64)
-    average = adjacency(faces, len(labels)) + sp.identity(len(labels))
-    weight = np.asarray(average.sum(axis=1))
-    for _ in range(SMOOTHING_ROUNDS):
-        member = (average @ member) / weight
-    result = connected_regions(member.argmax(1), faces)
-    return result if len(np.unique(result)) == count else labels
-
-
-def _mirrored(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -> np.ndarray:
-    """The labels of the side x >= 0, and their mirror image on the other: smoothing may have broken
-    ties unevenly.
-    """
-    own = np.arange(len(labels))
-    if np.array_equal(mirror, own):
-        return connected_regions(labels, mesh.faces)
-    partner = _partners(labels, mirror, count)
-    right = np.asarray(mesh.vertices)[:, 0] - np.asarray(mesh.vertices)[mirror, 0] > 0
-    result = labels.copy()
-    for _ in range(
-        MIRROR_ROUNDS
-    ):  # joining a fragment to its neighbor may differ between the sides: again, then
-        result[mirror[right]] = partner[result[right]]
-        mirrored, result = result, connected_regions(result, mesh.faces)
-        if np.array_equal(mirrored, result):
-            break
-    return result if len(np.unique(result)) == count else connected_regions(labels, mesh.faces)
-
-
-def _partners(labels: np.ndarray, mirror: np.ndarray, count: int) -> np.ndarray:
-    """(R,) the region that most of each region's mirror image lies in."""
-    shared = np.zeros((count, count), np.int64)
-    np.add.at(shared, (labels, labels[mirror]), 1)
-    return (shared + shared.T).argmax(1)
-
-
-def _fit_count(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -> np.ndarray:
-    """Merge the smallest region into the neighbor it has most border with, a mirror pair at once,
-    down to `count`.
-    """
-    pairs = adjacency(mesh.faces, len(labels)).tocoo()
-    area = mass_matrix(mesh.vertices, mesh.triangles).diagonal()
-    while (found := int(labels.max()) + 1) > count:
-        border = np.zeros((found, found), np.int64)
-        np.add.at(border, (labels[pairs.row], labels[pairs.col]), 1)
-        np.fill_diagonal(border, 0)
-        border += _nearness(labels, mesh.vertices, found) * (border.sum(1, keepdims=True) == 0)
-        into = _merge(
-            border, np.bincount(labels, area), _partners(labels, mirror, found), found - count
-        )
-        labels = np.unique(into[labels], return_inverse=True)[1]
-    return labels
-
-
-def _merge(border: np.ndarray, size: np.ndarray, partner: np.ndarray, most: int) -> np.ndarray:
-    """(R,) the region that each becomes when the smallest one is merged, with its partner, in at
-    most `most` merges.
-
-    A region on the midline goes to another on the midline, a pair goes to a pair or to one on the
-    midline.
-    """
-    into = np.arange(len(size))
-    middle = partner == into
-    for small in np.argsort(size, kind="stable"):
-        other = partner[small]
-        allowed = border[small] * (middle if middle[small] else into != other)
-        if not middle[small] and most < 2:
-            allowed = border[small] * (into == other)
-        if allowed.any():
-            goal = int(allowed.argmax())
-            into[small] = goal
-            if not middle[small] and goal != other:
-                into[other] = partner[goal]
-            return into
-    smallest = int(size.argmin())
-    into[smallest] = int(border[smallest].argmax())
-    return into
-
-
-def _nearness(labels: np.ndarray, vertices: np.ndarray, count: int) -> np.ndarray:
-    """(R, R) 1 towards the region with the nearest centroid: where a region of a loose piece merges
-    to.
-    """
-    center = np.stack([vertices[labels == r].mean(0) for r in range(count)])
-    distance = np.linalg.norm(center[:, None] - center, axis=-1) + np.diag(np.full(count, np.inf))
-    return (distance == distance.min(1, keepdims=True)).astype(np.int64)
-
-
-def _named(
-    labels: np.ndarray, vertices: np.ndarray, mirror: np.ndarray
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Regions numbered from the top down, named r1, r2, ..., a mirror pair r3-left (x > 0) and
-    r3-right.
-    """
-    count = int(labels.max()) + 1
-    partner = _partners(labels, mirror, count)
-    partner = np.where(partner[partner] == np.arange(count), partner, np.arange(count))
-    height = np.array([vertices[labels == r, 1].mean() for r in range(count)])
-    side = np.array([vertices[labels == r, 0].mean() for r in range(count)])
-    key = np.minimum(np.arange(count), partner)
-    order = sorted(
-        range(count), key=lambda r: (-max(height[r], height[partner[r]]), key[r], -side[r])
-    )
-    names, number, seen = [], 0, set()
-    for region in order:
-        if key[region] not in seen:
-            seen.add(key[region])
-            number += 1
-        pair = partner[region] != region
-        names.append(
-            f"r{number}"
-            + (("-left" if side[region] > side[partner[region]] else "-right") if pair else "")
-        )
-    position = np.empty(count, np.int64)
-    position[order] = np.arange(count)
-    return position[labels], tuple(names)
 
 
 def border_vertices(faces: np.ndarray, labels: np.ndarray, region: int) -> np.ndarray:
@@ -339,11 +128,11 @@ def spread_controls(
 
 
 def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V,) the same regions, where every fragment but the largest has gone over to the neighbor it
-    touches most.
+    """(V,) the same regions, of which every fragment but the largest is given to the neighbor that
+    it touches most.
 
-    Each connected component of the mesh keeps its own largest fragment, so an eyeball stays with
-    its head.
+    Each connected component of the mesh keeps its own largest fragment, so that an eyeball stays in
+    its region.
     """
     regions = regions.copy()
     graph = adjacency(faces, len(regions)).tocoo()
@@ -364,7 +153,7 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
         small[order[largest]] = False
         if not small.any():
             return regions
-        # The smallest fragment goes first: what it touches is then most likely to stay.
+        # The smallest fragment goes first, because its neighbors are the most likely to stay.
         chosen = np.flatnonzero(small)[size[small].argmin()]
         touching = (fragment[graph.row] == chosen) & ~same
         regions[fragment == chosen] = np.bincount(regions[graph.col[touching]]).argmax()

@@ -1,4 +1,6 @@
-"""Template: the topology that all meshes of a class share, with what is known about its vertices."""
+"""Template: the topology that all meshes of a class share, with what is known about its
+vertices.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import numpy as np
 from morphable.errors import InputError
 from morphable.files import content_hash, read_npz, write_npz
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.regions import Regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,24 +23,20 @@ class Template:
 
     mesh: the reference shape, millimeters. name: what the class is called, "hand". uv, uv_faces:
     (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so seams survive; or
-    None. regions, region_names: (V,) region number of each vertex, disjoint and covering, and the R
-    names; or None and (). control_vertices: for every region the vertices that act as its handles;
-    () where none are known. landmarks: (K,) vertex indices of named or conventional landmarks;
-    empty where none are known. mirror: (V,) the vertex that mirrors each vertex across x = 0; or
-    None. masks: named vertex subsets, (V,) bool each, e.g. {"face": ...}; evaluation reports errors
-    on each. rigid: (K,) vertices that do not move with expression or pose, used for alignment; or
-    None.
+    None. regions: disjoint regions that cover the mesh, with their control vertices; or None.
+    landmarks: (K,) vertex indices of named or conventional landmarks; empty if none are known.
+    mirror: (V,) the vertex that mirrors each vertex across x = 0; or None. masks: named vertex
+    subsets, (V,) bool each, e.g. {"face": ...}; evaluation reports errors on each. rigid: (K,)
+    vertices that do not move with expression or pose, used for alignment; or None.
 
-    Raises InputError where a field does not fit the mesh.
+    Raises InputError if a field does not fit the mesh.
     """
 
     mesh: Mesh
     name: str = "template"
     uv: np.ndarray | None = None
     uv_faces: np.ndarray | None = None
-    regions: np.ndarray | None = None
-    region_names: tuple[str, ...] = ()
-    control_vertices: tuple[np.ndarray, ...] = ()
+    regions: Regions | None = None
     landmarks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     mirror: np.ndarray | None = None
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -45,8 +44,11 @@ class Template:
 
     def __post_init__(self) -> None:
         count = self.n_vertices
-        if self.regions is not None:
-            self._check_regions(self.regions)
+        if self.regions is not None and self.regions.labels.shape != (count,):
+            raise InputError(
+                f"template regions: expected one number per vertex ({count}), got "
+                f"{self.regions.labels.shape}"
+            )
         for name, indices in (
             ("landmarks", self.landmarks),
             ("mirror", self.mirror),
@@ -65,7 +67,8 @@ class Template:
         for name, mask in self.masks.items():
             if mask.shape != (count,) or mask.dtype != bool:
                 raise InputError(
-                    f"template mask {name!r}: expected ({count},) bool, got {mask.shape} {mask.dtype}"
+                    f"template mask {name!r}: expected ({count},) bool, got {mask.shape} "
+                    f"{mask.dtype}"
                 )
         if (self.uv is None) != (self.uv_faces is None):
             raise InputError("template: uv and uv_faces come together")
@@ -73,22 +76,6 @@ class Template:
             raise InputError(
                 f"template uv_faces: expected {self.mesh.faces.shape}, got {self.uv_faces.shape}"
             )
-
-    def _check_regions(self, regions: np.ndarray) -> None:
-        if regions.shape != (self.n_vertices,):
-            raise InputError(
-                f"template regions: expected one number per vertex ({self.n_vertices}), got {regions.shape}"
-            )
-        names = len(self.region_names)
-        if not np.array_equal(np.unique(regions), np.arange(names)):
-            raise InputError(
-                f"template regions: expected the numbers 0..{names - 1}, each used, got {np.unique(regions)}"
-            )
-        for region, control in enumerate(self.control_vertices):
-            if len(control) and not (regions[control] == region).all():
-                raise InputError(
-                    f"template control vertices of {self.region_names[region]!r} must lie in that region"
-                )
 
     @property
     def n_vertices(self) -> int:
@@ -100,11 +87,12 @@ class Template:
         return content_hash(str(self.n_vertices), self.mesh.faces)[:16]
 
     def region(self, name: str) -> np.ndarray:
-        """Vertex indices of a region; InputError lists the known names otherwise."""
-        if self.regions is None or name not in self.region_names:
-            known = ", ".join(self.region_names) or "none"
-            raise InputError(f"region {name!r}: not in this template, which has {known}")
-        return np.flatnonzero(self.regions == self.region_names.index(name))
+        """Vertex indices of a region. Raises InputError, listing the names, if there is none of
+        this name.
+        """
+        if self.regions is None:
+            raise InputError(f"region {name!r}: this template has no regions")
+        return self.regions.vertices(self.regions.number(name))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as plain arrays, the content of template.npz."""
@@ -114,15 +102,15 @@ class Template:
             "faces": self.mesh.faces.astype(np.int32),
             "landmarks": self.landmarks.astype(np.int32),
         }
-        optional = {"uv": self.uv, "uv_faces": self.uv_faces, "regions": self.regions}
-        optional |= {"mirror": self.mirror, "rigid": self.rigid}
-        arrays |= {key: value for key, value in optional.items() if value is not None}
-        if self.region_names:
-            arrays["region_names"] = np.array(self.region_names)
-        arrays |= {
-            f"control_vertices/{i}": np.asarray(c, np.int32)
-            for i, c in enumerate(self.control_vertices)
+        optional = {
+            "uv": self.uv,
+            "uv_faces": self.uv_faces,
+            "mirror": self.mirror,
+            "rigid": self.rigid,
         }
+        arrays |= {key: value for key, value in optional.items() if value is not None}
+        if self.regions is not None:
+            arrays |= self.regions.to_arrays()
         return arrays | {f"masks/{key}": value for key, value in self.masks.items()}
 
     @classmethod
@@ -137,19 +125,13 @@ class Template:
         def index(key: str) -> np.ndarray | None:
             return arrays[key].astype(np.int64) if key in arrays else None
 
-        controls = sorted(
-            (k for k in arrays if k.startswith("control_vertices/")),
-            key=lambda k: int(k.split("/")[1]),
-        )
         landmarks = index("landmarks")
         return cls(
             mesh=Mesh(arrays["vertices"], arrays["faces"].astype(np.int64)),
             name=str(arrays.get("name", "template")),
             uv=arrays.get("uv"),
             uv_faces=index("uv_faces"),
-            regions=index("regions"),
-            region_names=tuple(str(n) for n in arrays.get("region_names", ())),
-            control_vertices=tuple(arrays[k].astype(np.int64) for k in controls),
+            regions=Regions.from_arrays(arrays),
             landmarks=landmarks if landmarks is not None else np.zeros(0, np.int64),
             mirror=index("mirror"),
             masks={

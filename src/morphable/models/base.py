@@ -1,11 +1,14 @@
 """MorphableModel: a distribution of shapes on a template, with named coordinates; and its three
-ways of learning.
+ways to learn.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
+from morphable.models.geometry import Geometry, NoGeometry
 from morphable.models.parts import Parts
 from morphable.models.prior import CodePrior
 from morphable.models.training import Batch, Progress
@@ -23,7 +27,9 @@ Given = Mapping[str, Tensor]
 
 
 class Shapes(Protocol):
-    """Training meshes as a model sees them: (N, V, 3) float32 mm that may be larger than memory."""
+    """Training meshes as a model reads them: (N, V, 3) float32 mm, maybe more than fit in
+    memory.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -37,65 +43,107 @@ def blocks(shapes: Shapes, size: int = 256) -> Iterator[np.ndarray]:
         yield shapes[start : start + size]
 
 
-class MorphableModel(nn.Module, ABC):
-    """A 3D morphable model: codes (B, L) with named parts, shapes (B, V, 3) mm on one template.
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from.
 
-    A subclass is built as `Model(template, config, geometry)`, where `geometry` is what
-    `Model.geometry(template, config)` computed; both are saved, so that loading needs neither the
-    dataset nor the computation.
+    family: its row of the MODELS table, "" for none. provenance: how it was trained, on what data,
+    with which versions; empty for a model that was not trained by a run.
     """
 
     family: str = ""
-    """The row of the MODELS table that this model was made by."""
-    axis_aligned_code: ClassVar[bool] = False
-    """Whether each number of the code is a variable of its own, as a VAE's are; else only
-    directions mean something.
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_ORIGIN = Origin()
+
+
+class MorphableModel(nn.Module, ABC):
+    """A 3D morphable model: codes (B, L) with named parts, shapes (B, V, 3) mm on one template.
+
+    In the words of shape models: `encode` gives coefficients, `decode` an instance, `forward` the
+    projection onto the model, `sample` random instances, and `prior.given` the posterior.
+
+    A subclass is built as `Model(template, config, geometry, origin)`, with the geometry that
+    `Model.geometry_type.of(template, config)` computes. Nothing is assigned afterwards.
     """
+
+    geometry_type: ClassVar[type[Geometry]] = NoGeometry
+    axis_aligned_code: ClassVar[bool] = False
+    """Whether each dimension of the code is a variable of its own, as in a VAE. Otherwise only
+    directions have a meaning.
+    """
+    encodes_points: ClassVar[bool] = False
+    """Whether `encode_points` is there: points in any order, without topology."""
     needs_neutral: ClassVar[bool] = False
     """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an
     estimate.
     """
     prior_is_fitted: ClassVar[bool] = True
-    """Whether the prior is fitted to the codes of the training meshes; else the model defines it."""
+    """Whether the prior is fitted to the codes of the training meshes. Otherwise the model defines
+    it.
+    """
+    why_no_prior: ClassVar[str] = ""
+    """For models that have no prior: why, and what to do about it."""
 
-    def __init__(self, template: Template, parts: Parts, config: Any) -> None:
+    prior: CodePrior | None
+
+    def __init__(
+        self,
+        template: Template,
+        parts: Parts,
+        config: Any,
+        geometry: Geometry,
+        origin: Origin,
+        *,
+        has_prior: bool = True,
+    ) -> None:
         super().__init__()
         self.template = template
         self.parts = parts
         self.config = config
-        self.prior = CodePrior(parts)
-        self.provenance: dict[str, Any] = {}
-        self.saved_geometry: dict[str, np.ndarray] = {}
+        self.geometry = geometry
+        self.origin = origin
+        self.prior = CodePrior(parts) if has_prior else None
 
-    @classmethod
-    def geometry(cls, template: Template, config: Any) -> dict[str, np.ndarray]:
-        """Everything that the network needs to know of the template, as plain arrays; nothing by
-        default.
-        """
-        return {}
+    def with_origin(self, origin: Origin) -> Self:
+        """This model, sharing its weights, with another origin."""
+        other = copy.copy(self)
+        other.origin = origin
+        return other
+
+    @property
+    def family(self) -> str:
+        return self.origin.family
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return self.origin.provenance
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: its family, or its class if it is of none."""
+        return self.family or type(self).__name__
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
-        """`config` with what it must know of the training data: the class names of each label, as
-        numbered there.
+        """`config` with what it must know about the training data: the class names of each label,
+        in the order of their numbers.
         """
         return config
 
     @abstractmethod
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; what it does not
-        name is zero, or inferred by a model that says so.
+        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; those that it does
+        not name are zero, unless the model infers them.
         """
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
         """(B, P, 3) mm -> (B, L): clouds without topology, in any order, placed as the template.
 
-        Raises InputError in a family that reads registered meshes only.
+        Raises InputError if the model encodes registered meshes only, as most do.
         """
-        raise InputError(
-            f"{self.family or type(self).__name__}: reads registered meshes, "
-            "not points in any order"
-        )
+        raise InputError(f"{self.name}: encodes registered meshes, not points in any order")
 
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
@@ -108,26 +156,37 @@ class MorphableModel(nn.Module, ABC):
     def sample(
         self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0
     ) -> Tensor:
-        """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`."""
-        prior = self.prior.given(given) if given else self.prior
+        """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`.
+
+        Raises InputError if the model has no prior.
+        """
+        prior = self.require_prior()
+        if given:
+            prior = prior.given(given)
         return self.decode(prior.sample(n, generator, scale))
+
+    def require_prior(self) -> CodePrior:
+        """The prior. Raises InputError, saying why, if the model has none."""
+        if self.prior is None:
+            raise InputError(
+                f"{self.name}: this model has no prior to sample from; {self.why_no_prior}"
+            )
+        return self.prior
 
     def neutral(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm: the person of each code without expression.
 
         Zero is the neutral value of every other part, unless a model has a decoder of its own for
-        neutral shapes. Raises InputError where the code has no identity part.
+        neutral shapes. Raises InputError if the code has no identity part.
         """
         if "identity" not in self.parts:
-            raise InputError(
-                f"{self.family or type(self).__name__}: has no part 'identity', so no neutral shape"
-            )
+            raise InputError(f"{self.name}: has no part 'identity', so no neutral shape")
         person = torch.zeros_like(code)
         person[:, self.parts["identity"]] = code[:, self.parts["identity"]]
         return self.decode(person)
 
     def assemble(self, free: Tensor, given: Given | None = None) -> Tensor:
-        """(B, L_free) numbers of the free parts and the pinned values as one code (B, L)."""
+        """(B, L_free) values of the free parts, and the pinned values, as one code (B, L)."""
         code = free.new_zeros(len(free), self.parts.size)
         code[:, torch.from_numpy(self.parts.free).to(free.device)] = free
         for name, value in (given or {}).items():
@@ -135,7 +194,7 @@ class MorphableModel(nn.Module, ABC):
         return code
 
     def names_of(self, part: str) -> tuple[str, ...]:
-        """What each number of a part is called, where its numbers have names; none by default."""
+        """The names of a part's dimensions; empty if they have none."""
         return ()
 
     @property
@@ -152,7 +211,7 @@ class MorphableModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.prior.mean.device
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def check_vertices(self, vertices: Tensor) -> None:
         """InputError unless `vertices` is (B, V, 3) with this template's V."""
@@ -164,23 +223,25 @@ class MorphableModel(nn.Module, ABC):
 class EstimatedModel(MorphableModel):
     """A model computed in closed form, or by a few alternating solves."""
 
+    prior: CodePrior
+
     @classmethod
     @abstractmethod
     def estimate(
         cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: Any
     ) -> Self:
-        """The model of these shapes (N, V, 3) mm.
+        """The model of these shapes (N, V, 3) mm, with its prior.
 
-        labels: `subject` and `expression`, (N,) class numbers with -1 = missing; `neutral`, (N,)
-        the row of each mesh's neutral mesh, -1 = none; `level`, (N,) 0..1. Only those that the data
-        has.
+        labels: those that the data has of `subject` and `expression`, (N,) class numbers with -1 =
+        missing; `neutral`, (N,) the row of each mesh's neutral mesh, -1 = none; `level`, (N,) 0..1.
         """
 
 
 class TrainingHooks(ABC):
     """What the training loop asks of a model, whatever the model descends.
 
-    This is not a model, so that both kinds of trained model stand right below MorphableModel.
+    This is not a model, so that both kinds of trained model are direct subclasses of
+    MorphableModel.
     """
 
     labels_used: ClassVar[tuple[str, ...]] = ()
@@ -204,7 +265,7 @@ class TrainingHooks(ABC):
         return self
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Arrays worth keeping from a few epochs of training, for the report; none by default."""
+        """Arrays to keep from a few epochs of training, for the report; none by default."""
         return {}
 
 
@@ -234,6 +295,7 @@ class AdversarialModel(MorphableModel, TrainingHooks):
     """
 
     prior_is_fitted: ClassVar[bool] = False
+    prior: CodePrior
 
     @property
     @abstractmethod

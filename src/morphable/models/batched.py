@@ -1,5 +1,5 @@
-"""Encode, decode and neutral shapes of any number of meshes: in batches of 16, without gradients, on
-the model's device.
+"""Encode, decode and neutral shapes of any number of meshes: in batches of 16, without gradients,
+on the model's device.
 """
 
 from __future__ import annotations

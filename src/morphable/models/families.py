@@ -1,241 +1,224 @@
-"""MODELS: every family by name, with its class and its two recipes. A published model is one row of
-this table.
+"""MODELS: every family by name, with its class, its paper and its two recipes. A published model is
+one row of this table.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphable.config import suggestion
+from morphable.config import suggestion, with_overrides
 from morphable.errors import InputError
-from morphable.models.autoencoder import AutoencoderConfig, HierarchicalAutoencoder
-from morphable.models.base import MorphableModel
-from morphable.models.cvae import Cvae, CvaeConfig
-from morphable.models.ib_vae import IbVae, IbVaeConfig
-from morphable.models.lamm import Lamm, LammConfig
-from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
-from morphable.models.multilinear import Multilinear, MultilinearConfig
-from morphable.models.pca import Pca, PcaConfig
-from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
-from morphable.models.region_pca import RegionPca, RegionPcaConfig
+from morphable.mesh.template import Template
+from morphable.models.autoencoder import HierarchicalAutoencoder
+from morphable.models.base import MorphableModel, Origin
+from morphable.models.geometry import Geometry
+from morphable.models.ib_vae import IbVae
+from morphable.models.lamm import Lamm
+from morphable.models.linear_two_space import LinearTwoSpace
+from morphable.models.multilinear import Multilinear
+from morphable.models.pca import Pca
+from morphable.models.pca_mlp import PcaMlp
+from morphable.models.recipes import (
+    COMA,
+    CVAE,
+    DEEP3DMM,
+    DEEP3DMM_SPIRAL,
+    IB_VAE,
+    IB_VAE_FAST,
+    IB_VAE_FAST_TRAINING,
+    LAMM,
+    LAMM_FAST,
+    LAMM_FAST_TRAINING,
+    LAMM_MIXER,
+    LINEAR_TWO_SPACE,
+    MESH_FAST,
+    MESH_FAST_TRAINING,
+    MULTILINEAR,
+    PCA,
+    PCA_MLP,
+    REGION_PCA,
+    SPIRALNET,
+    SPIRALNET_PLUS,
+    Recipe,
+)
+from morphable.models.region_pca import RegionPca
 from morphable.models.training import TrainConfig
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A model configuration and how to optimize it; None where a model is estimated, not trained."""
-
-    model: Any
-    train: TrainConfig | None = None
-
-
-@dataclass(frozen=True)
 class Family:
-    """A row of MODELS: what it is in a line, its class, and its recipes: `fast` (ours, the default)
-    and `paper`.
+    """A row of MODELS: what it is in a line, the paper it is from, its class, and its recipes:
+    `fast`, ours and the default, and `published`, the paper's.
     """
 
     summary: str
+    paper: str
     model: type[MorphableModel]
+    published: Recipe
     fast: Recipe
-    paper: Recipe
+
+    @classmethod
+    def of(
+        cls,
+        summary: str,
+        paper: str,
+        model: type[MorphableModel],
+        published: Recipe,
+        changes: Mapping[str, Any] | None = None,
+        training: TrainConfig | None = None,
+    ) -> Family:
+        """changes: settings of the model that the fast recipe changes; training: its training."""
+        fast = published if training is None else Recipe(published.model, training)
+        return cls(summary, paper, model, published, fast.with_model(**(changes or {})))
 
     def recipe(self, name: str) -> Recipe:
-        recipes = {"fast": self.fast, "paper": self.paper}
+        """The recipe called `fast` or `paper`."""
+        recipes = {"fast": self.fast, "paper": self.published}
         if name not in recipes:
             raise InputError(f"recipe {name!r}: expected fast or paper")
         return recipes[name]
 
 
-COMA = AutoencoderConfig()
-SPIRALNET = AutoencoderConfig(
-    convolution="spiral",
-    filters="wider",
-    activation="elu",
-    bottleneck_activation=False,
-    final_bias=True,
-    initialization="default",
-)
-SPIRALNET_PLUS = AutoencoderConfig(
-    convolution="spiral++",
-    filters="spiralnet++",
-    activation="elu",
-    bottleneck_activation=False,
-    final_bias=True,
-    initialization="xavier",
-)
-
-DEEP3DMM = dataclasses.replace(COMA, aggregation="attention")
-DEEP3DMM_SPIRAL = dataclasses.replace(SPIRALNET, aggregation="attention")
-
-COMA_TRAINING = TrainConfig(
-    epochs=300,
-    batch_size=16,
-    optimizer="sgd",
-    learning_rate=8e-3,
-    momentum=0.9,
-    weight_decay=5e-4,
-    schedule="exponential",
-    decay=0.99,
-    warmup=0,
-    seed=2,
-)
-SPIRALNET_TRAINING = dataclasses.replace(
-    COMA_TRAINING, optimizer="adam", learning_rate=1e-3, weight_decay=5e-5
-)
-SPIRALNET_PLUS_TRAINING = dataclasses.replace(
-    COMA_TRAINING, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, batch_size=32, seed=1
-)
-
-
-def _fast(model: AutoencoderConfig) -> AutoencoderConfig:
-    """Ours: one scale for all coordinates, the error in mm as the objective, a smooth activation
-    and a linear code.
-    """
-    return dataclasses.replace(
-        model,
-        activation="elu",
-        bottleneck_activation=False,
-        final_bias=True,
-        initialization="xavier",
-        normalization="global",
-        loss="distance",
-    )
-
-
-FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimizer="adam", learning_rate=3e-3)
-
-IB_VAE_TRAINING = TrainConfig(
-    epochs=300,
-    batch_size=32,
-    optimizer="adam",
-    learning_rate=5e-5,
-    weight_decay=1e-4,
-    schedule="exponential",
-    decay=0.7,
-    decay_every=50,
-    warmup=0,
-    keep="last",
-)
-IB_VAE_FAST: dict[str, Any] = {
-    "samples": (64, 32),
-    "neighbors": 16,
-    "scan_share": 0.25,
-    "initial_deviation": 0.14,
-    "start": "pca",
-    "kl_weight": 30.0,
-    "identity_gradient": 0.02,
-}
-"""Ours: a sixteenth of the published sampling's work, a share of each batch seen as unordered
-points, decoders that start linear along the principal components, thirty times the weight on the
-divergence, since nothing else keeps the expression code from saying who it is, and an encoder that
-hears a fiftieth of the identity's gradient, without which it learns expressions only after many
-thousands of steps.
-"""
-IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3, keep="last")
-
-LAMM = LammConfig()
-LAMM_MIXER = LammConfig(backbone="mixer")
-LAMM_TRAINING = TrainConfig(
-    epochs=1500, batch_size=32, optimizer="adamw", learning_rate=1e-4, warmup=1 / 1500, seed=42
-)
-LAMM_FAST: dict[str, Any] = {
-    "width": 256,
-    "heads": 4,
-    "encoder_depth": 2,
-    "decoder_depth": 2,
-    "normalization": "global",
-    "start": "pca",
-}
-"""Ours: half as wide and half as deep, one scale for all coordinates, starting at each region's
-components.
-"""
-LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimizer="adamw", learning_rate=3e-4)
-
-_PCA = Recipe(PcaConfig())
-_REGION_PCA = Recipe(RegionPcaConfig())
-_PCA_MLP = Recipe(
-    PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimizer="adamw", learning_rate=2e-3)
-)
-
 MODELS: dict[str, Family] = {
-    "pca": Family("principal components, the linear model", Pca, _PCA, _PCA),
-    "region-pca": Family(
-        "principal components of each region on its own", RegionPca, _REGION_PCA, _REGION_PCA
+    "pca": Family.of(
+        "principal components, the linear model",
+        "Blanz and Vetter, SIGGRAPH 1999",
+        Pca,
+        PCA,
     ),
-    "pca-mlp": Family(
-        "MLP autoencoder on PCA coefficients, the cheap strong baseline", PcaMlp, _PCA_MLP, _PCA_MLP
+    "region-pca": Family.of(
+        "principal components of each region on its own",
+        "the baseline of Tarasiou et al., CVPR 2024",
+        RegionPca,
+        REGION_PCA,
     ),
-    "multilinear": Family(
+    "pca-mlp": Family.of(
+        "MLP autoencoder on PCA coefficients, the cheap strong baseline",
+        "ours",
+        PcaMlp,
+        PCA_MLP,
+    ),
+    "multilinear": Family.of(
         "Tucker model of a complete grid of subjects by expressions",
+        "Vlasic, Brand, Pfister and Popovic, SIGGRAPH 2005",
         Multilinear,
-        Recipe(MultilinearConfig()),
-        Recipe(MultilinearConfig()),
+        MULTILINEAR,
     ),
-    "linear-two-space": Family(
+    "linear-two-space": Family.of(
         "linear identity space plus linear expression space, as FLAME's",
+        "Li, Bolkart, Black, Li and Romero, SIGGRAPH Asia 2017 (FLAME, without its joints)",
         LinearTwoSpace,
-        Recipe(TwoSpaceConfig()),
-        Recipe(TwoSpaceConfig()),
+        LINEAR_TWO_SPACE,
     ),
-    "coma": Family(
+    "coma": Family.of(
         "CoMA: Chebyshev graph convolutions on a mesh hierarchy",
+        "Ranjan, Bolkart, Sanyal and Black, ECCV 2018",
         HierarchicalAutoencoder,
-        Recipe(_fast(COMA), FAST_TRAINING),
-        Recipe(COMA, COMA_TRAINING),
+        COMA,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
-    "spiralnet": Family(
+    "spiralnet": Family.of(
         "SpiralNet (Neural3DMM): spiral convolutions from a reference point",
+        "Bouritsas, Bokhnyak, Ploumpis, Bronstein and Zafeiriou, ICCV 2019",
         HierarchicalAutoencoder,
-        Recipe(_fast(SPIRALNET), FAST_TRAINING),
-        Recipe(SPIRALNET, SPIRALNET_TRAINING),
+        SPIRALNET,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
-    "spiralnet++": Family(
+    "spiralnet++": Family.of(
         "SpiralNet++: spiral convolutions over whole rings",
+        "Gong, Chen, Bronstein and Zafeiriou, ICCV Workshops 2019",
         HierarchicalAutoencoder,
-        Recipe(_fast(SPIRALNET_PLUS), FAST_TRAINING),
-        Recipe(SPIRALNET_PLUS, SPIRALNET_PLUS_TRAINING),
+        SPIRALNET_PLUS,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
-    "lamm": Family(
+    "lamm": Family.of(
         "LAMM: a token for each region through a transformer; handles edit regions",
+        "Tarasiou, Potamias, O'Sullivan, Ploumpis and Zafeiriou, CVPR 2024",
         Lamm,
-        Recipe(dataclasses.replace(LAMM, **LAMM_FAST), LAMM_FAST_TRAINING),
-        Recipe(LAMM, LAMM_TRAINING),
+        LAMM,
+        LAMM_FAST,
+        LAMM_FAST_TRAINING,
     ),
-    "lamm-mixer": Family(
+    "lamm-mixer": Family.of(
         "LAMM with an MLP-mixer in place of the transformer",
+        "Tarasiou, Potamias, O'Sullivan, Ploumpis and Zafeiriou, CVPR 2024",
         Lamm,
-        Recipe(dataclasses.replace(LAMM_MIXER, **LAMM_FAST), LAMM_FAST_TRAINING),
-        Recipe(LAMM_MIXER, dataclasses.replace(LAMM_TRAINING, learning_rate=1e-3)),
+        LAMM_MIXER,
+        LAMM_FAST,
+        LAMM_FAST_TRAINING,
     ),
-    "deep3dmm": Family(
+    "deep3dmm": Family.of(
         "Deep3DMM: CoMA with learned maps between the levels",
+        "Chen and Kim, CVPR 2021",
         HierarchicalAutoencoder,
-        Recipe(_fast(DEEP3DMM), FAST_TRAINING),
-        Recipe(DEEP3DMM, COMA_TRAINING),
+        DEEP3DMM,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
-    "ib-vae": Family(
+    "ib-vae": Family.of(
         "information-bottlenecked VAE: identity and expression apart, from points in any order",
+        "Sun, Pears and Gu, WACV 2022",
         IbVae,
-        Recipe(IbVaeConfig(**IB_VAE_FAST), IB_VAE_FAST_TRAINING),
-        Recipe(IbVaeConfig(), IB_VAE_TRAINING),
+        IB_VAE,
+        IB_VAE_FAST,
+        IB_VAE_FAST_TRAINING,
     ),
-    "cvae": Family(
+    "cvae": Family.of(
         "conditional IB-VAE: named expressions at any level on any identity",
-        Cvae,
-        Recipe(CvaeConfig(**IB_VAE_FAST), IB_VAE_FAST_TRAINING),
-        Recipe(CvaeConfig(), IB_VAE_TRAINING),
+        "Sun, Pears and Gu, WACV 2022",
+        IbVae,
+        CVAE,
+        IB_VAE_FAST,
+        IB_VAE_FAST_TRAINING,
     ),
-    "deep3dmm-spiral": Family(
+    "deep3dmm-spiral": Family.of(
         "Deep3DMM on SpiralNet: spiral convolutions with learned maps between the levels",
+        "Chen and Kim, CVPR 2021",
         HierarchicalAutoencoder,
-        Recipe(_fast(DEEP3DMM_SPIRAL), FAST_TRAINING),
-        Recipe(DEEP3DMM_SPIRAL, SPIRALNET_TRAINING),
+        DEEP3DMM_SPIRAL,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
 }
+
+
+def create(
+    name: str,
+    template: Template,
+    config: Any = None,
+    geometry: Geometry | None = None,
+    *,
+    recipe: str = "fast",
+    **overrides: Any,
+) -> MorphableModel:
+    """A fresh model of the family called `name`: `create("coma", template, latent=8)`.
+
+    config: its configuration; that of the recipe, `fast` or `paper`, if None. geometry: computed
+    from the template if None. overrides: settings of the configuration by name; `latent` is the
+    latent size of any family, shared out among its parts.
+
+    Raises InputError for a family, a recipe or a setting that does not exist.
+    """
+    row = family(name)
+    config = row.recipe(recipe).model if config is None else config
+    if "latent" in overrides:
+        config = with_latent(config, overrides.pop("latent"))
+    config = with_overrides(config, overrides, name)
+    if geometry is None:
+        geometry = row.model.geometry_type.of(template, config)
+    return build(template, config, geometry, Origin(name))
+
+
+def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
+    """The model of the family that `origin` names, of a geometry that exists already."""
+    kind: Callable[..., MorphableModel] = family(origin.family).model
+    return kind(template, config, geometry, origin)
 
 
 ADDED: dict[str, str] = {}

@@ -1,9 +1,16 @@
-"""Handles: how control vertices of a region move between people once the region's border is aligned
-(LAMM, sampling).
+"""Handles: regions of a shape are edited by moving their control vertices.
 
-For random pairs of training meshes the target's region is mapped by an affine transform that brings
-its border onto the source's; what remains at the control vertices is kept as one Gaussian for each
-region.
+- A template's `Regions` list the control vertices of each region.
+- A `RegionEditor` is a model that answers how the whole shape follows when control vertices move;
+  `RegionEditor.edit` takes the displacements of all of them, region by region, (B, 3C) mm. For a
+  LAMM they are a pinned part of the code, `controls`.
+- `Handles` knows how the control vertices of one region move between people: it samples
+  displacements, completes partly known ones, and takes those that swap a region in.
+- `edit/region.py` uses all three to edit one region of one shape and to blend the result.
+
+The distribution is that of Tarasiou et al. 2024 (LAMM, region sampling): for random pairs of
+training meshes the target's region is mapped by the affine transform that brings its border onto
+the source's; what remains at the control vertices is kept as one Gaussian per region.
 """
 
 from __future__ import annotations
@@ -17,13 +24,15 @@ from torch import Tensor, nn
 
 from morphable.mesh.regions import Regions, border_vertices
 from morphable.models.base import MorphableModel, Shapes
+from morphable.models.geometry import RegionGeometry
 from morphable.models.parts import Parts
 from morphable.models.prior import CodePrior
 
 PAIRS = 1500
+"""Random pairs of training meshes that the Gaussians are fitted to."""
 RIDGE = 0.02
-"""Pull of the affine map towards the identity: a border in one plane, the ring of a finger, leaves
-its normal open.
+"""Pull of the affine map towards the identity. A border that lies in a plane, as the ring of a
+finger, does not determine the map along its normal.
 """
 MAX_STRETCH = 1.25
 """Pairs whose border has to be stretched by more than this are left out. The published code leaves
@@ -51,21 +60,31 @@ def aligned_displacement(
 
 
 class RegionEditor(MorphableModel):
-    """A model whose regions can be edited through the displacements of their control vertices."""
+    """A model whose regions can be edited by displacing their control vertices."""
 
-    regions: Regions
+    geometry: RegionGeometry
     handles: Handles
 
-    @abstractmethod
-    def displaced(self, code: Tensor, displacement: Tensor) -> Tensor:
-        """(B, L) codes with handles displaced by (B, 3C) mm, region by region -> (B, L)."""
+    @property
+    def regions(self) -> Regions:
+        return self.geometry.regions
 
-    def edited(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """(B, V, 3) mm with handles displaced by (B, 3C) mm -> (B, V, 3) mm, reconstructed."""
-        return self.decode(self.displaced(self.encode(vertices), displacement))
+    @abstractmethod
+    def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
+        """(B, L) codes and displacements of all control vertices (B, 3C) mm -> (B, L) codes of the
+        shapes with the control vertices moved.
+        """
+
+    def edit(self, vertices: Tensor, displacement: Tensor) -> Tensor:
+        """(B, V, 3) mm and displacements of all control vertices (B, 3C) mm -> (B, V, 3) mm, the
+        reconstruction with the control vertices moved.
+        """
+        return self.decode(self.displace(self.encode(vertices), displacement))
 
     def displacement(self, region: int, moved: Tensor) -> Tensor:
-        """(n, C_r, 3) mm of one region's handles -> (n, 3C) mm of all, the others at rest."""
+        """(n, C_r, 3) mm of one region's control vertices -> (n, 3C) mm of all, the others at
+        rest.
+        """
         counts = [len(controls) for controls in self.regions.controls]
         whole = moved.new_zeros(len(moved), sum(counts), 3)
         start = sum(counts[:region])
@@ -74,7 +93,7 @@ class RegionEditor(MorphableModel):
 
 
 class Handles(nn.Module):
-    """A Gaussian over the displacements (3 n_c,) mm of each region's control vertices."""
+    """Per region a Gaussian over the displacements (3 C_r,) mm of its control vertices."""
 
     def __init__(self, regions: Regions, faces: np.ndarray) -> None:
         super().__init__()
@@ -112,27 +131,26 @@ class Handles(nn.Module):
                 prior.fit(torch.from_numpy(np.concatenate(found)))
 
     def sample(self, region: int, n: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
-        """(n, C, 3) mm displacements of the region's controls."""
+        """(n, C_r, 3) mm displacements of the region's control vertices."""
         return self._prior(region).sample(n, generator, scale).unflatten(1, (-1, 3))
 
-    def completed(self, region: int, moves: Mapping[int, np.ndarray]) -> Tensor:
-        """(C, 3) mm: control vertices in `moves` go where they are told, the others where they most
-        likely follow.
+    def complete(self, region: int, moves: Mapping[int, np.ndarray]) -> Tensor:
+        """(C_r, 3) mm: the control vertices in `moves` are displaced as given, the others by their
+        conditional mean.
         """
         prior = self._prior(region)
-        still = CodePrior(
-            prior.parts
-        )  # an edit is a difference: where nothing is known, nothing moves
-        still.factor.copy_(prior.factor.cpu())
+        # An edit is relative to the shape at hand, so the mean is zero: no known move, no movement.
+        centered = CodePrior(prior.parts)
+        centered.factor.copy_(prior.factor.cpu())
         known = {
             str(vertex): torch.as_tensor(move, dtype=torch.float32)
             for vertex, move in moves.items()
         }
-        return still.given(known).mean.reshape(-1, 3)
+        return centered.given(known).mean.reshape(-1, 3)
 
-    def swapped(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
-        """(C, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3), aligned
-        at its border.
+    def swap(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
+        """(C_r, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3),
+        aligned at its border.
         """
         controls = self.regions.controls[region]
         moved, _ = aligned_displacement(source[None], target[None], self.borders[region], controls)

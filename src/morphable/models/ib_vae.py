@@ -1,68 +1,56 @@
 """Information-bottlenecked VAE: one point-cloud encoder, two decoders, and little room for
-expression in identity.
+expression in the identity code.
 
 Sun, Pears and Gu, "Information bottlenecked variational autoencoder for disentangled 3D facial
 expression modelling", WACV 2022. The identity decoder makes the neutral face from the identity code
 alone; the full decoder makes the input from both codes, but its gradient does not reach the
-identity code; and the mutual information between the input and the identity code is held down. The
-conditional form is given the expression's name and level.
+identity code; and the mutual information between the input and the identity code is held down. In
+the conditional form (`cvae`) the expression's name and level are an input: they join the encoder
+before its last layer, and both codes before the full decoder.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Count, Positive, Share
+from morphable.config import Configuration, Count, Positive, Share
+from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.condition import CONDITION, Condition
 from morphable.models.normalization import Normalization
-from morphable.models.parts import IdentityExpression, Parts
-from morphable.models.pca import principal_basis
+from morphable.models.parts import IdentityExpression
+from morphable.models.point_encoder import HEAD, PointEncoder, PointEncoderConfig, PointGeometry
 from morphable.models.posterior import Posterior, mutual_information
+from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
-from morphable.ops.point_sampling import Sampling, sample_points, shared_sampling
-from morphable.ops.pointcloud import MIN_POINTS, PointTransformer
 
-HEAD = (256, 64)
 FINAL_REGULARIZATION = 1 / 7
 """Share of the KL and information weights that is left in the last epoch: (350 - 300) / 350, as
 published.
 """
-SCAN_NOISE_MM = 1.0
 START_MESHES = 1000
 """Evenly spread training meshes whose components the decoders may start at."""
-SPACE = "points/"
 
 
 @dataclass(frozen=True)
-class IbVaeConfig(IdentityExpression):
-    """The defaults are the paper's for COMA. Its "no bottleneck" is identity_weight = 1 and
-    information_weight = 0.
+class BottleneckObjective(Configuration):
+    """Errors are in mm^2 per coordinate: reconstruction_weight (full + identity_weight neutral) +
+    regularization_weight (kl_weight KL + information_weight information).
 
-    hidden: units of each decoder. samples, neighbors: of the two stages of the point cloud
-    transformer. Objective, errors in mm^2 per coordinate: reconstruction_weight (full +
-    identity_weight neutral) + regularization_weight (kl_weight KL + information_weight
-    information). kl_mean: average the KL over the dimensions of each code instead of summing.
-    information_above: only meshes whose level is above this count in the information. scan_share:
-    share of each batch that is encoded from a random subset of points with 1 mm of noise, so that
-    scans without topology can be encoded. initial_deviation: of a fresh encoder's posteriors; at 1
-    the first codes are noise. start: of both decoders, `random` or linear along principal
-    components, a pair of hidden units for each. identity_gradient: share of the identity's gradient
-    that reaches the shared encoder. At 1 it makes the encoder blind to expression long before the
-    full decoder can ask for it; all else is the same.
+    The paper's "no bottleneck" is identity_weight = 1 and information_weight = 0. kl_mean: average
+    the KL over the dimensions of each code instead of summing. information_above: only meshes whose
+    level is above this count in the information. identity_gradient: share of the identity's
+    gradient that reaches the shared encoder. At 1 the encoder stops telling expressions apart long
+    before the full decoder can ask for them.
     """
 
-    hidden: Count = 256
-    samples: tuple[int, ...] = (512, 256)
-    neighbors: Count = 32
     reconstruction_weight: float = 6.6e-2
     regularization_weight: float = 3e-3
     identity_weight: float = 10.0
@@ -70,10 +58,23 @@ class IbVaeConfig(IdentityExpression):
     kl_weight: float = 1.0
     kl_mean: bool = False
     information_above: float | None = None
-    scan_share: Share = 0.0
+    identity_gradient: Share = 1.0
+
+
+@dataclass(frozen=True)
+class IbVaeConfig(BottleneckObjective, PointEncoderConfig, IdentityExpression):
+    """The defaults are the paper's for COMA.
+
+    hidden: units of each decoder. initial_deviation: of a fresh encoder's posteriors; at 1 the
+    first codes are noise. start: of both decoders, `random` or linear along principal components, a
+    pair of hidden units for each. expressions: of the conditional form, the class names as the
+    training labels number them, read from the training data; none in the form without conditions.
+    """
+
+    hidden: Count = 256
     initial_deviation: Positive = 1.0
     start: Literal["random", "pca"] = "random"
-    identity_gradient: Share = 1.0
+    expressions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,90 +82,80 @@ class IbVaeConfig(IdentityExpression):
             raise self.error(
                 "hidden", f"expected at least 2 for model.start=pca, got {self.hidden}"
             )
-        if len(self.samples) != 2 or min(self.samples) < 1:
-            raise self.error("samples", f"expected two counts of at least 1, got {self.samples}")
 
 
 class IbVae(TrainableModel):
-    """(B, V, 3) mm, or points in any order -> identity and expression codes -> neutral and full
-    shape in mm.
+    """points -> posterior over (identity, expression); neutral shape = identity_decoder(identity),
+    full shape = full_decoder(identity, expression[, condition]), in mm.
+
+    loss = w_r (|full - x|^2 + w_i |neutral - x_neutral|^2) + w_b (KL + w_m MI(x, identity)), where
+    the full decoder sees the identity detached, and MI is the mutual information.
+
+    condition: the conditional form's part of the code, or None.
     """
 
-    labels_used: ClassVar[tuple[str, ...]] = ("level",)
+    config: IbVaeConfig
+    geometry_type = PointGeometry
+    labels_used = ("expression", "level")
     needs_neutral = True
+    encodes_points = True
     axis_aligned_code = True
 
     def __init__(
-        self, template: Template, config: IbVaeConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: IbVaeConfig,
+        geometry: PointGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        free = Parts.of(identity=config.identity, expression=config.expression)
-        pinned = self.pinned_sizes(config)
-        super().__init__(template, free.with_pinned(**pinned), config)
-        given, outputs = sum(pinned.values()), 3 * template.n_vertices
+        condition = None if config.expressions is None else Condition(config.expressions)
+        given = 0 if condition is None else len(condition.names)
+        free = config.parts()
+        parts = free.with_pinned(**{CONDITION: given}) if given else free
+        super().__init__(template, parts, config, geometry, origin)
+
+        self.condition = condition
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
-        self.register_buffer("center", torch.zeros(3))
-        self.register_buffer("radius", torch.ones(()))
-        self.center: Tensor
-        self.radius: Tensor
-        arrays = {
-            name.removeprefix(SPACE): torch.from_numpy(array.astype(np.int64))
-            for name, array in geometry.items()
-        }
-        for name, array in arrays.items():
-            self.register_buffer(_buffer(name), array, persistent=False)
-        self.sampled = list(arrays)
-        sizes = (config.samples[0], config.samples[1])
-        self.trunk = PointTransformer(sizes, config.neighbors)
-        widths = (self.trunk.features, *HEAD)
-        layers = [
-            (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in itertools.pairwise(widths)
-        ]
-        self.head = nn.Sequential(*(piece for layer in layers for piece in layer))
-        self.to_code = nn.Linear(HEAD[-1] + given, 2 * free.size)
+        self.encoder = PointEncoder(geometry, config)
+        self.to_posterior = nn.Linear(HEAD[-1] + given, 2 * free.size)
         with torch.no_grad():
             for log_variance in (
                 slice(config.identity, 2 * config.identity),
                 slice(-config.expression, None),
             ):
-                self.to_code.bias[log_variance] += 2 * math.log(config.initial_deviation)
+                self.to_posterior.bias[log_variance] += 2 * math.log(config.initial_deviation)
+        outputs = 3 * template.n_vertices
         self.identity_decoder = _decoder(config.identity, config.hidden, outputs)
-        self.full_decoder = _decoder(self.parts.size, config.hidden, outputs)
+        self.full_decoder = _decoder(parts.size, config.hidden, outputs)
 
     @classmethod
-    def pinned_sizes(cls, config: Any) -> dict[str, int]:
-        return {}
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
+        if config.expressions is None:
+            return config
+        return replace(config, expressions=tuple(classes.get("expression", ())))
 
-    @classmethod
-    def geometry(cls, template: Template, config: IbVaeConfig) -> dict[str, np.ndarray]:
-        points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
-        found = shared_sampling(points, (config.samples[0], config.samples[1]), config.neighbors)
-        return {
-            SPACE + name: array.numpy().astype(np.int32)
-            for name, array in found.to_arrays().items()
-        }
+    def names_of(self, part: str) -> tuple[str, ...]:
+        return self.condition.names if self.condition and part == CONDITION else ()
 
     def initialize(self, shapes: Shapes) -> None:
         self.normalization.initialize(shapes)
-        mean = self.normalization.mean
-        self.center.copy_(mean.mean(0))
-        self.radius.copy_((mean - self.center).norm(dim=-1).max())
+        self.encoder.initialize(self.normalization.mean)
         if self.config.start == "pca":
             self._start_at_components(shapes)
 
     @torch.no_grad()
     def _start_at_components(self, shapes: Shapes) -> None:
-        """Hidden units in pairs with opposite inputs, that move the shape by a component to its two
-        sides.
+        """Hidden units in pairs with opposite inputs, which move the shape along a component to its
+        two sides.
 
-        So the decoders start linear, each number of a code along a mixture of components. With one
-        unit a component, rectified and thus one-sided, some runs never found an expression.
+        So the decoders start linear, each dimension of a code along a mixture of components. With
+        one unit per component, rectified and thus one-sided, some runs never learned an expression.
         """
         few = shapes[:: -(-len(shapes) // START_MESHES)]
         pairs = self.config.hidden // 2
         basis = principal_basis(few, pairs)
-        moves = torch.from_numpy(basis.components * basis.deviations[:, None]).to(
-            self.normalization.std
-        )
+        moves = torch.from_numpy(basis.components * basis.deviations[:, None])
+        moves = moves.to(self.normalization.std)
         for decoder in (self.identity_decoder, self.full_decoder):
             first, last = decoder[0], decoder[-1]
             assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
@@ -175,48 +166,68 @@ class IbVae(TrainableModel):
             last.bias.zero_()
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        """(B, V, 3) mm -> (B, L). If no condition is given, each mesh gets the expression and level
+        of least error.
+        """
         self.check_vertices(vertices)
-        return self.code_of(self.features(vertices, registered=True), given)
+        features = self.encoder.of_meshes(vertices)
+        given = given or {}
+        if self.condition is not None and CONDITION not in given:
+            given = {**given, CONDITION: self._best_condition(features, vertices)}
+        return self.code_of(features, given)
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """As every model's, for clouds of at least 64 points. Raises InputError for fewer."""
-        return self.code_of(self.features(points, registered=False), given)
+        """As every model's, for clouds of at least 64 points. The conditional form must be given
+        the condition, because unordered points have no vertex error to choose one by.
+
+        Raises InputError for fewer points, or without the condition.
+        """
+        if self.condition is not None and CONDITION not in (given or {}):
+            raise InputError(
+                "encode_points: this family needs given={'condition': ...}, e.g. zeros for a "
+                "neutral face"
+            )
+        return self.code_of(self.encoder(points), given)
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
-        """(B, 64) features of the head -> (B, L), the posterior mean beside what is given."""
-        empty = self.assemble(features.new_zeros(len(features), self.parts.free_size), given)
-        return self.assemble(self.posterior(features, self.conditions(empty)).mean, given)
-
-    def features(self, points: Tensor, registered: bool) -> Tensor:
-        """(B, P, 3) mm -> (B, 64), by the template's own sampling where the points are registered
-        to it.
-        """
-        out: Tensor = self.head(
-            self.trunk(self._local(points), self._sampling() if registered else None)
-        )
-        return out
+        """(B, 64) features -> (B, L), the posterior's mean and what is given."""
+        conditions = self._conditions(features, given)
+        return self.assemble(self.posterior(features, conditions).mean, given)
 
     def posterior(self, features: Tensor, conditions: Tensor) -> Posterior:
         """(B, 64) features, (B, L_pinned) pinned values -> the distribution of the free parts."""
-        sizes = [2 * self.config.identity, 2 * self.config.expression]
-        share = self.config.identity_gradient
-        still = features.detach()
-        heard = still + share * (features - still)
-        rows = zip(
-            self.to_code.weight.split(sizes),
-            self.to_code.bias.split(sizes),
-            (heard, features),
-            strict=True,
+        config = self.config
+        share = config.identity_gradient
+        detached = features.detach()
+        # The same values, through which only a share of the gradient passes.
+        for_identity = detached + share * (features - detached)
+
+        sizes = [2 * config.identity, 2 * config.expression]
+        layers = zip(
+            self.to_posterior.weight.split(sizes), self.to_posterior.bias.split(sizes), strict=True
         )
         moments = [
             nn.functional.linear(torch.cat([x, conditions], -1), weight, bias).chunk(2, -1)
-            for weight, bias, x in rows
+            for x, (weight, bias) in zip((for_identity, features), layers, strict=True)
         ]
-        return Posterior(*(torch.cat(parts, -1) for parts in zip(*moments, strict=True)))
+        means, log_variances = zip(*moments, strict=True)
+        return Posterior(torch.cat(means, -1), torch.cat(log_variances, -1))
 
-    def conditions(self, code: Tensor) -> Tensor:
-        """The pinned numbers of a code (B, L)."""
-        return code[:, self.parts.free_size :]
+    def _conditions(self, features: Tensor, given: Given | None) -> Tensor:
+        """(B, L_pinned) the pinned values, zero if they are not given."""
+        free = features.new_zeros(len(features), self.parts.free_size)
+        return self.assemble(free, given)[:, self.parts.free_size :]
+
+    def _best_condition(self, features: Tensor, vertices: Tensor) -> Tensor:
+        """(B, n) the condition that reconstructs each mesh best."""
+        assert self.condition is not None
+
+        def error_of(condition: Tensor) -> Tensor:
+            shape = self.decode(self.code_of(features, {CONDITION: condition}))
+            return (shape - vertices).norm(dim=-1).mean(-1)
+
+        neutral = features.new_zeros(len(features), len(self.condition.names))
+        return self.condition.search(error_of, neutral)
 
     def decode(self, code: Tensor) -> Tensor:
         return self._shape(self.full_decoder(code))
@@ -226,76 +237,45 @@ class IbVae(TrainableModel):
         return self._shape(self.identity_decoder(code[:, self.parts["identity"]]))
 
     def _shape(self, offsets: Tensor) -> Tensor:
-        shape: Tensor = self.normalization.inverse(offsets.unflatten(1, (-1, 3)))
-        return shape
-
-    def given_by(self, batch: Batch) -> Given:
-        """The pinned values that a batch's labels give."""
-        return {}
+        return self.normalization.inverse(offsets.unflatten(1, (-1, 3)))
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         assert batch.neutral is not None
         config = self.config
-        features = self._training_features(batch.vertices, progress)
-        given = self.given_by(batch)
-        conditions = self.conditions(
-            self.assemble(features.new_zeros(len(features), self.parts.free_size), given)
-        )
-        posterior = self.posterior(features, conditions)
+        given = {} if self.condition is None else {CONDITION: self.condition.of(batch)}
+
+        features = self.encoder.in_training(batch.vertices, progress.generator)
+        posterior = self.posterior(features, self._conditions(features, given))
         code = self.assemble(posterior.draw(progress.generator), given)
         neutral = self.neutral(code)
         full = self.decode(self.without_identity_gradient(code))
+
         identity = posterior.part(self.parts["identity"])
-        drawn, counted = code[:, self.parts["identity"]], self._counted(batch)
+        drawn = code[:, self.parts["identity"]]
+        information = mutual_information(drawn, identity, self._counted(batch))
+
+        reconstruction = config.reconstruction_weight
         weight = config.regularization_weight * regularization_left(progress)
         return {
-            "reconstruction": config.reconstruction_weight
-            * (full - batch.vertices).square().mean(),
-            "identity": config.reconstruction_weight
+            "reconstruction": reconstruction * (full - batch.vertices).square().mean(),
+            "identity": reconstruction
             * config.identity_weight
             * (neutral - batch.neutral).square().mean(),
             "kl": weight * config.kl_weight * self._kl(posterior),
-            "information": weight
-            * config.information_weight
-            * mutual_information(drawn, identity, counted),
+            "information": weight * config.information_weight * information,
         }
 
     def without_identity_gradient(self, code: Tensor) -> Tensor:
-        """The code as the full decoder sees it in training: what it wants of the identity code goes
-        unheard.
+        """The code with its identity part detached, so the full decoder's loss does not train
+        it.
         """
         where = self.parts["identity"]
         return torch.cat(
             [code[:, : where.start], code[:, where].detach(), code[:, where.stop :]], -1
         )
 
-    def _training_features(self, vertices: Tensor, progress: Progress) -> Tensor:
-        """Features of a batch of which some meshes, the first `scan_share` of them, are seen as a
-        scan would see them.
-
-        Scans are mixed with meshes in every batch, never a batch of their own, so that one set of
-        batch statistics serves both. A single mesh has no statistics after the pooling over its
-        points.
-        """
-        self.head.train(self.training and len(vertices) > 1)
-        scans = round(self.config.scan_share * len(vertices))
-        if not scans:
-            return self.features(vertices, registered=True)
-        points, kept = scan_like(vertices[:scans], progress.generator)
-        local = self._local(torch.cat([points, vertices[scans:]]))
-        own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbors).of(kept)
-        sampling = own.beside(self._sampling().unpacked(), len(vertices) - scans)
-        out: Tensor = self.head(self.trunk(local, sampling))
-        return out
-
-    def _local(self, points: Tensor) -> Tensor:
-        return (points - self.center) / self.radius
-
-    def _sampling(self) -> Sampling:
-        """The template's own."""
-        return Sampling.from_arrays({name: self.get_buffer(_buffer(name)) for name in self.sampled})
-
     def _counted(self, batch: Batch) -> Tensor | None:
+        """(B,) 1 for the meshes that count in the information, 0 for the others; None if all do."""
         if self.config.information_above is None or "level" not in batch.labels:
             return None
         return (batch.labels["level"] > self.config.information_above).to(batch.vertices)
@@ -303,43 +283,19 @@ class IbVae(TrainableModel):
     def _kl(self, posterior: Posterior) -> Tensor:
         """Mean over the batch of the divergence from N(0, I), summed over the code."""
         mean, log_variance = posterior
-        each = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
         if self.config.kl_mean:
-            each = each / torch.cat(
-                [each.new_full((n,), n) for n in (self.config.identity, self.config.expression)]
-            )
-        return each.sum(-1).mean()
+            sizes = (self.config.identity, self.config.expression)
+            divergence = divergence / torch.cat([divergence.new_full((n,), n) for n in sizes])
+        return divergence.sum(-1).mean()
 
 
 def regularization_left(progress: Progress) -> float:
-    """Share of the KL and information weights in this epoch: falls in a line to a seventh in the
+    """Share of the KL and information weights in this epoch: it falls linearly to a seventh in the
     last.
     """
     return 1 - (1 - FINAL_REGULARIZATION) * (progress.epoch + 1) / progress.epochs
 
 
-def scan_like(vertices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Vertices (B, V, 3) mm with noise, and which of them (K,) a scan would have: a random quarter
-    or more.
-    """
-    count, where = vertices.shape[1], generator.device
-    size = int(
-        torch.randint(
-            max(min(MIN_POINTS, count), count // 4),
-            count + 1,
-            (),
-            generator=generator,
-            device=where,
-        )
-    )
-    kept = torch.randperm(count, generator=generator, device=where)[:size].to(vertices.device)
-    noise = torch.randn(vertices.shape, generator=generator, device=where).to(vertices)
-    return vertices + SCAN_NOISE_MM * noise, kept
-
-
 def _decoder(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(fan_in, hidden), nn.ReLU(), nn.Linear(hidden, fan_out))
-
-
-def _buffer(name: str) -> str:
-    return "sampling_" + name.replace("/", "_")

@@ -1,4 +1,4 @@
-"""save and load: a model as a folder (or one zip) that needs neither the dataset nor the network to
+"""save and load: a model as a folder, or one zip, that needs neither its dataset nor a download to
 come back.
 """
 
@@ -21,16 +21,19 @@ from morphable.config import as_table, with_overrides
 from morphable.errors import InputError
 from morphable.files import BROKEN_JSON, atomic_folder, atomic_path, read_npz, reading
 from morphable.mesh.template import Template
-from morphable.models.base import MorphableModel
-from morphable.models.families import MODELS
+from morphable.models.base import MorphableModel, Origin
+from morphable.models.families import MODELS, build
+from morphable.models.geometry import prefixed, under
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: regions are stored once, with the template, and tensors have other names than in version 1."""
 GEOMETRY = "geometry/"
 
 
 def save(model: MorphableModel, path: Path) -> None:
-    """Write a model folder, or a zip where `path` ends in .zip; atomically. Raises InputError where
-    `path` exists.
+    """Write a model folder, or a zip if `path` ends in .zip; atomically.
+
+    Raises InputError if `path` exists.
     """
     files = _contents(model)
     if path.suffix == ".zip":
@@ -47,7 +50,8 @@ def save(model: MorphableModel, path: Path) -> None:
 
 def _contents(model: MorphableModel) -> dict[str, bytes]:
     parts = [
-        {"name": part.name, "size": part.size, "pinned": part.pinned} for part in model.parts.items_
+        {"name": part.name, "size": part.size, "pinned": part.pinned}
+        for part in model.parts.entries
     ]
     description = {
         "format_version": FORMAT_VERSION,
@@ -58,13 +62,12 @@ def _contents(model: MorphableModel) -> dict[str, bytes]:
         "units": model.units,
         "template_fingerprint": model.template.fingerprint,
         "training_data_licence": model.provenance.get("licence", "unknown"),
-        "provenance": model.provenance,
+        "provenance": dict(model.provenance),
     }
-    arrays = model.template.to_arrays() | {
-        GEOMETRY + name: array for name, array in model.saved_geometry.items()
-    }
+    arrays = model.template.to_arrays() | prefixed(GEOMETRY, model.geometry.to_arrays())
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(buffer, **plain)
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -78,7 +81,7 @@ def _contents(model: MorphableModel) -> dict[str, bytes]:
 
 def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
     provenance = model.provenance
-    parts = ", ".join(f"`{part.name}` ({part.size})" for part in model.parts.items_)
+    parts = ", ".join(f"`{part.name}` ({part.size})" for part in model.parts.entries)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [
         f"# {model.family} model of class `{model.template.name}`",
@@ -89,13 +92,16 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"topology fingerprint `{model.template.fingerprint}`",
         f"- code: {parts}",
         f"- trained parameters: {parameters:,}",
-        f"- training data: {provenance.get('source', 'unknown')} ({provenance.get('train_meshes', '?')} meshes, "
+        f"- training data: {provenance.get('source', 'unknown')} "
+        f"({provenance.get('train_meshes', '?')} meshes, "
         f"split `{provenance.get('split', '?')}`)",
         f"- licence of the training data: {description['training_data_licence']}",
-        f"- made by: `{provenance.get('command', 'python')}` with morphable {description['morphable_version']}",
+        f"- made by: `{provenance.get('command', 'python')}` with morphable "
+        f"{description['morphable_version']}",
         "",
         "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimeters.",
-        "A model knows the shapes it was trained on: it does not represent people or poses that were not there.",
+        "A model knows the shapes it was trained on: it does not represent people or poses "
+        "that were not there.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -103,49 +109,57 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
 def load(path: Path | str) -> MorphableModel:
     """The model in a folder, a zip, or a run folder (its `model/`), in evaluation mode on the CPU.
 
-    Raises InputError, naming the file, where something is missing, truncated, of another version or
-    unsafe.
+    Raises InputError, naming the file, if something is missing, truncated, of another format
+    version or unsafe.
     """
     path = Path(path)
     if (path / "model" / "model.json").exists():
         path = path / "model"
     read, label = _reader(path)
     description = _parse_json(read("model.json"), label("model.json"))
-    name = str(description.get("family"))
-    if description.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{label('model.json')}: expected format version {FORMAT_VERSION}, "
-            f"got {description.get('format_version')}"
-        )
-    if name not in MODELS:
-        raise InputError(
-            f"{label('model.json')}: the family {name!r} is not part of morphable; say where it is "
-            "defined (morphable.add_family, or --family-from on the command line)"
-        )
-    settings, provenance = (
-        _table(description, key, label("model.json")) for key in ("config", "provenance")
-    )
+    origin = _origin(description, label("model.json"))
+    settings = _table(description, "config", label("model.json"))
     arrays = read_npz(io.BytesIO(read("template.npz")), label("template.npz"))
     template = Template.from_arrays(arrays, label("template.npz"))
     if template.fingerprint != description.get("template_fingerprint"):
         raise InputError(f"{label('template.npz')}: is not the template that model.json names")
-    geometry = {
-        key.removeprefix(GEOMETRY): value
-        for key, value in arrays.items()
-        if key.startswith(GEOMETRY)
-    }
-    config = with_overrides(MODELS[name].fast.model, settings, label("model.json"))
+    row = MODELS[origin.family]
+    config = with_overrides(row.fast.model, settings, label("model.json"))
+    try:
+        geometry = row.model.geometry_type.from_arrays(under(GEOMETRY, arrays), template)
+    except (InputError, KeyError) as error:
+        raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
         tensors = load_tensors(read("weights.safetensors"))
-        model = create(name, template, config, geometry)
+        model = build(template, config, geometry, origin)
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{label('weights.safetensors')}: does not hold this model, it may be cut short ({reason})"
+            f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
+            f"({reason})"
         ) from error
-    model.provenance = provenance
     return model.eval()
+
+
+def _origin(description: Mapping[str, Any], label: str) -> Origin:
+    """Family and provenance, if this version of the format is one we read."""
+    version = description.get("format_version")
+    if version == 1:
+        raise InputError(
+            f"{label}: written in format version 1, which is no longer read; this morphable reads "
+            f"version {FORMAT_VERSION}: train the model again"
+        )
+    if version != FORMAT_VERSION:
+        raise InputError(f"{label}: expected format version {FORMAT_VERSION}, got {version}")
+    name = str(description.get("family"))
+    if name not in MODELS:
+        raise InputError(
+            f"{label}: the family {name!r} is not part of morphable; add it first, "
+            "with `family_from` or morphable.add_family",
+            "family_from",
+        )
+    return Origin(name, _table(description, "provenance", label))
 
 
 def _table(description: Mapping[str, Any], key: str, label: str) -> dict[str, Any]:
@@ -153,20 +167,6 @@ def _table(description: Mapping[str, Any], key: str, label: str) -> dict[str, An
     if not isinstance(value, dict):
         raise InputError(f"{label}: {key}: expected an object, got {value!r}")
     return value
-
-
-def create(
-    name: str, template: Template, config: Any, geometry: Mapping[str, np.ndarray] | None = None
-) -> MorphableModel:
-    """A fresh model of family `name`; its geometry is computed from the template where it is not
-    given.
-    """
-    kind = MODELS[name].model
-    geometry = kind.geometry(template, config) if geometry is None else geometry
-    model = kind(template, config, geometry)
-    model.family = name
-    model.saved_geometry = dict(geometry)
-    return model
 
 
 def _parse_json(content: bytes, label: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The down and up maps of a hierarchical autoencoder, by name of the aggregation; learned ones fold
-to constants.
+"""The maps between the levels of a mesh network, by name of the aggregation: precomputed, learned,
+or learned and folded to constants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,92 +12,121 @@ import numpy as np
 import scipy.sparse as sp
 from torch import nn
 
-from morphable.mesh.hierarchy import Hierarchy, Level
+from morphable.config import Configuration, Count
+from morphable.mesh.hierarchy import Level
 from morphable.mesh.topology import adjacency
-from morphable.ops.aggregation import AttentionMap, DiffPool, FullMap, VariantMap, average_map
+from morphable.models.mesh_geometry import FoldedMaps, MeshGeometry
+from morphable.models.mesh_network import Filters
+from morphable.ops.aggregation import DiffPool, FullMap, VariantMap, average_map
+from morphable.ops.attention_map import AttentionMap
 from morphable.ops.sparse import SparseMap
 
-Aggregation = Literal["qem", "average", "full", "diffpool", "variant", "attention"]
 NEIGHBORS = {"paper": (2, 32), "code": (8, 32)}
-"""Entries in a row of the learned part, down and up, as the paper states them and as its code sets
+"""Entries per row of the learned part, down and up, as the paper states them and as its code sets
 them.
 """
-FOLDED = "folded/"
+
+
+@dataclass(frozen=True)
+class LevelMapsConfig(Configuration):
+    """aggregation: how features change level, `qem` = by the precomputed maps. learned: on which side
+    the aggregation replaces them. neighbors: entries per row of the attention maps, `paper` 2 down
+    and 32 up, `code` 8 and 32. Attention maps of more than `refresh_above` scores select their
+    entries anew only every `refresh_every` steps.
+    """
+
+    aggregation: Literal["qem", "average", "full", "diffpool", "variant", "attention"] = "qem"
+    learned: Literal["both", "encoder", "decoder"] = "both"
+    neighbors: Literal["paper", "code"] = "paper"
+    refresh_above: int = 1 << 24
+    refresh_every: Count = 10
 
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps of every step between levels, fine to coarse (`down`) and coarse to fine (`up`), in
-    order of levels.
+    """The maps of every step between levels, fine to coarse (`down`) and coarse to fine (`up`),
+    both in order of levels. Each takes (B, n_in, C) to (B, n_out, C).
     """
 
     down: nn.ModuleList
     up: nn.ModuleList
 
+    def folded(self) -> FoldedMaps | None:
+        """The learned maps whose weights do not depend on the input, as constants; None if there
+        are none.
+        """
+        down, up = (tuple(map(_folded, side)) for side in (self.down, self.up))
+        if all(matrix is None for matrix in (*down, *up)):
+            return None
+        return FoldedMaps(down, up)
 
-def build_maps(
-    hierarchy: Hierarchy,
-    geometry: Mapping[str, np.ndarray],
-    aggregation: Aggregation,
-    learned: str,
-    neighbors: str,
-    refresh: tuple[int, int],
-    down_channels: tuple[int, ...],
-    up_channels: tuple[int, ...],
-) -> Maps:
-    """All maps of one network.
 
-    learned: `both`, or `encoder` / `decoder` alone, the other side staying with the precomputed
-    map. refresh: (scores above which, steps between which) the learned maps select anew.
-    down_channels, up_channels: channels that pass each map, in order of levels, for maps that look
-    at the features. Maps that `geometry` holds folded are taken from there.
+def _folded(module: nn.Module) -> sp.csr_matrix | None:
+    return module.folded() if isinstance(module, AttentionMap | VariantMap) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the hierarchy: the precomputed map (n_out, n_in) from level `source` to level
+    `target`, and how many channels the features have that pass it.
     """
-    sides: dict[str, list[nn.Module]] = {"down": [], "up": []}
-    for level in range(len(hierarchy.down)):
-        fine, coarse = hierarchy.levels[level], hierarchy.levels[level + 1]
-        for side, prior, source, target, channels in (
-            ("down", hierarchy.down[level], fine, coarse, down_channels[level]),
-            ("up", hierarchy.up[level], coarse, fine, up_channels[level]),
-        ):
-            folded = folded_map(geometry, f"{side}/{level}", prior.shape)
-            here = (
-                aggregation
-                if learned in ("both", "encoder" if side == "down" else "decoder")
-                else "qem"
-            )
-            if folded is not None:
-                sides[side].append(SparseMap(folded))
-            elif here == "attention":
-                steps = refresh[1] if prior.shape[0] * prior.shape[1] > refresh[0] else 1
-                k = NEIGHBORS[neighbors][side == "up"]
-                keys, queries = (_positions(part, hierarchy.levels[0]) for part in (source, target))
-                sides[side].append(AttentionMap(prior, keys, queries, k, refresh=steps))
-            else:
-                sides[side].append(_plain_map(here, side, prior, source, target, channels))
-    return Maps(nn.ModuleList(sides["down"]), nn.ModuleList(sides["up"]))
+
+    side: Literal["down", "up"]
+    matrix: sp.csr_matrix
+    source: Level
+    target: Level
+    channels: int
 
 
-def _plain_map(
-    aggregation: str, side: str, prior: sp.csr_matrix, source: Level, target: Level, channels: int
+def build_maps(geometry: MeshGeometry, channels: Filters, config: LevelMapsConfig) -> Maps:
+    """All maps of one network. If `geometry` holds a folded map, that one is used."""
+    hierarchy = geometry.hierarchy
+    finest, last = hierarchy.levels[0], len(hierarchy.down) - 1
+    none = (None,) * len(hierarchy.down)
+    folded = geometry.folded or FoldedMaps(none, none)
+    maps = Maps(nn.ModuleList(), nn.ModuleList())
+
+    for level, (fine, coarse) in enumerate(itertools.pairwise(hierarchy.levels)):
+        down = Step("down", hierarchy.down[level], fine, coarse, channels.encoder[level])
+        up = Step("up", hierarchy.up[level], coarse, fine, channels.decoder[last - level])
+
+        maps.down.append(_map(down, config, finest, folded.down[level]))
+        maps.up.append(_map(up, config, finest, folded.up[level]))
+
+    return maps
+
+
+def _map(
+    step: Step, config: LevelMapsConfig, finest: Level, folded: sp.csr_matrix | None
 ) -> nn.Module:
-    if aggregation == "full":
-        return FullMap(prior)
-    if aggregation == "diffpool":
-        return DiffPool(prior, adjacency(source.triangles, len(source.vertices)), channels)
-    if aggregation == "variant":
-        return VariantMap(_support(side, prior, source))
-    return SparseMap(average_map(prior) if aggregation == "average" else prior)
+    side = "encoder" if step.side == "down" else "decoder"
+    if folded is not None:
+        return SparseMap(folded)
+    if config.learned not in ("both", side):
+        return SparseMap(step.matrix)
+
+    match config.aggregation:
+        case "qem":
+            return SparseMap(step.matrix)
+        case "average":
+            return SparseMap(average_map(step.matrix))
+        case "full":
+            return FullMap(step.matrix)
+        case "diffpool":
+            graph = adjacency(step.source.triangles, len(step.source.vertices))
+            return DiffPool(step.matrix, graph, step.channels)
+        case "variant":
+            return VariantMap(_support(step))
+        case "attention":
+            return _attention(step, config, finest)
 
 
-def _support(side: str, prior: sp.csr_matrix, source: Level) -> sp.csr_matrix:
-    """Where a variant map may have weights: a row's own entries, and the 1-ring (on the source) of
-    the largest.
-    """
-    nearest = np.asarray(prior.argmax(axis=1)).ravel()
-    ring = adjacency(source.triangles, len(source.vertices))[nearest]
-    support = sp.csr_matrix(prior, copy=True)
-    support.data = np.ones_like(support.data)
-    return sp.csr_matrix((support + ring) > 0).astype(np.float64)
+def _attention(step: Step, config: LevelMapsConfig, finest: Level) -> AttentionMap:
+    n_out, n_in = step.matrix.shape
+    refresh = config.refresh_every if n_out * n_in > config.refresh_above else 1
+    k = NEIGHBORS[config.neighbors][step.side == "up"]
+    keys, queries = (_positions(level, finest) for level in (step.source, step.target))
+    return AttentionMap(step.matrix, keys, queries, k, refresh=refresh)
 
 
 def _positions(level: Level, finest: Level) -> np.ndarray:
@@ -108,31 +137,12 @@ def _positions(level: Level, finest: Level) -> np.ndarray:
     return 0.1 * (level.vertices - mean) / np.where(std > 0, std, 1.0)
 
 
-def fold_maps(maps: Maps) -> dict[str, np.ndarray]:
-    """Geometry arrays that stand for the learned maps, for those whose weights do not depend on the
-    input.
+def _support(step: Step) -> sp.csr_matrix:
+    """Where a variant map may have weights: the entries of the precomputed map, and the 1-ring of
+    the largest of each row.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for side, modules in (("down", maps.down), ("up", maps.up)):
-        for level, module in enumerate(modules):
-            if isinstance(module, AttentionMap | VariantMap):
-                matrix = module.folded()
-                name = f"{FOLDED}{side}/{level}/"
-                arrays |= {
-                    name + "data": matrix.data,
-                    name + "indices": matrix.indices,
-                    name + "indptr": matrix.indptr,
-                }
-    return arrays
-
-
-def folded_map(
-    geometry: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]
-) -> sp.csr_matrix | None:
-    """The folded map `down/0` or the like, where the geometry holds one."""
-    key = FOLDED + name + "/"
-    if key + "data" not in geometry:
-        return None
-    return sp.csr_matrix(
-        (geometry[key + "data"], geometry[key + "indices"], geometry[key + "indptr"]), shape
-    )
+    nearest = np.asarray(step.matrix.argmax(axis=1)).ravel()
+    ring = adjacency(step.source.triangles, len(step.source.vertices))[nearest]
+    support = sp.csr_matrix(step.matrix, copy=True)
+    support.data = np.ones_like(support.data)
+    return sp.csr_matrix((support + ring) > 0).astype(np.float64)

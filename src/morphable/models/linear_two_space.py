@@ -1,7 +1,5 @@
-"""linear-two-space: principal components of neutral shapes plus principal components of what
-expressions add.
-
-The shape spaces of FLAME (Li et al. 2017) without its joints: x = mean + S identity + E expression.
+"""linear-two-space: principal components of neutral shapes, plus principal components of what
+expressions add: the shape spaces of FLAME (Li et al. 2017) without its joints.
 """
 
 from __future__ import annotations
@@ -12,25 +10,26 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.parts import IdentityExpression, Parts
-from morphable.models.pca import principal_basis
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.parts import IdentityExpression
+from morphable.models.principal_basis import principal_basis
 
 
 @dataclass(frozen=True)
 class TwoSpaceConfig(IdentityExpression):
-    """Numbers of each part; 4 + 4 as the IB-VAE that it stands beside."""
+    """Sizes of the two parts; 4 + 4 as the IB-VAE, which it is compared with."""
 
 
 class Offsets:
-    """What each of some meshes adds to its neutral mesh, and the opposite: (2N, V, 3) mm, so that
-    the mean is zero.
+    """The differences of some meshes to their neutral meshes, and the opposite differences: (2N, V,
+    3) mm.
 
-    Principal components about zero keep the neutral shape at expression zero.
+    So their mean is zero, and principal components about zero keep expression zero neutral.
     """
 
     def __init__(self, shapes: Shapes, rows: np.ndarray, neutral: np.ndarray) -> None:
@@ -53,25 +52,25 @@ class Offsets:
 
 
 class LinearTwoSpace(EstimatedModel):
-    """Codes in standard deviations of each space; `encode` solves for both at once, by least
-    squares.
+    """x = mean + S identity + E expression, both codes in standard deviations of their space.
+
+    `encode` solves for both codes at once, by least squares.
     """
 
     needs_neutral = True
 
     def __init__(
-        self, template: Template, config: TwoSpaceConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: TwoSpaceConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(
-            template, Parts.of(identity=config.identity, expression=config.expression), config
-        )
+        super().__init__(template, config.parts(), config, geometry, origin)
         width = 3 * template.n_vertices
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("basis", torch.zeros(self.parts.size, width))
-        self.register_buffer("inverse", torch.zeros(width, self.parts.size))
-        self.mean: Tensor
-        self.basis: Tensor
-        self.inverse: Tensor
+        self.mean = nn.Buffer(torch.zeros(width))
+        self.basis = nn.Buffer(torch.zeros(self.parts.size, width))
+        self.inverse = nn.Buffer(torch.zeros(width, self.parts.size))
 
     @classmethod
     def estimate(
@@ -86,10 +85,11 @@ class LinearTwoSpace(EstimatedModel):
         people = np.unique(neutral[neutral >= 0])
         if len(people) < 2 or len(expressive) < 2:
             raise InputError(
-                "linear-two-space needs the neutral meshes of at least two subjects and two meshes with an expression "
+                "linear-two-space needs the neutral meshes of at least two subjects and two "
+                "meshes with an expression "
                 f"(labels.csv, column neutral), got {len(people)} and {len(expressive)}"
             )
-        model = cls(template, config, {})
+        model = cls(template, config)
         identity = principal_basis(vertices[people], config.identity)
         expression = principal_basis(
             Offsets(vertices, expressive, neutral[expressive]), config.expression

@@ -1,5 +1,4 @@
-"""multilinear: a Tucker model of a complete grid of subjects by expressions, x = mean +
-core(identity, expression).
+"""multilinear: a Tucker model of a complete grid of subjects by expressions.
 
 Vlasic et al., "Face transfer with multilinear models", SIGGRAPH 2005; truncated higher-order SVD
 (De Lathauwer et al. 2000) followed by alternating rounds (higher-order orthogonal iteration).
@@ -14,12 +13,13 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.parts import IdentityExpression, Parts
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.parts import IdentityExpression
 from morphable.rows import evenly_spread
 
 ROUNDS = 10
@@ -27,44 +27,43 @@ ROUNDS = 10
 FITTING_ROUNDS = 60
 """Alternating rounds of fitting both codes to a mesh."""
 MAX_SUBJECTS = 200
-"""The grid is held in memory: of more subjects, this many are taken, evenly spread."""
+"""The grid is held in memory, so at most this many subjects are used, evenly spread."""
 RIDGE = 1e-6
-"""Weight of a code's distance to the training codes' mean, as a share of what the mesh says; keeps
-a fit from running away where one code hides the other.
+"""Weight of a code's distance to the mean of the training codes, relative to the fit of the mesh.
+It keeps a code bounded if the other code leaves it undetermined.
 """
 
 
 @dataclass(frozen=True)
 class MultilinearConfig(IdentityExpression):
-    """Numbers of each part: at most as many as the grid has subjects, and expressions besides the
-    neutral.
+    """Sizes of the two parts: useful are at most as many as the grid has subjects, and expressions
+    besides the neutral.
     """
 
 
 class Multilinear(EstimatedModel):
-    """x = mean + sum_ij core_ij identity'_i expression'_j, primes marking a leading one, so that
-    each part also acts alone and zero is the mean person and the neutral expression.
+    """x = sum_ij core_ij identity'_i expression'_j, where a prime puts a one before a code: core_00
+    is the mean shape.
+
+    So each part also acts alone, and zero is the mean person and the neutral expression.
     """
 
     needs_neutral = True
 
     def __init__(
-        self, template: Template, config: MultilinearConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: MultilinearConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(
-            template, Parts.of(identity=config.identity, expression=config.expression), config
-        )
-        size = (1 + config.identity) * (1 + config.expression)
-        self.register_buffer("core", torch.zeros(size, 3 * template.n_vertices))
-        self.register_buffer("space", torch.zeros(size, 3 * template.n_vertices))
-        self.register_buffer(
-            "reduced", torch.zeros(size, 1 + config.identity, 1 + config.expression)
-        )
-        self.register_buffer("start", torch.zeros(self.parts.size))
-        self.core: Tensor
-        self.space: Tensor
-        self.reduced: Tensor
-        self.start: Tensor
+        super().__init__(template, config.parts(), config, geometry, origin)
+        leading = (1 + config.identity, 1 + config.expression)
+        size = leading[0] * leading[1]
+        self.core = nn.Buffer(torch.zeros(size, 3 * template.n_vertices))
+        self.space = nn.Buffer(torch.zeros(size, 3 * template.n_vertices))
+        self.reduced = nn.Buffer(torch.zeros(size, *leading))
+        self.start = nn.Buffer(torch.zeros(self.parts.size))
 
     @classmethod
     def estimate(
@@ -83,7 +82,7 @@ class Multilinear(EstimatedModel):
         )
         ranks = min(config.identity, people - 1), min(config.expression, expressions - 1)
         core, identity, expression = tucker(grid, *ranks)
-        model = cls(template, config, {})
+        model = cls(template, config)
         model._set(core, (identity.std(0), expression.std(0)), expression.mean(0))
         model.prior.fit(
             torch.cat([model.encode(torch.from_numpy(block)) for block in blocks(vertices)])
@@ -93,8 +92,8 @@ class Multilinear(EstimatedModel):
     def _set(
         self, core: np.ndarray, scales: tuple[np.ndarray, np.ndarray], expression: np.ndarray
     ) -> None:
-        """Codes in standard deviations; parts longer than the grid allows have coordinates that do
-        nothing.
+        """Set the buffers for codes in standard deviations. Dimensions beyond what the grid allows
+        do nothing.
         """
         config = self.config
         padded = np.zeros((1 + config.identity, 1 + config.expression, core.shape[-1]))
@@ -112,7 +111,9 @@ class Multilinear(EstimatedModel):
         self.start.copy_(torch.tensor(start))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """Both codes by alternating least squares, from the mean person with the mean expression."""
+        """Both codes by alternating least squares, from the mean person with the mean
+        expression.
+        """
         self.check_vertices(vertices)
         y = vertices.flatten(1) @ self.space.T
         where = self.parts["identity"], self.parts["expression"]
@@ -133,12 +134,12 @@ class Multilinear(EstimatedModel):
 
 
 def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(subjects, expressions) rows of a complete grid, the neutral in column 0: each at its highest
-    level.
+    """(subjects, expressions) rows of a complete grid, each expression at its highest level, the
+    neutral in column 0.
 
-    Expressions that a subject lacks drop out, unless too few would be left; then that subject does.
-    Raises InputError where there are not two subjects with a neutral mesh and one common
-    expression.
+    Subjects with at most half as many expressions as the one with most are left out, then the
+    expressions that one of the others lacks. Raises InputError unless two subjects have a neutral
+    mesh and an expression in common.
     """
     nothing = np.full(count, -1)
     subject, expression, neutral = (
@@ -154,8 +155,10 @@ def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
     common = sorted(set.intersection(*(set(cells[number]) for number in people))) if people else []
     if len(people) < 2 or not common:
         raise InputError(
-            "multilinear needs a complete grid: at least two subjects, each with a neutral mesh and the same named "
-            f"expressions (labels.csv: subject, expression, neutral), got {len(people)} subjects with "
+            "multilinear needs a complete grid: at least two subjects, each with a neutral "
+            "mesh and the same named "
+            f"expressions (labels.csv: subject, expression, neutral), got {len(people)} "
+            "subjects with "
             f"{len(common)} expressions in common"
         )
     people = [people[i] for i in evenly_spread(len(people), MAX_SUBJECTS)]
@@ -170,9 +173,9 @@ def tucker(
     """Decompose (P, E, D) meshes, the neutral in column 0: core (1 + I, 1 + J, D), codes (P, I),
     codes (E, J).
 
-    grid ~ core contracted with [1, identity code] and [1, expression code]. The mean over subjects
-    and the neutral column are the ones; what is left is compressed by orthogonal iteration from the
-    truncated higher-order SVD.
+    grid ~ core contracted with [1, identity code] and [1, expression code]. The ones stand for the
+    mean over subjects and for the neutral column; the rest is compressed by orthogonal iteration
+    from the truncated higher-order SVD.
     """
     relative = grid - grid[:, :1]
     people = _leading(
@@ -213,8 +216,8 @@ def _with_one(code: Tensor) -> Tensor:
 
 
 def _least_squares(acting: Tensor, y: Tensor, center: Tensor) -> Tensor:
-    """(B, n) codes c that bring acting [1, c] nearest to y, with a slight pull to `center`; acting:
-    (B, K, 1 + n).
+    """(B, n) codes c for which acting [1, c] is nearest to y, with a slight pull to `center`;
+    acting: (B, K, 1 + n).
     """
     design, target = acting[:, :, 1:].double(), (y - acting[:, :, 0]).double()
     gram = design.transpose(1, 2) @ design

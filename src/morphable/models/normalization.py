@@ -25,10 +25,8 @@ class Normalization(nn.Module):
     def __init__(self, n_vertices: int, per_vertex: bool) -> None:
         super().__init__()
         self.per_vertex = per_vertex
-        self.register_buffer("mean", torch.zeros(n_vertices, 3))
-        self.register_buffer("std", torch.ones(n_vertices, 3) if per_vertex else torch.ones(1, 1))
-        self.mean: Tensor
-        self.std: Tensor
+        self.mean = nn.Buffer(torch.zeros(n_vertices, 3))
+        self.std = nn.Buffer(torch.ones(n_vertices, 3) if per_vertex else torch.ones(1, 1))
 
     def initialize(self, shapes: Shapes) -> None:
         mean, variance = moments(shapes)

@@ -53,7 +53,9 @@ def add_family_from(source: str) -> str:
 
 
 def _file_module(source: str, path: Path) -> ModuleType:
-    """The module in a file. Run once per process, so that naming it twice gives the same classes."""
+    """The module in a file. Run once per process, so that naming it twice gives the same
+    classes.
+    """
     if not path.is_file():
         raise InputError(f"{source}: {path}: no such file")
     name = str(path.resolve())

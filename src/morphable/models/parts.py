@@ -14,8 +14,8 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True)
 class Part:
-    """One named run of `size` numbers in the code. A pinned part (condition, controls) is given,
-    never inferred.
+    """`size` consecutive dimensions of the code under one name. A pinned part (condition, controls)
+    is a conditioning input: it is given, never inferred.
     """
 
     name: str
@@ -25,20 +25,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts(Mapping[str, slice]):
-    """The parts of a code of length L, in order; `parts["identity"]` is their slice.
+    """The parts of a code of L dimensions: `parts["identity"]` is the slice of a part, `entries`
+    are all of them in order.
 
     >>> parts = Parts.of(identity=4, expression=2)
     >>> parts["expression"], parts.size
     (slice(4, 6, None), 6)
     """
 
-    items_: tuple[Part, ...]
+    entries: tuple[Part, ...]
 
     def __post_init__(self) -> None:
-        names = [part.name for part in self.items_]
+        names = [part.name for part in self.entries]
         if len(set(names)) != len(names):
             raise InputError(f"parts: names must differ, got {', '.join(names)}")
-        for part in self.items_:
+        for part in self.entries:
             if part.size < 1:
                 raise InputError(
                     f"latent size of part {part.name!r}: expected at least 1, got {part.size}"
@@ -52,48 +53,59 @@ class Parts(Mapping[str, slice]):
     def with_pinned(self, **sizes: int) -> Parts:
         """These parts followed by pinned ones."""
         return Parts(
-            self.items_ + tuple(Part(name, size, pinned=True) for name, size in sizes.items())
+            self.entries + tuple(Part(name, size, pinned=True) for name, size in sizes.items())
         )
 
     def __getitem__(self, name: str) -> slice:
         start = 0
-        for part in self.items_:
+        for part in self.entries:
             if part.name == name:
                 return slice(start, start + part.size)
             start += part.size
         raise InputError(f"part {name!r}: this model's parts are {', '.join(self)}")
 
     def __contains__(self, name: object) -> bool:
-        return any(part.name == name for part in self.items_)
+        return any(part.name == name for part in self.entries)
 
     def __iter__(self) -> Iterator[str]:
-        return (part.name for part in self.items_)
+        return (part.name for part in self.entries)
 
     def __len__(self) -> int:
-        return len(self.items_)
+        return len(self.entries)
 
     @property
     def size(self) -> int:
-        """Length L of the whole code."""
-        return sum(part.size for part in self.items_)
+        """L, the number of dimensions of the whole code."""
+        return sum(part.size for part in self.entries)
 
     @property
     def free(self) -> np.ndarray:
-        """(L,) True where the code is inferred by `encode` and drawn by the prior."""
+        """(L,) True for the dimensions that `encode` infers and the prior draws."""
         return np.repeat(
-            [not part.pinned for part in self.items_], [part.size for part in self.items_]
+            [not part.pinned for part in self.entries], [part.size for part in self.entries]
         )
 
     @property
     def free_size(self) -> int:
         return int(self.free.sum())
 
+    @property
+    def free_names(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.entries if not part.pinned)
+
+    @property
+    def pinned_names(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.entries if part.pinned)
+
 
 @dataclass(frozen=True)
 class IdentityExpression(Configuration):
-    """Sizes of the code of a model that tells identity and expression apart."""
+    """Sizes of the two parts of a code that separates identity from expression."""
 
     identity: Count = 4
     expression: Count = 4
 
     proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
+
+    def parts(self) -> Parts:
+        return Parts.of(identity=self.identity, expression=self.expression)

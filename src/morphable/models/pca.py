@@ -4,199 +4,44 @@ deviations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
 from morphable.config import Configuration, Count
-from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, Given, Shapes, blocks
-from morphable.models.normalization import moments
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-
-MAX_GRAM = 10_000
-"""Up to this many meshes the Gram matrix (N, N) may be held in memory; above, the meshes are read
-anew each round.
-"""
-OVERSAMPLED = 16
-"""Vectors that the iteration carries beyond those asked for."""
-GRAM_PAYS = 40
-"""Forming the Gram matrix takes less arithmetic than a few rounds on the meshes below this many
-meshes a component.
-"""
-
-
-@dataclass(frozen=True, eq=False)
-class PrincipalBasis:
-    """mean (3V,) mm, components (K, 3V) orthonormal, deviations (K,) mm: the standard deviation
-    along each.
-    """
-
-    mean: np.ndarray
-    components: np.ndarray
-    deviations: np.ndarray
-
-
-def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
-    """The `rank` leading principal components of shapes (N, V, 3), exact (Gram matrix in double
-    precision).
-
-    Components beyond N - 1 do not exist: their rows and deviations are zero.
-    """
-    count = len(shapes)
-    mean = moments(shapes)[0].ravel()
-    found = min(rank, count - 1, len(mean))
-    values, vectors = _gram_eigenpairs(shapes, mean, found)
-    keep = values > max(values.max(initial=0.0), 0.0) * 1e-14
-    components = np.zeros((rank, len(mean)))
-    deviations = np.zeros(rank)
-    product = np.zeros((found, len(mean)))
-    for start, block in _centered_blocks(shapes, mean):
-        product += vectors[start : start + len(block)].T @ block
-    norms = np.sqrt(np.where(keep, values, 1.0))
-    components[:found] = np.where(keep[:, None], product / norms[:, None], 0.0)
-    deviations[:found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
-    # The sign of a component is arbitrary: its largest entry is made positive, so that a re-run
-    # gives the same model.
-    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
-    return PrincipalBasis(mean, components * np.where(largest < 0, -1.0, 1.0), deviations)
-
-
-def _centered_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (n, 3V) float64 centered meshes), block by block."""
-    start = 0
-    for block in blocks(shapes, 512):
-        yield start, block.reshape(len(block), -1).astype(np.float64) - mean
-        start += len(block)
-
-
-def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the
-    centered shapes.
-    """
-    count = len(shapes)
-    if rank < 1:
-        return np.zeros(0), np.zeros((count, 0))
-    fits = count <= MAX_GRAM
-    if not fits or count > GRAM_PAYS * (rank + OVERSAMPLED):
-        found = _matrix_free_eigenpairs(shapes, mean, rank, rounds=6 if fits else 60)
-        if found is not None:
-            return found
-        if not fits:
-            raise InputError(
-                f"PCA of {count} meshes: {rank} components did not converge, ask for fewer"
-            )
-    gram = np.zeros((count, count))
-    for i, left in _centered_blocks(shapes, mean):
-        for j, right in _centered_blocks(shapes, mean):
-            if j > i:
-                break
-            gram[i : i + len(left), j : j + len(right)] = left @ right.T
-    gram = np.tril(gram) + np.tril(gram, -1).T
-    found = leading_eigenpairs(lambda x: gram @ x, count, rank)
-    return found if found is not None else _dense_eigenpairs(gram, rank)
-
-
-def _matrix_free_eigenpairs(
-    shapes: Shapes, mean: np.ndarray, rank: int, rounds: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same by products with the meshes themselves; None where it does not converge."""
-
-    def multiply(x: np.ndarray) -> np.ndarray:
-        return sum(
-            (block.T @ (block @ x) for _, block in _centered_blocks(shapes, mean)), np.zeros_like(x)
-        )
-
-    pairs = leading_eigenpairs(multiply, len(mean), rank, rounds)
-    if pairs is None:
-        return None
-    values, axes = pairs
-    scores = np.concatenate([block @ axes for _, block in _centered_blocks(shapes, mean)])
-    return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
-
-
-def _dense_eigenpairs(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    size = len(matrix)
-    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - rank, size - 1])
-    return values[::-1], vectors[:, ::-1]
-
-
-def leading_eigenpairs(
-    multiply: Callable[[np.ndarray], np.ndarray],
-    size: int,
-    rank: int,
-    rounds: int = 20,
-    tolerance: float = 1e-10,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov
-    iteration.
-
-    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue; None
-    where that is not reached in `rounds` rounds or the operator is too small for the iteration to
-    pay.
-    """
-    block = rank + OVERSAMPLED
-    if 4 * block > size:
-        return None
-    start = np.random.default_rng(0).standard_normal((size, block))
-    for _ in range(rounds):
-        pieces = [np.linalg.qr(start)[0]]
-        for _ in range(2):
-            pieces.append(np.linalg.qr(multiply(pieces[-1]))[0])
-        space = np.linalg.qr(np.concatenate(pieces, 1))[0]
-        image = multiply(space)
-        values, vectors = np.linalg.eigh(space.T @ image)
-        start = (space @ vectors)[:, ::-1][:, :block]
-        residual = (image @ vectors)[:, ::-1][:, :rank] - start[:, :rank] * values[::-1][:rank]
-        if np.linalg.norm(residual, axis=0).max() <= tolerance * values[-1]:
-            return values[::-1][:rank], start[:, :rank]
-    return None
+from morphable.models.principal_basis import principal_basis
 
 
 @dataclass(frozen=True)
 class PcaConfig(Configuration):
+    """latent: components that are kept."""
+
     latent: Count = 8
 
 
-class LinearModel(EstimatedModel):
-    """x = mean + sum_k z_k sigma_k u_k; z is the projection in standard deviations.
-
-    Buffers: mean (3V,) mm, components (L, 3V) orthonormal, deviations (L,) mm.
+class Pca(EstimatedModel):
+    """x = mean + sum_k z_k sigma_k u_k over the principal components u_k of the whole shape, those
+    of largest deviation sigma_k. The prior of z is N(0, I).
     """
 
-    def __init__(self, template: Template, parts: Parts, config: Any) -> None:
-        super().__init__(template, parts, config)
-        width = 3 * template.n_vertices
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("components", torch.zeros(parts.size, width))
-        self.register_buffer("deviations", torch.ones(parts.size))
-        self.mean: Tensor
-        self.components: Tensor
-        self.deviations: Tensor
-
-    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        self.check_vertices(vertices)
-        projection = (vertices.flatten(1) - self.mean) @ self.components.T
-        # A component that the data does not have (fewer meshes than latents) has no coordinate.
-        return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
-
-    def decode(self, code: Tensor) -> Tensor:
-        return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))
-
-
-class Pca(LinearModel):
-    """Components of the whole shape; its prior is N(0, I)."""
-
     def __init__(
-        self, template: Template, config: PcaConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: PcaConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
+        self.basis = LinearBasis(config.latent, template.n_vertices)
 
     @classmethod
     def estimate(
@@ -206,19 +51,24 @@ class Pca(LinearModel):
         labels: Mapping[str, np.ndarray],
         config: PcaConfig,
     ) -> Self:
-        model = cls(template, config, {})
-        basis = principal_basis(vertices, config.latent)
-        model.mean.copy_(torch.tensor(basis.mean))
-        model.components.copy_(torch.tensor(basis.components))
-        model.deviations.copy_(torch.tensor(basis.deviations))
-        model.prior.factor.copy_(torch.diag((model.deviations > 0).float()))
+        model = cls(template, config)
+        model.basis.set(principal_basis(vertices, config.latent))
+        # An exact N(0, I) over the components that exist, rather than the moments of the codes.
+        model.prior.factor.copy_(torch.diag((model.basis.deviations > 0).float()))
         return model
 
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return self.basis.code_of(vertices)
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self.basis.shape_of(code)
+
     def truncate(self, latent: int) -> Pca:
-        """The model with only its first `latent` components, in evaluation mode."""
-        result = Pca(self.template, PcaConfig(latent), {})
-        result.mean.copy_(self.mean)
-        result.components.copy_(self.components[:latent])
-        result.deviations.copy_(self.deviations[:latent])
-        result.prior.factor.copy_(self.prior.factor[:latent, :latent])
-        return result.eval()
+        """The model of the first `latent` components alone."""
+        model = Pca(self.template, PcaConfig(latent), origin=self.origin).to(self.device)
+        model.basis.mean.copy_(self.basis.mean)
+        model.basis.components.copy_(self.basis.components[:latent])
+        model.basis.deviations.copy_(self.basis.deviations[:latent])
+        model.prior.factor.copy_(self.prior.factor[:latent, :latent])
+        return model.eval()

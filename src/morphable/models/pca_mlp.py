@@ -5,25 +5,24 @@ cheap baseline.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
-from morphable.models.base import Given, Shapes, TrainableModel
+from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-from morphable.models.pca import principal_basis
+from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 
 
 @dataclass(frozen=True)
 class PcaMlpConfig(Configuration):
-    """latent: code length; rank: PCA coefficients that the network sees; width, depth: hidden
-    layers on either side.
+    """rank: PCA coefficients that the network works on. width, depth: of the hidden layers of
+    encoder and decoder.
     """
 
     latent: Count = 8
@@ -33,8 +32,8 @@ class PcaMlpConfig(Configuration):
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers of these sizes with SiLU between; the last starts at zero, so that a skip
-    beside it leads.
+    """Linear layers of these sizes with SiLU between; the last starts at zero, so that at first
+    only the skip connection acts.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
@@ -47,22 +46,23 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 class PcaMlp(TrainableModel):
-    """z = A c + f(c), c' = B z + g(z), c the whitened PCA coefficients; starts as PCA, learns the
-    vertex error.
+    """z = A c + f(c), c' = B z + g(z): c are whitened PCA coefficients, A and B linear, f and g
+    MLPs.
+
+    It starts as PCA, f = g = 0, and descends the mean vertex error.
     """
 
     def __init__(
-        self, template: Template, config: PcaMlpConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: PcaMlpConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, Parts.of(shape=config.latent), config)
-        width, hidden = 3 * template.n_vertices, [config.width] * config.depth
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
+        hidden = [config.width] * config.depth
         rank = max(config.rank, config.latent)
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("components", torch.zeros(rank, width))
-        self.register_buffer("deviations", torch.ones(rank))
-        self.mean: Tensor
-        self.components: Tensor
-        self.deviations: Tensor
+        self.basis = LinearBasis(rank, template.n_vertices)
         self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
         self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
         nn.init.eye_(self.encoder_skip.weight)
@@ -71,26 +71,24 @@ class PcaMlp(TrainableModel):
         self.decoder = mlp([config.latent, *hidden, rank])
 
     def initialize(self, shapes: Shapes) -> None:
-        basis = principal_basis(shapes, self.components.shape[0])
-        self.mean.copy_(torch.tensor(basis.mean))
-        self.components.copy_(torch.tensor(basis.components))
-        self.deviations.copy_(torch.tensor(basis.deviations))
+        self.basis.set(principal_basis(shapes, len(self.basis.components)))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
+        mean, components, deviations = self.basis.mean, self.basis.components, self.basis.deviations
         # A direction of vanishing variance would whiten to noise: it counts as a thousandth of the
         # largest.
-        scale = self.deviations.clamp(min=1e-3 * float(self.deviations[0]) + 1e-30)
-        coefficients = ((vertices.flatten(1) - self.mean) @ self.components.T) / scale
-        code: Tensor = self.encoder_skip(coefficients) + self.encoder(coefficients)
-        return code
+        scale = deviations.clamp(min=1e-3 * float(deviations[0]) + 1e-30)
+        coefficients = ((vertices.flatten(1) - mean) @ components.T) / scale
+        return self.encoder_skip(coefficients) + self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:
         # The correction is learned in units of the first components, where all coordinates weigh
         # alike in mm.
-        correction = self.decoder(code) * self.deviations[: self.config.latent].mean()
-        coefficients = self.decoder_skip(code) * self.deviations + correction
-        return (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
+        deviations = self.basis.deviations
+        correction = self.decoder(code) * deviations[: self.config.latent].mean()
+        coefficients = self.decoder_skip(code) * deviations + correction
+        return (self.basis.mean + coefficients @ self.basis.components).unflatten(1, (-1, 3))
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         difference = self(batch.vertices) - batch.vertices

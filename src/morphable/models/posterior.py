@@ -1,5 +1,5 @@
-"""Posterior: a Gaussian over codes that an encoder gives, and how much drawn codes tell which mesh
-they came from.
+"""Posterior: a Gaussian over codes that an encoder gives, and the mutual information between codes
+and meshes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Posterior(NamedTuple):
-    """A Gaussian over free codes with independent numbers: mean and log variance (B, L_free)."""
+    """A Gaussian over free codes with independent dimensions: mean and log variance (B, L_free)."""
 
     mean: Tensor
     log_variance: Tensor
@@ -30,12 +30,12 @@ class Posterior(NamedTuple):
 def mutual_information(
     drawn: Tensor, posterior: Posterior, counted: Tensor | None = None
 ) -> Tensor:
-    """How much the codes tell which mesh they came from, in nats, by minibatch weighted sampling;
-    at most log B.
+    """The mutual information of drawn codes and the meshes they came from, in nats, by minibatch
+    weighted sampling; at most log B.
 
     mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B for drawn codes z (B, L). The
     published estimate adds the constant log N of N training meshes, without which equal posteriors
-    give the true value, 0. counted: (B,) weights of the meshes in the mean, all one where None.
+    give the true value, 0. counted: (B,) weights of the meshes in the mean, all one if None.
     """
     mean, log_variance = posterior
     squares = (drawn[:, None] - mean).square() / log_variance.exp()

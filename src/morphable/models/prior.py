@@ -13,7 +13,7 @@ from morphable.errors import InputError
 from morphable.models.parts import Parts
 
 RELATIVE_FLOOR = 1e-10
-"""Directions with less than this share of the largest code variance are taken as constant."""
+"""Directions with less than this share of the largest code variance count as constant."""
 
 
 class CodePrior(nn.Module):
@@ -25,10 +25,8 @@ class CodePrior(nn.Module):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.parts = parts
-        self.register_buffer("mean", torch.zeros(parts.size))
-        self.register_buffer("factor", torch.diag(torch.from_numpy(parts.free).float()))
-        self.mean: Tensor
-        self.factor: Tensor
+        self.mean = nn.Buffer(torch.zeros(parts.size))
+        self.factor = nn.Buffer(torch.diag(torch.from_numpy(parts.free).float()))
 
     @torch.no_grad()
     def fit(self, codes: Tensor) -> None:
@@ -56,8 +54,8 @@ class CodePrior(nn.Module):
         return 0.5 * ((code - self.mean) @ inverse.T).square().sum(-1)
 
     def given(self, known: Mapping[str, Tensor]) -> CodePrior:
-        """The distribution of codes whose parts in `known` have the given values (size of the
-        part,).
+        """The posterior: the distribution of codes whose parts in `known` have these values, each
+        (size of the part,).
         """
         index = torch.zeros(self.parts.size, dtype=torch.bool)
         value = self.mean.double().clone()
@@ -66,7 +64,8 @@ class CodePrior(nn.Module):
             expected = where.stop - where.start
             if part_value.shape != (expected,):
                 raise InputError(
-                    f"part {name!r}: expected {expected} numbers, got shape {tuple(part_value.shape)}"
+                    f"part {name!r}: expected {expected} numbers, got shape "
+                    f"{tuple(part_value.shape)}"
                 )
             index[where] = True
             value[where] = part_value.to(value)
@@ -84,29 +83,6 @@ class CodePrior(nn.Module):
         result.mean.copy_(value)
         result.factor.copy_(_root(rest))
         return result
-
-
-class NoPrior(CodePrior):
-    """The place of a prior in a model that has none to sample from: asking for one raises
-    InputError with `reason`.
-    """
-
-    def __init__(self, parts: Parts, reason: str) -> None:
-        super().__init__(parts)
-        self.reason = reason
-        self.factor = torch.zeros(parts.size, 0)
-
-    def fit(self, codes: Tensor) -> None:
-        self.mean.copy_(codes.mean(0) * torch.from_numpy(self.parts.free).to(codes))
-
-    def sample(self, n: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
-        raise InputError(self.reason)
-
-    def energy(self, code: Tensor) -> Tensor:
-        raise InputError(self.reason)
-
-    def given(self, known: Mapping[str, Tensor]) -> CodePrior:
-        raise InputError(self.reason)
 
 
 def _root(covariance: Tensor) -> Tensor:

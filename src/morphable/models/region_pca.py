@@ -5,7 +5,7 @@ region.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from morphable.config import Configuration, Count, CountOrZero
-from morphable.mesh.regions import Regions, template_regions
 from morphable.mesh.template import Template
-from morphable.models.base import Shapes, blocks
+from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.geometry import RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
+from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-from morphable.models.pca import LinearModel, principal_basis
+from morphable.models.principal_basis import principal_basis
 
 HANDLE_ERROR = 0.5
 """mm by which a handle may miss its goal when that keeps the region likely."""
@@ -43,28 +44,34 @@ def shared_out(latent: int, count: int) -> list[int]:
     return [latent // count + (region < latent % count) for region in range(count)]
 
 
-class RegionPca(LinearModel, RegionEditor):
-    """A part for each region, in standard deviations; a region that gets no component stays at the
-    mean.
-
-    Components are zero outside their region, so nothing else moves. The prior knows how the regions
+class RegionPca(EstimatedModel, RegionEditor):
+    """PCA of each region on its own, a part of the code per region; the prior knows how the regions
     go together.
+
+    Components are zero outside their region, so nothing else moves. A region that gets no component
+    stays at the mean.
     """
 
+    geometry_type = RegionGeometry
+
     def __init__(
-        self, template: Template, config: RegionPcaConfig, geometry: Mapping[str, np.ndarray]
+        self,
+        template: Template,
+        config: RegionPcaConfig,
+        geometry: RegionGeometry,
+        origin: Origin = NO_ORIGIN,
     ) -> None:
-        regions = Regions.from_arrays(geometry)
+        regions = geometry.regions
         sizes = zip(regions.names, shared_out(config.latent, len(regions.names)), strict=True)
         super().__init__(
-            regions.on(template), Parts.of(**{name: size for name, size in sizes if size}), config
+            replace(template, regions=regions),
+            Parts.of(**{name: size for name, size in sizes if size}),
+            config,
+            geometry,
+            origin,
         )
-        self.regions = regions
+        self.basis = LinearBasis(self.parts.size, template.n_vertices)
         self.handles = Handles(regions, template.mesh.faces)
-
-    @classmethod
-    def geometry(cls, template: Template, config: RegionPcaConfig) -> dict[str, np.ndarray]:
-        return template_regions(template, config.regions).to_arrays()
 
     @classmethod
     def estimate(
@@ -74,27 +81,32 @@ class RegionPca(LinearModel, RegionEditor):
         labels: Mapping[str, np.ndarray],
         config: RegionPcaConfig,
     ) -> Self:
-        geometry = cls.geometry(template, config)
-        model = cls(template, config, geometry)
-        model.saved_geometry = geometry
+        model = cls(template, config, RegionGeometry.of(template, config))
         start = 0
         for region, size in enumerate(shared_out(config.latent, len(model.regions.names))):
             members = np.flatnonzero(model.regions.labels == region)
             columns = torch.from_numpy((3 * members[:, None] + np.arange(3)).ravel())
-            basis = principal_basis(Part(vertices, members), size)
+            basis = principal_basis(RegionView(vertices, members), size)
             rows = slice(start, start + size)
-            model.mean[columns] = torch.tensor(basis.mean).float()
-            model.components[rows, columns] = torch.tensor(basis.components).float()
-            model.deviations[rows] = torch.tensor(basis.deviations).float()
+            model.basis.mean[columns] = torch.tensor(basis.mean).float()
+            model.basis.components[rows, columns] = torch.tensor(basis.components).float()
+            model.basis.deviations[rows] = torch.tensor(basis.deviations).float()
             start += size
         codes = [model.encode(torch.from_numpy(np.asarray(block))) for block in blocks(vertices)]
         model.prior.fit(torch.cat(codes))
         model.handles.initialize(vertices)
         return model
 
-    def displaced(self, code: Tensor, displacement: Tensor) -> Tensor:
-        """Each region's coefficients move as little as brings its handles to where they are put,
-        give or take half a millimeter.
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return self.basis.code_of(vertices)
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self.basis.shape_of(code)
+
+    def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
+        """Each region's coefficients change as little as brings its handles to within half a
+        millimeter of their goals.
         """
         return code + displacement @ self._gain().T
 
@@ -104,16 +116,14 @@ class RegionPca(LinearModel, RegionEditor):
         """
         handles = torch.from_numpy(np.concatenate(self.regions.controls)).to(self.device)
         columns = (3 * handles[:, None] + torch.arange(3, device=self.device)).ravel()
-        reach = (self.components[:, columns] * self.deviations[:, None]).T.double()
-        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(
-            len(self.deviations), device=self.device
-        )
-        return torch.linalg.solve(square, reach.T).to(self.mean)
+        reach = (self.basis.components[:, columns] * self.basis.deviations[:, None]).T.double()
+        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(self.parts.size, device=self.device)
+        return torch.linalg.solve(square, reach.T).to(self.basis.mean)
 
 
-class Part:
-    """The shapes (N, V, 3) seen at some of their vertices only, normalized where told how, read
-    when asked for.
+class RegionView:
+    """Some vertices of shapes (N, V, 3), normalized if `mean` and `std` are given; read only when
+    indexed.
     """
 
     def __init__(

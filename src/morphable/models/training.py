@@ -24,7 +24,7 @@ from morphable.errors import InputError
 @dataclass(frozen=True, eq=False)
 class Batch:
     """vertices (B, V, 3) mm; neutral (B, V, 3) mm or None; labels by name: (B,) int64 classes with
-    -1 = missing, or float32 where the column is one of numbers.
+    -1 = missing, or float32 if the column holds numbers.
     """
 
     vertices: Tensor

@@ -44,28 +44,22 @@ class BagBuffers(nn.Module):
     the module only.
     """
 
-    entries: Tensor
-    offsets: Tensor
-    weights: Tensor | None
-    targets: Tensor  # (nnz,) int64, the bag that each entry is in
-
     def __init__(self, matrix: sp.csr_matrix, *, unit: bool = False) -> None:
         super().__init__()
         matrix = sp.csr_matrix(matrix)
-        weights = None if unit else torch.as_tensor(matrix.data, dtype=torch.get_default_dtype())
-        self.register_buffer(
-            "entries", torch.as_tensor(matrix.indices.astype(np.int64)), persistent=False
-        )
-        self.register_buffer(
-            "offsets", torch.as_tensor(matrix.indptr.astype(np.int64)), persistent=False
-        )
-        self.register_buffer("weights", weights, persistent=False)
-        targets = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        self.register_buffer("targets", torch.from_numpy(targets), persistent=False)
+        self.entries = _constant(matrix.indices.astype(np.int64))
+        self.offsets = _constant(matrix.indptr.astype(np.int64))
+        self.weights = None if unit else _constant(matrix.data, torch.get_default_dtype())
+        # (nnz,) int64, the bag that each entry is in
+        self.targets = _constant(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)))
 
     @property
     def bags(self) -> Bags:
         return Bags(self.entries, self.offsets, self.weights)
+
+
+def _constant(array: np.ndarray, dtype: torch.dtype | None = None) -> nn.Buffer:
+    return nn.Buffer(torch.as_tensor(array, dtype=dtype), persistent=False)
 
 
 def bag_sum(table: Tensor, bags: Bags) -> Tensor:

@@ -20,7 +20,7 @@ cache.
 
 
 class Stage(NamedTuple):
-    """Which points are samples, (B, S) int64, and each sample's nearest points, (B, S, K), itself
+    """The sampled points, (B, S) int64, and each sample's nearest points, (B, S, K), itself
     first.
     """
 
@@ -28,7 +28,7 @@ class Stage(NamedTuple):
     neighbors: Tensor
 
     def rows(self, start: int, count: int) -> Stage:
-        """Of `count` clouds from `start`; all where one serves every cloud."""
+        """The stage of `count` clouds from `start`; all of it if one serves every cloud."""
         return (
             self
             if len(self.centers) == 1
@@ -37,39 +37,45 @@ class Stage(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """What the network reads of a cloud: two stages, the second among the first's samples.
+    """Two stages of sampling a cloud; the second samples the first's samples.
 
-    used: (U,) the points that matter, to which the first stage then counts; all where None. With B
-    = 1 the indices serve every cloud of a batch.
+    Indices of the first stage count the points of the cloud, or only those in `used` (U,), if it is
+    not None. With B = 1 the indices serve every cloud of a batch.
+
+    >>> stage = Stage(torch.tensor([[1]]), torch.tensor([[[1, 0]]]))
+    >>> Sampling(stage, stage).renumber(torch.tensor([5, 7])).first
+    Stage(centers=tensor([[7]]), neighbors=tensor([[[7, 5]]]))
     """
 
     first: Stage
     second: Stage
     used: Tensor | None = None
 
-    def of(self, points: Tensor) -> Sampling:
-        """The same where cloud point i is number points[i] (P,) of a larger cloud."""
+    def renumber(self, points: Tensor) -> Sampling:
+        """The same sampling counted in a larger cloud, in which the cloud's points have the numbers
+        `points` (P,).
+        """
         return Sampling(
             Stage(points[self.first.centers], points[self.first.neighbors]), self.second
         )
 
-    def unpacked(self) -> Sampling:
-        """The same counted among all points instead of the used ones."""
-        return self if self.used is None else self.of(self.used)
+    def among_all(self) -> Sampling:
+        """The same sampling counted among all points of the cloud instead of the used ones."""
+        return self if self.used is None else self.renumber(self.used)
 
-    def beside(self, other: Sampling, count: int) -> Sampling:
-        """This sampling's clouds followed by `count` clouds that share `other`."""
+    def followed_by(self, other: Sampling, count: int) -> Sampling:
+        """The sampling of this one's clouds and then of `count` clouds that share `other`."""
         pairs = zip(self.first + self.second, other.first + other.second, strict=True)
         centers, neighbors, *second = (
             torch.cat([a, b.expand(count, *b.shape[1:])]) for a, b in pairs
         )
         return Sampling(Stage(centers, neighbors), Stage(*second))
 
-    def read(self, points: Tensor) -> tuple[Tensor, Sampling]:
-        """What the network needs of clouds (B, P, 3), and the sampling counted among that.
+    def gather(self, points: Tensor) -> tuple[Tensor, Sampling]:
+        """The points of clouds (B, P, 3) that the stages use, and the sampling counted among them.
 
-        Neighborhoods that have fewer points than a cloud, repeated ones counted, are read alone,
-        one after the other.
+        If all neighborhoods together have fewer points than a cloud, repeated ones counted, these
+        points are their members, one neighborhood after the other.
         """
         if self.used is not None:
             return points.index_select(1, self.used), self

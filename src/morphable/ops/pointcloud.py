@@ -79,17 +79,15 @@ class NeighborEmbedding(nn.Module):
                 [self._known(x[i : i + clouds], stage.rows(i, clouds), *layers) for i in starts]
             )
         around, at = self._mapped(x, stage, self.first.linear.weight)
-        out: Tensor = self.second(self.first.finish(around + at)).amax(2)
-        return out
+        return self.second(self.first.finish(around + at)).amax(2)
 
     def _known(self, x: Tensor, stage: Stage, first: Affine, second: Affine) -> Tensor:
-        """With known statistics. What follows the last product keeps the order of numbers: the
-        largest alone get it.
+        """With fixed statistics. What follows the last product is increasing, so it is applied to
+        the largest values alone.
         """
         around, at = self._mapped(x, stage, first[0])
         near = nn.functional.linear(self.first.activation(around + (at + first[1])), second[0])
-        out: Tensor = self.second.activation(near.amax(2) + second[1])
-        return out
+        return self.second.activation(near.amax(2) + second[1])
 
     def _mapped(self, x: Tensor, stage: Stage, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The first layer's map of [n - c, c]: what neighbors (B, S, K, 2C) and centers (B, S, 1,
@@ -139,9 +137,9 @@ class PointTransformer(nn.Module):
         self.fuse = PointLayer(1280, self.features, nn.LeakyReLU(0.2, inplace=True))
 
     def forward(self, points: Tensor, sampling: Sampling | None = None) -> Tensor:
-        """sampling: known in advance for registered clouds; else it is computed for each cloud.
+        """sampling: known in advance for registered clouds; computed for each cloud if None.
 
-        Raises InputError where a cloud is not (P, 3) with at least 64 points.
+        Raises InputError unless the clouds are (P, 3) with at least 64 points.
         """
         if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < MIN_POINTS:
             raise InputError(
@@ -150,12 +148,11 @@ class PointTransformer(nn.Module):
         if sampling is None:
             points = take(points, point_order(points))
             sampling = sample_points(points, self.sizes, self.neighbors)
-        points, sampling = sampling.read(points)
+        points, sampling = sampling.gather(points)
         x = self.lift(points)
         for embed, stage in zip(self.embed, (sampling.first, sampling.second), strict=True):
             x = embed(x, stage)
         mixed = [self.mix(x)]
         for layer in self.attention:
             mixed.append(layer(mixed[-1]))
-        out: Tensor = self.fuse(torch.cat([*mixed[1:], x], -1)).amax(1)
-        return out
+        return self.fuse(torch.cat([*mixed[1:], x], -1)).amax(1)

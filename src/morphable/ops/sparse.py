@@ -1,4 +1,6 @@
-"""Sparse linear maps between the levels of a mesh, constant (`SparseMap`) or learned (`row_map`)."""
+"""Sparse linear maps between the levels of a mesh, constant (`SparseMap`) or learned
+(`row_map`).
+"""
 
 from __future__ import annotations
 
@@ -69,32 +71,39 @@ class _ConstantMap(torch.autograd.Function):
         return _ConstantMap.apply(grad, columns, rows), None, None
 
 
-class Readers(NamedTuple):
-    """An index (n_out, k) transposed: source v is read by `rows[offsets[v]:offsets[v + 1]]`."""
+class TransposedIndex(NamedTuple):
+    """The transpose of an index (n_out, k) of columns: column v has entries in the rows
+    `rows[offsets[v]:offsets[v + 1]]`.
+    """
 
-    rows: Tensor  # (n_out * k,) int64, row numbers in order of the source they read
+    rows: Tensor  # (n_out * k,) int64, the row of each entry, in order of columns
     offsets: Tensor  # (n_in + 1,) int64
-    order: Tensor  # (n_out * k,) int64, where each stands in the flattened index
+    order: Tensor  # (n_out * k,) int64, the place of each entry in the flattened index
 
     def bags(self, weights: Tensor) -> Bags:
         return Bags(self.rows, self.offsets, weights.reshape(-1).index_select(0, self.order))
 
 
-def readers(index: Tensor, n_in: int) -> Readers:
-    """Who reads each of the n_in sources. Worth keeping where one index serves several calls."""
+def transpose_index(index: Tensor, n_in: int) -> TransposedIndex:
+    """The transpose of an index (n_out, k) of n_in columns; worth keeping if it serves
+    several calls.
+    """
     sources, order = index.reshape(-1).to(torch.int32).sort(stable=True)
     counts = torch.bincount(sources, minlength=n_in)
-    return Readers(order // index.shape[1], F.pad(counts.cumsum(0), (1, 0)), order)
+    return TransposedIndex(order // index.shape[1], F.pad(counts.cumsum(0), (1, 0)), order)
 
 
-def row_map(x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None = None) -> Tensor:
+def row_map(
+    x: Tensor, index: Tensor, weights: Tensor, transposed: TransposedIndex | None = None
+) -> Tensor:
     """y[b, i] = sum_j weights[i, j] x[b, index[i, j]]: a sparse map with k entries in every row,
     learned or not.
 
     x: (B, n_in, C); index: (n_out, k) int64, each in 0..n_in-1; weights: (n_out, k). Returns (B,
     n_out, C). Gradients reach x and weights. The index may change from call to call; its transpose,
-    which only the gradient of x needs, is `read_by` or is found in the backward pass. Raises
-    InputError where the shapes do not fit.
+    which only the gradient of x needs, is computed in the backward pass if it is not given.
+
+    Raises InputError if the shapes do not fit.
     """
     if x.ndim != 3 or index.ndim != 2 or index.shape != weights.shape:
         raise InputError(
@@ -106,20 +115,20 @@ def row_map(x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None =
     if wants_plain(x):
         gathered = x.index_select(1, index.reshape(-1)).unflatten(1, index.shape)
         return (gathered * weights[..., None]).sum(2)
-    return _LearnedMap.apply(x, index, weights, read_by)
+    return _LearnedMap.apply(x, index, weights, transposed)
 
 
 class _LearnedMap(torch.autograd.Function):
-    """All samples at once, a vertex's numbers side by side: with tens of entries a row that beats a
-    pass a sample.
+    """Processes the whole batch at once, vertex-major: with tens of entries per row this beats one
+    pass per sample.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, index: Tensor, weights: Tensor, read_by: Readers | None
+        ctx: Any, x: Tensor, index: Tensor, weights: Tensor, transposed: TransposedIndex | None
     ) -> Tensor:
         ctx.save_for_backward(x, index, weights)
-        ctx.read_by = read_by
+        ctx.transposed = transposed
         return _samples(bag_sum(vertex_rows(x), _row_bags(index, weights)), len(x))
 
     @staticmethod
@@ -128,34 +137,34 @@ class _LearnedMap(torch.autograd.Function):
         x, index, weights = ctx.saved_tensors
         rows, grad_x, grad_weights = vertex_rows(grad), None, None
         if ctx.needs_input_grad[0]:
-            read_by = ctx.read_by or readers(index, x.shape[1])
-            grad_x = _samples(bag_sum(rows, read_by.bags(weights)), len(x))
+            transposed = ctx.transposed or transpose_index(index, x.shape[1])
+            grad_x = _samples(bag_sum(rows, transposed.bags(weights)), len(x))
         if ctx.needs_input_grad[2]:
             grad_weights = _products(rows, vertex_rows(x), index)
         return grad_x, None, grad_weights, None
 
 
 def entry_products(
-    rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None = None
+    rows: Tensor, table: Tensor, index: Tensor, transposed: TransposedIndex | None = None
 ) -> Tensor:
     """(n_out, k) inner products of rows (n_out, C) with the rows of table (n_in, C) that index
     (n_out, k) names.
 
-    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table;
-    `read_by` is the index's transpose where that is at hand.
+    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table.
+    transposed: the transpose of the index, if it is at hand.
     """
     if torch.compiler.is_exporting():
         return (rows[:, None] * F.embedding(index, table)).sum(-1)
-    return _EntryProducts.apply(rows, table, index, read_by)
+    return _EntryProducts.apply(rows, table, index, transposed)
 
 
 class _EntryProducts(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, table: Tensor, index: Tensor, read_by: Readers | None
+        ctx: Any, rows: Tensor, table: Tensor, index: Tensor, transposed: TransposedIndex | None
     ) -> Tensor:
         ctx.save_for_backward(rows, table, index)
-        ctx.read_by = read_by
+        ctx.transposed = transposed
         return _products(rows, table, index)
 
     @staticmethod
@@ -166,7 +175,9 @@ class _EntryProducts(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_rows = bag_sum(table, _row_bags(index, grad))
         if ctx.needs_input_grad[1]:
-            grad_table = bag_sum(rows, (ctx.read_by or readers(index, len(table))).bags(grad))
+            grad_table = bag_sum(
+                rows, (ctx.transposed or transpose_index(index, len(table))).bags(grad)
+            )
         return grad_rows, grad_table, None, None
 
 

@@ -64,7 +64,8 @@ class SpiralConv(nn.Module):
         return y if self.bias is None else y.add_(self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, length={self.geometry.length}, bias={self.bias is not None}"
+        sizes = f"{self.in_channels}, {self.out_channels}, length={self.geometry.length}"
+        return f"{sizes}, bias={self.bias is not None}"
 
 
 class SpiralGeometry(nn.Module):
@@ -75,9 +76,6 @@ class SpiralGeometry(nn.Module):
     sums the rows n that read m, `slots` sums for v the rows m * L + l, and `by_slot` sums the rows
     v into m * L + l. The padded slots are in no bag.
     """
-
-    clamped: Tensor
-    padded: Tensor
 
     def __init__(self, spirals: np.ndarray) -> None:
         super().__init__()
@@ -93,11 +91,12 @@ class SpiralGeometry(nn.Module):
         self.vertices, self.length = spirals.shape
         if spirals.min(initial=0) < -1 or spirals.max(initial=-1) >= self.vertices:
             raise InputError(
-                f"spirals: expected vertices in -1..{self.vertices - 1}, got {spirals.min()}..{spirals.max()}"
+                f"spirals: expected vertices in -1..{self.vertices - 1}, got "
+                f"{spirals.min()}..{spirals.max()}"
             )
         flat = spirals.reshape(-1).astype(np.int64)
-        self.register_buffer("clamped", torch.from_numpy(np.maximum(flat, 0)), persistent=False)
-        self.register_buffer("padded", torch.from_numpy(np.flatnonzero(flat < 0)), persistent=False)
+        self.clamped = nn.Buffer(torch.from_numpy(np.maximum(flat, 0)), persistent=False)
+        self.padded = nn.Buffer(torch.from_numpy(np.flatnonzero(flat < 0)), persistent=False)
         slot = np.flatnonzero(flat >= 0)
         vertex, source = slot // self.length, flat[slot]
         self.by_source = BagBuffers(_ones(source, slot, self.vertices, flat.size), unit=True)
@@ -115,30 +114,31 @@ class SpiralGeometry(nn.Module):
         return rows.view(-1, self.length * channels)
 
 
+def plain_spiral(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: SpiralGeometry
+) -> Tensor:
+    """The definition: each vertex's features along its spiral, concatenated, through one linear
+    layer; in differentiable basic operations.
+    """
+    neighbors = x.index_select(1, geometry.clamped)
+    if len(geometry.padded):
+        neighbors = neighbors.index_fill(1, geometry.padded, 0)
+    return F.linear(neighbors.reshape(x.shape[0], geometry.vertices, weight.shape[1]), weight, bias)
+
+
 def spiral(x: Tensor, weight: Tensor, geometry: SpiralGeometry) -> Tensor:
-    """The convolution without bias: x (B, V, C_in), weight (C_out, L * C_in), of one dtype, to (B,
+    """The same without bias, faster: x (B, V, C_in), weight (C_out, L * C_in), of one dtype, to (B,
     V, C_out).
 
-    The narrower side moves over the mesh: where C_out <= C_in every vertex is first transformed for
-    all L slots and the results are summed along the spirals, else the features are gathered first.
+    The narrower side moves over the mesh: if C_out <= C_in every vertex is first transformed for
+    all L slots and the results are summed along the spirals, otherwise the features are gathered
+    first.
     Measured, forward and backward against index_select and a linear layer: 3.7 times faster at 32
     -> 3 channels, 1.3 at 32 -> 32, 2.3 at 3 -> 32. The gathered features are never kept for the
     backward pass.
     """
     form = _TransformFirst if weight.shape[0] <= x.shape[2] else _GatherFirst
     return form.apply(x, weight, geometry)
-
-
-def plain_spiral(
-    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: SpiralGeometry
-) -> Tensor:
-    """The same with its bias, by its definition in differentiable basic operations (see
-    `plain_bag_sum`).
-    """
-    neighbors = x.index_select(1, geometry.clamped)
-    if len(geometry.padded):
-        neighbors = neighbors.index_fill(1, geometry.padded, 0)
-    return F.linear(neighbors.reshape(x.shape[0], geometry.vertices, weight.shape[1]), weight, bias)
 
 
 class _GatherFirst(torch.autograd.Function):

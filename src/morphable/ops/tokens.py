@@ -1,7 +1,7 @@
-"""Region tokens: vertices to one token a region and back, and the token mixers between (LAMM,
+"""Region tokens: vertices to one token per region and back, and the token mixers between (LAMM,
 Tarasiou et al. 2024).
 
-Vertices stand sorted by region, so that a region is a run of rows of one weight matrix: each region
+Vertices are sorted by region, so that a region is a run of rows of one weight matrix: each region
 is one product for all meshes and all layers at once, without gathering, padding or overlap.
 """
 
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 HEAD = 64
 """Width of an attention head."""
 BLOCK = 3
-"""Rows of a vertex: its three coordinates."""
+"""Rows per vertex: its three coordinates."""
 
 
 def runs_to_tokens(x: Tensor, weight: Tensor, runs: Sequence[int]) -> Tensor:
-    """(B, n) numbers, in consecutive runs of these lengths, times weight (n, D) -> (B, R, D), a
-    token for each run.
+    """(B, n) values in consecutive runs of these lengths, times weight (n, D) -> (B, R, D), a token
+    per run.
     """
     pieces = zip(x.split(list(runs), 1), weight.split(list(runs)), strict=True)
     return torch.stack([part @ matrix for part, matrix in pieces], 1)
@@ -39,14 +39,14 @@ def _linear(token: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(B, D), (n, D), (n,) -> (B, n)."""
     if len(token) > 1 or len(weight) % BLOCK:
         return nn.functional.linear(token, weight, bias)
-    # One mesh: the time goes into reading the weights, which products of many small blocks do at
-    # the memory's speed and BLAS's matrix-vector product at half of it.
+    # For one mesh the time goes into reading the weights: products of many small blocks read them
+    # at the memory's speed, BLAS's matrix-vector product at half of it.
     blocks = weight.unflatten(0, (-1, BLOCK))
     return torch.bmm(blocks, token.T.expand(len(blocks), -1, 1)).view(1, -1) + bias
 
 
 class Tokenizer(nn.Module):
-    """(B, 3V) coordinates sorted by region -> (B, R, D): one linear layer for each region."""
+    """(B, 3V) coordinates sorted by region -> (B, R, D): one linear layer per region."""
 
     def __init__(self, vertices: Sequence[int], width: int) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class Tokenizer(nn.Module):
 
 
 class InverseTokenizer(nn.Module):
-    """(..., R, D) -> (..., 3V): one linear layer for each region, of full rank or factored through
-    `rank` numbers.
+    """(..., R, D) -> (..., 3V): one linear layer per region, of full rank or factored through
+    `rank` dimensions.
     """
 
     def __init__(self, vertices: Sequence[int], width: int, rank: int = 0) -> None:
@@ -93,8 +93,8 @@ def low_rank(layer: InverseTokenizer, tokens: Tensor, rank: int) -> tuple[Tensor
     """Factors (R, D, K), (3V, K) and the bias (3V,) that change the layer least on tokens (N, R,
     D), region by region.
 
-    W (t - m) is approximated where the tokens are: W C^1/2 is cut by its singular values, C their
-    covariance.
+    W (t - m) is approximated for the tokens at hand: W C^1/2 is truncated by its singular values, C
+    being their covariance.
     """
     inner, weights, biases = [], [], []
     start = 0
@@ -105,8 +105,8 @@ def low_rank(layer: InverseTokenizer, tokens: Tensor, rank: int) -> tuple[Tensor
         )
         t = tokens[:, region].double()
         mean = t.mean(0)
-        # A thousandth of the mean variance in every direction: edits leave the span of the
-        # autoencoder's tokens.
+        # Plus a thousandth of the mean variance in every direction, because edited tokens leave the
+        # span of the autoencoder's.
         covariance = torch.cov(t.T).reshape(len(mean), len(mean))
         covariance = covariance + torch.eye(len(mean)).to(t) * covariance.diagonal().mean() * 1e-3
         values, axes = torch.linalg.eigh(covariance)
@@ -140,8 +140,7 @@ class TransformerLayer(nn.Module):
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + self.to_out(mixed.transpose(1, 2).flatten(2))
-        y: Tensor = x + self.feed_forward(x)
-        return y
+        return x + self.feed_forward(x)
 
 
 class MixerLayer(nn.Module):
@@ -165,13 +164,12 @@ class MixerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.over_tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
-        y: Tensor = x + self.over_channels(x)
-        return y
+        return x + self.over_channels(x)
 
 
 class Backbone(nn.Module):
-    """Layers, then a norm; gives every state: its input, what each layer but the last makes, and
-    the normed last.
+    """Layers, then a norm. It returns every state: its input, the output of each layer but the
+    last, and the normed output of the last.
     """
 
     def __init__(self, layers: Sequence[nn.Module], width: int) -> None:
@@ -188,8 +186,8 @@ class Backbone(nn.Module):
 
 
 class ControlNets(nn.Module):
-    """Bias-free networks, one for each region with controls: its displacements (B, 3 n_c) -> a
-    change of its token.
+    """Bias-free networks, one per region with controls: its displacements (B, 3 n_c) -> a change of
+    its token.
 
     Without biases and with GELU(0) = 0, no displacement is exactly no change.
     """
@@ -201,8 +199,7 @@ class ControlNets(nn.Module):
         owners = [region for region, count in enumerate(controls) if count]
         self.count = len(controls)
         self.runs = [3 * controls[region] for region in owners]
-        self.register_buffer("owners", torch.tensor(owners), persistent=False)
-        self.owners: Tensor
+        self.owners = nn.Buffer(torch.tensor(owners), persistent=False)
         rows = torch.tensor([run**-0.5 for run in self.runs]).repeat_interleave(
             torch.tensor(self.runs)
         )[:, None]

@@ -1,35 +1,31 @@
-"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): between, beyond, from one
-shape to another.
+"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): interpolation, extrapolation,
+deformation transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from morphable.draw.camera import Camera
-from morphable.draw.render import render
+from morphable.draw.blocks import Block, Cell, Heading, Picture, Section, Table, Text
+from morphable.draw.view import View
 from morphable.edit.code import interpolate, transfer
 from morphable.evaluate.evaluation import PCA
 from morphable.models.base import MorphableModel
 from morphable.models.batched import decode_all, encode_all
 from morphable.report.context import ReportContext
-from morphable.report.section import Section, image, paragraph, table
+from morphable.report.scene import Scene
 
-HEIGHT = 300
 BETWEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BEYOND = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 POSED = 0.75
-"""Of the test meshes, the one that is further from its neutral shape than this share is calculated
-with.
-"""
+"""The mesh to calculate with is further from its neutral shape than this share of the meshes."""
 MAX_GROWTH = 1.5
 """How much extrapolated shapes may widen the frame."""
-NARROW = '<div style="max-width: 52rem">{}</div>'
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +33,18 @@ class Coded:
     """A model and its codes (N, L) of the measured meshes."""
 
     model: MorphableModel
-    codes: torch.Tensor
+    codes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Actor:
+class Operand:
     """A shape (V, 3) mm to calculate with, and which measured mesh it is, if it is one."""
 
     shape: np.ndarray
     name: str
     row: int | None
 
-    def code(self, coded: Coded) -> torch.Tensor:
+    def code(self, coded: Coded) -> Tensor:
         """(L,) code by a model; a measured mesh is not encoded again."""
         if self.row is None:
             return encode_all(coded.model, self.shape[None])[0]
@@ -56,72 +52,105 @@ class Actor:
 
 
 @dataclass(frozen=True, eq=False)
-class Cast:
-    """What to calculate with: `rest` is the source's neutral shape if known (`neutral`), `posed` the
-    same source otherwise, `other` someone else's shape in the place of `rest`, `far` someone else's
-    in another pose.
+class Operands:
+    """posed, rest: one subject with an expression or pose, and its neutral shape, or its first mesh
+    if neutral shapes are not known (`neutral`). other_posed, other_rest: the same of another.
     """
 
-    rest: Actor
-    posed: Actor
-    other: Actor
-    far: Actor
+    posed: Operand
+    rest: Operand
+    other_posed: Operand
+    other_rest: Operand
     neutral: bool
 
 
 def arithmetic(context: ReportContext) -> Section | None:
-    """Interpolation, extrapolation and deformation transfer, PCA's beside."""
-    evaluation = context.result.evaluation
-    models = {context.name: Coded(context.model, evaluation.codes)}
-    if context.pca is not None:
-        models[context.method_name(PCA)] = Coded(evaluation.pca, evaluation.pca_codes)
-    html = strips(context, models)
-    lead = "Codes of test meshes added, subtracted and decoded; below, PCA of equal size, whose paths are straight."
-    return Section("Arithmetic of codes", paragraph(lead, "lead") + html) if html else None
+    """Interpolation, extrapolation and deformation transfer, and the same by PCA."""
+    scene, evaluation = context.scene, context.result.evaluation
+    models = {scene.name: Coded(evaluation.model, evaluation.codes)}
+    if scene.pca is not None:
+        models[scene.method_name(PCA)] = Coded(evaluation.pca, evaluation.pca_codes)
+    blocks = calculations(scene, models)
+    lead = (
+        "Codes of test meshes, added, subtracted and decoded. Below each row the same by PCA of "
+        "the same latent size, whose paths are straight."
+    )
+    return Section("Arithmetic of codes", [Text(lead, "lead"), *blocks]) if blocks else None
 
 
-def strips(context: ReportContext, models: Mapping[str, Coded]) -> str:
-    """Between, beyond and transfer, a row of pictures for each model; empty if there are too few
-    meshes.
+def calculations(scene: Scene, models: Mapping[str, Coded]) -> list[Block]:
+    """Interpolation, extrapolation and transfer, a row of pictures per model; empty if there are
+    too few meshes.
     """
-    cast = choose(context)
-    if cast is None:
-        return ""
-    kind = "the neutral shape of the same" if cast.neutral else "another mesh of the same"
-    html = f"<h3>Between</h3>{paragraph(f'0 is {cast.posed.name}, 1 is {cast.far.name}.', 'note')}"
-    html += _walk(context, models, "between", (cast.posed, cast.far), BETWEEN)
-    beyond = f"0 is {cast.rest.name}, {kind}, and 1 is {cast.posed.name}."
-    html += f"<h3>Beyond</h3>{paragraph(beyond, 'note')}"
-    html += _walk(context, models, "beyond", (cast.rest, cast.posed), BEYOND)
-    html += f"<h3>From one to another</h3>{paragraph('T1 is T0 with what leads from S0 to S1.', 'note')}"
-    return html + _transfer(context, models, cast)
+    chosen = choose(scene)
+    if chosen is None:
+        return []
+    posed, rest, other = chosen.posed, chosen.rest, chosen.other_posed
+    kind = "the neutral shape of" if chosen.neutral else "another mesh of"
+    return [
+        Heading("Interpolation"),
+        Text(f"0 is {posed.name}, 1 is {other.name}.", "note"),
+        _path(scene, models, "between", (posed, other), BETWEEN),
+        Heading("Extrapolation"),
+        Text(f"0 is {rest.name}, {kind} the same subject; 1 is {posed.name}.", "note"),
+        _path(scene, models, "beyond", (rest, posed), BEYOND),
+        Heading("Deformation transfer"),
+        Text("T1 is T0 plus what leads from S0 to S1.", "note"),
+        _transfer(scene.view, models, (rest, posed, chosen.other_rest)),
+    ]
 
 
-def _transfer(context: ReportContext, models: Mapping[str, Coded], cast: Cast) -> str:
-    given = (cast.rest, cast.posed, cast.other)
-    texts = ["S0", "S1", "T0", "T1"]
-    shapes = np.stack([actor.shape for actor in given])
-    pictures = _pictures(context, context.camera, shapes, [f"given {t}" for t in texts[:3]])
-    lines = [["given", *pictures, ""]]
+def _path(
+    scene: Scene,
+    models: Mapping[str, Coded],
+    kind: str,
+    ends: tuple[Operand, Operand],
+    positions: tuple[float, ...],
+) -> Table:
+    """Shapes on the line through two codes, a row per model."""
+    shapes = {}
     for title, coded in models.items():
-        s0, s1, t0 = (actor.code(coded) for actor in given)
+        first, last = (end.code(coded) for end in ends)
+        codes = interpolate(coded.model.parts, first, last, torch.tensor(positions))
+        shapes[title] = decode_all(coded.model, codes)
+    view = scene.view.widened([shape for found in shapes.values() for shape in found], MAX_GROWTH)
+    lines: list[list[Cell]] = [
+        [title, *_pictures(view, found, [f"{title}, {kind}, at {t:g}" for t in positions])]
+        for title, found in shapes.items()
+    ]
+    return Table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
+
+
+def _transfer(
+    view: View, models: Mapping[str, Coded], given: tuple[Operand, Operand, Operand]
+) -> Table:
+    texts = ["S0", "S1", "T0", "T1"]
+    inputs = np.stack([operand.shape for operand in given])
+    lines: list[list[Cell]] = [
+        ["given", *_pictures(view, inputs, [f"given {text}" for text in texts[:3]]), ""]
+    ]
+    for title, coded in models.items():
+        s0, s1, t0 = (operand.code(coded) for operand in given)
         t1 = transfer(coded.model.parts, s0, s1, t0)
         shapes = decode_all(coded.model, torch.stack([s0, s1, t0, t1]))
-        cells = _pictures(context, context.camera, shapes, [f"{title}: {text}" for text in texts])
-        lines.append([escape(title), *cells])
-    names = [f"{text}<br>{escape(actor.name)}" for text, actor in zip(texts, given, strict=False)]
-    return NARROW.format(table(["", *names, "T1<br>T0 + S1 − S0"], lines, "pictures"))
+        lines.append([title, *_pictures(view, shapes, [f"{title}: {text}" for text in texts])])
+    heads = [f"{text}\n{operand.name}" for text, operand in zip(texts, given, strict=False)]
+    return Table(["", *heads, "T1\nT0 + S1 − S0"], lines, "pictures")
 
 
-def choose(context: ReportContext) -> Cast | None:
-    """A test mesh well apart from its subject's neutral shape, and the mesh of another subject that
+def _pictures(view: View, shapes: np.ndarray, descriptions: Sequence[str]) -> list[Picture]:
+    return [view.picture(shape, text) for shape, text in zip(shapes, descriptions, strict=True)]
+
+
+def choose(scene: Scene) -> Operands | None:
+    """A mesh well apart from its subject's neutral shape, and the mesh of another subject that
     differs most.
 
-    Where neutral shapes are not known, each subject's first mesh stands for them. None where meshes
-    are too few.
+    If neutral shapes are not known, each subject's first mesh stands in for them. None if there are
+    too few meshes.
     """
-    meshes, subjects = np.asarray(context.test.vertices[:]), context.subjects
-    rest, rows, neutral = _rest(context, meshes)
+    meshes, subjects = np.asarray(scene.meshes.vertices[:]), scene.subjects
+    rest, rows, neutral = _rest(scene, meshes)
     distance = np.linalg.norm(meshes - rest, axis=-1).mean(-1)
     source = int(np.argsort(distance, kind="stable")[int(POSED * (len(distance) - 1))])
     others = np.flatnonzero(subjects != subjects[source])
@@ -129,66 +158,33 @@ def choose(context: ReportContext) -> Cast | None:
     if not len(others) or distance[source] == 0:
         return None
     gap = np.linalg.norm(meshes[others] - meshes[source], axis=-1).mean(-1)
-    far = int(others[gap.argmax()])
+    other = int(others[gap.argmax()])
 
-    def at_rest(row: int) -> Actor:
-        name = f"{_subject(context, row)} {'neutral' if neutral else 'at rest'}"
-        return Actor(rest[row], name, rows[row])
+    def at_rest(row: int) -> Operand:
+        name = f"{_subject(scene, row)} {'neutral' if neutral else 'at rest'}"
+        return Operand(rest[row], name, rows[row])
 
-    def itself(row: int) -> Actor:
-        return Actor(meshes[row], context.caption(row), int(context.rows[row]))
+    def posed(row: int) -> Operand:
+        return Operand(meshes[row], scene.caption(row), int(scene.rows[row]))
 
-    return Cast(at_rest(source), itself(source), at_rest(far), itself(far), neutral)
+    return Operands(posed(source), at_rest(source), posed(other), at_rest(other), neutral)
 
 
-def _rest(context: ReportContext, meshes: np.ndarray) -> tuple[np.ndarray, list[int | None], bool]:
+def _rest(scene: Scene, meshes: np.ndarray) -> tuple[np.ndarray, list[int | None], bool]:
     """(N, V, 3) each mesh's neutral shape, which measured mesh that is if any, and True; or, if one
     is not known, the same of each subject's first mesh, and False.
     """
-    targets, own = context.neutral, context.test.rows
+    targets, own = scene.neutral, scene.meshes.rows
     if targets.known(own).all():
-        measured = {int(row): number for number, row in enumerate(context.measured.rows)}
+        measured = {int(row): number for number, row in enumerate(scene.evaluation.measured.rows)}
         rows = [None if targets.computed else measured.get(int(r)) for r in targets.index[own]]
         return targets.of(own), rows, True
-    subjects = context.subjects.tolist()
+    subjects = scene.subjects.tolist()
     first = {subject: row for row, subject in reversed(list(enumerate(subjects)))}
     drawn = [first[subject] for subject in subjects]
-    return meshes[drawn], [int(row) for row in context.rows[drawn]], False
+    return meshes[drawn], [int(row) for row in scene.rows[drawn]], False
 
 
-def _subject(context: ReportContext, row: int) -> str:
-    labels = context.test.labels
-    return str(labels["subject"][row]) if "subject" in labels else f"mesh {context.test.rows[row]}"
-
-
-def _walk(
-    context: ReportContext,
-    models: Mapping[str, Coded],
-    kind: str,
-    ends: tuple[Actor, Actor],
-    positions: tuple[float, ...],
-) -> str:
-    places, walked = torch.tensor(positions), {}
-    for title, coded in models.items():
-        first, last = (actor.code(coded) for actor in ends)
-        codes = interpolate(coded.model.parts, first, last, places)
-        walked[title] = decode_all(coded.model, codes)
-    camera = context.camera.widened(
-        [shape for shapes in walked.values() for shape in shapes], MAX_GROWTH
-    )
-    lines = [
-        [
-            escape(title),
-            *_pictures(context, camera, shapes, [f"{title}, {kind}, at {t:g}" for t in positions]),
-        ]
-        for title, shapes in walked.items()
-    ]
-    return table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
-
-
-def _pictures(
-    context: ReportContext, camera: Camera, shapes: np.ndarray, texts: list[str]
-) -> list[str]:
-    size = camera.size(HEIGHT)
-    pictures = [render(shape, context.triangles, camera, size) for shape in shapes]
-    return [image(picture, text) for picture, text in zip(pictures, texts, strict=True)]
+def _subject(scene: Scene, row: int) -> str:
+    labels = scene.meshes.labels
+    return str(labels["subject"][row]) if "subject" in labels else f"mesh {scene.meshes.rows[row]}"

@@ -1,42 +1,47 @@
-"""The head of a report: the mean vertex error, and honestly how it stands against PCA at the same
+"""The head of a report: the mean vertex error, and honestly how it compares with PCA at the same
 latent size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
-from typing import Any
 
+from morphable.draw.blocks import BigNumber, Block, Text
+from morphable.draw.charts import Bar, Bars
 from morphable.draw.numbers import interval, millimeters, number, percent, signed
 from morphable.evaluate.errors import bootstrap_interval
-from morphable.evaluate.evaluation import MODEL, PCA
+from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA
 from morphable.report.context import ReportContext
 
 NEGLIGIBLE = 5e-4
 """A relative difference below this is none."""
+MULTIPLE = 2.0
+"""An error from so many times the other's on is given as a multiple, not in per cent."""
+BAR_COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the model stands against PCA. better: None where the test meshes do not tell."""
+    """How the model compares: `emphasis` and `text` are one sentence. better: None if the measured
+    meshes do not show it.
+    """
 
-    text: str
     emphasis: str
+    text: str
     better: bool | None
 
 
 def setting(context: ReportContext) -> str:
     """On what the errors were measured, in words that cannot be mistaken for more."""
-    split, part = context.split, context.part
-    if part == "train":
+    evaluation = context.result.evaluation
+    split, subset = evaluation.data.name, evaluation.subset
+    if subset == "train":
         return "on its own training meshes"
-    held = "validation" if part == "val" else "unseen"
+    held = "validation" if subset == "val" else "unseen"
     if split == "subject":
         return f"on {held} subjects"
     if split.startswith("expression-"):
-        if part == "val":
+        if subset == "val":
             return "on validation sequences of the expressions it trained on"
         return f"on the unseen expression “{split.removeprefix('expression-')}”"
     if split.startswith("frames"):
@@ -44,105 +49,90 @@ def setting(context: ReportContext) -> str:
     return f"on {held} meshes of the split “{split}”"
 
 
-def verdict(context: ReportContext) -> Verdict:
-    """The headline comparison, with a paired interval: differences mesh by mesh, whole subjects
-    redrawn.
+def verdict(context: ReportContext) -> Verdict | None:
+    """The comparison with PCA, or of PCA with the mean shape; None if there is nothing to compare.
+
+    The interval is a paired one: differences mesh by mesh, whole subjects redrawn.
     """
-    own, other = _mean(context, "model"), _mean(context, "pca")
-    if context.pca is None or own is None or not other:
-        mean_shape = _mean(context, "mean_shape")
+    own, other = _mean(context, MODEL), _mean(context, PCA)
+    if context.scene.pca is None or own is None or not other:
+        mean_shape = _mean(context, MEAN_SHAPE)
         if own is None or not mean_shape:
-            return Verdict("", "", None)
-        return Verdict(
-            f"than the mean shape {setting(context)}.", _change(own, mean_shape), own < mean_shape
-        )
-    where = f"than PCA with the same {context.latent} latents {setting(context)}"
+            return None
+        emphasis, text = compared(own, mean_shape, "the mean shape")
+        return Verdict(emphasis, f"{text} {setting(context)}.", own < mean_shape)
+    name = f"PCA with the same latent size ({context.scene.latent})"
+    emphasis, text = compared(own, other, name)
+    text = f"{text} {setting(context)}."
     evaluation = context.result.evaluation
     difference = evaluation.mesh_errors[MODEL] - evaluation.mesh_errors[PCA]
     if len(set(evaluation.groups.tolist())) < 2:
-        return Verdict(
-            f"{where}. With one test subject there is no interval.", _change(own, other), None
-        )
+        return Verdict(emphasis, f"{text} With one test subject there is no interval.", None)
     low, high = bootstrap_interval(difference, evaluation.groups)
-    bounds = f"[{signed(low)}, {signed(high)}]"
-    paired = (
-        f"Mesh by mesh the difference is {signed(difference.mean())} mm, 95 % interval {bounds}"
+    text += (
+        f" The mean difference per mesh is {signed(difference.mean())} mm, "
+        f"95 % confidence interval [{signed(low)}, {signed(high)}] mm (bootstrap over subjects)"
     )
     if low <= 0 <= high or abs(own / other - 1) < NEGLIGIBLE:
-        return Verdict(
-            f"{where}. {paired}: these meshes do not tell which is better.",
-            _change(own, other),
-            None,
-        )
-    return Verdict(f"{where}. {paired}.", _change(own, other), own < other)
+        return Verdict(emphasis, f"{text}: these meshes do not show which is better.", None)
+    return Verdict(emphasis, f"{text}.", own < other)
 
 
-def _mean(context: ReportContext, name: str) -> float | None:
-    results = context.evaluation.get("model" if name == "model" else "baselines", {})
-    measures = results if name == "model" else results.get(name, {})
-    value = measures.get("vertex_error_mm", {}).get("mean")
+def compared(own: float, other: float, name: str) -> tuple[str, str]:
+    """An error against another's in words: what to emphasize, and the rest.
+
+    >>> compared(0.8, 1.0, "PCA"), compared(257.0, 1.0, "PCA")
+    (('20 % lower', 'than that of PCA'), ('257 times', 'the error of PCA'))
+    """
+    ratio = own / other
+    if abs(ratio - 1) < NEGLIGIBLE:
+        return "0 % different", f"from that of {name}"
+    if ratio >= MULTIPLE:
+        return f"{number(ratio)} times", f"the error of {name}"
+    return f"{percent(abs(ratio - 1))} {'lower' if ratio < 1 else 'higher'}", f"than that of {name}"
+
+
+def _mean(context: ReportContext, method: str) -> float | None:
+    value = context.measures(method).get("vertex_error_mm", {}).get("mean")
     return None if value is None else float(value)
 
 
-def _change(own: float, other: float) -> str:
-    change = own / other - 1
-    if abs(change) < NEGLIGIBLE:
-        return "0 % different"
-    return f"{percent(abs(change))} {'lower' if change < 0 else 'higher'}"
-
-
-def headline(context: ReportContext) -> str:
+def headline(context: ReportContext) -> list[Block]:
     """The large number, the verdict and the bars at the head of the page."""
-    own = context.evaluation.get("model", {}).get("vertex_error_mm", {})
-    said = verdict(context)
-    kind = "verdict" if said.better is not False else "verdict worse"
-    marked = f"<b>{said.emphasis}</b>" if said.better is not None else said.emphasis
-    bounds = interval(own.get("ci95"))
-    return (
-        f'<div><p class="headline">{number(own.get("mean"))} <small>mm mean vertex error</small></p>'
-        f'<p class="note">{escape(setting(context))}'
-        + (f"; 95 % interval {bounds} mm, whole subjects redrawn" if bounds else "")
-        + f'</p><p class="{kind}">{marked} {escape(said.text)}</p>{_bars(context)}'
-        f'<p class="note">{_caution(context)}</p></div>'
-    )
-
-
-def _caution(context: ReportContext) -> str:
-    if context.pca is None:
-        return "Bars: mean vertex error; whiskers: 95 % interval."
-    return (
-        "Bars: mean vertex error; whiskers: 95 % interval. One training run: call a model better only after at least "
-        "three seeds."
-    )
-
-
-def _bars(context: ReportContext) -> str:
-    baselines = context.evaluation.get("baselines", {})
-    found = [(context.name, 0, context.evaluation.get("model", {}))]
-    if context.pca is not None:
-        found.append((f"PCA, {context.latent} latents", 1, baselines.get("pca", {})))
-    found.append(("mean shape", 2, baselines.get("mean_shape", {})))
-    shown = [(name, c, m["vertex_error_mm"]) for name, c, m in found if "vertex_error_mm" in m]
-    if not shown:
-        return ""
-    most = max([max(m["mean"], *m["ci95"]) for _, _, m in shown]) or 1.0
-    rows = [
-        _bar(34 * row, name, color, m, 290 / most) for row, (name, color, m) in enumerate(shown)
+    error = context.measures().get("vertex_error_mm", {})
+    bounds = interval(error.get("ci95"))
+    where = setting(context)
+    if bounds:
+        where += f"; 95 % confidence interval {bounds} mm (bootstrap over subjects)"
+    blocks: list[Block] = [
+        BigNumber(number(error.get("mean")), "mm mean vertex error"),
+        Text(where[0].upper() + where[1:] + ".", "note"),
     ]
-    label = "Mean vertex error: " + ", ".join(
-        f"{name} {millimeters(m['mean'])}" for name, _, m in shown
-    )
-    size = f'viewBox="0 0 500 {34 * len(shown)}"'
-    return f'<svg class="bars" {size} role="img" aria-label="{escape(label, quote=True)}">{"".join(rows)}</svg>'
+    if said := verdict(context):
+        blocks.append(_sentence(said))
+    if bars := _bars(context):
+        caution = "Bars: mean vertex error; whiskers: 95 % confidence interval."
+        if context.scene.pca is not None:
+            caution += " One training run: call a model better only after at least three seeds."
+        blocks += [bars, Text(caution, "note")]
+    return blocks
 
 
-def _bar(y: float, name: str, color: int, measure: Mapping[str, Any], length: float) -> str:
-    """One bar with its whiskers; `length` of the picture per mm."""
-    low, high = (122 + v * length for v in measure["ci95"])
-    value = measure["mean"] * length
-    return (
-        f'<text x="114" y="{y + 21}" text-anchor="end">{escape(name)}</text>'
-        f'<rect class="fill c{color}" x="122" y="{y + 5}" width="{value:.1f}" height="24" rx="3"/>'
-        f'<path class="whisker" d="M{low:.1f} {y + 17}H{high:.1f}M{low:.1f} {y + 12}v10M{high:.1f} {y + 12}v10"/>'
-        f'<text x="{max(122 + value, high) + 8:.1f}" y="{y + 21}">{millimeters(measure["mean"])}</text>'
-    )
+def _sentence(said: Verdict) -> Text:
+    if said.better is None:
+        return Text(f"{said.emphasis} {said.text}", "verdict")
+    return Text(said.text, "verdict" if said.better else "verdict worse", said.emphasis)
+
+
+def _bars(context: ReportContext) -> Bars | None:
+    methods = [m for m in METHODS if m != PCA or context.scene.pca is not None]
+    bars = []
+    for method in methods:
+        if error := context.measures(method).get("vertex_error_mm"):
+            name, (low, high) = context.scene.method_name(method), error["ci95"]
+            text = millimeters(error["mean"])
+            bars.append(Bar(name, BAR_COLORS[method], error["mean"], low, high, text))
+    if not bars:
+        return None
+    described = ", ".join(f"{bar.name} {bar.text}" for bar in bars)
+    return Bars(bars, f"Mean vertex error: {described}")

@@ -1,4 +1,4 @@
-"""What a model's code does: walks along the principal directions of its prior, and draws from it."""
+"""What a model's code does: walks along the principal directions of its prior, and samples."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from morphable.evaluate.directions import principal_directions
 from morphable.models.base import MorphableModel
+from morphable.models.batched import decode_all
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations along a direction of the prior."""
@@ -28,7 +29,7 @@ class Walk:
 
 def all_walks(model: MorphableModel) -> list[Walk]:
     """Walks in every free part, up to eight in a part and sixteen in all."""
-    parts = [part.name for part in model.parts.items_ if not part.pinned][:MAX_WALKS]
+    parts = model.parts.free_names[:MAX_WALKS]
     each = min(MAX_PER_PART, max(1, MAX_WALKS // max(1, len(parts))))
     return [walk for part in parts for walk in prior_walks(model, part, each)]
 
@@ -38,21 +39,15 @@ def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
     most first.
     """
     steps = principal_directions(model, part, most).cpu().numpy()
-    mean = model.prior.mean.detach().cpu().numpy()
     if not len(steps):
         return []
+    mean = model.require_prior().mean.cpu().numpy()
     codes = mean + np.array(STEPS, np.float32)[:, None] * steps[:, None]
-    shapes = decode(model, codes.reshape(-1, len(mean))).reshape(len(steps), len(STEPS), -1, 3)
+    flat = torch.from_numpy(codes.reshape(-1, len(mean)))
+    shapes = decode_all(model, flat).reshape(len(steps), len(STEPS), -1, 3)
     movement = np.linalg.norm(shapes[:, -1] - shapes[:, 0], axis=-1)
     order = np.argsort(-np.square(movement).mean(axis=1), kind="stable")
     return [Walk(f"{part} {i + 1}", shapes[k], movement[k]) for i, k in enumerate(order)]
-
-
-def decode(model: MorphableModel, codes: np.ndarray) -> np.ndarray:
-    """(n, L) codes -> (n, V, 3) float32 mm."""
-    with torch.no_grad():
-        code = torch.from_numpy(np.asarray(codes, np.float32)).to(model.device)
-        return np.concatenate([model.decode(part).cpu().numpy() for part in code.split(16)])
 
 
 def draw(model: MorphableModel, count: int, seed: int = 0) -> np.ndarray:

@@ -4,9 +4,8 @@ they came to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import matplotlib
@@ -14,18 +13,18 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
+from morphable.draw.blocks import Cell, Picture, Section, Table, Text
 from morphable.draw.numbers import percent
+from morphable.draw.pictures import ringed
 from morphable.errors import InputError
 from morphable.files import read_npz
 from morphable.mesh.hierarchy import Hierarchy
 from morphable.mesh.topology import vertex_normals
-from morphable.models.autoencoder import HierarchicalAutoencoder
-from morphable.models.level_maps import folded_map
+from morphable.models.mesh_geometry import MeshGeometry
 from morphable.report.context import ReportContext
-from morphable.report.section import Section, image, paragraph, table
+from morphable.report.scene import Scene
 from morphable.rows import evenly_spread
 
-HEIGHT = 300
 MAX_EMBEDDED = 1000
 """Vertices of a level, evenly spread, that t-SNE arranges; each of the others takes the color of
 the nearest.
@@ -33,89 +32,67 @@ the nearest.
 DIMENSIONS = 30
 """Rows are reduced to this many directions before t-SNE."""
 COLORS = "turbo"
-NARROW = '<div style="max-width: 52rem">{}</div>'
-"""A table of few pictures in a row, which would else be large."""
 GRAY = (0.82, 0.81, 0.79)
-FIELD, MARK = (0.02, 0.36, 0.42), (0.86, 0.30, 0.05)
-RING, RING_WIDTH = 13.0, 4.0
-"""Radius and line width in pixels of what marks a vertex."""
+FIELD = (0.02, 0.36, 0.42)
+"""sRGB 0..1 of vertices outside and inside a receptive field."""
 SHOWN = 4
 """Vertices whose receptive fields are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedMaps:
-    """A model's hierarchy, and its learned maps by level; None where the precomputed map is used."""
+    """A model's hierarchy, and its learned maps by level; None if the precomputed map is used."""
 
     hierarchy: Hierarchy
-    down: list[sp.csr_matrix | None]
-    up: list[sp.csr_matrix | None]
+    down: Sequence[sp.csr_matrix | None]
+    up: Sequence[sp.csr_matrix | None]
 
 
 def learned_maps(context: ReportContext) -> LearnedMaps | None:
     """None for a model without constant learned maps."""
-    model = context.model
-    if not isinstance(model, HierarchicalAutoencoder):
+    geometry = context.model.geometry
+    if not isinstance(geometry, MeshGeometry) or geometry.folded is None:
         return None
-    geometry = model.saved_geometry
-    prefix = "hierarchy/"
-    arrays = {
-        name.removeprefix(prefix): array
-        for name, array in geometry.items()
-        if name.startswith(prefix)
-    }
-    hierarchy = Hierarchy.from_arrays(arrays)
-    down, up = (
-        [
-            folded_map(geometry, f"{side}/{level}", matrix.shape)
-            for level, matrix in enumerate(matrices)
-        ]
-        for side, matrices in (("down", hierarchy.down), ("up", hierarchy.up))
-    )
-    return LearnedMaps(hierarchy, down, up) if any(m is not None for m in [*down, *up]) else None
+    return LearnedMaps(geometry.hierarchy, geometry.folded.down, geometry.folded.up)
 
 
 def mapped_vertices(context: ReportContext) -> Section | None:
-    """Each level's vertices colored by what the maps make of them, beside the precomputed maps."""
+    """Each level's vertices colored by what the learned and the precomputed maps make of them."""
     maps = learned_maps(context)
     if maps is None:
         return None
     given = maps.hierarchy
-    rows: list[tuple[str, Sequence[sp.csr_matrix | None]]] = []
-    for name, learned, precomputed in (("down", maps.down, given.down), ("up", maps.up, given.up)):
+    lines: list[list[Cell]] = []
+    for side, learned, precomputed in (("down", maps.down, given.down), ("up", maps.up, given.up)):
         if any(matrix is not None for matrix in learned):
-            rows += [(f"{name}, learned", learned), (f"{name}, precomputed", precomputed)]
-    lines = []
-    for title, matrices in rows:
-        cells = [escape(title)]
-        for level, matrix in enumerate(matrices):
-            assert matrix is not None
-            features = sp.csr_matrix(matrix.T) if title.startswith("down") else matrix
-            colors = _on_template(given, level, _colors(features, given.levels[level].vertices))
-            picture = context.picture(
-                np.asarray(context.model.template.mesh.vertices), HEIGHT, colors
-            )
-            entries = f"{matrix.nnz / matrix.shape[0]:.1f} entries a row"
-            cells.append(
-                image(picture, f"{title}, level {level}: {entries}")
-                + f'<span class="number">{entries}</span>'
-            )
-        lines.append(cells)
-    header = [
-        "",
-        *(
-            f"{fine:,} ⇄ {coarse:,}"
-            for fine, coarse in zip(given.sizes, given.sizes[1:], strict=False)
-        ),
-    ]
+            lines.append(_map_row(context.scene, given, f"{side}, learned", learned))
+            lines.append(_map_row(context.scene, given, f"{side}, precomputed", precomputed))
+    pairs = zip(given.sizes, given.sizes[1:], strict=False)
+    header = ["", *(f"{fine:,} ⇄ {coarse:,}" for fine, coarse in pairs)]
     lead = (
-        "Vertices of like color are treated alike. Down: which coarser vertices read a vertex (gray: none does). Up: "
-        "from which coarser vertices a vertex is made. Colors are the order in a one-dimensional t-SNE of the map's "
-        f"columns or rows, at most {MAX_EMBEDDED:,} of a level; hues of different pictures are not related."
+        "Vertices of similar color are treated alike. Down: which coarser vertices a vertex "
+        "contributes to (gray: to none). Up: from which coarser vertices a vertex is made. Colors "
+        "are the order in a one-dimensional t-SNE of the map's columns or rows, at most "
+        f"{MAX_EMBEDDED:,} per level; the hues of different pictures are not related."
     )
-    return Section(
-        "Learned maps", paragraph(lead, "lead") + NARROW.format(table(header, lines, "pictures"))
-    )
+    table = Table(header, lines, "pictures")
+    return Section("Learned maps", [Text(lead, "lead"), table])
+
+
+def _map_row(
+    scene: Scene, given: Hierarchy, title: str, matrices: Sequence[sp.csr_matrix | None]
+) -> list[Cell]:
+    """The maps between all levels in one direction, a picture per level."""
+    cells: list[Cell] = [title]
+    for level, matrix in enumerate(matrices):
+        assert matrix is not None
+        features = sp.csr_matrix(matrix.T) if title.startswith("down") else matrix
+        colors = _on_template(given, level, _colors(features, given.levels[level].vertices))
+        entries = f"{matrix.nnz / matrix.shape[0]:.1f} entries per row"
+        described = f"{title}, level {level}: {entries}"
+        template = np.asarray(scene.model.template.mesh.vertices)
+        cells.append(scene.view.picture(template, described, colors, entries))
+    return cells
 
 
 def receptive_fields(context: ReportContext) -> Section | None:
@@ -124,48 +101,50 @@ def receptive_fields(context: ReportContext) -> Section | None:
     files = snapshot_files(context.folder)
     if maps is None or not files:
         return None
-    template, coarse = context.model.template.mesh, maps.hierarchy.levels[1].kept
-    owner = cKDTree(template.vertices[coarse]).query(template.vertices)[1]
-    chosen = facing_vertices(context, SHOWN)
-    shots = [(f"epoch {epoch}", read_npz(path)) for epoch, path in files]
-    for (name, shot), (_, path) in zip(shots, files, strict=True):
-        if {"index", "weights", "share"} - shot.keys() or len(shot["index"]) != len(
-            template.vertices
-        ):
-            raise InputError(f"{path}: not a snapshot of this model at {name}")
+    scene, template = context.scene, context.model.template.mesh
+    shots = {f"epoch {epoch}": _snapshot(path, len(template.vertices)) for epoch, path in files}
+    owner = cKDTree(template.vertices[maps.hierarchy.levels[1].kept]).query(template.vertices)[1]
     lines = []
-    for number, vertex in enumerate(chosen.tolist(), 1):
+    for number, vertex in enumerate(facing_vertices(scene, SHOWN).tolist(), start=1):
         precomputed = maps.hierarchy.up[0][vertex]
-        fields = [("precomputed", precomputed.indices, precomputed.data)]
-        fields += [(name, shot["index"][vertex], shot["weights"][vertex]) for name, shot in shots]
-        cells = [f"vertex {vertex:,}"]
-        for name, index, weights in fields:
-            strength = np.zeros(len(coarse))
-            np.add.at(strength, index, weights)
-            picture = context.picture(
-                np.asarray(template.vertices), HEIGHT, _field_colors(strength[owner])
-            )
-            size = (picture.shape[1], picture.shape[0])
-            place = context.camera.project(np.asarray(template.vertices)[[vertex]], size)[0, :2]
-            cells.append(
-                image(ringed(picture, place), f"receptive field of vertex {number}, {name}")
-            )
+        fields = {"precomputed": (precomputed.indices, precomputed.data)}
+        fields |= {name: (s["index"][vertex], s["weights"][vertex]) for name, s in shots.items()}
+        cells: list[Cell] = [f"vertex {vertex:,}"]
+        for name, field in fields.items():
+            pixels = _field(scene, vertex, owner, *field)
+            cells.append(Picture(pixels, f"receptive field of vertex {number}, {name}"))
         lines.append(cells)
-    shares = [f"<br>{percent(float(shot['share']))} learned" for _, shot in shots]
-    header = [
-        "",
-        "precomputed",
-        *(name + share for (name, _), share in zip(shots, shares, strict=True)),
-    ]
+    shares = [f"{name}\n{percent(float(s['share']))} learned" for name, s in shots.items()]
     lead = (
-        "Which vertices of the next coarser level make the vertex in the ring, in the finest map on the way up. Color "
-        "goes by the square root of the weight, relative to the largest. Of the learned maps the attention part alone; "
-        "the heading says how much of the whole map it is."
+        "The vertices of the next coarser level that make the ringed vertex, in the finest map on "
+        "the way up. The color follows the square root of the weight relative to the largest. Of "
+        "the learned maps only the attention part is shown; the heading gives its share of the "
+        "whole map."
     )
     return Section(
         "Receptive fields through training",
-        paragraph(lead, "lead") + table(header, lines, "pictures"),
+        [Text(lead, "lead"), Table(["", "precomputed", *shares], lines, "pictures")],
     )
+
+
+def _snapshot(path: Path, vertices: int) -> Mapping[str, np.ndarray]:
+    """Where each of the finest vertices is made from, at one epoch."""
+    shot = read_npz(path)
+    if {"index", "weights", "share"} - shot.keys() or len(shot["index"]) != vertices:
+        raise InputError(f"{path}: not a snapshot of this model")
+    return shot
+
+
+def _field(
+    scene: Scene, vertex: int, owner: np.ndarray, index: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The picture of a vertex's receptive field. owner: (V,) the nearest coarse vertex of each."""
+    template = np.asarray(scene.model.template.mesh.vertices)
+    strength = np.bincount(index, weights, minlength=owner.max() + 1)
+    pixels = scene.view.pixels(template, _field_colors(strength[owner]))
+    size = (pixels.shape[1], pixels.shape[0])
+    place = scene.view.camera.project(template[[vertex]], size)[0, :2]
+    return ringed(pixels, place)
 
 
 def snapshot_files(folder: Path | None) -> list[tuple[int, Path]]:
@@ -176,11 +155,11 @@ def snapshot_files(folder: Path | None) -> list[tuple[int, Path]]:
     return [(int(path.stem.removeprefix("epoch-")), path) for path in found]
 
 
-def facing_vertices(context: ReportContext, count: int) -> np.ndarray:
+def facing_vertices(scene: Scene, count: int) -> np.ndarray:
     """Vertices that look at the viewer, as far apart as can be, from the middle outwards."""
-    mesh = context.model.template.mesh
+    mesh = scene.model.template.mesh
     vertices = np.asarray(mesh.vertices)
-    towards = vertex_normals(vertices, mesh.triangles) @ context.camera.rotation[2]
+    towards = vertex_normals(vertices, mesh.triangles) @ scene.view.camera.rotation[2]
     facing = np.flatnonzero(towards > min(0.75, float(np.quantile(towards, 0.9))))
     distance = np.linalg.norm(vertices[facing] - vertices[facing].mean(0), axis=1)
     chosen = [int(facing[distance.argmin()])]
@@ -195,7 +174,7 @@ def facing_vertices(context: ReportContext, count: int) -> np.ndarray:
 
 def _colors(features: sp.csr_matrix, vertices: np.ndarray) -> np.ndarray:
     """(n, 3) colors of n vertices by the order of their features (n, m) in one dimension; gray
-    where all are zero.
+    if all are zero.
     """
     used = np.flatnonzero(np.diff(features.indptr))
     colors = np.tile(np.array(GRAY), (features.shape[0], 1))
@@ -245,14 +224,3 @@ def _field_colors(strength: np.ndarray) -> np.ndarray:
     """
     share = np.sqrt(np.clip(strength / max(float(strength.max()), 1e-12), 0, 1))[:, None]
     return np.asarray((1 - share) * np.array(GRAY) + share * np.array(FIELD))
-
-
-def ringed(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The picture (h, w, 4) with a ring around a place (x, y) in pixels, with smooth edges."""
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
-    distance = np.abs(np.hypot(x - place[0], y - place[1]) - RING)
-    cover = np.clip(RING_WIDTH / 2 + 0.5 - distance, 0, 1)[..., None]
-    result = picture.astype(np.float64)
-    result[..., :3] = (1 - cover) * result[..., :3] + cover * 255 * np.array(MARK)
-    result[..., 3:] = np.maximum(result[..., 3:], 255 * cover)
-    return np.round(result).astype(np.uint8)

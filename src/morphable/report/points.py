@@ -4,78 +4,90 @@ scattered points.
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 import torch
+from torch import Tensor
 
-from morphable.models.ib_vae import SCAN_NOISE_MM, IbVae
-from morphable.report.context import ReportContext, middles
-from morphable.report.gallery import HEIGHT, error_row, picture_row
-from morphable.report.latent import decode
-from morphable.report.section import Section, color_bar, paragraph, table
+from morphable.draw import view
+from morphable.draw.blocks import Cell, ColorBar, Section, Table, Text
+from morphable.draw.charts import Cloud
+from morphable.models.batched import decode_all
+from morphable.models.ib_vae import IbVae
+from morphable.models.point_encoder import SCAN_NOISE_MM
+from morphable.report.context import ReportContext
+from morphable.report.scene import Scene, middles
 
 SHOWN = 4
 SHARE = 0.25
-"""Of the vertices, how many the cloud keeps."""
+"""Share of the vertices that a cloud keeps."""
+MIN_POINTS = 64
 
 
 def point_clouds(context: ReportContext) -> Section | None:
     """A shuffled, thinned and noisy cloud of each mesh's vertices, and the shape that its code
     gives.
     """
-    model = context.model
+    model, scene = context.model, context.scene
     if not isinstance(model, IbVae):
         return None
-    rows = middles(len(context.test), SHOWN)
-    vertices = context.test.vertices[rows]
-    random = np.random.default_rng(0)
-    kept = random.permutation(vertices.shape[1])[: max(64, round(SHARE * vertices.shape[1]))]
-    clouds = (
-        vertices[:, kept] + SCAN_NOISE_MM * random.standard_normal((len(rows), len(kept), 3))
-    ).astype(np.float32)
-    with torch.no_grad():
-        meshes = context.codes[torch.from_numpy(rows)].to(model.device)
-        given = {
-            part.name: meshes[:, model.parts[part.name]]
-            for part in model.parts.items_
-            if part.pinned
-        }
-        codes = model.encode_points(torch.from_numpy(clouds).to(model.device), given or None)
-    ordered, free = decode(model, meshes.cpu().numpy()), decode(model, codes.cpu().numpy())
-    captions = [context.caption(row) for row in rows]
-    limit = context.error_limit
-    lines = [
-        picture_row(context, "Mesh", vertices, captions),
-        [
-            "Its cloud",
-            *(_dots(context, cloud, text) for cloud, text in zip(clouds, captions, strict=True)),
-        ],
-        error_row(context, "From the mesh, its error", ordered, vertices, captions, limit),
-        error_row(context, "From the cloud, its error", free, vertices, captions, limit),
-        error_row(context, "Between the two", free, ordered, captions, limit),
+    rows = middles(len(scene.meshes), SHOWN)
+    vertices, codes = scene.meshes.vertices[rows], scene.codes[torch.from_numpy(rows)]
+    clouds = scattered(vertices)
+    ordered = decode_all(model, codes)
+    free = decode_all(model, _encoded(model, clouds, codes))
+    names = [scene.caption(row) for row in rows]
+    drawn = [_drawn(scene, *pair) for pair in zip(clouds, names, strict=True)]
+    lines: list[list[Cell]] = [
+        scene.view.row("Mesh", vertices, names),
+        ["Its cloud", *drawn],
+        _compared(scene, "From the mesh, its error", ordered, vertices, names),
+        _compared(scene, "From the cloud, its error", free, vertices, names),
+        _compared(scene, "Between the two", free, ordered, names),
     ]
+    bar = ColorBar(scene.error_limit, "distance of vertices")
+    lead = Text(_lead(model, clouds.shape[1], vertices.shape[1]), "lead")
+    return Section("Point clouds", [lead, Table(["", *names], lines, "pictures"), bar])
+
+
+def _lead(model: IbVae, points: int, vertices: int) -> str:
     lead = (
-        f"The encoder reads points in any order. Each cloud is {len(kept):,} of the mesh's {vertices.shape[1]:,} "
-        f"vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise along every axis."
+        f"The encoder reads points in any order. Each cloud is {points:,} of the mesh's "
+        f"{vertices:,} vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise along every "
+        "axis."
     )
     if not model.config.scan_share:
-        lead += " This model was trained on whole meshes alone (model.scan_share is 0), so clouds are foreign to it."
-    html = table(["", *map(escape, captions)], lines, "pictures") + color_bar(
-        limit, "distance of vertices"
-    )
-    return Section("Point clouds", paragraph(lead, "lead") + html)
+        lead += (
+            " This model was trained on whole meshes only (model.scan_share is 0), so it has never "
+            "met such a cloud."
+        )
+    return lead
 
 
-def _dots(context: ReportContext, cloud: np.ndarray, caption: str) -> str:
-    """An SVG of the points (P, 3) mm in the report's view, the farther ones fainter."""
-    width, height = context.camera.size(HEIGHT)
-    x, y, depth = context.camera.project(cloud, (width, height)).T
-    nearness = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
-    dots = "".join(
-        f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="1.1" fill-opacity="{0.1 + 0.8 * nearness[i]:.2f}"/>'
-        for i in np.argsort(depth)
-    )
-    said = escape(f"cloud of {len(cloud):,} points of {caption}", quote=True)
-    frame = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    return f'<svg {frame} role="img" aria-label="{said}">{dots}</svg>'
+def _compared(
+    scene: Scene, title: str, shapes: np.ndarray, truth: np.ndarray, names: list[str]
+) -> list[Cell]:
+    distances = np.linalg.norm(shapes - truth, axis=-1)
+    return scene.view.distance_row(title, shapes, distances, names, scene.error_limit)
+
+
+def scattered(vertices: np.ndarray) -> np.ndarray:
+    """(n, P, 3) float32 mm: a random quarter of the vertices (n, V, 3), shuffled, with noise."""
+    random = np.random.default_rng(0)
+    count = max(MIN_POINTS, round(SHARE * vertices.shape[1]))
+    kept = random.permutation(vertices.shape[1])[:count]
+    noise = random.standard_normal((len(vertices), len(kept), 3))
+    return (vertices[:, kept] + SCAN_NOISE_MM * noise).astype(np.float32)
+
+
+@torch.no_grad()
+def _encoded(model: IbVae, clouds: np.ndarray, codes: Tensor) -> Tensor:
+    """(n, L) codes of clouds, with the pinned parts that the codes of the meshes have."""
+    given = {
+        name: codes[:, model.parts[name]].to(model.device) for name in model.parts.pinned_names
+    }
+    return model.encode_points(torch.from_numpy(clouds).to(model.device), given or None)
+
+
+def _drawn(scene: Scene, cloud: np.ndarray, name: str) -> Cloud:
+    described = f"cloud of {len(cloud):,} points of {name}"
+    return Cloud(cloud, scene.view.camera, view.HEIGHT, described)

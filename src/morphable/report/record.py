@@ -3,95 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from morphable.draw.blocks import Block, Code, Facts, Heading, Section, Table
 from morphable.draw.numbers import DASH, interval, number
+from morphable.evaluate.evaluation import METHODS
 from morphable.evaluate.measure_table import measure_of, titled
 from morphable.report.context import ReportContext
-from morphable.report.section import Section, table
+
+STATISTICS = ("std", "median", "p95", "max")
+HEADER = ("measure, mm", "of", "mean", "95 % interval", "std", "median", "95th percentile", "max")
 
 
 def all_measures(context: ReportContext) -> Section:
-    titles = {"pca": f"PCA, {context.latent} latents", "mean_shape": "mean shape"}
-    baselines = dict(context.evaluation.get("baselines", {}))
-    ordered = {name: baselines[name] for name in (*titles, *baselines) if name in baselines}
-    results = [(context.name, context.evaluation.get("model", {}))]
-    results += [
-        (titles.get(name, name.replace("_", " ")), result) for name, result in ordered.items()
-    ]
-    rows, single = [], []
-    for key in dict.fromkeys(key for _, result in results for key in result):
-        title, measure = escape(titled(key)), measure_of(key)[0]
-        for name, result in results:
-            value = result.get(key)
-            if isinstance(value, Mapping) and "mean" in value:
-                spreads = [number(value.get(k)) for k in ("std", "median", "p95", "max")]
-                rows.append(
-                    [
-                        title,
-                        escape(name),
-                        number(value["mean"]),
-                        interval(value.get("ci95")),
-                        *spreads,
-                    ]
-                )
-            elif isinstance(value, (int, float)):
-                single.append(
-                    [
-                        title,
-                        escape(name),
-                        f"{number(value)} {measure.unit}".rstrip(),
-                        escape(measure.meaning),
-                    ]
-                )
-    header = [
-        "measure, mm",
-        "of",
-        "mean",
-        "95 % interval",
-        "std",
-        "median",
-        "95th percentile",
-        "max",
-    ]
-    html = table(header, rows, "named") if rows else ""
+    """Every number of evaluation.json."""
+    spread, single = [], []
+    meanings = {}
+    for key, name, value in _values(context):
+        measure, _ = measure_of(key)
+        if isinstance(value, Mapping):
+            statistics = [number(value.get(k)) for k in STATISTICS]
+            bounds = interval(value.get("ci95"))
+            spread.append([titled(key), name, number(value["mean"]), bounds, *statistics])
+            meanings[measure.title] = measure.meaning
+        else:
+            text = f"{number(value)} {measure.unit}".rstrip()
+            single.append([titled(key), name, text, measure.meaning])
+    blocks: list[Block] = [Table(HEADER, spread, "named"), Facts(meanings)] if spread else []
     if single:
-        html += "<h3>Further measures</h3>" + table(
-            ["measure", "of", "value", "meaning"], single, "named further"
-        )
-    raw = escape(
-        json.dumps({k: v for k, v in context.evaluation.items() if k != "provenance"}, indent=1)
-    )
-    html += f"<details><summary>All digits (evaluation.json)</summary><pre>{raw}</pre></details>"
-    return Section("All measures", html)
+        header = ["measure", "of", "value", "meaning"]
+        blocks += [Heading("Further measures"), Table(header, single, "named further")]
+    record = {key: value for key, value in context.record.items() if key != "provenance"}
+    blocks.append(Code(json.dumps(record, indent=1), summary="All digits (evaluation.json)"))
+    return Section("All measures", blocks)
+
+
+def _values(context: ReportContext) -> Iterator[tuple[str, str, Any]]:
+    """(key, who was measured, value), measure by measure; lists have charts of their own."""
+    baselines = context.record.get("baselines", {})
+    methods = dict.fromkeys((*METHODS, *baselines))
+    found = {method: context.measures(method) for method in methods}
+    for key in dict.fromkeys(key for measures in found.values() for key in measures):
+        for method, measures in found.items():
+            value = measures.get(key)
+            if isinstance(value, int | float) or (isinstance(value, Mapping) and "mean" in value):
+                yield key, context.scene.method_name(method), value
 
 
 def provenance(context: ReportContext) -> Section:
     """Where everything came from: enough to make the numbers again."""
-    record = dict(context.model.provenance) | dict(context.provenance.get("model") or {})
-    split = context.result.evaluation.data.split
+    record, evaluation = context.provenance, context.result.evaluation
+    whole, split = evaluation.data.whole, evaluation.data.split
+    template = context.model.template
     train = record.get("train") or {}
     versions = record.get("versions") or {}
-    subjects = context.provenance.get("subjects", DASH)
-    rows = {
-        "Data": context.dataset.info.get("source", "not recorded"),
-        "Licence of the data": context.dataset.info.get("licence", "not recorded"),
-        "Data content hash": context.dataset.info.get("content_hash", DASH),
-        "Meshes": f"{len(context.dataset):,} of {context.model.template.n_vertices:,} vertices",
-        "Split": f"{context.split}: {len(split.train):,} training, {len(split.val):,} validation, {len(split.test):,} "
-        f"test meshes; hash {split.hash}, seed {split.seed}",
-        "Measured": f"{len(context.measured):,} {context.part} meshes of {subjects} subjects",
-        "Training seed": train.get("seed", "none: estimated in closed form" if not train else DASH),
+    measured = context.record.get("provenance", {})
+    facts = {
+        "Data": whole.info.get("source", "not recorded"),
+        "Licence of the data": whole.info.get("licence", "not recorded"),
+        "Data content hash": whole.info.get("content_hash", DASH),
+        "Meshes": f"{len(whole):,} of {template.n_vertices:,} vertices",
+        "Split": f"{evaluation.data.name}: {len(split.train):,} training, {len(split.val):,} "
+        f"validation, {len(split.test):,} test meshes; hash {split.hash}, seed {split.seed}",
+        "Measured": f"{len(evaluation.measured):,} {evaluation.subset} meshes of "
+        f"{measured.get('subjects', DASH)} subjects",
+        "Training seed": train.get("seed", DASH if train else "none: estimated in closed form"),
         "Recipe": record.get("recipe", DASH),
         "Training settings": ", ".join(f"{k} {v}" for k, v in train.items()) or DASH,
-        "Trained parameters": f"{sum(p.numel() for p in context.model.parameters()):,}",
+        "Trainable parameters": f"{sum(p.numel() for p in context.model.parameters()):,}",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or DASH,
-        "Threads": context.provenance.get("threads", record.get("threads", DASH)),
-        "Template": f"{context.model.template.name}, fingerprint {context.model.template.fingerprint}",
+        "Threads": measured.get("threads", record.get("threads", DASH)),
+        "Template": f"{template.name}, fingerprint {template.fingerprint}",
     }
-    items = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items()
+    command = str(record.get("command", "not recorded"))
+    return Section(
+        "Where this comes from",
+        [
+            Heading("Command"),
+            Code(command),
+            Facts({name: str(fact) for name, fact in facts.items()}),
+        ],
     )
-    command = f"<pre>{escape(str(record.get('command', 'not recorded')))}</pre>"
-    return Section("Where this comes from", f"<h3>Command</h3>{command}<dl>{items}</dl>")

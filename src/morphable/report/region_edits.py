@@ -1,69 +1,69 @@
-"""Report section of models with handles: one shape with one region after another edited, and where
-it moved.
+"""Report section of models with handles: one shape with one region after another edited, and how
+far it moved.
 """
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 
+from morphable.draw.blocks import Block, Cell, ColorBar, Heading, Section, Table, Text
+from morphable.draw.colors import heat_colors, scale_end
 from morphable.draw.numbers import millimeters, number
-from morphable.draw.render import heat_colors
-from morphable.edit.region import RegionEdit, edit_region, find_region
+from morphable.edit.region import Blend, RegionEdit, edit_region, find_region
+from morphable.evaluate.measure_table import MEASURES
 from morphable.models.handles import RegionEditor
-from morphable.report.context import ReportContext, middles, scale_end
-from morphable.report.section import Section, color_bar, image, paragraph, table
+from morphable.report.context import ReportContext
+from morphable.report.scene import Scene, middles
 
 FAVORITES = ("nose", "mouth", "chin", "forehead", "thumb", "index", "middle", "head", "chest")
 SHOWN = 5
-HEIGHT = 300
+LEAD = (
+    "Each row gives one test mesh a region of another person, aligned at its border, through the "
+    "region's handles. The heat maps show how far each vertex moves; below them the mean movement "
+    "inside the region, the largest outside, and the largest jump at the border. With a hard blend "
+    "nothing outside moves at all."
+)
+MEASURED = (
+    "control_error_mm",
+    "control_moved_mm",
+    "other_error_mm",
+    "other_moved_mm",
+    "locality",
+)
 
 
 def region_edits(context: ReportContext) -> Section | None:
-    """One test mesh with the region of another, region by region, hard blend beside what the model
-    alone says.
+    """One test mesh with the region of another, region by region: with a hard blend, and with no
+    blend, which shows what the model alone moves.
     """
-    model = context.model
-    if not isinstance(model, RegionEditor) or len(context.test) < 2:
+    model, scene = context.model, context.scene
+    if not isinstance(model, RegionEditor) or len(scene.meshes) < 2:
         return None
-    rows = middles(len(context.test), 2)
-    source, other = (context.test.vertices[int(row)] for row in rows)
-    names = chosen_regions(model)
-    hard = {name: _edited(model, source, other, name, "hard") for name in names}
-    free = {name: _edited(model, source, other, name, "none") for name in names}
-    limit = scale_end(np.stack([edit.movement for edit in hard.values()]))
-    lines = []
-    for name in names:
-        cells = [
-            escape(name),
-            image(context.picture(hard[name].vertices, HEIGHT), f"{name} of another"),
-        ]
-        for edit, kind in ((hard[name], "hard blend"), (free[name], "no blend")):
-            picture = context.picture(source, HEIGHT, heat_colors(edit.movement, limit))
-            inside = float(edit.movement[edit.inside].mean())
-            cells.append(
-                image(picture, f"where editing {name} moves, {kind}")
-                + f'<span class="number">{millimeters(inside)} inside, {number(edit.outside_mm, 2)} outside, '
-                f"seam {number(edit.seam_mm, 2)}</span>"
-            )
-        lines.append(cells)
-    lead = (
-        "Each row gives one test mesh a region of another person, aligned at its border, through the region's handles. "
-        "The heat maps show how far each vertex moves: mean inside the region, the most outside, and the largest jump "
-        "at the border. With a hard blend nothing outside moves at all."
-    )
-    start = image(context.picture(source, HEIGHT), "the mesh that is edited")
+    source, other = scene.meshes.vertices[middles(len(scene.meshes), 2)]
+    edits = {
+        name: (
+            _edited(model, source, other, name, "hard"),
+            _edited(model, source, other, name, "none"),
+        )
+        for name in chosen_regions(model)
+    }
+    limit = scale_end(np.stack([hard.movement for hard, _ in edits.values()]))
+    lines: list[list[Cell]] = [
+        ["before", scene.view.picture(source, "the mesh that is edited"), "", ""]
+    ]
+    for name, (hard, free) in edits.items():
+        edited = scene.view.picture(hard.vertices, f"{name} of another")
+        hard_map = _movement(scene, source, hard, f"{name} moves, hard blend", limit)
+        free_map = _movement(scene, source, free, f"{name} moves, no blend", limit)
+        lines.append([name, edited, hard_map, free_map])
     header = ["", "edited", "movement, hard blend", "movement, no blend"]
-    body = table(header, [["before", start, "", ""], *lines], "pictures")
-    return Section(
-        "Edits by region",
-        paragraph(lead, "lead") + body + color_bar(limit, "movement") + _measures(context),
-    )
+    table = Table(header, lines, "pictures")
+    blocks = [Text(LEAD, "lead"), table, ColorBar(limit, "movement"), *_measures(context)]
+    return Section("Edits by region", blocks)
 
 
 def chosen_regions(model: RegionEditor) -> list[str]:
-    """At most SHOWN regions that have handles, those that people know first."""
+    """At most SHOWN regions that have handles; those that people know come first."""
     able = [
         name
         for name, controls in zip(model.regions.names, model.regions.controls, strict=True)
@@ -74,34 +74,39 @@ def chosen_regions(model: RegionEditor) -> list[str]:
 
 
 def _edited(
-    model: RegionEditor, source: np.ndarray, other: np.ndarray, name: str, blend: str
+    model: RegionEditor, source: np.ndarray, other: np.ndarray, name: str, blend: Blend
 ) -> RegionEdit:
     region = find_region(model, name)
-    moved = model.handles.swapped(region.number, source, other)
-    return edit_region(model, source, region, moved, "hard" if blend == "hard" else "none")
+    moved = model.handles.swap(region.number, source, other)
+    return edit_region(model, source, region, moved, blend)
 
 
-def _measures(context: ReportContext) -> str:
-    """Control and other errors beside region-PCA's, where they were measured."""
+def _movement(scene: Scene, source: np.ndarray, edit: RegionEdit, what: str, limit: float) -> Cell:
+    inside = float(edit.movement[edit.inside].mean())
+    caption = (
+        f"{millimeters(inside)} inside, {number(edit.outside_mm, 2)} outside, "
+        f"seam {number(edit.seam_mm, 2)}"
+    )
+    colors = heat_colors(edit.movement, limit)
+    return scene.view.picture(source, f"where editing {what}", colors, caption)
+
+
+def _measures(context: ReportContext) -> list[Block]:
+    """The measures of edits, of the model and of region-PCA, if they were measured."""
     rows = []
     for title, found in (
-        (context.name, context.evaluation.get("model", {})),
-        ("region-PCA", context.evaluation.get("baselines", {}).get("region_pca", {})),
+        (context.scene.name, context.measures()),
+        ("region-PCA", context.measures("region_pca")),
     ):
-        if "control_error_mm" in found:
-            keys = (
-                "control_error_mm",
-                "control_moved_mm",
-                "other_error_mm",
-                "other_moved_mm",
-                "locality",
-            )
-            rows.append([escape(title), *(number(found[key]) for key in keys)])
+        if MEASURED[0] in found:
+            rows.append([title, *(number(found[key]) for key in MEASURED)])
     if not rows:
-        return ""
-    header = ["", "error at handles, mm", "of moved", "error at others, mm", "of moved", "locality"]
-    lead = (
-        "All handles of one test mesh moved to where another's are. Locality: movement outside an edited region as a "
-        "share of that inside, without blend."
-    )
-    return "<h3>Held-out pairs</h3>" + paragraph(lead) + table(header, rows)
+        return []
+    header = ["", *(_head(key) for key in MEASURED)]
+    lead = "All handles of one test mesh moved to where another's are, over pairs of test meshes."
+    return [Heading("Held-out pairs"), Text(lead), Table(header, rows)]
+
+
+def _head(key: str) -> str:
+    measure = MEASURES[key]
+    return f"{measure.title}, {measure.unit}" if measure.unit else measure.title

@@ -1,117 +1,135 @@
-"""Sections on how local a LAMM's regions are: one learned token corrupted, one region drawn anew
-(LAMM, supplement).
+"""Sections on how local a LAMM's regions are: one learned token corrupted, one region drawn at
+random (LAMM, supplement).
 """
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from morphable.draw.blocks import Cell, ColorBar, Labeled, Picture, Section, Table, Text
+from morphable.draw.colors import heat_colors, scale_end
 from morphable.draw.numbers import number
-from morphable.draw.render import heat_colors
-from morphable.edit.region import edit_region, find_region
+from morphable.edit.region import RegionEdit, edit_region, find_region
 from morphable.mesh.topology import adjacency
 from morphable.models.handles import RegionEditor
 from morphable.models.lamm import Lamm
-from morphable.report.context import ReportContext, middles, scale_end
-from morphable.report.gallery import HEIGHT
-from morphable.report.section import Section, color_bar, image, paragraph, table
+from morphable.report.context import ReportContext
+from morphable.report.scene import Scene, middles
 
 NOISE = 0.5
-"""Standard deviation of what is added to a token's numbers, which start at 1."""
+"""Standard deviation of what is added to each entry of a token; entries start at 1."""
 DRAWS = 3
-MOST = 11
-"""Regions shown."""
+MAX_REGIONS = 11
 COLUMNS = 4
 
 
 def corrupted_tokens(context: ReportContext) -> Section | None:
     """Where the surface moves when Gaussian noise is added to the learned token of one region."""
-    model = context.model
+    model, scene = context.model, context.scene
     if not isinstance(model, Lamm) or not model.config.bottleneck:
         return None
-    shape = context.test.vertices[[int(row) for row in middles(len(context.test), 1)]]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        code = model.encode(torch.from_numpy(shape).to(model.device))
-        before, learned = model.decode(code), model.learned_tokens.clone()
-        movements = []
-        for region in range(len(model.regions.names)):
-            noise = NOISE * torch.randn(learned.shape[1], generator=generator)
-            model.learned_tokens[region] += noise.to(learned)
-            movements.append((model.decode(code) - before)[0].norm(dim=-1).cpu().numpy())
-            model.learned_tokens.copy_(learned)
+    row = middles(len(scene.meshes), 1)
+    shape, code = scene.meshes.vertices[row][0], scene.codes[torch.from_numpy(row)]
+    movements = list(token_movements(model, code))
     limit = scale_end(np.stack(movements))
-    cells, touching = [], touching_regions(model)
-    for region, (name, movement) in enumerate(
-        zip(model.regions.names[:MOST], movements, strict=False)
-    ):
-        picture = context.picture(shape[0], HEIGHT, heat_colors(movement, limit))
-        said = _places(movement_by_place(model.regions.labels, touching, movement, region))
-        cells.append(
-            f'{escape(name)}<br>{image(picture, f"token of {name}: movement")}<span class="number">{said}</span>'
-        )
-    lines = [["", *cells[start : start + COLUMNS]] for start in range(0, len(cells), COLUMNS)]
+    touching = touching_regions(model)
+    cells: list[Cell] = []
+    named = list(zip(model.regions.names, movements, strict=True))[:MAX_REGIONS]
+    for region, (name, movement) in enumerate(named):
+        pixels = scene.view.pixels(shape, heat_colors(movement, limit))
+        means = movement_by_place(model.regions.labels, touching, movement, region)
+        described = f"token of {name}: movement"
+        cells.append(Picture(pixels, described, _places(means), title=name))
+    lines: list[list[Cell]] = [
+        ["", *cells[start : start + COLUMNS]] for start in range(0, len(cells), COLUMNS)
+    ]
     lead = (
-        "Gaussian noise on the learned token of one region, and how far each vertex moves: on average inside the "
-        "region, in those that touch it, and in the others. At the decoder's input only that region changes; what "
-        "others do comes through the mixing of tokens."
+        "Gaussian noise on the learned token of one region, and how far each vertex moves: on "
+        "average inside the region, in those that touch it, and in the others. At the decoder's "
+        "input only that region changes; other regions change only because the decoder mixes "
+        "tokens."
     )
-    html = table([""] * (1 + COLUMNS), lines, "pictures") + color_bar(limit, "movement")
-    return Section("One token corrupted", paragraph(lead, "lead") + html)
+    table = Table([""] * (1 + COLUMNS), lines, "pictures")
+    return Section("One token corrupted", [Text(lead, "lead"), table, ColorBar(limit, "movement")])
+
+
+@torch.no_grad()
+def token_movements(model: Lamm, code: Tensor) -> Iterator[np.ndarray]:
+    """For each region, how far (V,) mm each vertex of a code (1, L) moves with noise on its token.
+
+    The noise is drawn with a fixed seed, region by region; the model itself stays as it is.
+    """
+    generator = torch.Generator().manual_seed(0)
+    code = code.to(model.device)
+    before, learned = model.decode(code), model.network.learned_tokens
+    for region in range(len(learned)):
+        noise = NOISE * torch.randn(learned.shape[1], generator=generator)
+        corrupted = learned.clone()
+        corrupted[region] += noise.to(learned)
+        yield (model.decode(code, corrupted) - before)[0].norm(dim=-1).cpu().numpy()
 
 
 def drawn_regions(context: ReportContext) -> Section | None:
     """Each region drawn at random on one mesh, without blend, and how far its neighbors move with
     it.
     """
-    model = context.model
+    model, scene = context.model, context.scene
     if not isinstance(model, RegionEditor):
         return None
-    shape = context.test.vertices[int(middles(len(context.test), 1)[0])]
+    shape = scene.meshes.vertices[int(middles(len(scene.meshes), 1)[0])]
     able = [region for region, controls in enumerate(model.regions.controls) if len(controls)]
-    draws = {}
-    for region in able:
-        moves = model.handles.sample(region, DRAWS, torch.Generator().manual_seed(1))
-        place = find_region(model, model.regions.names[region])
-        edits = [edit_region(model, shape, place, moved, "none") for moved in moves]
-        draws[region] = [(edit.vertices, edit.movement) for edit in edits]
-    limit = scale_end(np.stack([movement for found in draws.values() for _, movement in found]))
-    lines, touching = [], touching_regions(model)
-    for region in able[:MOST]:
-        name, pairs = model.regions.names[region], draws[region]
-        pictures = [
-            context.picture(vertices, HEIGHT, heat_colors(movement, limit))
-            for vertices, movement in pairs
-        ]
-        moved = np.mean([movement for _, movement in pairs], axis=0)
-        means = movement_by_place(model.regions.labels, touching, moved, region)
-        heading = f'{escape(name)}<span class="number">{_places(means)}</span>'
-        lines.append(
-            [
-                heading,
-                *(
-                    image(picture, f"{name}, {i + 1}: movement")
-                    for i, picture in enumerate(pictures)
-                ),
-            ]
-        )
+    draws = {region: _random_edits(model, shape, region) for region in able}
+    limit = scale_end(np.stack([edit.movement for edits in draws.values() for edit in edits]))
+    touching = touching_regions(model)
+    lines = [
+        _drawn_row(scene, model, region, draws[region], touching, limit)
+        for region in able[:MAX_REGIONS]
+    ]
     lead = (
-        "The handles of one region drawn from the Gaussian of its aligned displacements, without blend: shapes "
-        "colored by how far they moved, the first draws, none left out. Beside the name how far vertices move on "
-        "average inside the region, in those that touch it, and in the others: what follows the region is what the "
-        "training shapes taught."
+        "The handles of one region drawn from the Gaussian of its aligned displacements, without "
+        "blend: shapes colored by how far they moved, the first draws, none left out. Below the "
+        "name, how far vertices move on average inside the region, in those that touch it, and in "
+        "the others: what moves together with the region is learned from the training shapes."
     )
-    header = ["", *(f"draw {i + 1}" for i in range(DRAWS))]
-    html = table(header, lines, "pictures") + color_bar(limit, "movement")
-    return Section("Regions drawn at random", paragraph(lead, "lead") + html)
+    table = Table(["", *(f"draw {i + 1}" for i in range(DRAWS))], lines, "pictures")
+    return Section(
+        "Regions drawn at random", [Text(lead, "lead"), table, ColorBar(limit, "movement")]
+    )
+
+
+def _random_edits(model: RegionEditor, shape: np.ndarray, region: int) -> list[RegionEdit]:
+    moves = model.handles.sample(region, DRAWS, torch.Generator().manual_seed(1))
+    place = find_region(model, model.regions.names[region])
+    return [edit_region(model, shape, place, moved, "none") for moved in moves]
+
+
+def _drawn_row(
+    scene: Scene,
+    model: RegionEditor,
+    region: int,
+    edits: list[RegionEdit],
+    touching: np.ndarray,
+    limit: float,
+) -> list[Cell]:
+    name = model.regions.names[region]
+    moved = np.mean([edit.movement for edit in edits], axis=0)
+    means = movement_by_place(model.regions.labels, touching, moved, region)
+    pictures = [
+        scene.view.picture(
+            edit.vertices, f"{name}, {place}: movement", heat_colors(edit.movement, limit)
+        )
+        for place, edit in enumerate(edits, start=1)
+    ]
+    return [Labeled(name, _places(means)), *pictures]
 
 
 def _places(means: tuple[float, float, float]) -> str:
-    inside, beside, far = (number(mean, 2) for mean in means)
-    return f"{inside} mm inside, {beside} beside, {far} elsewhere"
+    inside, near, far = (number(mean, 2) for mean in means)
+    return f"{inside} mm inside, {near} in neighbors, {far} elsewhere"
 
 
 def touching_regions(model: RegionEditor) -> np.ndarray:
@@ -126,13 +144,13 @@ def touching_regions(model: RegionEditor) -> np.ndarray:
 def movement_by_place(
     labels: np.ndarray, touching: np.ndarray, movement: np.ndarray, region: int
 ) -> tuple[float, float, float]:
-    """Mean of movement (V,) mm in the region, in regions that touch it, and in all others; 0 where
+    """Mean of movement (V,) mm in the region, in regions that touch it, and in all others; 0 if
     there are none.
     """
     inside = labels == region
     near = touching[region][labels] & ~inside
-    inner, beside, far = (
+    inner, neighbors, far = (
         float(movement[mask].mean()) if mask.any() else 0.0
         for mask in (inside, near, ~inside & ~near)
     )
-    return inner, beside, far
+    return inner, neighbors, far

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,4 +65,7 @@ def workers(device: str) -> Iterator[Workers]:
     try:
         yield Workers(dist.get_rank(), count, place)
     finally:
+        # A learner and its DistributedDataParallel refer to each other, so only the collector frees
+        # them. If that happens as the interpreter exits, the group is gone and the process aborts.
+        gc.collect()
         dist.destroy_process_group()

@@ -21,9 +21,9 @@ from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
 from morphable.files import atomic_folder, reading, require_new, write_text
-from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, blocks
-from morphable.models.families import family
-from morphable.models.io import create, save
+from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin, blocks
+from morphable.models.families import create, family
+from morphable.models.io import save
 from morphable.models.training import TrainConfig
 from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
@@ -121,8 +121,8 @@ def run(
     kind = family(config.family).model
     config = completed(config, data)
     if issubclass(kind, EstimatedModel):
-        estimated = _estimate(kind, config, data)
-        estimated.provenance = _provenance(config, data, None)
+        origin = Origin(config.family, _provenance(config, data, None))
+        estimated = _estimate(kind, config, data).with_origin(origin)
         workers.barrier()  # every process has seen that the folder is new
         if workers.rank == 0:
             with atomic_folder(folder) as new:  # at once, since there is nothing to resume
@@ -133,7 +133,7 @@ def run(
     loop = _loop(config, data, folder, workers, listener)
     _write_config(config, data, folder, workers, resume)
     model, epoch = _train(loop, resume)
-    model.provenance = _provenance(config, data, epoch)
+    model = model.with_origin(Origin(config.family, _provenance(config, data, epoch)))
     if workers.rank == 0:
         save(model, folder / "model")
     workers.barrier()
@@ -156,7 +156,6 @@ def _estimate(kind: type[EstimatedModel], config: RunConfig, data: SplitDataset)
         training = training.with_neutral_meshes()
     labels = {**training.labels, "neutral": training.neutral.index}
     model = kind.estimate(data.whole.template, training.vertices, labels, config.model)
-    model.family = config.family
     return model.eval()
 
 
@@ -225,7 +224,9 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:
-    """Fit the model's prior to the codes of the training meshes."""
+    """Fit the model's prior, if it has one, to the codes of the training meshes."""
+    if model.prior is None:
+        return
     rows = evenly_spread(len(training), MAX_PRIOR_CODES)
     codes = []
     with torch.no_grad():

@@ -34,6 +34,7 @@ from morphable.data.makers.rig_regions import (
 )
 from morphable.data.source import MeshSource
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 
 SUBJECTS = 10
@@ -174,9 +175,7 @@ def body_template() -> Template:
         name="body",
         uv=rig.uv,
         uv_faces=rig.uv_faces,
-        regions=regions,
-        region_names=names,
-        control_vertices=control_points(vertices, regions, 8),
+        regions=Regions(regions, names, control_points(vertices, regions, 8)),
         landmarks=np.array(marks),
         mirror=mirror_map(vertices, tolerance=1.0),
         rigid=np.flatnonzero(regions == names.index("chest")),

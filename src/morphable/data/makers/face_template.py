@@ -18,7 +18,7 @@ from morphable.errors import InputError
 from morphable.files import read_npz
 from morphable.mesh.decimate import decimate
 from morphable.mesh.mesh import Mesh
-from morphable.mesh.regions import connected_regions, farthest_points
+from morphable.mesh.regions import Regions, connected_regions, farthest_points
 from morphable.mesh.template import Template
 
 SIZES = ("5k", "12k", "70k")
@@ -87,9 +87,11 @@ def leading_template(model: IctModel, count: int) -> Template:
         name="face" if count == FACE else "head",
         uv=model.uv[used],
         uv_faces=np.where(uv_faces < 0, -1, np.searchsorted(used, uv_faces)),
-        regions=regions,
-        region_names=names,
-        control_vertices=_controls(vertices, regions, known["control_vertices"].astype(np.int64)),
+        regions=Regions(
+            regions,
+            names,
+            _controls(vertices, regions, known["control_vertices"].astype(np.int64)),
+        ),
         landmarks=model.landmarks,
         mirror=mirror_map(vertices, MIRROR_TOLERANCE),
         masks={} if count == FACE else {"face": np.arange(count) < FACE},
@@ -127,7 +129,12 @@ def _decimated(base: Template) -> FaceTopology:
     new[kept] = np.arange(len(kept))
     vertices = base.mesh.vertices[kept]
     assert base.regions is not None and base.rigid is not None
-    regions = connected_regions(base.regions[kept], coarse.triangles)
+    names = base.regions.names
+    regions = connected_regions(base.regions.labels[kept], coarse.triangles)
+    controls = tuple(
+        farthest_points(vertices, np.flatnonzero(regions == region), CONTROLS)
+        for region in range(len(names))
+    )
     # A landmark that was not kept moves to the nearest vertex that was.
     marks = [
         int(np.linalg.norm(vertices - point, axis=1).argmin())
@@ -136,12 +143,7 @@ def _decimated(base: Template) -> FaceTopology:
     template = Template(
         mesh=Mesh(vertices, coarse.triangles),
         name=base.name,
-        regions=regions,
-        region_names=base.region_names,
-        control_vertices=tuple(
-            farthest_points(vertices, np.flatnonzero(regions == region), CONTROLS)
-            for region in range(len(base.region_names))
-        ),
+        regions=Regions(regions, names, controls),
         landmarks=np.array(marks),
         masks={name: mask[kept] for name, mask in base.masks.items()},
         rigid=new[base.rigid][new[base.rigid] >= 0],
@@ -159,13 +161,14 @@ def _subdivided(base: Template) -> FaceTopology:
     step = subdivide(base.mesh.faces, base.n_vertices)
     assert base.regions is not None and base.uv is not None and base.uv_faces is not None
     flat = subdivide(base.uv_faces, len(base.uv), smooth=False)
+    labels = _inherited(base.regions.labels, step, base.mesh.faces)
     vertices = step.matrix @ base.mesh.vertices
     fine = replace(
         base,
         mesh=Mesh(vertices, step.faces),
         uv=(flat.matrix @ base.uv).astype(np.float32),
         uv_faces=flat.faces,
-        regions=connected_regions(_inherited(base.regions, step, base.mesh.faces), step.faces),
+        regions=replace(base.regions, labels=connected_regions(labels, step.faces)),
         mirror=mirror_map(vertices, MIRROR_TOLERANCE),
         masks={
             name: _inherited(mask, step, base.mesh.faces, np.minimum)

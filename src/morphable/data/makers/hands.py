@@ -32,6 +32,7 @@ from morphable.data.makers.rig import ASSETS, Rig, load_rig
 from morphable.data.makers.rig_regions import control_points, largest_along, skin_regions
 from morphable.data.source import MeshSource
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 
 MIN_PER_SUBJECT = 5
@@ -141,9 +142,7 @@ def hand_template() -> Template:
         name="hand",
         uv=rig.uv,
         uv_faces=rig.uv_faces,
-        regions=regions,
-        region_names=REGION_NAMES,
-        control_vertices=control_points(vertices, regions, 8),
+        regions=Regions(regions, REGION_NAMES, control_points(vertices, regions, 8)),
         landmarks=np.array(tips + nearest),
         rigid=np.flatnonzero(regions == 0),
     )

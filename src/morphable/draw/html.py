@@ -1,0 +1,68 @@
+"""Pages as HTML: the one place that knows the templates. All text is escaped, and a page fetches
+nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from morphable.draw.blocks import Block, Page
+from morphable.draw.pictures import palette_png
+
+
+def render_page(page: Page) -> str:
+    """A whole page, with its style sheet and pictures in it."""
+    return _environment().get_template("page.html").render(page=page) + "\n"
+
+
+def render_block(block: str | Block) -> Markup:
+    """One block, or a string as a cell holds it."""
+    if isinstance(block, str):
+        return Markup("<br>").join(block.split("\n"))
+    macros = _environment().get_template(block.template).module
+    return Markup(getattr(macros, type(block).__name__.lower())(block))
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture (h, w, 4) uint8 as an address that holds the picture itself."""
+    return "data:image/png;base64," + base64.b64encode(palette_png(picture)).decode()
+
+
+def with_code(text: str) -> Markup:
+    """Escaped text in which words between backticks are code.
+
+    >>> with_code("`a<b` & c")
+    Markup('<code>a&lt;b</code> &amp; c')
+    """
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def anchor(title: str) -> str:
+    """A title as the name of a place on the page.
+
+    >>> anchor("Best & worst")
+    'best-worst'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("morphable.draw"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    helpers: dict[str, Any] = {"show": render_block, "data_uri": data_uri}
+    environment.globals.update(helpers)
+    environment.filters.update(with_code=with_code, anchor=anchor, px="{:.1f}".format)
+    return environment

@@ -1,0 +1,174 @@
+"""The network of LAMM: a token per region, mixed by a transformer or an MLP-mixer (Tarasiou et al.
+2024).
+
+Letters: B batch, V vertices, C control vertices, R regions, D width of a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.config import Configuration, Count, CountOrZero, Positive
+from morphable.mesh.regions import Regions
+from morphable.ops.tokens import (
+    Backbone,
+    ControlNets,
+    InverseTokenizer,
+    MixerLayer,
+    Tokenizer,
+    TransformerLayer,
+)
+
+
+@dataclass(frozen=True)
+class LammNetworkConfig(Configuration):
+    """The defaults are the transformer as published.
+
+    expansion: of the transformer's feed-forward layers, or of the mixer's layers over tokens.
+    channel_expansion: of the mixer's layers over channels. bottleneck: whether the code is `latent`
+    numbers, otherwise it is the region tokens. rank: of the inverse tokenizer if it is factored, 0
+    if not.
+    """
+
+    latent: Count = 256
+    backbone: Literal["transformer", "mixer"] = "transformer"
+    width: Count = 512
+    heads: Count = 8
+    encoder_depth: Count = 5
+    decoder_depth: Count = 3
+    expansion: Positive = 4.0
+    channel_expansion: Positive = 0.5
+    bottleneck: bool = True
+    rank: CountOrZero = 0
+
+
+class States(NamedTuple):
+    """Every state of a pass: the tokens (B, 1 + R, D) that enter a backbone, and those after each
+    of its layers, the last normed.
+    """
+
+    encoder: list[Tensor]
+    decoder: list[Tensor]
+
+
+class LammNetwork(nn.Module):
+    """Region tokens -> encoder -> code -> decoder -> region tokens.
+
+    Shapes go in and come out as x (B, 3V): normalized coordinates, sorted by region, so that each
+    region is one run of them. The code enters the decoder as a token of its own, before one learned
+    token per region. Moving a region's control vertices changes its learned token.
+
+    Every state, of encoder and decoder, can be turned into coordinates, all by the one inverse
+    tokenizer.
+    """
+
+    def __init__(self, regions: Regions, config: LammNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        order = torch.from_numpy(np.argsort(regions.labels, kind="stable"))
+        self.order = nn.Buffer(order, persistent=False)
+        self.place = nn.Buffer(order.argsort(), persistent=False)
+        sizes = np.bincount(regions.labels).tolist()
+        count, width = len(sizes), config.width
+
+        self.tokenizer = Tokenizer(sizes, width)
+        self.id_token = nn.Parameter(torch.randn(width))
+        self.region_embedding = nn.Parameter(torch.randn(count, width))
+        self.encoder = _backbone(config, config.encoder_depth, count + 1)
+        if config.bottleneck:
+            self.to_code = nn.Linear(width, config.latent)
+            self.from_code = nn.Linear(config.latent, width)
+        # Without a bottleneck the region tokens are the code. The decoder's first token is then the
+        # only learned one and carries nothing about the shape.
+        self.learned_tokens = nn.Parameter(torch.randn(count if config.bottleneck else 1, width))
+        self.decoder = _backbone(config, config.decoder_depth, count + 1)
+        self.inverse_tokenizer = InverseTokenizer(sizes, width, config.rank)
+        self.control_nets = ControlNets([len(c) for c in regions.controls], width)
+
+    def sort(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) -> (B, 3V), region by region."""
+        return vertices[:, self.order].flatten(1)
+
+    def unsort(self, x: Tensor) -> Tensor:
+        """(..., 3V) region by region -> (..., V, 3)."""
+        return x.unflatten(-1, (-1, 3))[..., self.place, :]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, 3V) -> (B, L) code."""
+        return self.code_of(self.encoder_states(x)[-1])
+
+    def states(self, x: Tensor, displacement: Tensor) -> States:
+        """All states of encoding (B, 3V) and decoding with a displacement (B, 3C)."""
+        encoder = self.encoder_states(x)
+        return States(encoder, self.decoder_states(self.code_of(encoder[-1]), displacement))
+
+    def encoder_states(self, x: Tensor) -> list[Tensor]:
+        """(B, 3V) -> the encoder's states (B, 1 + R, D)."""
+        tokens = self.tokenizer(x) + self.region_embedding
+        return self.encoder(torch.cat([self.id_token.expand(len(x), 1, -1), tokens], 1))
+
+    def code_of(self, last: Tensor) -> Tensor:
+        """(B, 1 + R, D) the encoder's last state -> (B, L) code."""
+        return self.to_code(last[:, 0]) if self.config.bottleneck else last[:, 1:].flatten(1)
+
+    def decoder_states(
+        self, code: Tensor, displacement: Tensor, learned_tokens: Tensor | None = None
+    ) -> list[Tensor]:
+        """(B, L) and (B, 3C) -> the decoder's states (B, 1 + R, D).
+
+        learned_tokens: in place of the trained ones.
+        """
+        learned = self.learned_tokens if learned_tokens is None else learned_tokens
+        if self.config.bottleneck:
+            first = self.from_code(code)[:, None]
+            tokens = learned.expand(len(code), -1, -1)
+        else:
+            first = learned.expand(len(code), 1, -1)
+            tokens = code.unflatten(1, (-1, self.config.width))
+        tokens = tokens + self.control_nets(displacement)
+        return self.decoder(torch.cat([first, tokens], 1))
+
+    def coordinates(self, states: Tensor) -> Tensor:
+        """(..., 1 + R, D) -> (..., 3V): the shape that a state shows."""
+        return self.inverse_tokenizer(states[..., 1:, :])
+
+    def region_members(self, region: int) -> Tensor:
+        """(m,) the vertices of a region, ascending."""
+        run = self.run(region)
+        return self.order[run.start // 3 : run.stop // 3]
+
+    def run(self, region: int) -> slice:
+        """The columns of a region in (B, 3V)."""
+        runs = self.tokenizer.runs
+        start = sum(runs[:region])
+        return slice(start, start + runs[region])
+
+    @torch.no_grad()
+    def start_at_components(
+        self, region: int, components: np.ndarray, deviations: np.ndarray
+    ) -> None:
+        """Make a region's token its coefficients along components (D, 3m), in standard deviations
+        of the first, and its inverse tokenizer the way back, by the deviations (D,).
+        """
+        axes = torch.from_numpy(components).to(self.tokenizer.weight)
+        scale = torch.from_numpy(deviations).to(axes)
+        run, rank = self.run(region), self.config.rank or self.config.width
+        self.tokenizer.weight[run] = axes.T / scale[0].clamp(min=1e-12)
+        self.inverse_tokenizer.weight[run] = (axes.T * scale)[:, :rank]
+        self.inverse_tokenizer.bias[run] = 0
+        if self.inverse_tokenizer.inner is not None:
+            self.inverse_tokenizer.inner[region] = torch.eye(self.config.width, rank)
+
+
+def _backbone(config: LammNetworkConfig, depth: int, tokens: int) -> Backbone:
+    def layer() -> nn.Module:
+        if config.backbone == "mixer":
+            return MixerLayer(tokens, config.width, config.expansion, config.channel_expansion)
+        return TransformerLayer(config.width, config.heads, config.expansion)
+
+    return Backbone([layer() for _ in range(depth)], config.width)

@@ -1,0 +1,102 @@
+"""MeshGeometry: the hierarchy of a template, its spirals, and learned maps folded to constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
+from morphable.mesh.spirals import reference_spirals, ring_spirals
+from morphable.mesh.template import Template
+from morphable.models.geometry import Arrays, Geometry, prefixed, under
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedMaps:
+    """Trained maps between the levels as constant matrices.
+
+    down: per step (n_{i+1}, n_i), up: per step (n_i, n_{i+1}), in order of levels; None for a step
+    that keeps the map it has.
+    """
+
+    down: tuple[sp.csr_matrix | None, ...]
+    up: tuple[sp.csr_matrix | None, ...]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        for side, maps in (("down", self.down), ("up", self.up)):
+            for step, matrix in enumerate(maps):
+                if matrix is not None:
+                    arrays |= {
+                        f"{side}/{step}/data": matrix.data,
+                        f"{side}/{step}/indices": matrix.indices,
+                        f"{side}/{step}/indptr": matrix.indptr,
+                    }
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, hierarchy: Hierarchy) -> Self:
+        """The inverse of `to_arrays`, for the steps of this hierarchy."""
+
+        def maps(side: str, like: Sequence[sp.csr_matrix]) -> tuple[sp.csr_matrix | None, ...]:
+            return tuple(
+                _matrix(under(f"{side}/{step}/", arrays), matrix.shape)
+                for step, matrix in enumerate(like)
+            )
+
+        return cls(maps("down", hierarchy.down), maps("up", hierarchy.up))
+
+
+def _matrix(arrays: Arrays, shape: tuple[int, int]) -> sp.csr_matrix | None:
+    if not arrays:
+        return None
+    return sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape)
+
+
+@dataclass(frozen=True, eq=False)
+class MeshGeometry(Geometry):
+    """What a convolutional network needs to know about a template.
+
+    spirals: per level (n_i, S) vertices, -1 = padding; () for convolutions without spirals. folded:
+    the learned maps of a trained network, which then has constant maps in their place; None while
+    they are learned, or if there are none to learn.
+    """
+
+    hierarchy: Hierarchy
+    spirals: tuple[np.ndarray, ...] = ()
+    folded: FoldedMaps | None = None
+
+    @classmethod
+    def of(cls, template: Template, config: Any) -> Self:
+        """The hierarchy, and the spirals of `config.convolution`."""
+        hierarchy = build_hierarchy(template.mesh)
+        match config.convolution:
+            case "spiral":
+                return cls(hierarchy, tuple(reference_spirals(hierarchy)))
+            case "spiral++":
+                spirals = ring_spirals(hierarchy, seq_length=config.spiral_length)
+                return cls(hierarchy, tuple(spirals))
+            case _:
+                return cls(hierarchy)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        spirals = {str(level): spiral.astype(np.int32) for level, spiral in enumerate(self.spirals)}
+        arrays = prefixed("hierarchy/", self.hierarchy.to_arrays()) | prefixed("spirals/", spirals)
+        if self.folded is None:
+            return arrays
+        return arrays | prefixed("folded/", self.folded.to_arrays())
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, template: Template) -> Self:
+        hierarchy = Hierarchy.from_arrays(under("hierarchy/", arrays))
+        spirals = under("spirals/", arrays)
+        folded = under("folded/", arrays)
+        return cls(
+            hierarchy,
+            tuple(spirals[str(level)].astype(np.int64) for level in range(len(spirals))),
+            FoldedMaps.from_arrays(folded, hierarchy) if folded else None,
+        )

@@ -1,0 +1,241 @@
+"""MeshEncoder and MeshDecoder: convolutions on a mesh hierarchy, fine to coarse and back.
+
+CoMA: Ranjan et al. 2018. SpiralNet (Neural3DMM): Bouritsas et al. 2019. SpiralNet++: Gong et al.
+2019. They differ in their convolution, and in settings; with learned maps between the levels
+(`level_maps.py`) they are Deep3DMM: Chen and Kim 2021.
+
+Letters: B batch, V vertices, n vertices of the coarsest level, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.config import Configuration, Count
+from morphable.mesh.topology import adjacency
+from morphable.models.mesh_geometry import MeshGeometry
+from morphable.ops.chebyshev import ChebyshevConv
+from morphable.ops.spiral import SpiralConv
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Channels after each convolution of the encoder; channels that enter the decoder, and those
+    after each of its convolutions.
+    """
+
+    encoder: tuple[int, ...]
+    decoder: tuple[int, ...]
+
+
+FILTERS = {
+    "simple": Filters((16, 16, 16, 32), (32, 32, 16, 16, 16)),
+    "wider": Filters((16, 32, 64, 128), (128, 64, 32, 32, 16)),
+    "spiralnet++": Filters((32, 32, 32, 64), (64, 64, 32, 32, 32)),
+}
+
+
+@dataclass(frozen=True)
+class MeshNetworkConfig(Configuration):
+    """The defaults are CoMA as published.
+
+    convolution: `chebyshev` (CoMA), `spiral` (SpiralNet: spirals from a reference point, padded
+    with a dummy vertex) or `spiral++` (SpiralNet++: whole rings). filters: channels of the layers,
+    a row of FILTERS. final_bias: whether the last convolution has a bias. terms: of a Chebyshev
+    convolution. spiral_length: of `spiral++`.
+    """
+
+    convolution: Literal["chebyshev", "spiral", "spiral++"] = "chebyshev"
+    filters: Literal["simple", "wider", "spiralnet++"] = "simple"
+    activation: Literal["relu", "elu"] = "relu"
+    final_bias: bool = False
+    terms: Count = 6
+    spiral_length: Count = 9
+
+    @property
+    def channels(self) -> Filters:
+        return FILTERS[self.filters]
+
+
+class MeshEncoder(nn.Module):
+    """(B, V, 3) normalized -> (B, n, C), features of the coarsest level: per level a convolution,
+    an activation, and the map to the next coarser level.
+
+    maps: those down, fine to coarse. shape: (n, C) of the features.
+    """
+
+    def __init__(
+        self, geometry: MeshGeometry, config: MeshNetworkConfig, maps: nn.ModuleList
+    ) -> None:
+        super().__init__()
+        channels = (3, *config.channels.encoder)
+        self.activation = activation(config)
+        self.convolutions = nn.ModuleList(
+            _convolution(geometry, config, level, channels[level], channels[level + 1])
+            for level in range(len(maps))
+        )
+        self.maps = maps
+        self.shape = _coarse_shape(geometry, config, channels[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for convolution, down in zip(self.convolutions, self.maps, strict=True):
+            x = down(self.activation(convolution(x)))
+        return nn.functional.pad(x, (0, 0, 0, self.shape[0] - x.shape[1]))
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The convolutions, in order, to initialize them."""
+        return list(self.convolutions)
+
+
+class MeshDecoder(nn.Module):
+    """(B, n, C), features of the coarsest level -> (B, V, 3) normalized: per level the map to the
+    next finer level, a convolution and an activation; then a last convolution.
+
+    maps: those up, in order of levels as the encoder's. shape: (n, C) of the features.
+    """
+
+    def __init__(
+        self, geometry: MeshGeometry, config: MeshNetworkConfig, maps: nn.ModuleList
+    ) -> None:
+        super().__init__()
+        channels, top = config.channels.decoder, len(maps) - 1
+        self.activation = activation(config)
+        self.convolutions = nn.ModuleList(
+            _convolution(
+                geometry, config, top - step, channels[step], channels[step + 1], first=step == 0
+            )
+            for step in range(len(maps))
+        )
+        self.final = _convolution(geometry, config, 0, channels[-1], 3, bias=config.final_bias)
+        self.maps = maps
+        self.shape = _coarse_shape(geometry, config, channels[0])
+        self.vertices = geometry.hierarchy.sizes[-1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        x, dummy = features[:, : self.vertices], features[:, self.vertices :]
+        for convolution, up in zip(self.convolutions, reversed(self.maps), strict=True):
+            x = up(x)
+            takes_dummy = isinstance(convolution, DummyVertexConv)
+            x = self.activation(convolution(x, dummy) if takes_dummy else convolution(x))
+        return self.final(x)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The convolutions, in order, to initialize them."""
+        first, *others = self.convolutions
+        inner = first.convolution if isinstance(first, DummyVertexConv) else first
+        return [inner, *others, self.final]
+
+
+class DummyVertexConv(nn.Module):
+    """A spiral convolution whose padding reads a dummy vertex: (B, m, C), (B, 1, C) -> (B, m, C').
+
+    The published SpiralNet carries this vertex through all tensors. It is zero everywhere but here,
+    in the first convolution of the decoder, since the linear layer before gives it a value.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, spirals: np.ndarray, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        count = len(spirals)
+        filled = np.where(spirals < 0, count, spirals)
+        own = np.full((1, spirals.shape[1]), count)
+        with_dummy = np.concatenate([filled, own])
+        self.convolution = SpiralConv(in_channels, out_channels, with_dummy, bias=bias)
+
+    def forward(self, x: Tensor, dummy: Tensor) -> Tensor:
+        return self.convolution(torch.cat([x, dummy], 1))[:, :-1]
+
+
+def activation(config: MeshNetworkConfig) -> nn.Module:
+    return nn.ReLU() if config.activation == "relu" else nn.ELU()
+
+
+def _coarse_shape(
+    geometry: MeshGeometry, config: MeshNetworkConfig, channels: int
+) -> tuple[int, int]:
+    """(n, C) on the coarsest level; SpiralNet counts its dummy vertex, the last."""
+    return geometry.hierarchy.sizes[-1] + (config.convolution == "spiral"), channels
+
+
+def _convolution(
+    geometry: MeshGeometry,
+    config: MeshNetworkConfig,
+    level: int,
+    fan_in: int,
+    fan_out: int,
+    *,
+    bias: bool = True,
+    first: bool = False,
+) -> nn.Module:
+    """A convolution on one level; `first`: of the decoder."""
+    if config.convolution == "chebyshev":
+        mesh = geometry.hierarchy.levels[level]
+        graph = adjacency(mesh.triangles, len(mesh.vertices))
+        return ChebyshevConv(fan_in, fan_out, terms=config.terms, adjacency=graph, bias=bias)
+
+    spirals = geometry.spirals[level]
+    if config.convolution == "spiral" and first:
+        return DummyVertexConv(fan_in, fan_out, spirals, bias=bias)
+    return SpiralConv(fan_in, fan_out, spirals, bias=bias)
+
+
+Scheme = Literal["normal", "xavier", "default"]
+
+
+def initialize_layers(layers: Iterable[nn.Module], scheme: Scheme) -> None:
+    """Draw weights and biases of convolutions and linear layers, in this order.
+
+    `normal`: N(0, 0.1) and linear biases 0.1, as Deep3DMM's CoMA. `xavier`: uniform, biases zero.
+    `default`: torch's own for a linear layer.
+    """
+    for layer in layers:
+        weight, bias = layer.weight, layer.bias
+        assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
+        match scheme:
+            case "normal":
+                _normal(weight, bias, linear=isinstance(layer, nn.Linear))
+            case "xavier":
+                _xavier(weight, bias)
+            case "default":
+                _torch_default(weight, bias)
+
+
+def _normal(weight: Tensor, bias: Tensor | None, linear: bool) -> None:
+    nn.init.normal_(weight, 0.0, 0.1)
+    if bias is not None and linear:
+        nn.init.constant_(bias, 0.1)
+    elif bias is not None:
+        nn.init.normal_(bias, 0.0, 0.1)
+
+
+def _xavier(weight: Tensor, bias: Tensor | None) -> None:
+    fan_in, fan_out = _fans(weight)
+    bound = (6 / (fan_in + fan_out)) ** 0.5
+    nn.init.uniform_(weight, -bound, bound)
+    if bias is not None:
+        nn.init.zeros_(bias)
+
+
+def _torch_default(weight: Tensor, bias: Tensor | None) -> None:
+    bound = _fans(weight)[0] ** -0.5
+    nn.init.uniform_(weight, -bound, bound)
+    if bias is not None:
+        nn.init.uniform_(bias, -bound, bound)
+
+
+def _fans(weight: Tensor) -> tuple[int, int]:
+    """(fan in, fan out) of a linear or spiral weight (out, in), or a Chebyshev weight (terms, in,
+    out).
+    """
+    if weight.ndim == 3:
+        return weight.shape[0] * weight.shape[1], weight.shape[2]
+    return weight.shape[1], weight.shape[0]

@@ -1,0 +1,152 @@
+"""PointEncoder: points in any order, or a mesh, to a few features by a point cloud transformer."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.config import Configuration, Count, Share
+from morphable.mesh.template import Template
+from morphable.models.geometry import Arrays, Geometry
+from morphable.ops.point_sampling import Sampling, sample_points, shared_sampling
+from morphable.ops.pointcloud import MIN_POINTS, PointTransformer
+
+HEAD = (256, 64)
+"""Units of the layers after the transformer; the last are the features."""
+SCAN_NOISE_MM = 1.0
+
+
+@dataclass(frozen=True)
+class PointEncoderConfig(Configuration):
+    """samples, neighbors: of the two stages of the point cloud transformer. scan_share: share of
+    each training batch that is encoded from a random subset of points with 1 mm of noise, so that
+    scans without topology can be encoded.
+    """
+
+    samples: tuple[int, ...] = (512, 256)
+    neighbors: Count = 32
+    scan_share: Share = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.samples) != 2 or min(self.samples) < 1:
+            raise self.error("samples", f"expected two counts of at least 1, got {self.samples}")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        first, second = self.samples
+        return first, second
+
+
+@dataclass(frozen=True, eq=False)
+class PointGeometry(Geometry):
+    """The template's own sampling, which serves all clouds that are registered to it."""
+
+    sampling: Sampling
+
+    @classmethod
+    def of(cls, template: Template, config: Any) -> Self:
+        points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
+        return cls(shared_sampling(points, config.sizes, config.neighbors))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {
+            name: index.numpy().astype(np.int32)
+            for name, index in self.sampling.to_arrays().items()
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, template: Template) -> Self:
+        indices = {name: torch.from_numpy(index.astype(np.int64)) for name, index in arrays.items()}
+        return cls(Sampling.from_arrays(indices))
+
+
+class PointEncoder(nn.Module):
+    """(B, P, 3) mm, in any order -> (B, 64). A mesh of the template takes the template's
+    sampling.
+    """
+
+    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig) -> None:
+        super().__init__()
+        self.scan_share = config.scan_share
+        self.center = nn.Buffer(torch.zeros(3))
+        self.radius = nn.Buffer(torch.ones(()))
+        self.own_sampling = SamplingBuffers(geometry.sampling)
+        self.trunk = PointTransformer(config.sizes, config.neighbors)
+        widths = (self.trunk.features, *HEAD)
+        layers = [
+            (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in itertools.pairwise(widths)
+        ]
+        self.head = nn.Sequential(*(piece for layer in layers for piece in layer))
+
+    def initialize(self, mean: Tensor) -> None:
+        """Set the origin and the unit of length by the mean shape (V, 3) mm."""
+        self.center.copy_(mean.mean(0))
+        self.radius.copy_((mean - self.center).norm(dim=-1).max())
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Features of clouds. Raises InputError if they have fewer than 64 points."""
+        return self.head(self.trunk(self._local(points)))
+
+    def of_meshes(self, vertices: Tensor) -> Tensor:
+        """Features of meshes of the template."""
+        return self.head(self.trunk(self._local(vertices), self.own_sampling.value))
+
+    def in_training(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
+        """Features of a batch of meshes (B, V, 3) mm, of which the first `scan_share` are turned
+        into scans.
+
+        Scans are mixed with meshes in every batch, never a batch of their own, so that one set of
+        batch statistics serves both.
+        """
+        # A single mesh has no statistics after the pooling over its points.
+        self.head.train(self.training and len(vertices) > 1)
+        scans = round(self.scan_share * len(vertices))
+        if not scans:
+            return self.of_meshes(vertices)
+
+        points, kept = scan_like(vertices[:scans], generator)
+        local = self._local(torch.cat([points, vertices[scans:]]))
+        own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbors).renumber(
+            kept
+        )
+        shared = self.own_sampling.value.among_all()
+        sampling = own.followed_by(shared, len(vertices) - scans)
+        return self.head(self.trunk(local, sampling))
+
+    def _local(self, points: Tensor) -> Tensor:
+        return (points - self.center) / self.radius
+
+
+class SamplingBuffers(nn.Module):
+    """A Sampling whose indices move with the module."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        super().__init__()
+        arrays = sampling.to_arrays()
+        self.names = {name: name.replace("/", "_") for name in arrays}
+        for name, index in arrays.items():
+            self.register_buffer(self.names[name], index, persistent=False)
+
+    @property
+    def value(self) -> Sampling:
+        return Sampling.from_arrays(
+            {name: self.get_buffer(buffer) for name, buffer in self.names.items()}
+        )
+
+
+def scan_like(vertices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Vertices (B, V, 3) mm with noise, and which of them (K,) a scan would have: a random quarter
+    or more.
+    """
+    count, device = vertices.shape[1], generator.device
+    fewest = max(min(MIN_POINTS, count), count // 4)
+    size = int(torch.randint(fewest, count + 1, (), generator=generator, device=device))
+    kept = torch.randperm(count, generator=generator, device=device)[:size].to(vertices.device)
+    noise = torch.randn(vertices.shape, generator=generator, device=device).to(vertices)
+    return vertices + SCAN_NOISE_MM * noise, kept

@@ -1,0 +1,153 @@
+"""Principal components of any number of meshes, exact: eigenvectors of the Gram matrix in double
+precision, or the same by products with the meshes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from morphable.errors import InputError
+from morphable.models.base import Shapes, blocks
+from morphable.models.normalization import moments
+
+MAX_GRAM = 10_000
+"""Up to this many meshes the Gram matrix (N, N) may be held in memory. With more, every round reads
+the meshes again.
+"""
+OVERSAMPLED = 16
+"""Vectors that the iteration carries beyond those asked for."""
+GRAM_PAYS = 40
+"""Below this many meshes per component, forming the Gram matrix takes less arithmetic than a few
+rounds on the meshes.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalBasis:
+    """mean (3V,) mm, components (K, 3V) orthonormal, deviations (K,) mm: the standard deviation
+    along each.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    deviations: np.ndarray
+
+
+def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
+    """The `rank` leading principal components of shapes (N, V, 3), exact (Gram matrix in double
+    precision).
+
+    Components beyond N - 1 do not exist: their rows and deviations are zero.
+    """
+    count = len(shapes)
+    mean = moments(shapes)[0].ravel()
+    found = min(rank, count - 1, len(mean))
+    values, vectors = _gram_eigenpairs(shapes, mean, found)
+    keep = values > max(values.max(initial=0.0), 0.0) * 1e-14
+    components = np.zeros((rank, len(mean)))
+    deviations = np.zeros(rank)
+    product = np.zeros((found, len(mean)))
+    for start, block in _centered_blocks(shapes, mean):
+        product += vectors[start : start + len(block)].T @ block
+    norms = np.sqrt(np.where(keep, values, 1.0))
+    components[:found] = np.where(keep[:, None], product / norms[:, None], 0.0)
+    deviations[:found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
+    # The sign of a component is arbitrary: its largest entry is made positive, so that a re-run
+    # gives the same model.
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
+    return PrincipalBasis(mean, components * np.where(largest < 0, -1.0, 1.0), deviations)
+
+
+def _centered_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, (n, 3V) float64 centered meshes), block by block."""
+    start = 0
+    for block in blocks(shapes, 512):
+        yield start, block.reshape(len(block), -1).astype(np.float64) - mean
+        start += len(block)
+
+
+def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the
+    centered shapes.
+    """
+    count = len(shapes)
+    if rank < 1:
+        return np.zeros(0), np.zeros((count, 0))
+    fits = count <= MAX_GRAM
+    if not fits or count > GRAM_PAYS * (rank + OVERSAMPLED):
+        found = _matrix_free_eigenpairs(shapes, mean, rank, rounds=6 if fits else 60)
+        if found is not None:
+            return found
+        if not fits:
+            raise InputError(
+                f"PCA of {count} meshes: {rank} components did not converge, ask for fewer"
+            )
+    gram = np.zeros((count, count))
+    for i, left in _centered_blocks(shapes, mean):
+        for j, right in _centered_blocks(shapes, mean):
+            if j > i:
+                break
+            gram[i : i + len(left), j : j + len(right)] = left @ right.T
+    gram = np.tril(gram) + np.tril(gram, -1).T
+    found = leading_eigenpairs(lambda x: gram @ x, count, rank)
+    return found if found is not None else _dense_eigenpairs(gram, rank)
+
+
+def _matrix_free_eigenpairs(
+    shapes: Shapes, mean: np.ndarray, rank: int, rounds: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same by products with the meshes themselves; None if it does not converge."""
+
+    def multiply(x: np.ndarray) -> np.ndarray:
+        return sum(
+            (block.T @ (block @ x) for _, block in _centered_blocks(shapes, mean)), np.zeros_like(x)
+        )
+
+    pairs = leading_eigenpairs(multiply, len(mean), rank, rounds)
+    if pairs is None:
+        return None
+    values, axes = pairs
+    scores = np.concatenate([block @ axes for _, block in _centered_blocks(shapes, mean)])
+    return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
+
+
+def _dense_eigenpairs(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    size = len(matrix)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - rank, size - 1])
+    return values[::-1], vectors[:, ::-1]
+
+
+def leading_eigenpairs(
+    multiply: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    rank: int,
+    rounds: int = 20,
+    tolerance: float = 1e-10,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov
+    iteration.
+
+    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue. None
+    if that is not reached in `rounds` rounds, or if the operator is too small for the iteration to
+    pay.
+    """
+    block = rank + OVERSAMPLED
+    if 4 * block > size:
+        return None
+    start = np.random.default_rng(0).standard_normal((size, block))
+    for _ in range(rounds):
+        pieces = [np.linalg.qr(start)[0]]
+        for _ in range(2):
+            pieces.append(np.linalg.qr(multiply(pieces[-1]))[0])
+        space = np.linalg.qr(np.concatenate(pieces, 1))[0]
+        image = multiply(space)
+        values, vectors = np.linalg.eigh(space.T @ image)
+        start = (space @ vectors)[:, ::-1][:, :block]
+        residual = (image @ vectors)[:, ::-1][:, :rank] - start[:, :rank] * values[::-1][:rank]
+        if np.linalg.norm(residual, axis=0).max() <= tolerance * values[-1]:
+            return values[::-1][:rank], start[:, :rank]
+    return None

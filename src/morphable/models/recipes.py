@@ -1,0 +1,167 @@
+"""Recipes: the published models with the settings of their papers, and our `fast` variant of each.
+
+    from morphable.models.recipes import COMA, DEEP3DMM    # COMA.model, COMA.train
+
+Each `fast` recipe is the published one with a few settings changed: the tables `*_FAST` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from morphable.models.autoencoder import AutoencoderConfig
+from morphable.models.ib_vae import IbVaeConfig
+from morphable.models.lamm import LammConfig
+from morphable.models.linear_two_space import TwoSpaceConfig
+from morphable.models.multilinear import MultilinearConfig
+from morphable.models.pca import PcaConfig
+from morphable.models.pca_mlp import PcaMlpConfig
+from morphable.models.region_pca import RegionPcaConfig
+from morphable.models.training import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model configuration and how to optimize it; None for a model that is estimated, not
+    trained.
+    """
+
+    model: Any
+    train: TrainConfig | None = None
+
+    def with_model(self, **settings: Any) -> Recipe:
+        """The recipe with some settings of the model changed."""
+        return replace(self, model=replace(self.model, **settings))
+
+    def with_training(self, **settings: Any) -> Recipe:
+        """The recipe with some settings of the training changed."""
+        assert self.train is not None
+        return replace(self, train=replace(self.train, **settings))
+
+
+# Linear models, which have no settings but their size.
+
+PCA = Recipe(PcaConfig())
+REGION_PCA = Recipe(RegionPcaConfig())
+MULTILINEAR = Recipe(MultilinearConfig())
+LINEAR_TWO_SPACE = Recipe(TwoSpaceConfig())
+
+PCA_MLP = Recipe(
+    PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimizer="adamw", learning_rate=2e-3)
+)
+
+# Autoencoders on a mesh hierarchy. SpiralNet's training is CoMA's with another optimizer.
+
+COMA = Recipe(
+    AutoencoderConfig(),
+    TrainConfig(
+        epochs=300,
+        batch_size=16,
+        optimizer="sgd",
+        learning_rate=8e-3,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="exponential",
+        decay=0.99,
+        warmup=0,
+        seed=2,
+    ),
+)
+SPIRALNET = COMA.with_model(
+    convolution="spiral",
+    filters="wider",
+    activation="elu",
+    bottleneck_activation=False,
+    final_bias=True,
+    initialization="default",
+).with_training(optimizer="adam", learning_rate=1e-3, weight_decay=5e-5)
+SPIRALNET_PLUS = COMA.with_model(
+    convolution="spiral++",
+    filters="spiralnet++",
+    activation="elu",
+    bottleneck_activation=False,
+    final_bias=True,
+    initialization="xavier",
+).with_training(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, batch_size=32, seed=1)
+DEEP3DMM = COMA.with_model(aggregation="attention")
+DEEP3DMM_SPIRAL = SPIRALNET.with_model(aggregation="attention")
+
+MESH_FAST: Mapping[str, Any] = {
+    "activation": "elu",
+    "bottleneck_activation": False,
+    "final_bias": True,
+    "initialization": "xavier",
+    "normalization": "global",
+    "loss": "distance",
+}
+"""One scale for all coordinates, the error in mm as the objective, a smooth activation and a linear
+code.
+"""
+MESH_FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimizer="adam", learning_rate=3e-3)
+
+# LAMM.
+
+LAMM = Recipe(
+    LammConfig(),
+    TrainConfig(
+        epochs=1500,
+        batch_size=32,
+        optimizer="adamw",
+        learning_rate=1e-4,
+        warmup=1 / 1500,
+        seed=42,
+    ),
+)
+LAMM_MIXER = LAMM.with_model(backbone="mixer").with_training(learning_rate=1e-3)
+
+LAMM_FAST: Mapping[str, Any] = {
+    "width": 256,
+    "heads": 4,
+    "encoder_depth": 2,
+    "decoder_depth": 2,
+    "normalization": "global",
+    "start": "pca",
+}
+"""Half as wide and half as deep, one scale for all coordinates, starting at each region's
+components.
+"""
+LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimizer="adamw", learning_rate=3e-4)
+
+# The information-bottlenecked VAE and its conditional form. Both keep the last epoch, because
+# validation measures the reconstruction alone.
+
+IB_VAE = Recipe(
+    IbVaeConfig(),
+    TrainConfig(
+        epochs=300,
+        batch_size=32,
+        optimizer="adam",
+        learning_rate=5e-5,
+        weight_decay=1e-4,
+        schedule="exponential",
+        decay=0.7,
+        decay_every=50,
+        warmup=0,
+        keep="last",
+    ),
+)
+CVAE = IB_VAE.with_model(expressions=())
+
+IB_VAE_FAST: Mapping[str, Any] = {
+    "samples": (64, 32),
+    "neighbors": 16,
+    "scan_share": 0.25,
+    "initial_deviation": 0.14,
+    "start": "pca",
+    "kl_weight": 30.0,
+    "identity_gradient": 0.02,
+}
+"""A sixteenth of the published sampling's work; a share of each batch as unordered points; decoders
+that start linear along the principal components; thirty times the weight on the divergence, since
+nothing else keeps identity out of the expression code; and an encoder that receives 2 % of the
+identity loss's gradient, because with all of it the encoder learns expressions only after many
+thousands of steps.
+"""
+IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3, keep="last")

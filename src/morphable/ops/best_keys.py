@@ -1,0 +1,122 @@
+"""The k keys of largest inner product with each query: exact, in blocks of rows, without
+gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+BLOCK_SCORES, DEVICE_BLOCK_SCORES = 1 << 19, 1 << 26
+"""Scores held at a time while the best are selected: 2 MiB, which stay in a processor's cache; 256
+MiB on a GPU.
+"""
+BLOCKS_UNCHECKED = 8
+"""After a block in which most rows changed, the next BLOCKS_UNCHECKED - 1 blocks are selected
+without first checking whether their rows changed.
+"""
+GROUP, GROUPED_ABOVE = 8, 256
+"""Rows of more than GROUPED_ABOVE * k scores are first reduced to the maxima of groups of this
+many.
+"""
+
+
+class BestKeys(nn.Module):
+    """The k best keys of each query, selected anew no more often than needed.
+
+    In training a selection is kept for `refresh` steps; with 1 it is always exact. It is part of
+    the state, so that a resumed run continues with the one it had. Outside training it is always
+    that of the present keys, and remembered until they change.
+    """
+
+    def __init__(self, n_queries: int, n_keys: int, k: int, refresh: int) -> None:
+        super().__init__()
+        self.n_keys, self.k, self.refresh = n_keys, k, refresh
+        self.selected = nn.Buffer(torch.arange(k).repeat(n_queries, 1))
+        self.age = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self._remembered: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """(n_queries, C), (n_keys, C) -> (n_queries, k) int64."""
+        if self.k == self.n_keys:
+            return self.selected
+        if not self.training:
+            return self._exact(queries, keys)
+        if int(self.age) % self.refresh == 0:
+            self.selected.copy_(select_best(queries, keys, self.k, self.selected))
+        self.age.add_(1)
+        return self.selected
+
+    def _exact(self, queries: Tensor, keys: Tensor) -> Tensor:
+        kept = self._remembered
+        if kept is None or not (same(kept[0], queries) and same(kept[1], keys)):
+            best = select_best(queries, keys, self.k, self.selected)
+            kept = self._remembered = (queries, keys, best)
+        return kept[2]
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal and on one device."""
+    return a.device == b.device and torch.equal(a, b)
+
+
+@torch.no_grad()
+def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = None) -> Tensor:
+    """(n_out, k) int64: for each query (n_out, C) the k keys (n_in, C) of largest inner product, in
+    blocks of rows.
+
+    before: any k distinct keys for each query, ideally an earlier selection, which makes this one
+    cheap and no less exact. The least of their present scores bounds the k-th best from below, so a
+    row in which no other score exceeds that bound keeps its selection. After a block in which most
+    rows changed, the next few blocks are selected without that check.
+    """
+    step = max(1, (BLOCK_SCORES if keys.device.type == "cpu" else DEVICE_BLOCK_SCORES) // len(keys))
+    if before is None:
+        return torch.cat([_largest(part @ keys.T, k) for part in queries.split(step)])
+    blocks: list[Tensor] = []
+    checked_from = 0  # the first block in which it is worth checking whether rows kept theirs
+    for number, (part, kept) in enumerate(
+        zip(queries.split(step), before.split(step), strict=True)
+    ):
+        scores = part @ keys.T
+        if number < checked_from:
+            blocks.append(_largest(scores, k))
+            continue
+        present = scores.gather(1, kept)
+        others = scores.scatter_(1, kept, -torch.inf).amax(1)
+        changed = (others > present.amin(1)).nonzero()[:, 0]
+        if 2 * len(changed) > len(part):
+            kept = _largest(scores.scatter_(1, kept, present), k)
+            checked_from = number + BLOCKS_UNCHECKED
+        elif len(changed):
+            best = _largest(scores[changed].scatter_(1, kept[changed], present[changed]), k)
+            kept = kept.index_copy(0, changed, best)
+        blocks.append(kept)
+    return torch.cat(blocks)
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """(n, k) columns of the k largest scores of each row (n, m), in no order."""
+    m = scores.shape[1]
+    if m < GROUPED_ABOVE * k:
+        return _partitioned(scores, k)
+    # The k largest lie in the k groups of largest maximum; group j is the columns j, j + groups, j
+    # + 2 groups, ...
+    groups = -(-m // GROUP)
+    maxima = scores[:, :groups].clone()
+    for start in range(groups, m, groups):
+        others = scores[:, start : start + groups]
+        maxima[:, : others.shape[1]] = torch.maximum(maxima[:, : others.shape[1]], others)
+    members = torch.arange(GROUP, device=scores.device) * groups
+    columns = (_partitioned(maxima, k)[:, :, None] + members).flatten(1)
+    candidates = scores.gather(1, columns.clamp(max=m - 1)).masked_fill_(columns >= m, -torch.inf)
+    return columns.gather(1, _partitioned(candidates, k))
+
+
+def _partitioned(scores: Tensor, k: int) -> Tensor:
+    if scores.device.type != "cpu" or k < 8 or torch.get_num_threads() > 4:
+        return torch.topk(scores, k, dim=1, sorted=False).indices
+    # On one thread, numpy's vectorized partition is as fast as topk on four unless k is small.
+    cut = scores.shape[1] - k
+    return torch.from_numpy(np.argpartition(scores.numpy(), cut, axis=1)[:, cut:].copy())

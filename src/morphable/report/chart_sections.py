@@ -1,0 +1,230 @@
+"""Chart sections: how the errors are spread, PCA's error by latent size, compactness, and the
+course of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from morphable.draw.axes import Axis
+from morphable.draw.blocks import Block, Columns, Heading, Section, Text
+from morphable.draw.charts import Chart, Series
+from morphable.draw.numbers import millimeters, number
+from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
+from morphable.report.context import ReportContext
+from morphable.report.headline import setting
+from morphable.report.scene import Scene
+
+COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
+TERM_COLORS = (0, 3, 4, 5, 6, 7, 1, 2)
+"""Chart colors of the terms of an objective; as many are shown."""
+
+
+def distributions(context: ReportContext) -> Section:
+    """How the errors are spread over vertices and over meshes."""
+    scene = context.scene
+    measured = len(context.result.evaluation.measured)
+    lead = (
+        f"Over {len(scene.meshes)} of {measured} measured meshes. "
+        "Higher and further left is better."
+    )
+    columns = [
+        [Heading("Vertices"), _cumulative(scene)],
+        [Heading("Meshes"), *_mesh_by_mesh(scene)],
+    ]
+    return Section("How the errors are spread", [Text(lead, "lead"), Columns(columns)])
+
+
+def _cumulative(scene: Scene) -> Chart:
+    compared = [scene.errors[method] for method in (MODEL, PCA) if method in scene.errors]
+    most = float(np.percentile(np.stack(compared), 99.5)) or 1.0
+    grid = np.linspace(0, most, 121)
+    series = [
+        Series(
+            scene.method_name(method), grid, 100 * _share_below(error, grid), color=COLORS[method]
+        )
+        for method, error in scene.errors.items()
+    ]
+    return Chart(
+        series,
+        Axis("vertex error up to, mm", low=0, high=most),
+        Axis("share of vertices, %", low=0, high=100),
+        f"Cumulative distribution of vertex errors of {', '.join(s.name for s in series)}",
+    )
+
+
+def _mesh_by_mesh(scene: Scene) -> list[Block]:
+    """The mean error of each mesh against that of PCA, or of the mean shape."""
+    other = PCA if PCA in scene.errors else MEAN_SHAPE
+    own, reference = scene.mesh_errors(MODEL), scene.mesh_errors(other)
+    name, other_name = scene.method_name(MODEL), scene.method_name(other)
+    end = 1.05 * max(own.max(), reference.max()) or 1.0
+    chart = Chart(
+        [Series("one mesh", reference, own, "points", 0)],
+        Axis(f"mean error of {other_name}, mm", low=0, high=end),
+        Axis(f"mean error of {name}, mm", low=0, high=end),
+        f"Mean error of each mesh: {name} against {other_name}",
+        diagonal=True,
+    )
+    wins = int((own < reference).sum())
+    note = (
+        f"{name} has the lower error on {wins} of {len(own)} meshes: those below the dashed line."
+    )
+    return [chart, Text(note, "note")]
+
+
+def _share_below(errors: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    return np.searchsorted(np.sort(errors, axis=None), grid, side="right") / errors.size
+
+
+def latent_size(context: ReportContext) -> Section | None:
+    """PCA's error by latent size with the model's for comparison, and how much variance the model's
+    own directions explain.
+    """
+    columns = [column for column in (_pca_curve(context), _compactness(context)) if column]
+    return Section("Latent size", [Columns(columns)]) if columns else None
+
+
+def _pca_curve(context: ReportContext) -> list[Block]:
+    curve = {int(k): float(v) for k, v in context.record.get("pca_curve", {}).items()}
+    own = context.measures().get("vertex_error_mm")
+    if len(curve) < 2 or own is None:
+        return []
+    scene = context.scene
+    sizes = sorted(curve)
+    means = [curve[size] for size in sizes]
+    name = f"{scene.name}, latent size {scene.latent}"
+    bar = np.array([own["ci95"]])
+    series = [
+        Series("PCA", sizes, means, "line", COLORS[PCA]),
+        Series("", sizes, means, "points", COLORS[PCA]),
+        Series(name, [scene.latent], [own["mean"]], "mark", COLORS[MODEL], bar),
+    ]
+    ends = sorted({*sizes, scene.latent})
+    chart = Chart(
+        series,
+        Axis("latent size", True, ends[0] / 1.15, ends[-1] * 1.15, tuple(ends)),
+        Axis("mean vertex error, mm", low=0),
+        "Mean vertex error of PCA by latent size",
+    )
+    needed = "" if scene.pca is None else _size_needed(curve, own["mean"])
+    note = f"The error of PCA {setting(context)} by latent size. {needed}"
+    return [Heading("Compared with PCA of other sizes"), chart, Text(note, "note")]
+
+
+def _size_needed(curve: Mapping[int, float], error: float) -> str:
+    """Between which measured latent sizes PCA reaches an error."""
+    sizes = sorted(curve)
+    reached = [size for size in sizes if curve[size] <= error]
+    if not reached:
+        return f"PCA does not reach the model's error at latent size {sizes[-1]}."
+    before = [size for size in sizes if size < reached[0]]
+    if not before:
+        return f"PCA reaches the model's error at latent size {reached[0]}."
+    return f"PCA reaches the model's error between latent size {before[-1]} and {reached[0]}."
+
+
+def _compactness(context: ReportContext) -> list[Block]:
+    shares = context.measures().get("compactness") or []
+    if len(shares) < 2:
+        return []
+    k = list(range(1, len(shares) + 1))
+    values = 100 * np.asarray(shares, float)
+    chart = Chart(
+        [Series("", k, values, "line", 0), Series("", k, values, "points", 0)],
+        Axis("directions of the prior kept", ticks=tuple(k) if len(k) <= 12 else ()),
+        Axis("variance explained, %", low=min(0.0, float(np.nanmin(values))), high=100),
+        "Share of the measured meshes' variance explained by the first directions",
+    )
+    note = (
+        "Share of the measured meshes' variance that remains if only the first directions of the "
+        f"code's distribution are kept: {_explained(values[0])} with one, "
+        f"{_explained(values[-1])} with {len(k)}."
+    )
+    return [Heading("Compactness"), chart, Text(note, "note")]
+
+
+def _explained(per_cent: float) -> str:
+    """A share of variance; below zero, the shapes are farther off than their mean."""
+    return f"{number(float(per_cent))} %" if per_cent > 0 else "none (no better than the mean)"
+
+
+def training(context: ReportContext) -> Section | None:
+    """The terms of the objective and the validation error by epoch, and which epoch was kept."""
+    rows = context.metrics
+    if not rows:
+        return None
+    seconds = rows[-1].get("seconds")
+    duration = f" in {_duration(seconds)} of training" if seconds else ""
+    lead = f"{len(rows)} epochs{duration}. {_kept_epoch(context)}".rstrip()
+    columns = [[Heading("Objective"), _objective(rows)]]
+    validated = _validated(rows)
+    if validated:
+        columns.append([Heading("Validation"), _validation(validated)])
+    return Section("Training", [Text(lead, "lead"), Columns(columns)])
+
+
+def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The epochs with a validation error: all, or none if the family has no validation."""
+    return [row for row in rows if row.get("validation_mm") is not None]
+
+
+def _kept_epoch(context: ReportContext) -> str:
+    """Which epoch's weights the model has, and why these; nothing if that is not recorded."""
+    provenance = context.model.provenance
+    epoch = provenance.get("kept_epoch")
+    if epoch is None:
+        return ""
+    if not _validated(context.metrics):
+        return f"The family has no validation; the last epoch, {epoch}, is kept."
+    settings = provenance.get("train", {})
+    stage = context.metrics[-1].get("stage", "")
+    if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
+        return f"The last epoch, {epoch}, is kept."
+    return f"Epoch {epoch} is kept, the best on the validation meshes."
+
+
+def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """The terms of the objective by epoch; epochs without a term are left out."""
+    epochs = [row["epoch"] for row in rows]
+    terms = sorted({key for row in rows for key in row if key.startswith("train/")})
+    series = [
+        Series(
+            term.removeprefix("train/"), epochs, [row.get(term, np.nan) for row in rows], color=c
+        )
+        for term, c in zip(terms, TERM_COLORS, strict=False)
+    ]
+    values = [v for line in series for v in np.asarray(line.y, float) if np.isfinite(v)]
+    return Chart(
+        series,
+        Axis("epoch"),
+        Axis("weighted term of the objective", log=_wide(values)),
+        "Terms of the training objective by epoch",
+    )
+
+
+def _validation(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
+    best = int(np.argmin(values))
+    lowest = millimeters(values[best])
+    mark = Series(f"best: {lowest}, epoch {epochs[best]}", [epochs[best]], [values[best]], "mark")
+    return Chart(
+        [Series("validation", epochs, values), mark],
+        Axis("epoch"),
+        Axis("validation vertex error, mm", log=_wide(values)),
+        f"Validation error by epoch, best {lowest}",
+    )
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether values are so far apart that only a logarithmic axis shows them."""
+    return bool(values) and min(values) > 0 and max(values) > 12 * min(values)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
