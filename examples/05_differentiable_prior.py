@@ -25,7 +25,7 @@ known = np.linspace(0, model.template.n_vertices - 1, 20).astype(int)
 points = truth[known] + noise * torch.randn(20, 3, generator=generator)
 
 # What is sought: a code. The start is the mean of the prior.
-prior = model.prior
+prior = model.require_prior()
 code = prior.mean.clone().requires_grad_()
 optimizer = torch.optim.Adam([code], lr=0.05)
 for step in range(300):

@@ -1,8 +1,7 @@
 """06: a model family of your own, in one file.
 
-A family is a configuration (a frozen dataclass), a model class, and one row `Family(...)` that
-holds its recipes. This one moves a few anchor points; a smooth bump around each of them carries the
-rest of the surface along. Every command takes it:
+A family is a configuration, a model class, and one row `Family` that holds its recipes. This one
+moves a few anchor points, and smooth bumps carry the surface along. Every command takes it:
 
     morphable train bumps --data data/hands --out runs/bumps \
         --family-from examples/06_family_of_your_own.py:bumps
@@ -30,7 +29,7 @@ from morphable.models.normalization import moments
 
 @dataclass(frozen=True)
 class BumpsConfig:
-    """latent: the latent size. anchors: K, how many points move. width: of a bump, in mm."""
+    """anchors: K, how many points move. width: of a bump, in mm."""
 
     latent: int = 8
     anchors: int = 60
@@ -39,9 +38,7 @@ class BumpsConfig:
 
 @dataclass(frozen=True)
 class BumpsGeometry(Geometry):
-    """What the network needs to know about the template, computed once and saved with the model:
-    the bumps' weights (V, K).
-    """
+    """What is computed once and saved with the model: the bumps' weights (V, K)."""
 
     weights: np.ndarray
 
@@ -72,25 +69,20 @@ class Bumps(TrainableModel):
         self.mean = nn.Buffer(torch.zeros(template.n_vertices, 3))  # mm
         self.bumps = nn.Buffer(torch.from_numpy(geometry.weights), persistent=False)
         self.encoder = nn.Linear(3 * template.n_vertices, config.latent)
-        self.decoder = nn.Sequential(
-            nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)
-        )
+        layers = nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)
+        self.decoder = nn.Sequential(*layers)
 
     def initialize(self, shapes: Shapes) -> None:
-        """The statistics of the training meshes, before the first step."""
         self.mean.copy_(torch.tensor(moments(shapes)[0]))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L)"""
         self.check_vertices(vertices)
         return self.encoder((vertices - self.mean).flatten(1) / 100)
 
     def decode(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B, V, 3) mm"""
         return self.mean + self.bumps @ self.decoder(code).unflatten(1, (-1, 3)) * 10
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The objective, in named terms: here the mean vertex error in mm."""
         return {"vertex_error": (self(batch.vertices) - batch.vertices).norm(dim=-1).mean()}
 
 
@@ -102,7 +94,6 @@ if __name__ == "__main__":
     data = morphable.load_dataset("data/hands").split("subject")
     if not Path("runs/bumps").exists():
         morphable.train_model("bumps", data=data, folder="runs/bumps")
-    model = morphable.load("runs/bumps")
-    measures = morphable.evaluate_model(model, data=data).measures
-    print(f"bumps: {measures['model']['vertex_error_mm']['mean']:.2f} mm")
-    print(f"PCA: {measures['baselines']['pca']['vertex_error_mm']['mean']:.2f} mm")
+    measures = morphable.evaluate_model(morphable.load("runs/bumps"), data=data).measures
+    for name, found in (("bumps", measures["model"]), *measures["baselines"].items()):
+        print(f"{name}: {found['vertex_error_mm']['mean']:.2f} mm")
