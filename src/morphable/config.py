@@ -23,7 +23,7 @@ Config = TypeVar("Config")
 class Range:
     """The numbers that a setting takes: what an error message says of them, and whether one fits.
 
-    It stands in the annotation of a field of a `Configuration`: `epochs: Annotated[int, Range(...)]`.
+    Fields of a `Configuration` are annotated with it: `epochs: Annotated[int, Range(...)]`.
     """
 
     expected: str
@@ -47,7 +47,7 @@ class SettingError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """Base of the configurations: the constructor checks the fields that are annotated with a range.
+    """Base of the configurations: its constructor checks the fields annotated with a range.
 
     Raises SettingError, which names `table`.FIELD, if a value is out of its range.
 
@@ -115,7 +115,7 @@ def with_overrides(config: Config, values: Mapping[str, Any], where: str) -> Con
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """A hint for someone who asked for a `name` that does not exist: the nearest known name, or all.
+    """A hint for someone who asked for a `name` that does not exist: the nearest name, or all.
 
     >>> suggestion("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"

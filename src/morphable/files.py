@@ -40,7 +40,7 @@ DAMAGE = (
     OverflowError,
     MemoryError,
 )
-"""What parsers raise on damaged files, found by damaging .npz files and checkpoints at every byte."""
+"""What parsers raise on damaged files, found by damaging .npz files and checkpoints byte by byte."""
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _parsed(fault: str, error: BaseException) -> str:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the failures to write one file, such as a full disk, into an InputError that names it."""
+    """Turn failures to write a file, such as a full disk, into an InputError that names it."""
     try:
         yield
     except OSError as error:

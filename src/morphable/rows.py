@@ -1,4 +1,4 @@
-"""Selections of rows: which of many meshes are looked at if looking at all of them costs too much."""
+"""Selections of rows: which of many meshes to use if using all of them would take too long."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Keep glibc from returning large blocks to the system after every operation, which CPU training
-pays for dearly.
+"""Keep glibc from returning large blocks of memory to the system after every operation, which
+makes training on a CPU slow.
 
-By default a block over a threshold is mapped for each tensor and unmapped when it dies, so every
-operation faults in fresh zeroed pages; measured, that costs a training step a factor of about 1.7.
-The price of keeping them: the process's memory stays at its peak. It is a decision for a program,
-so the command line calls this and no import does.
+By default, glibc maps a block above some size anew for each tensor and unmaps it when the tensor
+dies, so that every operation waits for fresh pages filled with zeros. This was measured to make a
+training step about 1.7 times as long. The price of keeping the blocks: the memory of the process
+stays at its peak. That is a decision for a program, so the command line calls this function and no
+import does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ _MMAP_MAX = -4  # M_MMAP_MAX; the value 0 maps nothing outside the heap
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc reuse large freed blocks for the rest of this process; True if it was done.
+    """Let malloc reuse large freed blocks for the rest of this process. Returns whether it does.
 
-    Linux with glibc only, elsewhere it does nothing and returns False. Call it before the first
-    large tensor.
+    It works on Linux with glibc only; elsewhere it does nothing and returns False. Call it before
+    the first large tensor is made.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False
