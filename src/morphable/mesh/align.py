@@ -60,7 +60,8 @@ def procrustes(
     """
     if source.shape[-2:] != target.shape[-2:] or source.shape[-1] != 3:
         raise InputError(
-            f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and {target.shape}"
+            f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and "
+            f"{target.shape}"
         )
     pick = slice(None) if rows is None else rows
     share = np.ones(source.shape[-2]) if weights is None else np.asarray(weights, np.float64)

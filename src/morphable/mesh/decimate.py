@@ -87,8 +87,8 @@ def face_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def vertex_quadrics(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Compute the 4x4 quadric of each vertex: the sum of p p^T over the unit planes p = (a, b, c, d)
-    of its faces, plus the stabilizer.
+    """Compute the 4x4 quadric of each vertex: the sum of p p^T over the unit planes
+    p = (a, b, c, d) of its faces, plus the stabilizer.
 
     Returns (10, n), the upper triangles row by row. A face without area has no plane and adds
     nothing.

@@ -55,7 +55,7 @@ def intersecting_pairs(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarra
 def _overlapping_boxes(
     low: np.ndarray, high: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield all pairs of overlapping boxes, in blocks, by descending a tree of boxes against itself.
+    """Yield all pairs of overlapping boxes in blocks, by descending a tree of boxes with itself.
 
     low, high: (T, 3) corners of the boxes. The cost depends on the number of overlapping pairs, not
     on the size of the boxes. The blocks bound the memory if most boxes overlap, as they do in the

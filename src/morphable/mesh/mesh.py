@@ -40,19 +40,22 @@ class Mesh:
             or not np.issubdtype(faces.dtype, np.integer)
         ):
             raise InputError(
-                f"mesh faces: expected integers of shape (F, 3) or (F, 4), got {faces.dtype} {faces.shape}"
+                "mesh faces: expected integers of shape (F, 3) or (F, 4), got "
+                f"{faces.dtype} {faces.shape}"
             )
         bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
         if len(bad):
             raise InputError(
-                f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex {bad[0]}"
+                f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex "
+                f"{bad[0]}"
             )
         lowest = faces[:, :3].min(initial=0)
         if faces.shape[1] == 4:  # -1 is allowed here, in the fourth column only
             lowest = min(lowest, faces[:, 3].min(initial=0) + 1)
         if lowest < 0 or faces.max(initial=-1) >= len(vertices):
             raise InputError(
-                f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
+                f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got "
+                f"{faces.min()}..{faces.max()}"
             )
         # Views are made read-only, not the caller's arrays.
         for name, value in (("vertices", vertices), ("faces", faces.astype(np.int64))):
@@ -69,6 +72,7 @@ class Mesh:
         """Return a mesh of the same topology at other positions (V, 3), mm."""
         if vertices.shape != self.vertices.shape:
             raise InputError(
-                f"vertices: expected {self.vertices.shape} to match the topology, got {vertices.shape}"
+                f"vertices: expected {self.vertices.shape} to match the topology, got "
+                f"{vertices.shape}"
             )
         return Mesh(vertices, self.faces)

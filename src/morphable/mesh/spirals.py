@@ -82,8 +82,8 @@ def reference_spirals(
 def ring_spirals(
     hierarchy: Hierarchy, seq_length: int = 9, dilation: int = 1
 ) -> tuple[np.ndarray, ...]:
-    """Build SpiralNet++'s spirals: for each level (n, seq_length) int64 without padding, each spiral
-    starting with its own vertex.
+    """Build SpiralNet++'s spirals: for each level (n, seq_length) int64 without padding, each
+    spiral starting with its own vertex.
 
     The first ring starts at the neighbor of lowest index and follows the face winding. Further
     rings are appended until there are seq_length * dilation entries, of which every dilation-th is
