@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from morphable.models.base import MorphableModel
+from morphable.models.prior import CodePrior
 
 CANDIDATES = 64
 """Directions, by code variance, among which those that move the surface most are looked for."""
@@ -17,7 +18,12 @@ al. 2016).
 
 
 @torch.no_grad()
-def principal_directions(model: MorphableModel, part: str | None = None, most: int = 32) -> Tensor:
+def principal_directions(
+    model: MorphableModel,
+    part: str | None = None,
+    most: int = 32,
+    prior: CodePrior | None = None,
+) -> Tensor:
     """(K, L) steps of one standard deviation in the code, K at most `most`; mutually orthogonal.
 
     The order is by the squared distance that vertices move between one step back and one step ahead
@@ -25,17 +31,20 @@ def principal_directions(model: MorphableModel, part: str | None = None, most: i
     Constant directions are left out. In an axis-aligned code they are its dimensions, those that
     have not collapsed. A model without a prior has none.
 
-    part: only directions within this part, all else at the prior's mean.
+    part: only directions within this part, all else at the prior's mean. prior: the model's own if
+    None.
     """
-    if model.prior is None:
+    prior = prior or model.prior
+    if prior is None:
         return torch.zeros(0, model.parts.size, device=model.device)
-    mean = model.prior.mean
+    mean = prior.mean
     where = model.parts[part] if part is not None else slice(0, model.parts.size)
-    factor = model.prior.factor.double().cpu()[where]
+    factor = prior.factor.double().cpu()[where]
     covariance = factor @ factor.T
     if model.axis_aligned_code:
         values, axes = covariance.diagonal(), torch.eye(len(covariance), dtype=torch.double)
-        values = torch.where(values < INACTIVE_VARIANCE, 0.0, values)
+        collapsed = torch.from_numpy(model.parts.free[where]) & (values < INACTIVE_VARIANCE)
+        values = torch.where(collapsed, 0.0, values)
     else:
         values, axes = torch.linalg.eigh(covariance)
     # Rounded and sorted stably, so that equal variances keep the order of the code.
