@@ -140,7 +140,7 @@ def _snapshot(path: Path, vertices: int) -> Mapping[str, np.ndarray]:
 def _field(
     scene: Scene, vertex: int, owner: np.ndarray, index: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Draw the receptive field of a vertex. owner: (V,) the coarse vertex nearest to each vertex."""
+    """Draw the receptive field of a vertex. owner: (V,) the nearest coarse vertex of each."""
     template = np.asarray(scene.model.template.mesh.vertices)
     strength = np.bincount(index, weights, minlength=owner.max() + 1)
     pixels = scene.view.pixels(template, _field_colors(strength[owner]))

@@ -1,4 +1,6 @@
-"""Sections of tables: all measures with their spread, and where data, model and numbers come from."""
+"""Sections of tables: all measures with their spread, and where data, model and numbers come
+from.
+"""
 
 from __future__ import annotations
 

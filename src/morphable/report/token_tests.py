@@ -21,14 +21,16 @@ from morphable.report.context import ReportContext
 from morphable.report.scene import Scene, middles
 
 NOISE = 0.5
-"""Standard deviation of the noise on each entry of a token. Entries have deviation 1 at first."""
+"""Standard deviation of the noise on each entry of a token. That of a fresh token is 1."""
 DRAWS = 3
 MAX_REGIONS = 11
 COLUMNS = 4
 
 
 def corrupted_tokens(context: ReportContext) -> Section | None:
-    """Show where the surface moves if Gaussian noise is added to the learned token of one region."""
+    """Show where the surface moves if Gaussian noise is added to the learned token of one
+    region.
+    """
     model, scene = context.model, context.scene
     if not isinstance(model, Lamm) or not model.config.bottleneck:
         return None
