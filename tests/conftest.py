@@ -39,9 +39,11 @@ def small_pictures() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def hands(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
     """300 posed hands of 30 subjects, 1,609 vertices."""
-    from morphable.data.makers.hands import hands as make
+    from morphable.data.makers import make_source
 
-    return write_dataset(make(count=300, seed=3), tmp_path_factory.mktemp("data") / "hands", 3)
+    return write_dataset(
+        make_source("hands", count=300, seed=3), tmp_path_factory.mktemp("data") / "hands", 3
+    )
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,8 @@ def gestures(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
         "neutral": np.arange(24) // 3 * 3,
         **rotation_columns(poses[pose]),
     }
-    info = {"source": "hands: a grid", "licence": "CC0-1.0"}
+    maker = {"name": "hands", "options": {}}
+    info = {"source": "hands: a grid", "licence": "CC0-1.0", "maker": maker}
     source = MeshSource(
         hand_template(),
         LabelTable(columns, 24),

@@ -309,7 +309,7 @@ COMMANDS = dict(commands(app))
 
 def test_the_commands_are_those_of_the_design() -> None:
     assert {" ".join(words) for words in COMMANDS} >= {
-        "data make", "data import folder", "data info", "train", "evaluate", "reconstruct", "sample",
+        "data make", "data import", "data info", "train", "evaluate", "reconstruct", "sample",
         "edit interpolate", "report",
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ against the data.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 import torch
 
 from helpers import all_of
-from morphable.data.dataset import MeshDataset
+from morphable.data.dataset import MeshDataset, write_dataset
 from morphable.data.labels import LabelTable
+from morphable.data.makers import make_source
 from morphable.data.reference_swaps import reference_swaps
 from morphable.evaluate.disentangle import (
     disentanglement,
@@ -177,15 +179,25 @@ def test_true_swaps_of_hands(hands: MeshDataset) -> None:
     assert np.linalg.norm(swapped - hands.vertices[rows[[1, 2, 0]]], axis=-1).mean() > 0.5
 
 
+def test_true_swaps_of_bodies(tmp_path: Path) -> None:
+    """A set that was made records its maker, which poses any person in any pose."""
+    bodies = write_dataset(make_source("bodies", count=40, seed=1), tmp_path / "bodies")
+    rows = np.array([3, 17, 33])
+    assert bodies.info["maker"] == {"name": "bodies", "options": {"count": 40, "seed": 1}}
+    np.testing.assert_allclose(
+        reference_swaps(bodies, rows, rows), bodies.vertices[rows], atol=1e-2
+    )
+    swapped = reference_swaps(bodies, rows, rows[[1, 2, 0]])
+    assert np.linalg.norm(swapped - bodies.vertices[rows], axis=-1).mean() > 1
+
+
 def test_true_swaps_that_are_looked_up(gestures: MeshDataset) -> None:
     """Where the source cannot make meshes, a mesh of that subject with the same weights answers,
     else nothing.
     """
     weights = np.tile([0.0, 1.0, 0.5], 8)
     columns = {"subject": gestures.labels["subject"], "w/jawOpen": weights}
-    other = replace(
-        gestures, labels=LabelTable(columns, 24), info=dict(gestures.info) | {"source": "scans"}
-    )
+    other = replace(gestures, labels=LabelTable(columns, 24), info={**gestures.info, "maker": {}})
     found = reference_swaps(other, np.array([0, 4]), np.array([23, 1]))
     np.testing.assert_array_equal(found, gestures.vertices[[2, 4]])
     weights[5] = 0.7

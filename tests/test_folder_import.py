@@ -5,13 +5,16 @@ and seams kept.
 from __future__ import annotations
 
 import shutil
+import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import in_process, shapes, tree
+from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
+from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
 from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
 from morphable.errors import InputError
@@ -504,3 +507,21 @@ def test_a_template_of_an_unlikely_size_is_pointed_out(few: Path) -> None:
         UserWarning, match="read in m, the template is .* mm across; is the unit right"
     ):
         folder(few, unit="m")
+
+
+def test_a_set_records_its_importer(few: Path, tmp_path: Path) -> None:
+    source = import_source("folder", few, unit="mm", pattern=None, align=False)
+    made = write_dataset(source, tmp_path / "set")
+    assert made.info["importer"]["name"] == "folder"
+    assert made.info["importer"]["options"]["unit"] == "mm"
+    with pytest.raises(InputError, match="`unit`: missing, folder needs it"):
+        import_source("folder", few)
+    with pytest.raises(InputError, match="`faces`: not an option of folder, which takes `unit`"):
+        import_source("folder", few, unit="mm", faces=3)
+    with pytest.raises(InputError, match="importer 'comma': expected one of folder"):
+        import_source("comma", few)
+
+
+def test_the_command_offers_every_importer() -> None:
+    hint = typing.get_type_hints(import_, include_extras=True)["kind"]
+    assert typing.get_args(typing.get_args(hint)[0]) == tuple(IMPORTERS)

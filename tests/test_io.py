@@ -430,7 +430,7 @@ def test_unknown_suffix_missing_file_and_stl(tmp_path: Path) -> None:
 
 def test_texture_coordinates_must_fit(tmp_path: Path) -> None:
     mesh, uv = Mesh(VERTICES, QUADS), np.zeros((4, 2))
-    with pytest.raises(InputError, match="come together"):
+    with pytest.raises(InputError, match="must be given together"):
         write_mesh(tmp_path / "a.obj", mesh, uv)
     with pytest.raises(InputError, match=r"uv_faces of shape \(3, 4\), got \(3, 3\)"):
         write_mesh(tmp_path / "a.obj", mesh, uv, QUADS[:, :3])

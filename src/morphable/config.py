@@ -1,7 +1,7 @@
-"""Configurations: small frozen dataclasses whose fields say which values they take.
+"""Configurations: small frozen dataclasses whose fields declare which values they allow.
 
-A configuration is never changed by guessing: `with_overrides` reads `key=value` texts and TOML
-tables by name and type, and names the setting that does not exist or does not fit.
+`with_overrides` applies `key=value` texts and TOML tables by field name and type. It never
+guesses: it raises an error that names the setting if that does not exist or its value does not fit.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Config = TypeVar("Config")
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers that a setting takes: what an error message says of them, and whether one fits.
+    """The numbers that a setting allows. Fields of a `Configuration` are annotated with it:
+    `epochs: Annotated[int, Range(...)]`.
 
-    Fields of a `Configuration` are annotated with it: `epochs: Annotated[int, Range(...)]`.
+    expected: the wording for error messages. holds: whether a number is allowed.
     """
 
     expected: str
@@ -38,7 +39,7 @@ Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number
 
 
 class SettingError(InputError):
-    """A setting has a value that its configuration does not take."""
+    """Raised if a setting has a value that its configuration does not allow."""
 
     def __init__(self, table: str, key: str, fault: str) -> None:
         self.key, self.fault = key, fault
@@ -47,9 +48,9 @@ class SettingError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """Base of the configurations: its constructor checks the fields annotated with a range.
+    """Base class of the configurations. Its constructor checks the fields annotated with a range.
 
-    Raises SettingError, which names `table`.FIELD, if a value is out of its range.
+    Raises SettingError, which names `table`.FIELD, if a value is outside its range.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Example(Configuration):
@@ -60,7 +61,7 @@ class Configuration:
     """
 
     table: ClassVar[str] = "model"
-    """The table of a recipe that these settings stand in, `model` or `train`."""
+    """The table of a recipe that holds these settings, `model` or `train`."""
 
     def __post_init__(self) -> None:
         for key, allowed in _ranges(type(self)):
@@ -69,12 +70,12 @@ class Configuration:
                 raise self.error(key, f"expected {allowed.expected}, got {value}")
 
     def error(self, key: str, fault: str) -> SettingError:
-        """The error to raise if the value of `key` is at fault."""
+        """Make the error to raise if the value of `key` is wrong."""
         return SettingError(self.table, key, fault)
 
 
 def _ranges(config: type[Configuration]) -> list[tuple[str, Range]]:
-    """The ranges that a class declares, with the name of the field that each is for."""
+    """The ranges that a class declares, as pairs of field name and range."""
     hints = typing.get_type_hints(config, include_extras=True)
     return [
         (field.name, extra)
@@ -85,13 +86,13 @@ def _ranges(config: type[Configuration]) -> list[tuple[str, Range]]:
 
 
 def with_overrides(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """`config` with some fields replaced.
+    """Return `config` with some fields replaced.
 
-    values: by field name; a text is read as the field's type. where: the source of the values,
-    which errors name: `train`, or `recipe.toml: train`.
+    values: the new values by field name; a text is parsed as the field's type. where: the source
+    of the values for error messages, such as `train` or `recipe.toml: train`.
 
-    Raises InputError, naming `where`.key, for an unknown key, a value that is not of the field's
-    type, or one that is out of range.
+    Raises InputError, naming `where`.key, if a key is unknown, or a value is not of the field's
+    type or out of range.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Example:
@@ -115,7 +116,8 @@ def with_overrides(config: Config, values: Mapping[str, Any], where: str) -> Con
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """A hint for someone who asked for a `name` that does not exist: the nearest name, or all.
+    """Word a hint for a user who asked for a `name` that does not exist: the nearest known name, or
+    else all of them.
 
     >>> suggestion("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"
@@ -126,7 +128,7 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value`, possibly a text from the command line, as the annotated type `hint`.
+    """Convert `value`, possibly a text from the command line, to the annotated type `hint`.
 
     Raises InputError, naming `where`, if the value does not fit.
     """
@@ -153,7 +155,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _convert_scalar(value: Any, hint: type, where: str) -> Any:
-    """`value` as bool, int, float or str."""
+    """Convert `value` to bool, int, float or str."""
     if hint not in KINDS:
         raise TypeError(f"{where}: a configuration field cannot be of type {hint}")
     try:
@@ -170,10 +172,11 @@ def _truth(value: Any) -> bool:
 
 
 def _plain(value: Any, hint: type) -> Any:
-    """`value` as int, float or str without loss.
+    """Convert `value` to int, float or str without loss.
 
-    Raises ValueError for nan, inf, 1.5 as an int, or a number where a text is expected.
+    Raises ValueError for nan, inf, 1.5 as an int, or a number if a text is expected.
     """
+    # bool is a subclass of int, so `true` would pass for 1.
     if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
         raise ValueError
     result = hint(value)
@@ -184,7 +187,7 @@ def _plain(value: Any, hint: type) -> Any:
 
 
 def as_table(config: Any) -> dict[str, Any]:
-    """The fields as a table ready for TOML and JSON; fields that are None are left out."""
+    """Return the fields as a table for TOML and JSON. TOML has no null: None fields are left out."""
     table = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {
         key: list(value) if isinstance(value, tuple) else value

@@ -1,14 +1,15 @@
-"""The one exception that means "the user's input is wrong": a clear sentence, exit code 2, no
-traceback.
+"""InputError, the one exception that means "the user's input is wrong": the user gets its message
+and exit code 2, but no traceback.
 """
 
 
 class InputError(ValueError):
-    """Bad input: the message names the file or argument, what was expected and what came.
+    """Raised for wrong input. The message names the file or argument, what was expected and what
+    came.
 
-    arguments: names of function arguments that stand in backticks in the message, as in "`unit`
-    inch: expected mm, cm or m". A program that has other names for them can show its own: the
-    command line writes its flags.
+    arguments: names of function arguments that the message puts in backticks, as in "`unit` inch:
+    expected mm, cm or m". A program can replace them by its own names: the command line shows its
+    flags instead.
 
     The command line prints the message and exits with code 2; any other exception is a bug (exit
     code 1).

@@ -1,4 +1,6 @@
-"""Files are either whole or absent: atomic writing, and reading that explains what is wrong."""
+"""Read and write files: writing is atomic, so a file is whole or absent; reading errors explain
+what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,12 @@ DAMAGE = (
 def reading(path: Path | str, fault: str, missing: str = "no such file") -> Iterator[None]:
     """Turn the failures to read one file into an InputError that names the file and its fault.
 
-    path: the file, as the user knows it. fault: what to say if its content cannot be parsed, "not
-    valid JSON"; the parser's own message follows. missing: what to say if there is no such file.
+    path: the file, as the user wrote it. fault: the message if its content cannot be parsed, such
+    as "not valid JSON"; the parser's own message follows it. missing: the message if there is no
+    such file.
 
-    The block should hold the reading alone: any error in it counts as damage of the file. An
-    InputError, which names a fault already, passes unchanged.
+    Put nothing but the reading into the block: any error in it is reported as damage of the file.
+    An InputError already names its fault and passes unchanged.
     """
     try:
         yield
@@ -60,7 +63,7 @@ def reading(path: Path | str, fault: str, missing: str = "no such file") -> Iter
     except FileNotFoundError:
         raise InputError(f"{path}: {missing}") from None
     except OSError as error:
-        # The system's own errors have a text of their own; numpy's OSError for damage has none.
+        # An OSError of the system has a `strerror`; one that numpy raises for damage has none.
         problem = f"cannot be read: {error.strerror}" if error.strerror else _parsed(fault, error)
         raise InputError(f"{path}: {problem}") from error
     except DAMAGE as error:
@@ -68,7 +71,7 @@ def reading(path: Path | str, fault: str, missing: str = "no such file") -> Iter
 
 
 def _parsed(fault: str, error: BaseException) -> str:
-    """The fault, with the first sentence of the parser's message: what follows it is advice to
+    """The fault and the first sentence of the parser's message; later sentences address
     programmers.
     """
     first = str(error).partition("\n")[0].partition(". ")[0]
@@ -86,10 +89,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`: it replaces `path` if the block ends without
-    an error, and is removed otherwise.
+    """Yield a temporary path in the folder of `path`. The file there replaces `path` if the block
+    ends without an error, and is removed otherwise.
 
-    Raises InputError if the place cannot be written or is full.
+    Raises InputError if the folder cannot be written to or the disk is full.
     """
     with writing(path), contextlib.ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,15 +103,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         undo.callback(temporary.unlink, missing_ok=True)
         yield temporary
+        # Without the fsync, a crash soon after the rename could leave an empty file under `path`.
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
         temporary.replace(path)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder in the parent of `path`: it becomes `path` if the block ends without
+    """Yield a temporary folder in the parent of `path`. It becomes `path` if the block ends without
     an error, and is removed otherwise.
 
     Raises InputError if `path` already exists and is not an empty folder, or cannot be written.
@@ -120,7 +124,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         undo.callback(shutil.rmtree, temporary, ignore_errors=True)
         try:
             yield temporary
-        except InputError as error:  # names a file in the folder: give it its final name
+        except InputError as error:  # it names a temporary file, which the user never sees
             raise InputError(str(error).replace(str(temporary), str(path))) from error
         temporary.chmod(0o755)
         if path.exists():
@@ -129,17 +133,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def require_new(path: Path) -> None:
-    """Raise InputError unless `path` is absent or an empty folder.
-
-    Nothing that the user made is ever overwritten.
+    """Raise InputError unless `path` is absent or an empty folder, so that nothing which the user
+    made is overwritten.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: already exists; choose another name or remove it first")
 
 
 def require_writable(path: Path) -> None:
-    """Raise InputError if the file cannot be written. To be called before the work whose result
-    the file will hold.
+    """Raise InputError if the file cannot be written. Call it before the long computation whose
+    result goes into the file.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected the name of a file")
@@ -151,11 +154,13 @@ def require_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically. Raises ValueError if a number is nan or infinite."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -163,20 +168,21 @@ BROKEN_JSON = "not valid JSON, the file may be truncated"
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises InputError if the file is missing or not JSON."""
+    """Read the value in a JSON file. Raises InputError if the file is missing or not JSON."""
     with reading(path, BROKEN_JSON):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed .npz file atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
 def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file. Nothing pickled is ever loaded.
+    """Read all arrays of an .npz file. Pickled objects are never loaded.
 
-    path: the file, or an open stream that errors call `name`.
+    path: the file, or an open stream. name: what error messages call it; by default its path.
 
     Raises InputError if the file is missing or damaged.
     """
@@ -188,7 +194,7 @@ def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.nd
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """The array of an .npy file, memory-mapped and read-only.
+    """Open the array of an .npy file, memory-mapped and read-only.
 
     Raises InputError if the file is missing or damaged.
     """
@@ -197,7 +203,7 @@ def map_npy(path: Path) -> np.ndarray:
 
 
 def content_hash(*parts: np.ndarray | str | bytes) -> str:
-    """SHA-256 over arrays (shape, dtype and bytes) and texts, as 64 hexadecimal digits."""
+    """Compute SHA-256 over arrays (dtype, shape and bytes) and texts, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -206,5 +212,5 @@ def content_hash(*parts: np.ndarray | str | bytes) -> str:
             digest.update(array.tobytes())
         else:
             digest.update(part.encode() if isinstance(part, str) else part)
-        digest.update(b"\0")
+        digest.update(b"\0")  # so that "ab", "c" and "a", "bc" differ
     return digest.hexdigest()

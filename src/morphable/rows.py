@@ -1,4 +1,4 @@
-"""Selections of rows: which of many meshes to use if using all of them would take too long."""
+"""Select rows: choose a few of many meshes if using all of them would take too long."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def evenly_spread(count: int, at_most: int) -> np.ndarray:
-    """At most `at_most` of the row numbers 0..count-1, evenly spread and ascending.
+    """Choose at most `at_most` of the row numbers 0..count-1, evenly spread and ascending.
 
-    The first and the last row are among them if at least two are asked for. All rows are returned
-    if there are no more than `at_most`, none if there are none.
+    They include the first and the last row if `at_most` is at least two. All rows are returned if
+    there are no more than `at_most`; the result is empty if `count` is 0.
 
     >>> evenly_spread(10, 4).tolist(), evenly_spread(3, 4).tolist()
     ([0, 3, 6, 9], [0, 1, 2])

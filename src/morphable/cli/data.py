@@ -73,22 +73,23 @@ def make(
     _write(make_source(kind, **given), out, seed or 0)
 
 
-imports = App(name="import", help="Import registered meshes that you have.")
-app.command(imports)
-
-
-@imports.command(name="folder")
-def import_folder(
+@app.command(name="import")
+def import_(
+    kind: Annotated[Literal["folder"], Parameter(help="layout of the files")],
     raw: Annotated[
         Path,
-        Parameter(help="folder of mesh files with one topology, or an .npy/.npz stack (N, V, 3)"),
+        Parameter(
+            help="folder: a folder of mesh files with one topology, or an .npy/.npz stack (N, V, 3)"
+        ),
     ],
     /,
     *,
     out: Out,
-    unit: Annotated[Literal["mm", "cm", "m"], Parameter(help="the unit of the files")],
+    unit: Annotated[
+        Literal["mm", "cm", "m"] | None, Parameter(help="the unit of the files; folder needs it")
+    ] = None,
     template: Annotated[
-        Path | None, Parameter(help="mesh file that gives the faces; else the first file")
+        Path | None, Parameter(help="mesh file that gives the faces; default: the first file")
     ] = None,
     labels: Annotated[
         Path | None, Parameter(help="CSV with a `file` column and any label columns")
@@ -96,7 +97,10 @@ def import_folder(
     pattern: Annotated[
         str | None, Parameter(help="labels from paths, as in {subject}/{expression}/{frame}")
     ] = None,
-    up: Annotated[Literal["y", "z"], Parameter(help="which axis points up in the files")] = "y",
+    up: Annotated[
+        Literal["y", "z"] | None,
+        Parameter(help="which axis points up in the files; default: y"),
+    ] = None,
     align: Annotated[
         bool, Parameter(help="align every mesh rigidly to the mean", negative="")
     ] = False,
@@ -105,13 +109,14 @@ def import_folder(
     ] = False,
     seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
 ) -> None:
-    """Import any folder of meshes with one topology: vertex i of every file is the same point."""
-    from morphable.data.importers.folder import folder
+    """Import registered meshes with one topology: vertex i of every file is the same point."""
+    from morphable.data.importers import import_source
 
     if seed < 0:
         raise InputError(f"--seed {seed}: expected a whole number of at least 0")
     _require_free(out)
-    source = folder(
+    source = import_source(
+        kind,
         raw,
         unit=unit,
         template=template,

@@ -1,13 +1,11 @@
-"""True answers to a swap: the mesh of one mesh's subject with another mesh's expression, where the
-source can tell.
-"""
+"""Reference swaps: the mesh of one mesh's subject with another mesh's expression, if it is known."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from morphable.data.dataset import MeshDataset
-from morphable.data.labels import LabelTable
+from morphable.data.makers import MAKERS
 from morphable.errors import InputError
 
 WEIGHT = "w/"
@@ -19,52 +17,24 @@ def reference_swaps(
     """(n, V, 3) mm: the subjects of rows `identity` (n,) with the expressions of rows `expression`
     (n,).
 
-    Hands are posed anew; so are faces where ICT-FaceKit is at hand. Elsewhere a mesh of that
-    subject with the very same expression weights answers. What is not known is nan.
+    A set that records its maker has them made; faces need ICT-FaceKit for that. Elsewhere a mesh of
+    that subject with the very same expression weights is the answer. What is not known is nan.
     """
-    source = str(dataset.info.get("source", ""))
-    people, faces = dataset.labels.take(identity), dataset.labels.take(expression)
-    if source.startswith("hands:"):
-        from morphable.data.makers.hands import pose_hands, rotation_labels
-
-        return pose_hands(_numbers(people), rotation_labels(faces))
-    if source.startswith(("faces:", "face-population:")):
+    maker = dataset.info.get("maker", {})
+    if maker.get("name") in MAKERS:
+        people, faces = dataset.labels.take(identity), dataset.labels.take(expression)
         try:
-            return _faces(dataset, people, faces)
-        except InputError:
-            pass  # no ICT-FaceKit here
+            made = MAKERS[maker["name"]].true_meshes(maker["options"], people, faces)
+        except (InputError, KeyError):
+            made = np.zeros(0)  # no ICT-FaceKit here, or the labels were replaced
+        if made.shape == (len(identity), *dataset.vertices.shape[1:]):
+            return made
     return _looked_up(dataset, identity, expression)
 
 
-def _numbers(labels: LabelTable) -> np.ndarray:
-    """(n,) the number in each subject's name, as the rigs count them: hand017 is 17."""
-    return np.array(
-        [int("".join(filter(str.isdigit, name))) for name in labels["subject"].astype(str)]
-    )
-
-
-def _faces(dataset: MeshDataset, people: LabelTable, faces: LabelTable) -> np.ndarray:
-    from morphable.data.makers.faces import face_maker, weight_labels
-
-    seed, linear = int(dataset.info["seed"]), bool(dataset.info["linear"])
-    sizes = {
-        5_023: ("5k", "head"),
-        11_248: ("12k", "head"),
-        68_089: ("70k", "head"),
-        9_409: ("12k", "face"),
-    }
-    if dataset.template.n_vertices not in sizes:
-        raise InputError("no face of this size is made here")
-    size, part = sizes[dataset.template.n_vertices]
-    maker = face_maker(seed=seed, linear=linear, size=size, part=part)
-    if maker.topology.template.fingerprint != dataset.template.fingerprint:
-        raise InputError("no face of this topology is made here")
-    return maker.faces(_numbers(people), weight_labels(faces))
-
-
 def _looked_up(dataset: MeshDataset, identity: np.ndarray, expression: np.ndarray) -> np.ndarray:
-    """Meshes of the dataset that are the answer, nan where there is none or expressions have no
-    weights to compare.
+    """Meshes of the dataset that are the answer, nan if there is none or expressions have no weights
+    to compare.
     """
     shape = dataset.vertices.shape[1:]
     answers = np.full((len(identity), *shape), np.nan, np.float32)

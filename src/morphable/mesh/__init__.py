@@ -1,1 +1,1 @@
-"""Mesh: geometry computed once, outside the networks, in double precision, by pure functions."""
+"""Meshes: pure functions that compute geometry once, outside the networks, in double precision."""

@@ -1,5 +1,5 @@
-"""Rigid and similarity alignment of registered shapes: least squares in closed form (Umeyama 1991;
-Gower 1975).
+"""Align registered shapes by rigid or similarity maps: least squares in closed form (Umeyama 1991),
+and generalized Procrustes analysis (Gower 1975).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """x -> scale * rotation @ x + translation, one map or a batch of N with the leading axis N.
+    """The map x -> scale * rotation @ x + translation, or N such maps with a leading axis N.
 
-    rotation: (..., 3, 3) with determinant +1; translation: (..., 3) in the unit of the vertices;
+    rotation: (..., 3, 3) with determinant +1. translation: (..., 3) in the unit of the vertices.
     scale: (...).
     """
 
@@ -25,8 +25,8 @@ class Similarity:
     scale: np.ndarray
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Move points (..., V, 3); computed in double precision, returned in the precision of
-        `points`.
+        """Map points (..., V, 3). The computation is in double precision, the result in the
+        precision of `points`.
         """
         turned = np.asarray(points, np.float64) @ np.swapaxes(self.rotation, -1, -2)
         moved = self.scale[..., None, None] * turned + self.translation[..., None, :]
@@ -48,19 +48,20 @@ def procrustes(
     weights: np.ndarray | None = None,
     scale: bool = False,
 ) -> Similarity:
-    """The rotation, translation and, with `scale`, size change that brings `source` nearest to
-    `target`.
+    """Find the rotation and translation, and with `scale` also the size change, that bring `source`
+    nearest to `target`. The result is never a reflection.
 
-    source: (V, 3), or (N, V, 3) for N maps at once; target: (V, 3) or (N, V, 3). Never a
-    reflection. rows: the vertices that count, indices or (V,) bool (all where None); weights: (V,)
-    how much each counts.
+    source: (V, 3), or (N, V, 3) for N maps at once. target: (V, 3) or (N, V, 3). rows: the vertices
+    to use, as indices or (V,) bool; None: all. weights: (V,) weight of each vertex, not negative;
+    None: equal.
 
-    Raises InputError where shapes do not match, or where the vertices that count lie on one line,
-    so that the rotation is not determined.
+    Raises InputError if the shapes do not match, or if the used vertices lie on one line, which
+    leaves the rotation undetermined.
     """
     if source.shape[-2:] != target.shape[-2:] or source.shape[-1] != 3:
         raise InputError(
-            f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and {target.shape}"
+            f"alignment: expected two shapes (V, 3) of equal V, got {source.shape} and "
+            f"{target.shape}"
         )
     pick = slice(None) if rows is None else rows
     share = np.ones(source.shape[-2]) if weights is None else np.asarray(weights, np.float64)
@@ -85,14 +86,15 @@ def generalized_procrustes(
     tolerance: float = 1e-7,
     max_rounds: int = 100,
 ) -> Aligned:
-    """Bring shapes (N, V, 3) into one frame by aligning each to their evolving mean.
+    """Bring shapes (N, V, 3) into one frame by aligning each to their mean, round after round.
 
-    rows: the vertices that count, indices or (V,) bool. reference: (V, 3) the frame, the first
-    shape where None. scale: also give every shape the centroid size of the reference (fitting sizes
-    by least squares instead would shrink all shapes a little in every round). Ends when the mean
-    moves by less than `tolerance` of its size. Deterministic; keeps the precision of `shapes`.
+    rows: the vertices to use, as indices or (V,) bool; None: all. scale: also give every shape the
+    centroid size of the reference. (Fitting sizes by least squares instead would shrink all shapes
+    a little in every round.) reference: (V, 3) shape that defines the frame; None: the first one.
+    tolerance: stop when the mean moves by less than this share of its size. The result is
+    deterministic and has the precision of `shapes`.
 
-    Raises InputError as `procrustes`.
+    Raises InputError if `shapes` is not (N, V, 3) with N >= 1, and as `procrustes`.
     """
     if shapes.ndim != 3 or shapes.shape[2] != 3 or len(shapes) == 0:
         raise InputError(
@@ -106,7 +108,7 @@ def generalized_procrustes(
     mean = frame
     for _ in range(max_rounds):
         moved = procrustes(counted, mean).apply(counted).mean(axis=0)
-        moved = procrustes(moved, frame).apply(moved)  # the mean must not drift away from the frame
+        moved = procrustes(moved, frame).apply(moved)  # else the mean drifts away from the frame
         change = np.sqrt(np.square(moved - mean).sum(axis=1).mean())
         mean = moved
         if change < tolerance * _size(frame):
@@ -117,7 +119,7 @@ def generalized_procrustes(
 
 
 def _fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray, scale: bool) -> Similarity:
-    """Umeyama's closed form over the vertices that count: (..., K, 3), (..., K, 3), weights (K,)."""
+    """Umeyama's closed form on the used vertices: (..., K, 3), (..., K, 3) and weights (K,)."""
     share = weights / max(weights.sum(), 1e-300)
     source_center, target_center = share @ source, share @ target
     centered = source - source_center[..., None, :]
@@ -133,6 +135,7 @@ def _fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray, scale: boo
         raise InputError(
             f"alignment: the {source.shape[-2]} vertices{which} that count lie on one line"
         )
+    # If the best orthogonal map is a reflection, flip its weakest axis to get a rotation.
     flip = np.ones_like(strength)
     flip[..., 2] = np.sign(np.linalg.det(left @ right))
     rotation = (left * flip[..., None, :]) @ right

@@ -1,5 +1,5 @@
-"""Automatic regions: geodesic Voronoi cells of farthest points, centered (Lloyd), smoothed, and
-mirrored if the template is.
+"""Make regions automatically: geodesic Voronoi cells of farthest points, centered (Lloyd) and
+smoothed, and symmetric if the template is.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from morphable.mesh.template import Template
 from morphable.mesh.topology import adjacency, components
 
 COUNT = 11
-"""Regions of a template that has none of its own, if no count is asked for."""
+"""Default number of regions of a template that has none of its own."""
 CENTRING_ROUNDS = 4
 SMOOTHING_ROUNDS = 6
 MIRROR_ROUNDS = 5
 
 
 def template_regions(template: Template, count: int = 0) -> Regions:
-    """The template's own regions with their controls, or `count` automatic ones if it has none or a
-    count is given.
+    """Return the template's own regions with control vertices. If it has none, or `count` is not 0,
+    make `count` (by default COUNT) automatic ones instead.
     """
     own = template.regions
     if count or own is None:
@@ -40,11 +40,13 @@ def template_regions(template: Template, count: int = 0) -> Regions:
 def automatic_regions(
     mesh: Mesh, count: int, mirror: np.ndarray | None = None, merged_from: int = 0
 ) -> Regions:
-    """`count` connected regions of similar size, mirrored if `mirror` (V,) pairs the vertices.
+    """Make `count` connected regions of similar size.
 
-    With `merged_from`, that many finer regions are made first and merged, smallest first, so that
-    coarser sets nest in finer ones. Raises InputError if a count is not in 1..V, or if merging
-    cannot reach `count` because there are fewer regions to start from.
+    mirror: (V,) the vertex that mirrors each vertex; if given, the regions are symmetric.
+    merged_from: if not 0, first make this many finer regions and then merge them, smallest first,
+    so that coarser sets nest in finer ones.
+
+    Raises InputError if a count is not in 1..V, or `merged_from` is below `count`.
     """
     n_vertices = len(mesh.vertices)
     finest = max(count, merged_from)
@@ -65,8 +67,8 @@ def automatic_regions(
 
 
 def _geodesic_graph(mesh: Mesh, mirror: np.ndarray) -> sp.csr_matrix:
-    """(V, V) edge lengths of the mirror-symmetric mean shape; components are joined by their
-    shortest bridge.
+    """(V, V) edge lengths of the symmetrized shape; the shortest possible extra edge joins each
+    further component, because geodesics cannot cross gaps.
     """
     points = np.asarray(mesh.vertices, np.float64)
     if not np.array_equal(mirror, np.arange(len(points))):
@@ -88,8 +90,8 @@ def _geodesic_graph(mesh: Mesh, mirror: np.ndarray) -> sp.csr_matrix:
 
 
 def _seeds(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, count: int) -> list[int]:
-    """`count` vertices by farthest-point sampling, in mirror pairs or on the midline, then centered
-    in their cells.
+    """Choose `count` vertices by farthest-point sampling, in mirror pairs or on the midline, and
+    center them in their cells.
     """
     middle = np.flatnonzero(mirror == np.arange(len(mirror)))
     paired = len(middle) < len(mirror)
@@ -106,7 +108,7 @@ def _seeds(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, count
             and len(middle)
             and (count - len(seeds) == 1 or reach[mirror[seed]] < nearest[seed])
         ):
-            # A pair would crowd the midline, or one seed is left: it goes to the midline itself.
+            # A pair would lie too close together, or only one seed is left: use the midline.
             free = middle[~np.isin(middle, seeds)]
             seed = int(free[reach[free].argmin()]) if len(free) else seed
             reach, single = dijkstra(graph, indices=seed), True
@@ -124,8 +126,8 @@ def _seeds(graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, count
 def _centered(
     graph: sp.csr_matrix, vertices: np.ndarray, mirror: np.ndarray, seeds: list[int]
 ) -> list[int]:
-    """Every seed moved to the vertex of its cell nearest to the cell's centroid; pairs and midline
-    are kept.
+    """Move every seed to the vertex of its cell nearest to the cell's centroid. Mirror pairs stay
+    pairs, and seeds on the midline stay on it.
     """
     labels = _voronoi(graph, seeds)
     moved = list(seeds)
@@ -145,13 +147,13 @@ def _centered(
 
 
 def _voronoi(graph: sp.csr_matrix, seeds: list[int]) -> np.ndarray:
-    """(V,) number of the geodesically nearest seed; the first of equals."""
+    """(V,) number of the geodesically nearest seed; of equally near seeds the first."""
     return dijkstra(graph, indices=seeds).argmin(0)
 
 
 def _smooth(labels: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
-    """Borders straightened: memberships averaged over neighbors, then the largest wins; no region
-    may vanish.
+    """Straighten borders: average memberships over neighbors and give each vertex to the largest.
+    If a region would vanish, nothing changes.
     """
     member = (labels[:, None] == np.arange(count)).astype(np.float64)
     average = adjacency(faces, len(labels)) + sp.identity(len(labels))
@@ -163,8 +165,8 @@ def _smooth(labels: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mirrored(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -> np.ndarray:
-    """The labels of the side x >= 0, and their mirror image on the other: smoothing may have broken
-    ties unevenly.
+    """Copy the labels of the side x > 0 to the other side, mirrored, because smoothing may break
+    ties differently on the two sides.
     """
     own = np.arange(len(labels))
     if np.array_equal(mirror, own):
@@ -172,9 +174,8 @@ def _mirrored(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) ->
     partner = _partners(labels, mirror, count)
     right = np.asarray(mesh.vertices)[:, 0] - np.asarray(mesh.vertices)[mirror, 0] > 0
     result = labels.copy()
-    for _ in range(
-        MIRROR_ROUNDS
-    ):  # joining a fragment to its neighbor may differ between the sides: again, then
+    # Connecting the regions may break the symmetry again, so repeat until nothing changes.
+    for _ in range(MIRROR_ROUNDS):
         result[mirror[right]] = partner[result[right]]
         mirrored, result = result, connected_regions(result, mesh.faces)
         if np.array_equal(mirrored, result):
@@ -183,43 +184,49 @@ def _mirrored(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) ->
 
 
 def _partners(labels: np.ndarray, mirror: np.ndarray, count: int) -> np.ndarray:
-    """(R,) the region that most of each region's mirror image lies in."""
+    """(R,) for each region, the region that contains most of its mirror image."""
     shared = np.zeros((count, count), np.int64)
     np.add.at(shared, (labels, labels[mirror]), 1)
     return (shared + shared.T).argmax(1)
 
 
 def _fit_count(labels: np.ndarray, mesh: Mesh, mirror: np.ndarray, count: int) -> np.ndarray:
-    """Merge the smallest region into the neighbor it has most border with, a mirror pair at once,
-    down to `count`.
+    """Merge the smallest region, or mirror pair of regions, into the neighbor with the longest
+    common border, until `count` regions are left.
     """
     pairs = adjacency(mesh.faces, len(labels)).tocoo()
     area = mass_matrix(mesh.vertices, mesh.triangles).diagonal()
-    while (found := int(labels.max()) + 1) > count:
-        border = np.zeros((found, found), np.int64)
+    while (n_regions := int(labels.max()) + 1) > count:
+        border = np.zeros((n_regions, n_regions), np.int64)
         np.add.at(border, (labels[pairs.row], labels[pairs.col]), 1)
         np.fill_diagonal(border, 0)
-        border += _nearness(labels, mesh.vertices, found) * (border.sum(1, keepdims=True) == 0)
+        isolated = border.sum(1, keepdims=True) == 0
+        border += _nearness(labels, mesh.vertices, n_regions) * isolated
         into = _merge(
-            border, np.bincount(labels, area), _partners(labels, mirror, found), found - count
+            border,
+            np.bincount(labels, area),
+            _partners(labels, mirror, n_regions),
+            n_regions - count,
         )
         labels = np.unique(into[labels], return_inverse=True)[1]
     return labels
 
 
-def _merge(border: np.ndarray, size: np.ndarray, partner: np.ndarray, most: int) -> np.ndarray:
-    """(R,) the region that each becomes when the smallest one is merged, with its partner, in at
-    most `most` merges.
+def _merge(
+    border: np.ndarray, size: np.ndarray, partner: np.ndarray, max_merges: int
+) -> np.ndarray:
+    """(R,) the region that each region becomes if the smallest one and its mirror partner are
+    merged, in at most `max_merges` merges.
 
-    A region on the midline goes to another on the midline, a pair goes to a pair or to one on the
-    midline.
+    A region on the midline is merged into another on the midline. A mirror pair is merged into
+    another pair, into a region on the midline, or, if one merge is left, into one region.
     """
     into = np.arange(len(size))
     middle = partner == into
     for small in np.argsort(size, kind="stable"):
         other = partner[small]
         allowed = border[small] * (middle if middle[small] else into != other)
-        if not middle[small] and most < 2:
+        if not middle[small] and max_merges < 2:
             allowed = border[small] * (into == other)
         if allowed.any():
             goal = int(allowed.argmax())
@@ -227,14 +234,15 @@ def _merge(border: np.ndarray, size: np.ndarray, partner: np.ndarray, most: int)
             if not middle[small] and goal != other:
                 into[other] = partner[goal]
             return into
+    # No symmetric merge is possible: give up the symmetry rather than the count.
     smallest = int(size.argmin())
     into[smallest] = int(border[smallest].argmax())
     return into
 
 
 def _nearness(labels: np.ndarray, vertices: np.ndarray, count: int) -> np.ndarray:
-    """(R, R) 1 for the region with the nearest centroid, which a region of a loose piece is merged
-    into.
+    """(R, R) 1 at the region with the nearest centroid, the one that a region without neighbors is
+    merged into.
     """
     center = np.stack([vertices[labels == r].mean(0) for r in range(count)])
     distance = np.linalg.norm(center[:, None] - center, axis=-1) + np.diag(np.full(count, np.inf))
@@ -244,8 +252,8 @@ def _nearness(labels: np.ndarray, vertices: np.ndarray, count: int) -> np.ndarra
 def _named(
     labels: np.ndarray, vertices: np.ndarray, mirror: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Regions numbered from the top down, named r1, r2, ..., a mirror pair r3-left (x > 0) and
-    r3-right.
+    """Number the regions from the top down and name them r1, r2, ...; the regions of a mirror pair
+    are called r3-left (x > 0) and r3-right.
     """
     count = int(labels.max()) + 1
     partner = _partners(labels, mirror, count)

@@ -1,5 +1,5 @@
-"""A content-addressed store of computed arrays: the key says what went in, so an entry is never out
-of date.
+"""Cache computed arrays on disk, addressed by content: the key is a hash of the inputs, so an entry
+is never out of date.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from morphable.errors import InputError
 from morphable.files import content_hash, read_npz, write_npz
 
 VERSION = 1
-"""Raise this when the layout of the entries changes: older entries are then never read again."""
+"""Increase this when the layout of the entries changes, so that older ones are not read again."""
 
 
 def cached(
     name: str, key: str, build: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The arrays that `build` makes, from the cache where they are there already.
+    """Return the arrays that `build` makes, from the cache if it has them.
 
-    name: what they are, "hierarchy". key: anything that identifies the inputs and the algorithm's
-    version. A damaged entry is built and written again; where nothing can be written the arrays are
-    just built.
+    name: what the arrays are, such as "hierarchy". key: text that identifies the inputs and the
+    version of the algorithm. A damaged entry is built and written again. If the cache cannot be
+    written, the arrays are built every time.
     """
     folder = cache_folder()
     if folder is None:
@@ -41,8 +41,8 @@ def cached(
 
 
 def cache_folder() -> Path | None:
-    """$MORPHABLE_CACHE, or `morphable` in the user's cache folder on this platform; None where
-    there is no home.
+    """Return $MORPHABLE_CACHE, or else `morphable` in this platform's cache folder of the user;
+    None if the user has no home folder.
     """
     if chosen := os.environ.get("MORPHABLE_CACHE"):
         return Path(chosen)

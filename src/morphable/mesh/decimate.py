@@ -1,10 +1,10 @@
-"""Decimation by quadric half-edge collapse that only ever selects vertices (Garland & Heckbert,
+"""Decimate a mesh to a subset of its vertices by quadric half-edge collapse (Garland & Heckbert,
 SIGGRAPH 1997).
 
 An edge collapses onto one of its own ends, so a coarse level is a subset of the fine one, as mesh
 autoencoders need (Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV
-2018). Beyond that construction, collapses that would fold the surface over or make it non-manifold
-wait until the target cannot be reached otherwise.
+2018). In addition to the published method, collapses that would fold the surface over or make it
+non-manifold are postponed until the target cannot be reached without them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import scipy.sparse as sp
 from morphable.errors import InputError
 
 LEAST_COSINE = 0.2
-"""A face counts as flipped when collapses turn its normal further than this cosine (about 78
-degrees).
+"""A face counts as flipped if the cosine between its original and its new normal is not above this
+(an angle of about 78 degrees).
 """
 
 STABILIZER = 1e-9
-"""Weight of the squared distance to a vertex itself beside that to its planes. On flat ground,
-where the planes say nothing, it spreads the collapses evenly; without it rounding decides, and
-single vertices gather whole regions.
+"""Weight of the squared distance to the vertex itself, relative to that to its planes. In flat
+areas the distances to planes are all zero; this term then spreads the collapses evenly. Without it
+rounding errors decide, and single vertices absorb whole areas.
 """
 
-# What is wrong with a collapse, worst last; one with a fault is made only where none with a lesser
-# fault is left. Flipped: a face turns over. Nonmanifold: the result is. Overshooting: a separate
-# triangle vanishes, which by itself is sound, and leaves fewer vertices than asked for. Emptying:
-# nothing would be left; never made.
+# The faults of a collapse, worst last. A collapse with a fault is made only if none with a lesser
+# fault is left. FLIPPED: a face turns over. NONMANIFOLD: the result is not manifold. OVERSHOOTING:
+# a separate triangle vanishes, which does no harm except that fewer vertices remain than asked for.
+# EMPTYING: nothing would remain; such a collapse is never made.
 SOUND, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(5)
 
 
@@ -41,8 +41,8 @@ SOUND, FLIPPED, NONMANIFOLD, OVERSHOOTING, EMPTYING = range(5)
 class Decimation:
     """The result of `decimate`.
 
-    kept: (n',) int64 indices of the surviving vertices, ascending. triangles: (F', 3) int64 faces
-    of the coarse mesh, numbering the survivors 0..n'-1; every survivor has a face.
+    kept: (n',) int64 indices of the remaining vertices, ascending. triangles: (F', 3) int64 faces
+    of the coarse mesh, in which the remaining vertices are numbered 0..n'-1; each has a face.
     """
 
     kept: np.ndarray
@@ -53,15 +53,16 @@ def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int) -> Decima
     """Select `target` vertices of a mesh, and the faces between them, by quadric error.
 
     vertices: (n, 3), any unit. triangles: (F, 3); repeated and degenerate faces and unreferenced
-    vertices are fine. target: how many vertices to keep, at least 3. The result has exactly that
-    many, except that a mesh with fewer referenced vertices keeps those, and where only separate
-    triangles are left one or two fewer may remain.
+    vertices are allowed. target: number of vertices to keep, at least 3. The result has exactly
+    that many, with two exceptions: a mesh with fewer referenced vertices keeps all of those, and if
+    only separate triangles are left, one or two fewer may remain.
 
-    The cost of an edge is the error x^T (Q_a + Q_b) x at the better of its two ends, where Q_v sums
-    the squared distance to the planes of the faces around v, without area weights, and very lightly
-    that to v itself. Near-linear in n; deterministic.
+    The cost of an edge is the error x^T (Q_a + Q_b) x at the better of its two ends. Q_v sums the
+    squared distances to the planes of the faces around v, without area weights, plus the squared
+    distance to v itself with the tiny weight STABILIZER. The time is nearly linear in n; the result
+    is deterministic.
 
-    Raises InputError where `target` is below 3 or no face has three different corners.
+    Raises InputError if `target` is below 3 or no face has three different corners.
     """
     if target < 3:
         raise InputError(f"target: a level needs at least 3 vertices, got {target}")
@@ -77,7 +78,7 @@ def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int) -> Decima
 
 
 def face_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(F, 3) unit normals; zero where a face has no area."""
+    """Compute the unit normals (F, 3) of triangles; zero for a face without area."""
     a, b, c = (points[triangles[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)
     length = np.linalg.norm(normal, axis=1, keepdims=True)
@@ -86,8 +87,10 @@ def face_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def vertex_quadrics(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(10, n) upper triangles, row by row, of 4x4 quadrics: the sum of p p^T over the unit planes p
-    = (a, b, c, d) around each vertex, and its stabilizer. A face without area has no plane and adds
+    """Compute the 4x4 quadric of each vertex: the sum of p p^T over the unit planes
+    p = (a, b, c, d) of its faces, plus the stabilizer.
+
+    Returns (10, n), the upper triangles row by row. A face without area has no plane and adds
     nothing.
     """
     normal = face_normals(points, triangles)
@@ -107,7 +110,9 @@ def vertex_quadrics(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def _error(quadric: Any, point: Any) -> Any:
-    """[x y z 1] Q [x y z 1]^T, for floats and for arrays alike, so that both round alike."""
+    """[x y z 1] Q [x y z 1]^T. One formula for floats and arrays, so that both round the same way:
+    the queue is built with arrays and its costs are compared with floats.
+    """
     xx, xy, xz, xd, yy, yz, yd, zz, zd, dd = quadric
     x, y, z = point
     return (
@@ -127,8 +132,8 @@ def _normal(
 
 
 class _Surface:
-    """The mesh while it shrinks: plain lists and floats, which are several times faster here than
-    numpy scalars.
+    """The mesh during decimation. It uses lists and floats, because they are several times faster
+    than numpy scalars in this sequential loop.
     """
 
     def __init__(self, vertices: np.ndarray, triangles: np.ndarray) -> None:
@@ -145,12 +150,12 @@ class _Surface:
             for vertex in corners:
                 self.faces[vertex].add(face)
         self.used = sum(map(bool, self.faces))
-        self.heir = list(range(len(points)))  # whom a destroyed vertex collapsed onto
+        self.heir = list(range(len(points)))  # the vertex that each vertex collapsed onto
         self.heap = _queue(points, quadrics, triangles)
 
     def reduce(self, target: int) -> None:
-        """Collapse the least edge, by fault and then by cost, until `target` vertices are in use or
-        none can go.
+        """Collapse the edge of least fault and then least cost, until `target` vertices are in use
+        or no edge can be collapsed.
         """
         heap, quadrics, point = self.heap, self.quadric, self.point
         while self.used > target and heap:
@@ -161,19 +166,19 @@ class _Surface:
             quadric = tuple([p + q for p, q in zip(quadrics[a], quadrics[b], strict=True)])
             keep_a, keep_b = _error(quadric, point[a]), _error(quadric, point[b])
             now = min(keep_a, keep_b)
-            if now > cost:
+            if now > cost:  # the entry is out of date: quadrics have grown since it was queued
                 heappush(heap, (fault, now, a, b))
                 continue
             gone, kept = (b, a) if keep_a < keep_b else (a, b)
             shared = [face for face in self.faces[gone] if kept in self.corners[face]]
             if not shared:  # no longer an edge
                 continue
-            found = self._fault(gone, kept, shared, target)
-            if found <= fault:
+            actual = self._fault(gone, kept, shared, target)
+            if actual <= fault:
                 self._collapse(gone, kept, shared)
                 quadrics[kept] = quadric
-            elif found < EMPTYING:
-                heappush(heap, (found, now, a, b))
+            elif actual < EMPTYING:
+                heappush(heap, (actual, now, a, b))
 
     def result(self) -> Decimation:
         alive = sorted(set().union(*self.faces))
@@ -182,6 +187,9 @@ class _Surface:
         return Decimation(kept, triangles.reshape(-1, 3))
 
     def _living(self, vertex: int) -> int:
+        """The vertex that `vertex` has become: the end of its chain of collapses, which is
+        shortened on the way (union-find).
+        """
         heir = self.heir
         while heir[vertex] != vertex:
             heir[vertex] = vertex = heir[heir[vertex]]
@@ -196,8 +204,8 @@ class _Surface:
         return FLIPPED if self._flips(gone, kept, shared) else SOUND
 
     def _lost(self, gone: int, kept: int, shared: list[int]) -> int:
-        """How many vertices are without a face afterwards: one, unless faces vanish that were a
-        vertex's only ones.
+        """Number of vertices that lose their last face: `gone`, and others whose only faces
+        vanish.
         """
         lost = 1
         faces = self.faces
@@ -212,8 +220,8 @@ class _Surface:
         return lost + sum(len(faces[apex]) == apexes.count(apex) for apex in set(apexes))
 
     def _makes_nonmanifold(self, gone: int, kept: int, shared: list[int]) -> bool:
-        """The link condition of Dey et al. (1999): the ends of the edge have in common only what
-        its faces show.
+        """Whether the collapse violates the link condition of Dey et al. (1999): the only common
+        neighbors of the two ends are the apexes of the faces at their edge.
         """
         around_gone, around_kept = self._degrees(gone), self._degrees(kept)
         apexes = {vertex for face in shared for vertex in self.corners[face]} - {gone, kept}
@@ -221,7 +229,7 @@ class _Surface:
         return borders_touch or len(around_gone.keys() & around_kept.keys()) != len(apexes)
 
     def _degrees(self, vertex: int) -> dict[int, int]:
-        """Each neighbor of a vertex with the number of faces at the edge between them."""
+        """For each neighbor of a vertex, the number of faces at the edge between them."""
         degrees: dict[int, int] = {}
         for face in self.faces[vertex]:
             for other in self.corners[face]:
@@ -230,8 +238,8 @@ class _Surface:
         return degrees
 
     def _flips(self, gone: int, kept: int, shared: list[int]) -> bool:
-        """Whether a face would turn too far from the direction it had before all collapses, or lose
-        its area.
+        """Whether a face would lose its area, or its normal would turn too far from the one that it
+        had before all collapses.
         """
         point = self.point
         target = point[kept]
@@ -273,7 +281,7 @@ class _Surface:
 def _queue(
     points: np.ndarray, quadrics: np.ndarray, triangles: np.ndarray
 ) -> list[tuple[int, float, int, int]]:
-    """All edges as (no fault known, cost, smaller end, larger end), sorted, which is a heap."""
+    """All edges as (SOUND, cost, smaller end, larger end), sorted; a sorted list is a heap."""
     pairs = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     first, second = np.unique(np.sort(pairs, axis=1), axis=0).T
     joint = quadrics[:, first] + quadrics[:, second]

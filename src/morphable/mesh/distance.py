@@ -1,5 +1,5 @@
-"""How far points lie from a triangle surface, and where on it they are nearest (libigl finds the
-triangle).
+"""Compute distances from points to a triangle surface, and the nearest places on it (libigl finds
+the triangle).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _SIDES = ((0, 1), (1, 2), (2, 0))
 class ClosestPoints:
     """The nearest place on a surface for each of P points.
 
-    face: (P,) row of the triangle the place lies in.
-    barycentric: (P, 3) weights of that triangle's corners, none negative, each row sums to one.
-    distance: (P,) from the point to that place, in the unit of the vertices.
+    face: (P,) row of the triangle that the place lies in.
+    barycentric: (P, 3) weights of that triangle's corners; none is negative, each row sums to one.
+    distance: (P,) distance of the point to that place, in the unit of the vertices.
     """
 
     face: np.ndarray
@@ -31,10 +31,12 @@ class ClosestPoints:
 def closest_points(
     points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray
 ) -> ClosestPoints:
-    """Nearest place on the surface (V, 3), (T, 3) for each of the points (P, 3); degenerate
-    triangles do no harm.
+    """Find the nearest place on a surface for each point.
 
-    Raises InputError where there is no triangle, or a point or vertex is not finite.
+    points: (P, 3). vertices: (V, 3), in the same unit. triangles: (T, 3); degenerate ones do no
+    harm.
+
+    Raises InputError if there is no triangle, or a point or vertex is not finite.
     """
     points, vertices, triangles = _checked(points, vertices, triangles)
     face = igl.point_mesh_squared_distance(points, vertices, triangles)[1]
@@ -48,10 +50,11 @@ def closest_points(
 
 
 def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(P,) distance of each point (P, 3) to the surface (V, 3), (T, 3), in the unit of the
-    vertices.
+    """Compute the distance (P,) of each point to a surface, in the unit of the vertices.
 
-    Raises InputError where there is no triangle, or a point or vertex is not finite.
+    points: (P, 3). vertices: (V, 3). triangles: (T, 3).
+
+    Raises InputError if there is no triangle, or a point or vertex is not finite.
     """
     points, vertices, triangles = _checked(points, vertices, triangles)
     squared = igl.point_mesh_squared_distance(points, vertices, triangles)[0]
@@ -61,10 +64,10 @@ def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.nda
 def surface_distance(
     vertices_a: np.ndarray, vertices_b: np.ndarray, triangles: np.ndarray
 ) -> float:
-    """Mean vertex-to-surface distance between two shapes (V, 3) of one topology, averaged over both
-    directions.
+    """Compute the mean vertex-to-surface distance between two shapes (V, 3) of the same topology,
+    averaged over both directions.
 
-    Vertices that no triangle uses lie on neither surface and are left out. Raises InputError as
+    Vertices that no triangle uses are on neither surface and are left out. Raises InputError as
     `point_to_surface`.
     """
     used = np.unique(triangles)
@@ -94,12 +97,12 @@ def _checked(
 
 
 def _candidate_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """(4, P, 3) valid corner weights: the nearest place on each of the three sides, and the foot of
-    the perpendicular.
+    """(4, P, 3) valid corner weights of four candidates: the nearest place on each of the three
+    sides, and the foot of the perpendicular.
 
-    The nearest place of the triangle is always among the four, and each is inside by construction,
-    so taking the nearest needs no case analysis and no tolerance. Where the foot falls outside (or
-    the triangle has no area) the first side stands in for it.
+    The nearest place of the triangle is always one of the four, and each lies in the triangle by
+    construction, so taking the nearest needs neither cases nor tolerances. If the foot falls
+    outside, or the triangle has no area, the candidate of the first side is repeated.
     """
     weights = np.zeros((4, len(points), 3))
     for side, (i, j) in enumerate(_SIDES):

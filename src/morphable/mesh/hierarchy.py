@@ -1,8 +1,7 @@
-"""Hierarchy: a template at decreasing resolutions, with sparse maps down and up between neighboring
-levels.
+"""Hierarchy: a template at decreasing resolutions, with sparse maps between consecutive levels.
 
-Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV 2018. A level is a
-selection of the template's vertices in their order, at the template's positions.
+A level is a subset of the template's vertices, in the template's order and positions. Source:
+Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders", ECCV 2018.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ ALGORITHM = "quadric half-edge collapse, barycentric up, 4"
 class Level:
     """One resolution of a template.
 
-    vertices: (n, 3) float64 mm. triangles: (T, 3) int64. kept: (n,) int64 the template vertex that
-    each one is, ascending, so `regions[level.kept]` are this level's regions.
+    vertices: (n, 3) float64 mm. triangles: (T, 3) int64. kept: (n,) int64 template vertex of each
+    of this level's vertices, ascending, so `regions[level.kept]` are this level's regions.
     """
 
     vertices: np.ndarray
@@ -43,11 +42,12 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Levels from fine to coarse: n_0 vertices, the template with its faces as triangles, then n_1,
-    n_2, ...
+    """Levels from fine to coarse and the maps between them.
 
-    down: per step a (n_{i+1}, n_i) selection, one 1 in every row. up: per step a (n_i, n_{i+1})
-    interpolation, no weight negative, rows summing to one; `down @ up` is the identity.
+    levels: the first is the template itself, with its faces as triangles; they have n_0, n_1, ...
+    vertices. down: for each step a (n_{i+1}, n_i) selection with a single 1 in every row. up: for
+    each step a (n_i, n_{i+1}) interpolation without negative weights, whose rows sum to one.
+    `down @ up` is the identity.
     """
 
     levels: tuple[Level, ...]
@@ -59,7 +59,7 @@ class Hierarchy:
         return tuple(len(level.vertices) for level in self.levels)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as plain arrays."""
+        """Return the levels and the up maps as plain arrays; `down` follows from them."""
         arrays = {"vertices": self.levels[0].vertices}
         for i, level in enumerate(self.levels):
             arrays |= {
@@ -76,9 +76,7 @@ class Hierarchy:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Hierarchy:
-        """The inverse of `to_arrays`; other keys are left alone. Raises InputError if one is
-        missing.
-        """
+        """Invert `to_arrays`, ignoring other keys. Raises InputError if an array is missing."""
         try:
             vertices = np.asarray(arrays["vertices"], np.float64)
             levels = [_level(vertices, arrays, 0)]
@@ -94,12 +92,13 @@ class Hierarchy:
 
 
 def build_hierarchy(mesh: Mesh, factors: Sequence[float] = (4, 4, 4, 4)) -> Hierarchy:
-    """Decimate a template once per factor; a level of n vertices is followed by one of ceil(n /
-    factor).
+    """Decimate a template once per factor: the level after one of n vertices has ceil(n / factor).
 
-    The result comes from the cache if the same mesh and factors were decimated before. Raises
-    InputError for a factor of one or less, or if a level would have fewer than three vertices.
-    Warns if edges with three or more faces may leave surplus faces on coarse levels.
+    The result is read from the cache if the same mesh was decimated with the same factors before.
+    Warns if the mesh has edges with three or more faces, because coarse levels may then keep
+    surplus faces.
+
+    Raises InputError if a factor is one or less, or a level would have fewer than three vertices.
     """
     _check_factors(len(mesh.vertices), factors)
     vertices = np.asarray(mesh.vertices, np.float64)
@@ -141,7 +140,7 @@ def _check_factors(count: int, factors: Sequence[float]) -> None:
 
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:
-    """Complete a hierarchy: `down` follows from `kept`."""
+    """Complete a hierarchy with its `down` maps, which follow from `kept`."""
     down = [
         _selection(np.searchsorted(fine.kept, coarse.kept), len(fine.kept))
         for fine, coarse in _steps(levels)

@@ -1,5 +1,5 @@
-"""Where a surface passes through itself: a box tree finds candidates, intervals on a line decide
-(Moller 1997).
+"""Find self-intersections of a surface: a tree of boxes finds candidate pairs of triangles, and a
+test on intervals along the common line of their planes decides (Moller 1997).
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ import numpy as np
 
 from morphable.errors import InputError
 
-_FLAT = 1e-10  # of the size of the mesh: heights below are rounding, and far below what float32 positions resolve
+# Share of the mesh's size below which a height above a plane counts as rounding; far below what
+# float32 positions resolve.
+_FLAT = 1e-10
 _BLOCK = 1 << 18  # pairs of boxes handled at once
 
 
 def self_intersecting_faces(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Sorted rows of the triangles that pass through another one; arguments and errors as
-    `intersecting_pairs`.
+    """Return the sorted rows of the triangles that pass through another triangle. Arguments and
+    errors are those of `intersecting_pairs`.
     """
     return np.unique(intersecting_pairs(vertices, triangles))
 
 
 def intersecting_pairs(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(P, 2) rows i < j, sorted, of the triangles that pass through each other.
+    """Return the pairs of triangles that pass through each other, as sorted rows i < j (P, 2).
 
-    Only pairs without a common corner count, and corners at one position are common: a fold at an
-    edge or a closed seam is no intersection, nor is mere touching, nor an overlap within one plane.
-    vertices: (V, 3); triangles: (T, 3). Raises InputError where a vertex is not finite.
+    vertices: (V, 3), any unit. triangles: (T, 3). Only pairs without a common corner count, and
+    corners at the same position are common. So a fold at an edge, a closed seam, mere touching and
+    an overlap within one plane are not intersections.
+
+    Raises InputError if a vertex is not finite.
     """
     if not np.isfinite(vertices).all():
         raise InputError("self-intersection: expected finite vertices, got NaN or infinity")
@@ -38,25 +42,25 @@ def intersecting_pairs(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarra
     place = np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1)[triangles]
     flat = _FLAT * float(np.linalg.norm(high - low))
     planes = _planes(corners)
-    found = [np.zeros((0, 2), np.int64)]
+    blocks = [np.zeros((0, 2), np.int64)]
     for first, second in _overlapping_boxes(corners.min(axis=1), corners.max(axis=1)):
         apart = ~(place[first][:, :, None] == place[second][:, None, :]).any(axis=(1, 2))
         first, second = first[apart], second[apart]
         hit = _cross(corners, planes, first, second, flat)
-        found.append(np.stack([first[hit], second[hit]], axis=1))
-    pairs = np.sort(np.concatenate(found), axis=1)
+        blocks.append(np.stack([first[hit], second[hit]], axis=1))
+    pairs = np.sort(np.concatenate(blocks), axis=1)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _overlapping_boxes(
     low: np.ndarray, high: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of boxes (T, 3), (T, 3) that overlap, block by block, by descending a tree of boxes
-    against itself.
+    """Yield all pairs of overlapping boxes in blocks, by descending a tree of boxes with itself.
 
-    A large box costs only the pairs it truly has, and the blocks bound the memory where most boxes
-    overlap, as in the first meshes of a model in training. Empty leaves of the full tree hold an
-    inverted box, which overlaps nothing.
+    low, high: (T, 3) corners of the boxes. The cost depends on the number of overlapping pairs, not
+    on the size of the boxes. The blocks bound the memory if most boxes overlap, as they do in the
+    output of a barely trained model. Empty leaves of the full tree hold an inverted box, which
+    overlaps nothing.
     """
     order = _tree_order((low + high) / 2)
     empty = order[:, None] < 0
@@ -74,7 +78,7 @@ def _overlapping_boxes(
             yield order[a[a < b]], order[b[a < b]]
             continue
         a, b = (2 * a[:, None] + [0, 0, 1, 1]).ravel(), (2 * b[:, None] + [0, 1, 0, 1]).ravel()
-        keep = a <= b  # a node against itself would give its two halves twice
+        keep = a <= b  # a node paired with itself would give the pair of its halves twice
         a, b = a[keep], b[keep]
         for lows, highs in zip(*levels[level - 1], strict=True):
             keep = (lows[a] <= highs[b]) & (lows[b] <= highs[a])
@@ -85,8 +89,8 @@ def _overlapping_boxes(
 
 
 def _tree_order(centers: np.ndarray) -> np.ndarray:
-    """The boxes as leaves of a full binary tree whose nodes halve across their widest axis; -1
-    marks an empty leaf.
+    """Order the boxes as leaves of a full binary tree, each node split in half across its widest
+    axis; -1 marks an empty leaf.
     """
     count = len(centers)
     leaves = 1 << (count - 1).bit_length()
@@ -105,7 +109,7 @@ def _tree_order(centers: np.ndarray) -> np.ndarray:
 
 
 def _planes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit normals (T, 3), zero without area, and their products (T,) with a point of the plane."""
+    """Unit normals (T, 3), zero for a triangle without area, and the planes' offsets (T,)."""
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     normal = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
@@ -119,8 +123,8 @@ def _cross(
     second: np.ndarray,
     flat: float,
 ) -> np.ndarray:
-    """(P,) bool: each triangle straddles the other's plane, and what both cut out of the common
-    line overlaps.
+    """(P,) bool: each triangle straddles the other's plane, and the intervals that the two cut out
+    of the planes' common line overlap.
     """
     normal, offset = planes
 
@@ -145,10 +149,11 @@ def _cross(
 
 
 def _interval(along: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) ends of the stretch of line within a triangle: where the sides that change the sign of
-    `height` do so.
+    """(P,) ends of the interval of the line within a triangle: the points at which its sides cross
+    the other plane.
 
-    along, height: (P, 3) position along the line and height over the other plane of each corner.
+    along, height: (P, 3) position of each corner along the line, and its height above the other
+    plane.
     """
     after, next_height = np.roll(along, -1, axis=1), np.roll(height, -1, axis=1)
     cut = (height > 0) != (next_height > 0)

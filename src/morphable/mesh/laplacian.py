@@ -1,5 +1,5 @@
-"""Laplacians of a mesh: cotangent (Pinkall and Polthier 1993) with its lumped mass matrix, and of
-the edge graph.
+"""Laplacians of a mesh: the cotangent Laplacian (Pinkall and Polthier 1993) with its lumped mass
+matrix, and the Laplacian of the edge graph.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from morphable.mesh.topology import adjacency
 
 
 def cotangent_laplacian(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_matrix:
-    """(V, V) L with L_ij = -(cot a + cot b) / 2 over the angles a, b opposite edge ij, and rows
-    that sum to zero.
+    """Compute L (V, V) with L_ij = -(cot a + cot b) / 2 for the angles a, b opposite edge ij, and
+    rows that sum to zero.
 
-    Positive semidefinite: x^T L x is half the squared length of the gradient of x, integrated over
-    the surface (libigl's `cotmatrix` has the opposite sign). Dimensionless, double precision. A
-    triangle without area is left out. vertices: (V, 3); triangles: (T, 3).
+    vertices: (V, 3); triangles: (T, 3). L is positive semidefinite, dimensionless and in double
+    precision: x^T L x is the squared length of the gradient of x, integrated over the surface.
+    Beware that libigl's `cotmatrix` has the opposite sign. A triangle without area is left out.
     """
     corners = np.asarray(vertices, np.float64)[triangles]
     rows, cols, values = [], [], []
@@ -35,10 +35,11 @@ def cotangent_laplacian(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_m
 
 
 def mass_matrix(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_matrix:
-    """(V, V) diagonal: one third of the area of the triangles around each vertex, squared unit of
-    the vertices.
+    """Compute the diagonal (V, V) matrix of vertex areas: one third of the area of the triangles
+    around each vertex.
 
-    vertices: (V, 3); triangles: (T, 3). A vertex without a triangle has mass zero.
+    vertices: (V, 3); triangles: (T, 3). Areas have the squared unit of the vertices. A vertex
+    without a triangle has mass zero.
     """
     a, b, c = (np.asarray(vertices, np.float64)[triangles[:, k]] for k in range(3))
     third = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
@@ -47,10 +48,11 @@ def mass_matrix(vertices: np.ndarray, triangles: np.ndarray) -> sp.csr_matrix:
 
 
 def graph_laplacian(faces: np.ndarray, n_vertices: int, normalized: bool = True) -> sp.csr_matrix:
-    """(V, V) I - D^-1/2 A D^-1/2, or D - A, of the binary edge graph A with degrees D.
+    """Compute I - D^-1/2 A D^-1/2 (V, V) of the binary edge graph A with degrees D; D - A if not
+    `normalized`.
 
-    An edge counts once however many faces share it. For a vertex without edges D^-1/2 is taken as
-    zero, so its row is that of the identity. faces: (F, 3 or 4).
+    faces: (F, 3 or 4). An edge counts once, however many faces share it. The normalized row of a
+    vertex without edges is that of the identity.
     """
     graph = adjacency(faces, n_vertices)
     degree = np.asarray(graph.sum(axis=1)).ravel()

@@ -1,4 +1,6 @@
-"""Mesh: vertex positions and faces as one frozen value. Vertex order is identity and never changes."""
+"""Mesh: vertex positions and faces as one frozen value. The vertex order never changes, because it
+defines the correspondence between meshes.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ from morphable.mesh.topology import triangulate
 class Mesh:
     """A polygon mesh.
 
-    vertices: (V, 3) float64 or float32, millimeters, right-handed, y up. faces: (F, 3) or (F, 4)
-    int64; in a mixed mesh a triangle is a row of four whose last entry is -1.
+    vertices: (V, 3) float64 or float32, millimeters, right-handed, y up.
+    faces: (F, 3) or (F, 4) int64; in a mesh of quads, a triangle has -1 as its fourth entry.
 
-    Raises InputError for wrong shapes, non-finite positions, or indices outside 0..V-1.
+    Raises InputError if a shape is wrong, a position is not finite or an index is outside 0..V-1.
     """
 
     vertices: np.ndarray
@@ -38,20 +40,24 @@ class Mesh:
             or not np.issubdtype(faces.dtype, np.integer)
         ):
             raise InputError(
-                f"mesh faces: expected integers of shape (F, 3) or (F, 4), got {faces.dtype} {faces.shape}"
+                "mesh faces: expected integers of shape (F, 3) or (F, 4), got "
+                f"{faces.dtype} {faces.shape}"
             )
         bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
         if len(bad):
             raise InputError(
-                f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex {bad[0]}"
+                f"mesh vertices: {len(bad)} of {len(vertices)} are not finite, the first is vertex "
+                f"{bad[0]}"
             )
         lowest = faces[:, :3].min(initial=0)
-        if faces.shape[1] == 4:
+        if faces.shape[1] == 4:  # -1 is allowed here, in the fourth column only
             lowest = min(lowest, faces[:, 3].min(initial=0) + 1)
         if lowest < 0 or faces.max(initial=-1) >= len(vertices):
             raise InputError(
-                f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
+                f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got "
+                f"{faces.min()}..{faces.max()}"
             )
+        # Views are made read-only, not the caller's arrays.
         for name, value in (("vertices", vertices), ("faces", faces.astype(np.int64))):
             value = value.view()
             value.flags.writeable = False
@@ -59,13 +65,14 @@ class Mesh:
 
     @property
     def triangles(self) -> np.ndarray:
-        """(T, 3) faces with every quad split along its shorter diagonal."""
+        """(T, 3) int64 faces with every quad split along its shorter diagonal."""
         return triangulate(self.faces, self.vertices)
 
     def moved(self, vertices: np.ndarray) -> Mesh:
-        """The same topology with other positions (V, 3) mm."""
+        """Return a mesh of the same topology at other positions (V, 3), mm."""
         if vertices.shape != self.vertices.shape:
             raise InputError(
-                f"vertices: expected {self.vertices.shape} to match the topology, got {vertices.shape}"
+                f"vertices: expected {self.vertices.shape} to match the topology, got "
+                f"{vertices.shape}"
             )
         return Mesh(vertices, self.faces)

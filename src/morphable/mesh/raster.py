@@ -1,9 +1,9 @@
-"""Triangles to pixels with a z-buffer in numpy: each triangle becomes row spans, each span pixels,
-all at once.
+"""Rasterize triangles with a z-buffer in numpy: all triangles are cut into spans of rows, and all
+spans into pixels, at once.
 
-Edge functions after Pineda, "A parallel algorithm for polygon rasterization", SIGGRAPH 1988.
-Solving them for x gives a row's span directly, so no pixel outside a triangle is visited and
-triangles of all sizes cost what they cover.
+Edge functions are those of Pineda, "A parallel algorithm for polygon rasterization", SIGGRAPH 1988.
+Solving them for x gives a row's span directly, so no pixel outside a triangle is visited, and the
+cost of a triangle is the number of pixels it covers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Visible:
-    """The P covered pixels of a picture and what is seen there.
+    """The P covered pixels of an image and what is visible in each.
 
-    pixel: (P,) row * width + column; triangle: (P,) the nearest triangle; weights: (P, 3)
-    barycentric weights of its corners; depth: (P,) z of the surface, larger is nearer.
+    pixel: (P,) row * width + column. triangle: (P,) the nearest triangle. weights: (P, 3)
+    barycentric weights of its corners. depth: (P,) z of the surface; larger is nearer.
     """
 
     pixel: np.ndarray
@@ -29,8 +29,9 @@ class Visible:
 
 @dataclass(frozen=True, eq=False)
 class _Edges:
-    """a x + b y + c >= 0 inside, each (T, 3); edge i runs from corner i to i + 1. doubled: (T,)
-    twice the area.
+    """Edge functions a x + b y + c, which are >= 0 inside a triangle.
+
+    a, b, c: (T, 3); edge i runs from corner i to i + 1. doubled: (T,) twice the triangle's area.
     """
 
     a: np.ndarray
@@ -40,13 +41,13 @@ class _Edges:
 
 
 def rasterize(points: np.ndarray, triangles: np.ndarray, width: int, height: int) -> Visible:
-    """What is seen of triangles in a picture of `width` x `height` pixels, in parallel projection
-    along z.
+    """Find what is visible of triangles in an image of `width` x `height` pixels, in parallel
+    projection along z.
 
-    points: (V, 3) x to the right and y down in pixels, the center of the first pixel at (0.5, 0.5);
-    z towards the viewer in any unit. triangles: (T, 3), of either orientation. If two are equally
-    near, the later one is seen. A pixel belongs to a triangle if its center lies inside or on the
-    border, so neighbors never leave a gap.
+    points: (V, 3) x to the right and y down in pixels, with the center of the first pixel at
+    (0.5, 0.5), and z towards the viewer in any unit. triangles: (T, 3), of either orientation. If
+    two are equally near, the later one is visible. A pixel belongs to a triangle if its center lies
+    inside or on the border, so neighbors never leave a gap.
     """
     corners = np.asarray(points, np.float64)[triangles]
     edges = _edges(corners)
@@ -67,7 +68,7 @@ def rasterize(points: np.ndarray, triangles: np.ndarray, width: int, height: int
 def _fragments(
     corners: np.ndarray, edges: _Edges, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every pair of a triangle and a pixel that it covers: triangles and pixels, both (F,)."""
+    """All pairs of a triangle and a pixel that it covers: triangles (F,) and pixels (F,)."""
     sound = np.flatnonzero(edges.doubled > 1e-9)
     triangle, row = _rows(corners[sound, :, 1], height)
     triangle = sound[triangle]
@@ -79,10 +80,10 @@ def _fragments(
 
 
 def _edges(corners: np.ndarray) -> _Edges:
-    """Edge functions of (T, 3, 3) corners, turned so that the inside is positive.
+    """Edge functions of (T, 3, 3) corners, with the sign that makes the inside positive.
 
-    For an edge shared by two triangles all three numbers are each other's exact negatives, in
-    floating point too.
+    The two triangles at an edge get exactly opposite a, b and c, in floating point too, so no pixel
+    falls between them.
     """
     x, y = corners[..., 0], corners[..., 1]
     x_next, y_next = np.roll(x, -1, axis=1), np.roll(y, -1, axis=1)
@@ -93,8 +94,8 @@ def _edges(corners: np.ndarray) -> _Edges:
 
 
 def _rows(y: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """For (T, 3) corner heights: the triangle number and the row of every (triangle, row) pair that
-    may meet.
+    """All pairs of a triangle and an image row that may meet, from corner heights y (T, 3): the
+    triangle numbers and the rows.
     """
     top = np.maximum(0, np.ceil(y.min(axis=1) - 0.5)).astype(np.int64)
     bottom = np.minimum(height - 1, np.floor(y.max(axis=1) - 0.5)).astype(np.int64)
@@ -106,7 +107,7 @@ def _rows(y: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
 def _columns(
     edges: _Edges, triangle: np.ndarray, y: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First and last column of every span; first > last if it is empty."""
+    """First and last column of every span; first > last if the span is empty."""
     left, right = np.full(len(y), -np.inf), np.full(len(y), np.inf)
     for i in range(3):
         a = edges.a[triangle, i]
@@ -122,7 +123,7 @@ def _columns(
 
 
 def _ranges(count: np.ndarray) -> np.ndarray:
-    """0..count[0]-1, 0..count[1]-1, ... one after another."""
+    """Concatenate 0..count[0]-1, 0..count[1]-1, ..."""
     total = int(count.sum())
     return np.arange(total) - np.repeat(np.cumsum(count) - count, count)
 
@@ -130,8 +131,8 @@ def _ranges(count: np.ndarray) -> np.ndarray:
 def _depth(
     corners: np.ndarray, doubled: np.ndarray, triangle: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """(n,) z of each triangle's plane at (x, y), kept within the triangle's own range against
-    rounding.
+    """(n,) z of each triangle's plane at (x, y), clipped to the triangle's own range, because
+    rounding may put a steep triangle anywhere.
     """
     across, along = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     twice = across[:, 0] * along[:, 1] - across[:, 1] * along[:, 0]
@@ -145,8 +146,8 @@ def _depth(
 
 
 def _weights(edges: _Edges, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(P, 3) barycentric weights: corner i's is the edge function of the opposite edge over twice
-    the area.
+    """(P, 3) barycentric weights: a corner's weight is the edge function of the opposite edge
+    divided by twice the area.
     """
     values = edges.a[triangle] * x[:, None] + edges.b[triangle] * y[:, None] + edges.c[triangle]
     weights = np.maximum(0.0, np.roll(values, -1, axis=1))

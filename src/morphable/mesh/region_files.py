@@ -1,5 +1,5 @@
-"""Region label files: every vertex in exactly one region, or a sentence that says which one
-is not.
+"""Read region label files. Every vertex must be in exactly one region; the error names the first
+vertex that is not.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ FORMATS = (
 
 
 def read_regions(path: Path, mesh: Mesh) -> Regions:
-    """Regions from a file, with its controls (.json {name: {"vertices": [], "controls": []}}) or
-    else spread ones.
+    """Read the regions of a mesh from a file in one of the FORMATS.
 
-    An .obj file gives the polygon groups (`g`): a vertex goes to the group of most of its faces.
-    Raises InputError where a vertex is in no region or in two, does not exist, or the file is of no
-    known format.
+    Control vertices are those of the file, which .npz and .json files ({name: {"vertices": [],
+    "controls": []}}) can hold; regions without any get spread ones. The regions of an .obj file are
+    its polygon groups (`g`): a vertex goes to the group of most of its faces.
+
+    Raises InputError if a vertex is in no region or in two, a vertex does not exist, or the format
+    is unknown.
     """
     readers = {
         ".json": _read_json,
@@ -39,15 +41,15 @@ def read_regions(path: Path, mesh: Mesh) -> Regions:
     }
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: regions are read from {FORMATS}")
-    members, given = readers[path.suffix.lower()](path, len(mesh.vertices))
+    members, own_controls = readers[path.suffix.lower()](path, len(mesh.vertices))
     labels = disjoint(members, len(mesh.vertices), str(path))
     names = tuple(members)
     spread = spread_controls(mesh, labels)
     controls = []
     for number, name in enumerate(names):
         chosen = (
-            _indices(given[name], f"{path}: controls of {name!r}", len(labels))
-            if name in given
+            _indices(own_controls[name], f"{path}: controls of {name!r}", len(labels))
+            if name in own_controls
             else spread[number]
         )
         outside = chosen[labels[chosen] != number]
@@ -62,8 +64,10 @@ def read_regions(path: Path, mesh: Mesh) -> Regions:
 def disjoint(
     members: Mapping[str, Sequence[int] | np.ndarray], n_vertices: int, where: str
 ) -> np.ndarray:
-    """(V,) region numbers of lists of vertices by name; InputError unless each vertex is listed
-    exactly once.
+    """Turn lists of vertices by region name into region numbers (V,).
+
+    where: the source of the lists for error messages. Raises InputError unless each vertex is
+    listed exactly once.
 
     >>> disjoint({"a": [0, 2], "b": [1]}, 3, "labels")
     array([0, 1, 0])
@@ -110,7 +114,7 @@ def _indices(values: Any, where: str, n_vertices: int) -> np.ndarray:
 
 
 Members = tuple[dict[str, Any], dict[str, Any]]
-"""Vertices by region name, and controls by region name where the file gives any."""
+"""Vertices by region name, and control vertices by region name for the regions that have some."""
 
 
 def _read_json(path: Path, n_vertices: int) -> Members:
@@ -170,10 +174,10 @@ def _read_npz(path: Path, n_vertices: int) -> Members:
 def _by_number(
     labels: np.ndarray, names: Sequence[str] | None, path: Path, n_vertices: int
 ) -> dict[str, Any]:
-    """Vertices by region of one number a vertex; negative numbers mean none."""
+    """Vertices by region name, from one region number per vertex; negative means no region."""
     if labels.shape != (n_vertices,) or labels.dtype.kind not in "iu":
         raise InputError(
-            f"{path}: expected ({n_vertices},) whole numbers, one a vertex, got "
+            f"{path}: expected ({n_vertices},) whole numbers, one per vertex, got "
             f"{labels.shape} {labels.dtype}"
         )
     numbers = [int(number) for number in np.unique(labels) if number >= 0]
@@ -205,6 +209,7 @@ def _read_obj(path: Path, n_vertices: int) -> Members:
         raise InputError(f"{path}: has no polygon groups (lines that begin with g)")
     table = np.stack(list(votes.values()))
     best = np.where(table.sum(0) > 0, table.argmax(0), -1)
+    # A group may lose all its vertices to its neighbors; it is then no region.
     return {
-        name: found for n, name in enumerate(votes) if len(found := np.flatnonzero(best == n))
+        name: vertices for n, name in enumerate(votes) if len(vertices := np.flatnonzero(best == n))
     }, {}

@@ -1,6 +1,4 @@
-"""Regions: a template cut into disjoint pieces that cover it, and the control vertices that steer
-each.
-"""
+"""Regions: disjoint pieces that cover a template, each with the control vertices that edit it."""
 
 from __future__ import annotations
 
@@ -17,17 +15,17 @@ from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import adjacency, components
 
 CONTROLS = 10
-"""Control vertices of a region: two fifths on its border, the others inside."""
+"""Number of control vertices per region: two fifths on its border, the others inside."""
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
     """Disjoint regions that cover a template.
 
-    labels: (V,) region number of each vertex. names: the R names. controls: per region the vertices
-    that act as its handles; () if none are known.
+    labels: (V,) region number 0..R-1 of each vertex. names: the R names. controls: for each region
+    the vertices that act as its handles; () if none are known.
 
-    Raises InputError unless every region has a vertex and its controls lie in it.
+    Raises InputError if a region has no vertex, or a control vertex lies outside its region.
     """
 
     labels: np.ndarray
@@ -35,10 +33,10 @@ class Regions:
     controls: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
-        found, count = np.unique(self.labels), len(self.names)
-        if not np.array_equal(found, np.arange(count)):
+        numbers, count = np.unique(self.labels), len(self.names)
+        if not np.array_equal(numbers, np.arange(count)):
             raise InputError(
-                f"regions: expected the numbers 0..{count - 1}, each used, got {found}"
+                f"regions: expected the numbers 0..{count - 1}, each used, got {numbers}"
             )
 
         if self.controls and len(self.controls) != count:
@@ -54,8 +52,8 @@ class Regions:
                 )
 
     def number(self, name: str) -> int:
-        """The number of the region called `name`. Raises InputError, listing the names, for
-        another.
+        """Return the number of the region called `name`. Raises InputError, listing the known
+        names, if there is none.
         """
         if name not in self.names:
             raise InputError(
@@ -64,11 +62,11 @@ class Regions:
         return self.names.index(name)
 
     def vertices(self, region: int) -> np.ndarray:
-        """The vertices of a region, ascending."""
+        """Return the vertex indices of a region, ascending."""
         return np.flatnonzero(self.labels == region)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as plain arrays, the format of template.npz."""
+        """Return all fields as plain arrays, in the format of template.npz."""
         controls = {
             f"control_vertices/{region}": np.asarray(vertices, np.int32)
             for region, vertices in enumerate(self.controls)
@@ -77,9 +75,7 @@ class Regions:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self | None:
-        """The inverse of `to_arrays`, which leaves other keys alone; None if there are no
-        regions.
-        """
+        """Invert `to_arrays`, ignoring other keys. Returns None if the arrays hold no regions."""
         if "regions" not in arrays:
             return None
         names = tuple(str(name) for name in arrays.get("region_names", ()))
@@ -94,7 +90,7 @@ class Regions:
 
 
 def border_vertices(faces: np.ndarray, labels: np.ndarray, region: int) -> np.ndarray:
-    """Vertices of a region that an edge joins to another region, ascending."""
+    """Return the vertices of a region that share an edge with another region, ascending."""
     pairs = adjacency(faces, len(labels)).tocoo()
     crossing = (labels[pairs.row] == region) & (labels[pairs.col] != region)
     return np.unique(pairs.row[crossing])
@@ -103,8 +99,8 @@ def border_vertices(faces: np.ndarray, labels: np.ndarray, region: int) -> np.nd
 def spread_controls(
     mesh: Mesh, labels: np.ndarray, count: int = CONTROLS
 ) -> tuple[np.ndarray, ...]:
-    """At most `count` control vertices for each region 0, 1, ...: spread inside, and two fifths
-    along the border.
+    """Choose at most `count` control vertices for each region 0, 1, ..., spread by farthest-point
+    sampling: two fifths of them along the border, the others inside.
     """
     controls = []
     for region in range(int(labels.max()) + 1):
@@ -113,6 +109,7 @@ def spread_controls(
         on_border = (
             farthest_points(mesh.vertices, border, count * 2 // 5) if len(border) else border
         )
+        # A region may be so thin that it is all border; the others are then border vertices too.
         inside = (
             np.setdiff1d(inside, border)
             if len(border) < len(inside)
@@ -128,11 +125,12 @@ def spread_controls(
 
 
 def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V,) the same regions, of which every fragment but the largest is given to the neighbor that
-    it touches most.
+    """Make regions connected: every fragment except a region's largest goes to the neighboring
+    region that it shares most edges with.
 
-    Each connected component of the mesh keeps its own largest fragment, so that an eyeball stays in
-    its region.
+    regions: (V,) region numbers. faces: (F, 3 or 4). Returns new numbers (V,). A region keeps its
+    largest fragment on each connected component of the mesh, so that an eyeball stays in its
+    region.
     """
     regions = regions.copy()
     graph = adjacency(faces, len(regions)).tocoo()
@@ -144,6 +142,7 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
         )
         _, fragment = connected_components(inside, directed=False)
         size = np.bincount(fragment)
+        # Sort fragments by component, region and descending size: the first of each pair stays.
         first = np.unique(fragment, return_index=True)[1]
         order = np.lexsort((-size, regions[first], island[first]))
         key = np.stack([island[first], regions[first]], 1)[order]
@@ -153,18 +152,18 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
         small[order[largest]] = False
         if not small.any():
             return regions
-        # The smallest fragment goes first, because its neighbors are the most likely to stay.
+        # Reassign one fragment per round, smallest first: its neighbors are most likely to stay.
         chosen = np.flatnonzero(small)[size[small].argmin()]
         touching = (fragment[graph.row] == chosen) & ~same
         regions[fragment == chosen] = np.bincount(regions[graph.col[touching]]).argmax()
 
 
 def farthest_points(vertices: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
-    """(count,) vertex indices out of `candidates`, each the farthest from those before it; fewer if
-    there are fewer.
+    """Choose `count` of the vertices `candidates`, each the farthest from those chosen before it.
 
-    The first is the candidate nearest to their centroid. Distances are Euclidean, in the unit of
-    `vertices` (V, 3).
+    vertices: (V, 3), any unit; distances are Euclidean. candidates: vertex indices, at least one.
+    The first choice is the candidate nearest to their centroid. Returns all candidates if there
+    are no more than `count`.
     """
     points = vertices[candidates].astype(np.float64)
     chosen = [int(np.linalg.norm(points - points.mean(axis=0), axis=1).argmin())]

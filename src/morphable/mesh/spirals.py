@@ -1,10 +1,10 @@
-"""Spirals: around every vertex its neighbors in one fixed order, so that a convolution is a gather
-and a matrix.
+"""Spirals: the neighbors of each vertex in a fixed order, so that a convolution is a gather and a
+matrix product.
 
-`reference_spirals` orders by the geodesic to a reference point (Bouritsas et al., "Neural 3D
-Morphable Models", ICCV 2019); `ring_spirals` by the mesh alone (Gong et al., "SpiralNet++", ICCV
-Workshops 2019). Both follow the winding of the faces. Spirals belong to one hierarchy and one
-construction: store them with the model that was trained on them.
+`reference_spirals` starts each spiral on the shortest path to a reference point (Bouritsas et al.,
+"Neural 3D Morphable Models", ICCV 2019); `ring_spirals` needs the mesh only (Gong et al.,
+"SpiralNet++", ICCV Workshops 2019). Both follow the winding of the faces. Trained weights depend on
+the order of the neighbors, so store the spirals with the model.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from morphable.mesh.hierarchy import Hierarchy, Level
 from morphable.mesh.topology import edges
 
 PADDING = -1
-"""Stands for no vertex: a convolution reads zero there."""
+"""Entry that stands for no vertex: a convolution reads zero there."""
 
 SAME = 1e-9
-"""Lengths that differ by less than this share of themselves are equal, so that rounding decides
-nothing.
+"""Lengths that differ by less than this share of themselves count as equal, so that rounding errors
+do not decide the order.
 """
 
 Star = list[tuple[int, int]]
-"""The sides opposite a vertex in its faces, each in face order."""
+"""The sides opposite a vertex in each of its faces, directed by the winding of the face."""
 
 
 def reference_spirals(
@@ -38,33 +38,35 @@ def reference_spirals(
     dilation: Sequence[int] = (2, 2, 1, 1, 1),
     references: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Neural3DMM's spirals, per level (n, length) int64, -1 where there is no vertex; each starts
-    with its own vertex.
+    """Build Neural3DMM's spirals: for each level (n, length) int64, padded with -1, each spiral
+    starting with its own vertex.
 
-    n_steps: rings per level. dilation: per level, keep every so-many-th entry after the vertex
-    itself. references: template vertices to start from, one per connected component; by default the
-    vertex nearest to the component's centroid. Coarser levels use the vertices nearest to them (the
-    last one, where several fall on one component), and a component that has none uses its default.
+    n_steps: number of rings on each level. dilation: d on each level, keeps every d-th entry after
+    the vertex itself. references: template vertices, one per connected component; by default the
+    vertex nearest to the component's centroid. Coarser levels use the vertices nearest to the
+    references (the last one if several are in one component); a component without any uses its
+    default.
 
-    A ring starts at the neighbor on the shortest edge path to the reference (at the reference
-    itself: the nearest neighbor) and turns with the face winding. A ring that meets a border goes
-    on from the start the other way round; one -1 stands between the halves. The second ring starts
-    at the vertex beyond the first ring's last and first. Length: int(mean + 2 std) over the level's
-    spirals; longer ones are cut.
+    The first ring starts at the neighbor on the shortest edge path to the reference (at the
+    reference itself: at the nearest neighbor) and follows the face winding. A ring that meets a
+    border continues from its start in the other direction, with one -1 between the halves. The
+    second ring starts at the vertex beyond the first ring's last and first vertices. The length is
+    int(mean + 2 standard deviations) over the level's spirals; longer ones are cut.
 
-    Raises InputError where the number of steps or dilations is not that of the levels, or a
-    reference is no vertex.
+    Raises InputError if the number of steps or dilations is not the number of levels, or a
+    reference is not a vertex.
     """
     for name, values in (("n_steps", n_steps), ("dilation", dilation)):
         if len(values) != len(hierarchy.levels) or min(values) < 1:
             raise InputError(
-                f"{name}: expected one positive number for each of {len(hierarchy.levels)} levels, got {values}"
+                f"{name}: expected one positive number for each of {len(hierarchy.levels)} levels, "
+                f"got {values}"
             )
     count = hierarchy.sizes[0]
-    given = np.asarray([] if references is None else references, np.int64)
-    if given.ndim != 1 or (given < 0).any() or (given >= count).any():
+    chosen = np.asarray([] if references is None else references, np.int64)
+    if chosen.ndim != 1 or (chosen < 0).any() or (chosen >= count).any():
         raise InputError(f"references: expected vertex indices in 0..{count - 1}, got {references}")
-    roots = _roots(hierarchy.levels[0], given)
+    roots = _roots(hierarchy.levels[0], chosen)
     positions = hierarchy.levels[0].vertices[roots]
     result = []
     for level, steps, stride in zip(hierarchy.levels, n_steps, dilation, strict=True):
@@ -80,15 +82,15 @@ def reference_spirals(
 def ring_spirals(
     hierarchy: Hierarchy, seq_length: int = 9, dilation: int = 1
 ) -> tuple[np.ndarray, ...]:
-    """SpiralNet++'s spirals, per level (n, seq_length) int64 without padding; each starts with its
-    own vertex.
+    """Build SpiralNet++'s spirals: for each level (n, seq_length) int64 without padding, each
+    spiral starting with its own vertex.
 
-    The first ring starts at the neighbor of lowest index and turns with the face winding; further
-    rings follow whole, until seq_length * dilation entries are there, of which every dilation-th
-    stays. Where the component has too few vertices the spiral is the vertex's nearest ones instead,
-    itself first, and where the whole level has too few these repeat in the same order.
+    The first ring starts at the neighbor of lowest index and follows the face winding. Further
+    rings are appended until there are seq_length * dilation entries, of which every dilation-th is
+    kept. If the vertex's component has too few vertices, the spiral holds the nearest vertices of
+    the level instead, itself first; if the level has too few, these repeat in the same order.
 
-    Raises InputError where seq_length or dilation is not positive.
+    Raises InputError if seq_length or dilation is not positive.
     """
     if seq_length < 1 or dilation < 1:
         raise InputError(
@@ -109,12 +111,12 @@ def _stars(level: Level) -> list[Star]:
     return stars
 
 
-# Neural3DMM: start on the way to a reference point
+# Neural3DMM: rings start on the shortest path to a reference point
 
 
-def _roots(level: Level, given: np.ndarray) -> np.ndarray:
-    """One vertex per component: the last of the given ones there, else the nearest to the
-    component's centroid.
+def _roots(level: Level, chosen: np.ndarray) -> np.ndarray:
+    """One vertex per component: the last of the chosen ones in it, or else the vertex nearest to
+    its centroid.
     """
     labels = connected_components(_lengths(level), directed=False)[1]
     root = np.full(labels.max() + 1, -1)
@@ -126,14 +128,15 @@ def _roots(level: Level, given: np.ndarray) -> np.ndarray:
     least = np.full(len(root), np.inf)
     np.minimum.at(least, labels, distance)
     nearest = np.flatnonzero(distance <= least[labels] * (1 + SAME))[::-1]
-    root[labels[nearest]] = nearest  # of equals the last written stays, which is the lowest index
-    root[labels[given]] = given
+    # An assignment keeps the last of several values: of equally near vertices the lowest index.
+    root[labels[nearest]] = nearest
+    root[labels[chosen]] = chosen
     return root
 
 
 def _starts(level: Level, roots: np.ndarray) -> list[int]:
-    """For every vertex the next one on the shortest path to its component's root; -1 where it has
-    no neighbor.
+    """The next vertex of each vertex on the shortest path to its component's root; -1 if it has no
+    neighbor.
     """
     lengths = _lengths(level)
     distance = dijkstra(lengths, indices=roots, min_only=True)
@@ -150,8 +153,8 @@ def _starts(level: Level, roots: np.ndarray) -> list[int]:
 
 
 def _lengths(level: Level) -> sp.csr_matrix:
-    """(n, n) symmetric edge lengths; coincident neighbors get a tiny one, as zero would mean no
-    edge.
+    """(n, n) symmetric edge lengths. An edge of length zero gets a tiny one, because a zero entry
+    would mean no edge.
     """
     pairs = edges(level.triangles)
     a, b = pairs[pairs[:, 0] != pairs[:, 1]].T
@@ -181,8 +184,8 @@ def _reference_spiral(stars: list[Star], vertex: int, start: int, steps: int) ->
 def _rim(
     stars: list[Star], ring: list[int], seen: set[int]
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """The next vertex, and the one before, along the rim of unseen vertices opposite a ring; any
-    one at a branching.
+    """Successor and predecessor of each vertex on the rim, the unseen vertices opposite a ring. At
+    a branching the first one met is taken.
     """
     following: dict[int, int] = {}
     preceding: dict[int, int] = {}
@@ -196,8 +199,8 @@ def _rim(
 
 
 def _turn(following: dict[int, int], preceding: dict[int, int], start: int) -> list[int]:
-    """Walk a rim from `start` with the winding; where it stays open, add -1 and the other way, far
-    end first.
+    """Follow a rim from `start` with the winding. If it does not close, append -1 and the other
+    half, from its far end towards `start`.
     """
     ring = [start]
     visited = {start}
@@ -218,8 +221,8 @@ def _turn(following: dict[int, int], preceding: dict[int, int], start: int) -> l
 
 
 def _beyond(stars: list[Star], ring: list[int], rim: set[int]) -> Iterator[int]:
-    """Rim vertices beyond the sides of a ring: that of its last and first, then of first and
-    second, ...
+    """Yield the rim vertices beyond the sides of a ring: beyond its last and first vertex, then its
+    first and second, ...
     """
     for first, second in zip([ring[-1], *ring], ring, strict=False):
         if first != PADDING and second != PADDING:
@@ -256,8 +259,8 @@ def _ring_level(level: Level, length: int) -> np.ndarray:
 
 
 def _first_ring(stars: list[Star], vertex: int) -> list[int]:
-    """All neighbors by winding from the one of lowest index; further fans of a non-manifold vertex
-    follow likewise.
+    """All neighbors in the order of the winding, from the one of lowest index. Further fans of a
+    non-manifold vertex follow in the same way.
     """
     following, preceding = _rim(stars, [vertex], {vertex})
     remaining = following.keys() | preceding.keys()
@@ -270,7 +273,7 @@ def _first_ring(stars: list[Star], vertex: int) -> list[int]:
 
 
 def _ring_spiral(rings: list[list[int]], vertex: int, length: int) -> list[int]:
-    """The vertex and whole rings until `length` is reached, fewer entries where the component ends."""
+    """The vertex and whole rings until `length` is reached, or until the component ends."""
     spiral = [vertex]
     seen = {vertex}
     ring = rings[vertex]
@@ -279,6 +282,7 @@ def _ring_spiral(rings: list[list[int]], vertex: int, length: int) -> list[int]:
         seen.update(ring)
         following: list[int] = []
         for center in ring if len(spiral) < length else ():
+            # Start at a vertex already in the spiral, so that new ones come in winding order.
             around = rings[center]
             turn = next(i for i, other in enumerate(around) if other in seen)
             for other in around[turn:] + around[:turn]:
@@ -290,17 +294,16 @@ def _ring_spiral(rings: list[list[int]], vertex: int, length: int) -> list[int]:
 
 
 def _nearest(vertices: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
-    """(len(rows), length) the nearest vertices in space, the vertex itself first, repeated where
+    """(len(rows), length) the nearest vertices in space, the vertex itself first; they repeat if
     there are too few.
     """
     count = min(length, len(vertices))
     if not len(rows):
         return np.zeros((0, length), np.int64)
-    found = cKDTree(vertices).query(vertices[rows], k=np.arange(1, count + 1))[1]
+    neighbors = cKDTree(vertices).query(vertices[rows], k=np.arange(1, count + 1))[1]
     spirals = np.empty((len(rows), count), np.int64)
-    for spiral, vertex, nearest in zip(spirals, rows, found, strict=True):
-        spiral[0] = (
-            vertex  # which need not be the first found, nor found at all, where others lie in the same place
-        )
+    for spiral, vertex, nearest in zip(spirals, rows, neighbors, strict=True):
+        # If other vertices have the same position, the tree may return those instead of `vertex`.
+        spiral[0] = vertex
         spiral[1:] = nearest[nearest != vertex][: count - 1]
     return spirals[:, np.arange(length) % count]

@@ -1,5 +1,5 @@
-"""Template: the topology that all meshes of a class share, with what is known about its
-vertices.
+"""Template: the topology that all meshes of a class share, with regions, landmarks and other facts
+about its vertices.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from morphable.mesh.regions import Regions
 class Template:
     """The shared topology of a shape class.
 
-    mesh: the reference shape, millimeters. name: what the class is called, "hand". uv, uv_faces:
-    (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so seams survive; or
-    None. regions: disjoint regions that cover the mesh, with their control vertices; or None.
-    landmarks: (K,) vertex indices of named or conventional landmarks; empty if none are known.
-    mirror: (V,) the vertex that mirrors each vertex across x = 0; or None. masks: named vertex
-    subsets, (V,) bool each, e.g. {"face": ...}; evaluation reports errors on each. rigid: (K,)
-    vertices that do not move with expression or pose, used for alignment; or None.
+    mesh: the reference shape, millimeters.
+    name: of the class, such as "hand".
+    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, which
+        keeps seams; or None.
+    regions: disjoint regions that cover the mesh, with their control vertices; or None.
+    landmarks: (K,) vertex indices of the landmarks; empty if none are known.
+    mirror: (V,) the vertex that mirrors each vertex across x = 0; or None.
+    masks: named vertex subsets, (V,) bool each, such as {"face": ...}; evaluation reports the error
+        of each.
+    rigid: (K,) vertices that do not move with expression or pose, used for alignment; or None.
 
     Raises InputError if a field does not fit the mesh.
     """
@@ -71,7 +74,7 @@ class Template:
                     f"{mask.dtype}"
                 )
         if (self.uv is None) != (self.uv_faces is None):
-            raise InputError("template: uv and uv_faces come together")
+            raise InputError("template: uv and uv_faces must be given together")
         if self.uv_faces is not None and self.uv_faces.shape != self.mesh.faces.shape:
             raise InputError(
                 f"template uv_faces: expected {self.mesh.faces.shape}, got {self.uv_faces.shape}"
@@ -83,19 +86,19 @@ class Template:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the topology: 16 hexadecimal digits over the vertex count and the faces."""
+        """Hash of the topology, the vertex count and the faces: 16 hexadecimal digits."""
         return content_hash(str(self.n_vertices), self.mesh.faces)[:16]
 
     def region(self, name: str) -> np.ndarray:
-        """Vertex indices of a region. Raises InputError, listing the names, if there is none of
-        this name.
+        """Return the vertex indices of a region. Raises InputError, listing the known names, if
+        there is none called `name`.
         """
         if self.regions is None:
             raise InputError(f"region {name!r}: this template has no regions")
         return self.regions.vertices(self.regions.number(name))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as plain arrays, the content of template.npz."""
+        """Return all fields as plain arrays, the content of template.npz."""
         arrays: dict[str, np.ndarray] = {
             "name": np.array(self.name),
             "vertices": np.asarray(self.mesh.vertices, np.float32),
@@ -115,12 +118,13 @@ class Template:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str = "template") -> Template:
-        """The inverse of `to_arrays`; keys it does not know are left alone. `name` is for error
-        messages.
+        """Invert `to_arrays`, ignoring unknown keys. name: what error messages call the source.
+
+        Raises InputError if an array is missing or does not fit.
         """
         missing = {"vertices", "faces"} - arrays.keys()
         if missing:
-            raise InputError(f"{name}: not a template, it lacks {', '.join(sorted(missing))}")
+            raise InputError(f"{name}: not a template, it has no {', '.join(sorted(missing))}")
 
         def index(key: str) -> np.ndarray | None:
             return arrays[key].astype(np.int64) if key in arrays else None

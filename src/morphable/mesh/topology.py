@@ -1,4 +1,6 @@
-"""What the faces alone say: triangles, edges, neighbors, borders, connected components."""
+"""Topology, computed from the faces: triangles, edges, neighbors, borders, components; and vertex
+normals.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from scipy.sparse.csgraph import connected_components
 
 
 def triangulate(faces: np.ndarray, vertices: np.ndarray | None = None) -> np.ndarray:
-    """(F, 3 or 4) faces to (T, 3) triangles, in face order.
+    """Split faces (F, 3 or 4) into triangles (T, 3), in face order.
 
-    A quad splits along its shorter diagonal where `vertices` (V, 3) are given, else along corner 0
-    - corner 2; a row whose fourth entry is -1 is a triangle already.
+    vertices: (V, 3); if given, a quad is split along its shorter diagonal, otherwise from corner 0
+    to corner 2. A row whose fourth entry is -1 is a triangle already.
 
     >>> triangulate(np.array([[0, 1, 2, 3], [4, 5, 6, -1]])).tolist()
     [[0, 1, 2], [0, 2, 3], [4, 5, 6]]
@@ -33,13 +35,13 @@ def triangulate(faces: np.ndarray, vertices: np.ndarray | None = None) -> np.nda
 
 
 def edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2) undirected edges of the polygons, each once, smaller index first, sorted."""
+    """Return the undirected edges (E, 2), each once, smaller index first, sorted."""
     directed = half_edges(faces)
     return np.unique(np.sort(directed, axis=1), axis=0)
 
 
 def half_edges(faces: np.ndarray) -> np.ndarray:
-    """(H, 2) directed polygon sides in face order; a quad gives its four sides, never a diagonal."""
+    """Return the directed sides (H, 2) of the polygons in face order; a quad has four."""
     if faces.shape[1] == 3:
         a, b, c = faces.T
         return np.stack([np.stack([a, b], 1), np.stack([b, c], 1), np.stack([c, a], 1)], 1).reshape(
@@ -55,8 +57,8 @@ def half_edges(faces: np.ndarray) -> np.ndarray:
 
 
 def adjacency(faces: np.ndarray, n_vertices: int) -> sp.csr_matrix:
-    """(V, V) binary symmetric adjacency: the sparsity pattern only, an edge counts once however
-    many faces share it.
+    """Compute the binary symmetric adjacency (V, V). An edge counts once, however many faces share
+    it.
     """
     pairs = edges(faces)
     rows = np.concatenate([pairs[:, 0], pairs[:, 1]])
@@ -65,27 +67,30 @@ def adjacency(faces: np.ndarray, n_vertices: int) -> sp.csr_matrix:
 
 
 def boundary_edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2) undirected edges that exactly one face uses."""
+    """Return the undirected edges (E, 2) that exactly one face uses."""
     undirected = np.sort(half_edges(faces), axis=1)
     unique, count = np.unique(undirected, axis=0, return_counts=True)
     return unique[count == 1]
 
 
 def nonmanifold_edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2) undirected edges that three or more faces use."""
+    """Return the undirected edges (E, 2) that three or more faces use."""
     undirected = np.sort(half_edges(faces), axis=1)
     unique, count = np.unique(undirected, axis=0, return_counts=True)
     return unique[count > 2]
 
 
 def components(faces: np.ndarray, n_vertices: int) -> np.ndarray:
-    """(V,) component number of every vertex; an unreferenced vertex is a component of its own."""
+    """Number the connected components: (V,) number of each vertex's component. A vertex that no
+    face uses is a component of its own.
+    """
     return connected_components(adjacency(faces, n_vertices), directed=False)[1]
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, area weighted; zero at vertices without a face. Accepts (..., V, 3)
-    vertices.
+    """Compute unit normals (..., V, 3), weighted by triangle area; zero at vertices without a face.
+
+    vertices: (..., V, 3). triangles: (T, 3).
     """
     a, b, c = (vertices[..., triangles[:, i], :] for i in range(3))
     area = np.cross(b - a, c - a)

@@ -1,8 +1,9 @@
-"""The map from a coarse level to a finer one: every fine vertex is carried by the triangle it lies
-nearest to.
+"""The map from a coarse level to a finer one: every fine vertex is interpolated from the nearest
+coarse triangle.
 
-Ranjan et al., ECCV 2018, with true barycentric coordinates of the nearest place instead of their
-unconstrained least squares, whose weights depend on where the origin is and reach four in size.
+This follows Ranjan et al., ECCV 2018, except that it uses the barycentric coordinates of the
+nearest place. Their unconstrained least squares give weights that depend on the position of the
+origin and reach an absolute value of four.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from morphable.errors import InputError
 from morphable.mesh.distance import closest_points
 
 NEGLIGIBLE = 1e-12
-"""Weights below this are rounding, not geometry, and are not stored."""
+"""Weights up to this are rounding errors and are not stored."""
 
 
 def up_map(
@@ -23,14 +24,15 @@ def up_map(
     coarse_triangles: np.ndarray,
     kept: np.ndarray | None = None,
 ) -> sp.csr_matrix:
-    """(n, n') weights that carry values at coarse vertices to `points`; none is negative and every
-    row sums to one.
+    """Compute the weights (n, n') that interpolate values at coarse vertices to `points`. No weight
+    is negative, and every row sums to one.
 
-    points: (n, 3). coarse_vertices: (n', 3), same unit. coarse_triangles: (F', 3). kept: (n',) the
-    point that each coarse vertex is, where the coarse level is a selection of the points: those
-    rows are exactly one on that vertex, even where another coarse vertex lies in the same place.
+    points: (n, 3). coarse_vertices: (n', 3), in the same unit. coarse_triangles: (F', 3). kept:
+    (n',) if the coarse level is a subset of the points, the index of each coarse vertex among them;
+    the row of such a point is exactly one on its vertex, even if another coarse vertex has the same
+    position.
 
-    Raises InputError where there is no triangle, or `kept` does not fit.
+    Raises InputError if there is no triangle, or `kept` does not fit.
     """
     nearest = closest_points(points, coarse_vertices, coarse_triangles)
     weights = np.where(nearest.barycentric > NEGLIGIBLE, nearest.barycentric, 0)
@@ -38,7 +40,8 @@ def up_map(
     if kept is not None:
         if kept.shape != (len(coarse_vertices),) or kept.min() < 0 or kept.max() >= len(points):
             raise InputError(
-                f"kept: expected one index below {len(points)} for each of {len(coarse_vertices)} vertices"
+                f"kept: expected one index below {len(points)} for each of "
+                f"{len(coarse_vertices)} vertices"
             )
         columns[kept, 0] = np.arange(len(kept))
         weights[kept] = (1, 0, 0)

@@ -1,1 +1,34 @@
-"""Importers: registered meshes that others made, read from their files."""
+"""Importers of registered meshes that others made, one file each, and the literal table that finds
+them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from morphable.data.importers.folder import folder
+from morphable.data.options import checked_options, recorded_options
+from morphable.data.source import MeshSource
+from morphable.errors import InputError
+
+IMPORTERS: dict[str, Callable[..., MeshSource]] = {"folder": folder}
+"""What `data import NAME` reads: a path, then keyword options -> the set."""
+
+
+def import_source(name: str, raw: Path, **options: Any) -> MeshSource:
+    """The meshes at `raw`, read by the named importer, which is recorded. Options that are None, and
+    flags that are False, count as not given.
+
+    Raises InputError for a name that does not exist and for an option that the importer does not
+    take.
+    """
+    if name not in IMPORTERS:
+        raise InputError(f"importer {name!r}: expected one of {', '.join(IMPORTERS)}")
+    function = IMPORTERS[name]
+    chosen = checked_options(name, function, options)
+    source = function(raw, **chosen)
+    importer = {"name": name, "options": recorded_options(function, chosen)}
+    return replace(source, info={**source.info, "importer": importer})

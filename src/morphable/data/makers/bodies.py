@@ -8,8 +8,9 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -24,6 +25,7 @@ from morphable.data.makers.draws import (
     smoothstep,
     spread_evenly,
     subject_names,
+    subject_numbers,
 )
 from morphable.data.makers.rig import ASSETS, Rig, load_rig
 from morphable.data.makers.rig_regions import (
@@ -135,6 +137,11 @@ def pose_bodies(subjects: np.ndarray, turns: np.ndarray, grasps: np.ndarray) -> 
     """
     rig = body_rig()
     return centered(rig.pose(subjects, joint_rotations(rig, turns, grasps)))
+
+
+def true_bodies(options: Mapping[str, Any], people: LabelTable, poses: LabelTable) -> np.ndarray:
+    """(n, 13718, 3) mm: the bodies of `people` in the poses of `poses`."""
+    return pose_bodies(subject_numbers(PREFIX, people["subject"]), *pose_labels(poses))
 
 
 def pose_columns(turns: np.ndarray, grasps: np.ndarray) -> dict[str, np.ndarray]:

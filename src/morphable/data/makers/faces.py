@@ -8,9 +8,10 @@ expressions, the true answer to every swap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from morphable.data.makers.draws import (
     in_blocks,
     spread_evenly,
     subject_names,
+    subject_numbers,
 )
 from morphable.data.makers.expressions import random_weights, recipe, recipes, sequence_weights
 from morphable.data.makers.face_shape import FaceShapes
@@ -80,6 +82,17 @@ def face_maker(
     """
     model = _model(find_ict(source).resolve())
     return FaceMaker(model, face_topology(model, size, part), seed, linear)
+
+
+def true_faces(options: Mapping[str, Any], people: LabelTable, faces: LabelTable) -> np.ndarray:
+    """(n, V, 3) mm: the faces of `people` with the expressions of `faces`.
+
+    options: those that the set was made with. Raises InputError if ICT-FaceKit is not at hand.
+    """
+    chosen = {name: options[name] for name in ("seed", "linear", "size", "part")}
+    return face_maker(**chosen).faces(
+        subject_numbers(PREFIX, people["subject"]), weight_labels(faces)
+    )
 
 
 def faces(

@@ -7,8 +7,9 @@ are drawn here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from morphable.data.makers.draws import (
     in_blocks,
     spread_evenly,
     subject_names,
+    subject_numbers,
 )
 from morphable.data.makers.fingers import (
     FINGERS,
@@ -98,6 +100,11 @@ def pose_hands(subjects: np.ndarray, joint_rotations: np.ndarray) -> np.ndarray:
     rig = hand_rig()
     rooted = np.concatenate([np.zeros((len(subjects), 1, 3)), joint_rotations], axis=1)
     return centered(rig.pose(subjects, rooted))
+
+
+def true_hands(options: Mapping[str, Any], people: LabelTable, poses: LabelTable) -> np.ndarray:
+    """(n, 1609, 3) mm: the hands of `people` in the poses of `poses`."""
+    return pose_hands(subject_numbers(PREFIX, people["subject"]), rotation_labels(poses))
 
 
 def rotation_labels(labels: LabelTable) -> np.ndarray:

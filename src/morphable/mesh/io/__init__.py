@@ -1,7 +1,8 @@
-"""Mesh files with exact vertex order: nothing is merged, split, dropped or reordered on the way in
-or out.
+"""Read and write mesh files with exact vertex order: no vertex is merged, split, dropped or moved
+to another place in the list.
 
-Numbers are returned as stored; whoever calls knows the unit and converts to millimeters.
+Positions are returned as stored. Mesh files do not name their unit, so the caller converts to
+millimeters.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ MESH_SUFFIXES = tuple(_READERS)
 
 
 def read_mesh(path: Path | str) -> MeshFile:
-    """Read a mesh file; the suffix says which format.
+    """Read a mesh file in the format that its suffix names.
 
-    Raises InputError for an unknown suffix, a missing or damaged file, polygons other than
-    triangles and quads, indices out of range or positions that are not finite.
+    Raises InputError if the suffix is unknown, the file is missing or damaged, a polygon is neither
+    a triangle nor a quad, an index is out of range or a position is not finite.
     """
     path = Path(path)
     return _READERS[_suffix(path)](path)
 
 
 def read_vertices(path: Path | str) -> np.ndarray:
-    """(V, 3) positions only, as fast as the format allows: for many files whose faces are known to
-    agree.
+    """Read only the positions (V, 3), as fast as the format allows. Use it for many files that are
+    known to have the same faces.
 
-    What follows the positions may go unread and unchecked. Raises InputError as `read_mesh`.
+    The rest of the file may remain unread and unchecked. Raises InputError as `read_mesh`.
     """
     path = Path(path)
     quick = _VERTEX_READERS.get(_suffix(path))
@@ -58,13 +59,13 @@ def read_vertices(path: Path | str) -> np.ndarray:
 def write_mesh(
     path: Path | str, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
 ) -> None:
-    """Write a mesh in float32; the suffix says which format, and the file is whole or absent.
+    """Write a mesh in float32 and atomically, in the format that the suffix names.
 
-    PLY, OBJ and OFF keep quads, glTF splits them. Texture coordinates, uv (U, 2) and uv_faces of
-    the shape of the faces, are written to OBJ; the other formats have no place for them that keeps
-    the vertices whole.
+    uv, uv_faces: (U, 2) texture coordinates and, in the shape of the faces, their indices. They are
+    written to OBJ only, because the other formats would need vertices split along the seams. PLY,
+    OBJ and OFF keep quads; glTF gets them split into triangles.
 
-    Raises InputError for an unknown suffix, texture coordinates that do not fit, or a place that
+    Raises InputError if the suffix is unknown, the texture coordinates do not fit, or the file
     cannot be written.
     """
     path = Path(path)
@@ -80,7 +81,8 @@ def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".stl":
         raise InputError(
-            f"{path}: STL stores loose triangles, so the vertex order is lost; use the original as PLY or OBJ"
+            f"{path}: STL stores loose triangles, so the vertex order is lost; use the original as "
+            "PLY or OBJ"
         )
     if suffix not in _READERS:
         raise InputError(
@@ -93,12 +95,13 @@ def _check_uv(mesh: Mesh, uv: np.ndarray | None, uv_faces: np.ndarray | None) ->
     if uv is None and uv_faces is None:
         return
     if uv is None or uv_faces is None:
-        raise InputError("texture coordinates: uv and uv_faces come together")
+        raise InputError("texture coordinates: uv and uv_faces must be given together")
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise InputError(f"texture coordinates: expected uv of shape (U, 2), got {uv.shape}")
     if uv_faces.shape != mesh.faces.shape:
         raise InputError(
-            f"texture coordinates: expected uv_faces of shape {mesh.faces.shape}, got {uv_faces.shape}"
+            f"texture coordinates: expected uv_faces of shape {mesh.faces.shape}, got "
+            f"{uv_faces.shape}"
         )
     real = uv_faces[mesh.faces >= 0]
     if real.min(initial=0) < 0 or real.max(initial=-1) >= len(uv):

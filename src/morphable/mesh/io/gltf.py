@@ -1,5 +1,5 @@
-"""glTF 2.0 (.glb, .gltf), triangles only: written by hand, so that vertex order is exact, and read
-through trimesh.
+"""Read and write glTF 2.0 (.glb, .gltf), triangles only. Reading uses trimesh; writing does not, so
+that the vertex order is exact.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from morphable.mesh.io.meshfile import MeshFile, checked_vertices, pack_faces, r
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import vertex_normals
 
-_FLOAT, _UINT32 = 5126, 5125  # component types, and below buffer targets, of the glTF specification
-_VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
+_FLOAT, _UINT32 = 5126, 5125  # component types of the glTF specification
+_VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963  # buffer targets of the specification
 
 
 def read_gltf(path: Path) -> MeshFile:
-    """Read the one mesh of a glTF file, in float32 and where its node puts it; numbers as stored.
+    """Read the single mesh of a glTF file in float32, with the transform of its node applied.
 
-    Raises InputError where the file is damaged or does not hold exactly one triangle mesh.
+    Raises InputError if the file is damaged or does not hold exactly one triangle mesh.
     """
     import trimesh
 
-    read_bytes(path)  # says what is wrong with a missing or empty file
+    read_bytes(path)  # raises a clearer error than trimesh if the file is missing or empty
     try:
         scene: Any = trimesh.load(path, process=False, maintain_order=True)
         nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
-    except Exception as error:  # the parser fails in as many ways as a file can be damaged
+    except Exception as error:  # the parser raises errors of any type for damaged files
         raise InputError(
             f"{path}: not a readable glTF file ({type(error).__name__}: {error})"
         ) from error
     if len(nodes) != 1:
         raise InputError(
-            f"{path}: expected one mesh, found {len(nodes)}; vertex order across meshes means nothing"
+            f"{path}: expected one mesh, found {len(nodes)}; there is no vertex order across meshes"
         )
     pose, name = nodes[0]
     geometry = scene.geometry[name]
@@ -52,21 +52,18 @@ def read_gltf(path: Path) -> MeshFile:
 
 
 def write_gltf(path: Path, mesh: Mesh) -> None:
-    """Write float32 positions, smooth normals and triangles (quads are split); a .gltf carries its
-    data inside.
+    """Write float32 positions, smooth normals and triangles; quads are split. A .gltf file holds
+    its data inline.
 
-    Raises InputError where there is no triangle, which the format cannot express.
+    Raises InputError if there is no triangle, because the format cannot express that.
     """
     triangles = mesh.triangles
     if len(triangles) == 0:
         raise InputError(f"{path}: glTF needs at least one triangle, the mesh has none")
     positions = mesh.vertices.astype("<f4")
     normals = vertex_normals(np.asarray(mesh.vertices, np.float64), triangles).astype("<f4")
-    normals[~normals.any(axis=1)] = (
-        0,
-        0,
-        1,
-    )  # the format wants unit length also where there is no face
+    # The format requires unit length, also of the normals at vertices without a face.
+    normals[~normals.any(axis=1)] = (0, 0, 1)
     blocks = [positions.tobytes(), normals.tobytes(), triangles.astype("<u4").tobytes()]
     document = _document(positions, triangles.size, [len(block) for block in blocks])
     data = b"".join(blocks)
@@ -107,8 +104,8 @@ def _document(positions: np.ndarray, n_corners: int, sizes: list[int]) -> dict[s
 
 
 def _glb(text: bytes, data: bytes) -> bytes:
-    """The binary container: a header, the JSON chunk padded to four bytes with spaces, the data
-    chunk.
+    """The binary container: a header, the JSON chunk padded with spaces to a multiple of four
+    bytes, and the data chunk.
     """
     text += b" " * (-len(text) % 4)
     chunks = (

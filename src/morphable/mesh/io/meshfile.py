@@ -1,4 +1,4 @@
-"""MeshFile: what one mesh file holds, and the steps that the readers of all formats share."""
+"""MeshFile: the content of one mesh file, and the steps that the readers of all formats share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ class MeshFile:
     """The content of a mesh file, in the order and the unit of the file.
 
     mesh: vertices in the file's own precision (text counts as float64); quads are kept.
-    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, so that
-    seams survive
-        without splitting a vertex; None unless every face has them.
-    groups: named groups of faces, (K,) face indices each.
+    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, which
+        keeps seams without splitting a vertex; None unless every face has them.
+    groups: face indices (K,) of each named group.
     """
 
     mesh: Mesh
@@ -32,7 +31,7 @@ class MeshFile:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises InputError if it is missing, unreadable or empty."""
+    """Read the content of a file. Raises InputError if it is missing, unreadable or empty."""
     with reading(path, "cannot be read"):
         data = path.read_bytes()
     if not data.strip():
@@ -43,7 +42,9 @@ def read_bytes(path: Path) -> bytes:
 def to_numbers(
     path: Path, what: str, words: Iterable[bytes], kind: type[int] | type[float]
 ) -> np.ndarray:
-    """(n,) int64 or float64 of words; InputError names the first that is no number."""
+    """Parse n words as int64 or float64 (n,). Raises InputError, naming the first that is not a
+    number and `what` it should be.
+    """
     words = list(words)
     try:
         return np.fromiter(map(kind, words), np.int64 if kind is int else np.float64, len(words))
@@ -61,7 +62,9 @@ def _is_number(word: bytes, kind: type[int] | type[float]) -> bool:
 
 
 def to_rows(path: Path, what: str, rows: list[list[bytes]], width: int) -> np.ndarray:
-    """(n, width) float64; InputError names the first row that is too short."""
+    """Parse rows of words as float64 (n, width). Raises InputError, naming the first row that is
+    too short.
+    """
     short = next((i for i, row in enumerate(rows) if len(row) < width), None)
     if short is not None:
         raise InputError(f"{path}: {what} {short} has {len(rows[short])} numbers, expected {width}")
@@ -71,11 +74,11 @@ def to_rows(path: Path, what: str, rows: list[list[bytes]], width: int) -> np.nd
 def pack_faces(
     path: Path, corners: np.ndarray, counts: np.ndarray, n_points: int, what: str = "vertex"
 ) -> np.ndarray:
-    """(F, 3 or 4) int64 faces from the corners of all faces in a row and the corner count (F,) of
-    each.
+    """Build int64 faces (F, 3 or 4) from the concatenated corners of all faces and the corner count
+    (F,) of each. A triangle among quads has -1 as its fourth entry.
 
-    A triangle among quads ends in -1. Raises InputError for other polygons and for indices outside
-    0..n_points-1.
+    Raises InputError if a polygon has fewer than three or more than four corners, or an index is
+    outside 0..n_points-1.
     """
     if corners.dtype.kind == "f":
         raise InputError(f"{path}: the corners of its faces are fractions, expected whole numbers")
@@ -99,19 +102,20 @@ def pack_faces(
 
 
 def checked_vertices(path: Path, vertices: np.ndarray) -> np.ndarray:
-    """The vertices (V, 3); InputError where there are none or one is not finite."""
+    """Return the vertices (V, 3). Raises InputError if there are none or one is not finite."""
     if len(vertices) == 0:
         raise InputError(f"{path}: holds no vertices")
     bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
     if len(bad):
         raise InputError(
-            f"{path}: {len(bad)} of {len(vertices)} vertices are not finite, the first is vertex {bad[0]}"
+            f"{path}: {len(bad)} of {len(vertices)} vertices are not finite, the first is vertex "
+            f"{bad[0]}"
         )
     return vertices
 
 
 def text_rows(prefix: str, rows: np.ndarray) -> str:
-    """One line per row; floats as the shortest text that gives the same float32 back."""
+    """Format one line per row; floats as the shortest text that gives the same float32 back."""
     words = (
         rows.astype(np.float32).astype(str)
         if np.issubdtype(rows.dtype, np.floating)

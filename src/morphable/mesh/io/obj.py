@@ -1,5 +1,5 @@
-"""Wavefront OBJ, keeping vertex order, quads and texture seams: positions and texture corners stay
-separate lists.
+"""Read and write Wavefront OBJ. Vertex order, quads and texture seams are kept, because positions
+and texture coordinates stay separate lists.
 """
 
 from __future__ import annotations
@@ -26,48 +26,50 @@ from morphable.mesh.mesh import Mesh
 
 @dataclass
 class _Statements:
-    """The words of an OBJ file, sorted by what they say."""
+    """The words of an OBJ file, sorted by kind of statement."""
 
     positions: list[list[bytes]] = field(default_factory=list)
     uv: list[list[bytes]] = field(default_factory=list)
     corners: list[bytes] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    before: list[tuple[int, int]] = field(default_factory=list)  # positions and uv above each face
-    groups: list[tuple[int, list[bytes]]] = field(default_factory=list)  # from which face on, names
+    # Numbers of positions and of uv that precede each face, for indices that count back.
+    before: list[tuple[int, int]] = field(default_factory=list)
+    # First face and names of each group.
+    groups: list[tuple[int, list[bytes]]] = field(default_factory=list)
 
 
 def read_obj(path: Path) -> MeshFile:
-    """Read an OBJ file. Normals, materials, lines and vertex colors are passed over; `g` and `o`
-    become groups.
+    """Read an OBJ file. Normals, materials, lines and vertex colors are ignored; `g` and `o` become
+    groups.
 
-    Raises InputError for polygons of more than four corners, indices out of range, or what is no
-    OBJ file.
+    Raises InputError if the file is not OBJ, a polygon has more than four corners or an index is
+    out of range.
     """
-    found = _Statements()
+    statements = _Statements()
     for words in _lines(path):
         match words[0]:
             case b"v":
-                found.positions.append(words[1:4])
+                statements.positions.append(words[1:4])
             case b"vt":
-                found.uv.append([*words[1:], b"0"][:2])
+                statements.uv.append([*words[1:], b"0"][:2])
             case b"f":
-                found.corners += words[1:]
-                found.counts.append(len(words) - 1)
-                found.before.append((len(found.positions), len(found.uv)))
+                statements.corners += words[1:]
+                statements.counts.append(len(words) - 1)
+                statements.before.append((len(statements.positions), len(statements.uv)))
             case b"g":
-                found.groups.append((len(found.counts), words[1:]))
+                statements.groups.append((len(statements.counts), words[1:]))
             case b"o":
-                found.groups.append((len(found.counts), [b" ".join(words[1:])]))
-    vertices = to_rows(path, "vertex", found.positions, 3)
-    counts = np.array(found.counts, np.int64)
-    corners = [corner.split(b"/") for corner in found.corners]
-    before = np.repeat(np.array(found.before, np.int64).reshape(-1, 2), counts, axis=0)
+                statements.groups.append((len(statements.counts), [b" ".join(words[1:])]))
+    vertices = to_rows(path, "vertex", statements.positions, 3)
+    counts = np.array(statements.counts, np.int64)
+    corners = [corner.split(b"/") for corner in statements.corners]
+    before = np.repeat(np.array(statements.before, np.int64).reshape(-1, 2), counts, axis=0)
     indices = _zero_based(path, [corner[0] for corner in corners], before[:, 0])
     mesh = Mesh(checked_vertices(path, vertices), pack_faces(path, indices, counts, len(vertices)))
-    groups = _groups(found.groups, len(counts))
+    groups = _groups(statements.groups, len(counts))
     if not corners or not all(len(corner) > 1 and corner[1] for corner in corners):
         return MeshFile(mesh, groups=groups)
-    uv = to_rows(path, "texture coordinate", found.uv, 2)
+    uv = to_rows(path, "texture coordinate", statements.uv, 2)
     indices = _zero_based(path, [corner[1] for corner in corners], before[:, 1])
     return MeshFile(
         mesh, uv, pack_faces(path, indices, counts, len(uv), "texture coordinate"), groups
@@ -75,7 +77,9 @@ def read_obj(path: Path) -> MeshFile:
 
 
 def read_obj_vertices(path: Path) -> np.ndarray:
-    """(V, 3) positions only; faces are neither parsed nor checked. Raises InputError as `read_obj`."""
+    """Read only the positions (V, 3); faces are neither parsed nor checked. Raises InputError as
+    `read_obj`.
+    """
     positions = [words[1:4] for words in _lines(path) if words[0] == b"v"]
     return checked_vertices(path, to_rows(path, "vertex", positions, 3))
 
@@ -83,8 +87,8 @@ def read_obj_vertices(path: Path) -> np.ndarray:
 def write_obj(
     path: Path, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
 ) -> None:
-    """Write positions (exact in float32), faces with their quads and, where given, texture
-    coordinates with seams.
+    """Write positions (exact in float32), faces with their quads and, if given, texture coordinates
+    with their seams.
     """
     with (
         atomic_path(path) as temporary,
@@ -105,7 +109,7 @@ def write_obj(
 
 
 def _lines(path: Path) -> Iterator[list[bytes]]:
-    """The words of each line that says something, with continued lines joined and comments gone."""
+    """Yield the words of each non-empty line, with continued lines joined and comments removed."""
     data = read_bytes(path)
     if b"\0" in data:
         raise InputError(f"{path}: not an OBJ file, it is binary")
@@ -118,8 +122,8 @@ def _lines(path: Path) -> Iterator[list[bytes]]:
 
 
 def _zero_based(path: Path, words: list[bytes], before: np.ndarray) -> np.ndarray:
-    """Indices from zero; a negative one counts back from the last of the `before` elements above
-    its face.
+    """Parse indices and make them zero-based. A negative index counts back from the last of the
+    `before` elements that precede its face in the file.
     """
     stated = to_numbers(path, "a face corner", words, int)
     if (stated == 0).any():

@@ -1,4 +1,4 @@
-"""OFF (Geomview), with the color and normal variants of its vertices read and passed over."""
+"""Read and write OFF (Geomview). Colors and normals of its variants are ignored."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from morphable.mesh.mesh import Mesh
 
 
 def read_off(path: Path) -> MeshFile:
-    """Read an ascii OFF file (also COFF, NOFF, STOFF and their combinations), quads kept.
+    """Read an ascii OFF file (also COFF, NOFF, STOFF and their combinations); quads are kept.
 
-    Raises InputError for other polygons, counts that do not fit, or what is no OFF file.
+    Raises InputError if the file is not OFF, its counts do not fit or a polygon is neither a
+    triangle nor a quad.
     """
     lines = [line.partition(b"#")[0].split() for line in read_bytes(path).splitlines()]
     lines = [words for words in lines if words]
@@ -38,8 +39,8 @@ def read_off(path: Path) -> MeshFile:
     n_vertices, n_faces = counts.tolist()
     if len(lines) - 1 != n_vertices + n_faces:
         raise InputError(
-            f"{path}: announces {n_vertices} vertices and {n_faces} faces but has {len(lines) - 1} lines for them, "
-            "the file may be truncated"
+            f"{path}: announces {n_vertices} vertices and {n_faces} faces but has "
+            f"{len(lines) - 1} lines for them, the file may be truncated"
         )
     rows, polygons = lines[1 : 1 + n_vertices], lines[1 + n_vertices :]
     vertices = checked_vertices(path, to_rows(path, "vertex", [row[:3] for row in rows], 3))
@@ -49,7 +50,8 @@ def read_off(path: Path) -> MeshFile:
     )
     if short is not None:
         raise InputError(
-            f"{path}: face {short} announces {sides[short]} corners but lists {len(polygons[short]) - 1}"
+            f"{path}: face {short} announces {sides[short]} corners but lists "
+            f"{len(polygons[short]) - 1}"
         )
     words = (word for row, n in zip(polygons, sides, strict=True) for word in row[1 : 1 + n])
     corners = to_numbers(path, "a face corner", words, int)
@@ -57,7 +59,7 @@ def read_off(path: Path) -> MeshFile:
 
 
 def write_off(path: Path, mesh: Mesh) -> None:
-    """Write ascii OFF: positions exact in float32, faces with their quads."""
+    """Write ascii OFF: positions that are exact in float32, and faces with their quads."""
     sides = (mesh.faces >= 0).sum(axis=1).tolist()
     rows = zip(mesh.faces.astype(str).tolist(), sides, strict=True)
     with (

@@ -1,5 +1,5 @@
-"""PLY (Turk 1994), binary of either byte order and ascii, read by its own property list so that any
-layout works.
+"""Read and write PLY (Turk 1994). Reading supports ascii and binary of either byte order, and any
+layout, because it follows the property list of the file's header.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _KINDS |= {"double": "f8", "float32": "f4", "float64": "f8"}
 _COUNTS = {name for name, kind in _KINDS.items() if kind[0] != "f"}
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _CORNERS = ("vertex_indices", "vertex_index")
-_WANTED = {"x", "y", "z", *_CORNERS}  # words of other properties are passed over unread
+_WANTED = {"x", "y", "z", *_CORNERS}  # other properties are not parsed
 
 
 @dataclass(frozen=True)
 class _Property:
     name: str
     kind: str
-    count_kind: str = ""  # of the length that precedes a list; empty for a single value
+    count_kind: str = ""  # type of the length that precedes a list; empty for a single value
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Element:
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """A property over all rows: the values, and for a list property its length in each row."""
+    """One property over all rows: the concatenated values, and the number of values per row."""
 
     values: np.ndarray
     counts: np.ndarray
@@ -72,8 +72,8 @@ _Columns = Mapping[str, _Column]
 
 
 class _Body(Protocol):
-    """What follows the header. `take` reads the next element's rows and returns its columns by
-    name.
+    """The content after the header. `take` reads the rows of the next element and returns its
+    columns by name; `rest` is the amount of unread content.
     """
 
     def take(self, element: _Element) -> _Columns: ...
@@ -82,11 +82,9 @@ class _Body(Protocol):
 
 
 def read_ply(path: Path) -> MeshFile:
-    """Read a PLY file; elements and properties other than positions and face corners are passed
-    over.
+    """Read a PLY file. Elements and properties other than positions and face corners are ignored.
 
-    Raises InputError for a file that is damaged, has other counts than its header says, or is no
-    mesh.
+    Raises InputError if the file is damaged, its counts differ from its header or it is not a mesh.
     """
     elements, body = _open(path)
     if any(element.name == "tristrips" for element in elements):
@@ -96,7 +94,8 @@ def read_ply(path: Path) -> MeshFile:
     columns = {element.name: body.take(element) for element in elements}
     if body.rest():
         raise InputError(
-            f"{path}: goes on after the last element that its header announces, the counts do not fit"
+            f"{path}: goes on after the last element that its header announces, the counts do not "
+            "fit"
         )
     vertices = _positions(path, columns.get("vertex", {}))
     face = columns.get("face", {})
@@ -107,7 +106,7 @@ def read_ply(path: Path) -> MeshFile:
 
 
 def read_ply_vertices(path: Path) -> np.ndarray:
-    """(V, 3) positions only; nothing after them is read or checked. Raises InputError as
+    """Read only the positions (V, 3); nothing after them is read or checked. Raises InputError as
     `read_ply`.
     """
     elements, body = _open(path)
@@ -119,7 +118,7 @@ def read_ply_vertices(path: Path) -> np.ndarray:
 
 
 def write_ply(path: Path, mesh: Mesh) -> None:
-    """Write binary little-endian PLY: float32 positions, faces with their quads."""
+    """Write binary little-endian PLY: float32 positions, and faces with their quads."""
     faces = mesh.faces
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(mesh.vertices)}\n"
@@ -129,7 +128,7 @@ def write_ply(path: Path, mesh: Mesh) -> None:
     rows = np.zeros(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", (faces.shape[1],))]))
     rows["count"] = (faces >= 0).sum(axis=1)
     rows["corners"] = faces
-    # A triangle among quads is the same row without its last four bytes.
+    # A triangle among quads is written without the last four bytes of its row.
     written = np.arange(rows.itemsize) < 1 + 4 * rows["count"][:, None].astype(int)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(header.encode())
@@ -138,10 +137,10 @@ def write_ply(path: Path, mesh: Mesh) -> None:
 
 
 def _positions(path: Path, columns: _Columns) -> np.ndarray:
-    found = [columns[name].values for name in "xyz" if name in columns]
-    if len(found) < 3 or len({len(values) for values in found}) > 1:
+    axes = [columns[name].values for name in "xyz" if name in columns]
+    if len(axes) < 3 or len({len(values) for values in axes}) > 1:
         raise InputError(f"{path}: not a mesh, its vertices do not have one x, y and z each")
-    vertices = np.stack(found, axis=1)
+    vertices = np.stack(axes, axis=1)
     return checked_vertices(
         path, vertices if vertices.dtype.kind == "f" else vertices.astype(np.float64)
     )
@@ -152,11 +151,11 @@ def _open(path: Path) -> tuple[list[_Element], _Body]:
     if not data.startswith((b"ply\n", b"ply\r")):
         raise InputError(f"{path}: not a PLY file, it does not begin with 'ply'")
     ending = b"\r\n" if data.startswith(b"ply\r\n") else data[3:4]
-    found = data.find(ending + b"end_header")
-    start = data.find(ending, found + 1) + len(ending)
-    if found < 0 or start < len(ending):
+    end = data.find(ending + b"end_header")
+    start = data.find(ending, end + 1) + len(ending)
+    if end < 0 or start < len(ending):
         raise InputError(f"{path}: the PLY header does not end, the file may be truncated")
-    order, elements = _parse_header(path, data[:found].decode("latin-1").split(ending.decode()))
+    order, elements = _parse_header(path, data[:end].decode("latin-1").split(ending.decode()))
     return elements, _Binary(path, data, start, order) if order else _Ascii(path, data[start:])
 
 
@@ -189,7 +188,7 @@ def _with(element: _Element, added: _Property) -> _Element:
 
 
 class _Binary:
-    """Rows as packed bytes. `order` is the numpy byte order mark."""
+    """Body whose rows are packed bytes. order: the byte order as a numpy mark, `<` or `>`."""
 
     def __init__(self, path: Path, data: bytes, offset: int, order: str) -> None:
         self.path, self.data, self.offset, self.order = path, data, offset, order
@@ -204,8 +203,8 @@ class _Binary:
         return (self._equal_rows(element) if element.count else None) or self._ragged_rows(element)
 
     def _equal_rows(self, element: _Element) -> _Columns | None:
-        """All rows at once if every list is as long as in the first row, as in most files; else
-        None.
+        """Read all rows at once if each list is as long as in the first row, as in most files;
+        otherwise return None.
         """
         start = self.offset
         lengths = [length for _, length in self._row(element)]
@@ -240,7 +239,7 @@ class _Binary:
         return columns
 
     def _row(self, element: _Element) -> list[tuple[bytes, int]]:
-        """The bytes and the length of each property in the row at the offset, which moves on."""
+        """Read the row at the offset: the bytes and the length of each property."""
         row = []
         for prop in element.properties:
             length = 1
@@ -259,7 +258,7 @@ class _Binary:
 
 
 class _Ascii:
-    """Rows as words."""
+    """Body whose rows are words of text."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self.path, self.words, self.position = path, data.split(), 0
@@ -314,5 +313,6 @@ class _Ascii:
 
 def _truncated(path: Path, element: _Element) -> InputError:
     return InputError(
-        f"{path}: ends before its {element.count} rows of {element.name!r} do, the file may be truncated"
+        f"{path}: ends before its {element.count} rows of {element.name!r} do, the file may be "
+        "truncated"
     )

@@ -1,4 +1,4 @@
-"""A stack of registered shapes in one NumPy file."""
+"""Read a stack of registered shapes from one NumPy file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from morphable.files import map_npy, read_npz
 
 
 def read_stack(path: Path) -> np.ndarray:
-    """(N, V, 3) floats from an .npy file (memory-mapped, read-only) or the array `vertices` of an
-    .npz file.
+    """Read floats (N, V, 3) from an .npy file (memory-mapped, read-only) or from the array
+    `vertices` of an .npz file.
 
-    Raises InputError for another suffix, a damaged file, another shape, or numbers that are not
-    floats. Positions are not looked at: a stack may be larger than memory, so whoever reads its
-    blocks checks that they are finite.
+    A stack may be larger than memory, so it is not checked for finite positions; the code that
+    reads it block by block must do that.
+
+    Raises InputError if the suffix or the shape is another, the file is damaged or the numbers are
+    not floats.
     """
     match path.suffix.lower():
         case ".npy":
@@ -25,7 +27,8 @@ def read_stack(path: Path) -> np.ndarray:
             arrays = read_npz(path)
             if "vertices" not in arrays:
                 raise InputError(
-                    f"{path}: expected an array 'vertices', it holds {', '.join(arrays) or 'nothing'}"
+                    f"{path}: expected an array 'vertices', it holds "
+                    f"{', '.join(arrays) or 'nothing'}"
                 )
             stack = arrays["vertices"]
         case suffix:

@@ -1,0 +1,86 @@
+"""Labels of imported meshes: from a CSV, from patterns of paths, and what follows from them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from morphable.data.labels import LabelTable, typed
+from morphable.errors import InputError
+
+
+def label_files(
+    files: list[Path], raw: Path, labels: Path | None, pattern: str | None
+) -> LabelTable:
+    """The label table of mesh files: their paths under `raw`, and what a CSV or a pattern says of
+    each, completed.
+    """
+    names = [path.relative_to(raw).as_posix() for path in files]
+    columns = {"file": np.array(names)}
+    if labels is not None:
+        columns |= _from_csv(LabelTable.read(labels), labels, names)
+    elif pattern is not None:
+        columns |= _from_pattern(pattern, names)
+    table = LabelTable(columns, len(files))
+    return completed(table)
+
+
+def _from_csv(table: LabelTable, path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    if "file" not in table:
+        raise InputError(f"{path}: has no `file` column that names the meshes")
+    listed = [Path(name.replace("\\", "/")).as_posix() for name in table["file"].tolist()]
+    position = {name: row for row, name in enumerate(listed)}
+    if len(position) < len(listed):
+        twice = next(name for row, name in enumerate(listed) if position[name] != row)
+        raise InputError(f"{path}: has two lines for {twice}")
+    missing = [name for name in names if name not in position]
+    if missing:
+        raise InputError(
+            f"{path}: has no line for {missing[0]} ({len(missing)} of {len(names)} meshes are missing)"
+        )
+    taken = table.take(np.array([position[name] for name in names]))
+    return {
+        name: column for name, column in taken.columns.items() if name not in ("file", "neutral")
+    }
+
+
+def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
+    fields = re.findall(r"\{(\w+)\}", pattern)
+    if not fields or len(set(fields)) != len(fields):
+        raise InputError(
+            f"`pattern` {pattern}: expected names in braces, each once, as in {{subject}}/{{frame}}",
+            "pattern",
+        )
+    pieces = re.split(r"\{\w+\}", pattern)
+    body = re.escape(pieces[0]) + "".join(
+        f"(?P<{name}>[^/]+?){re.escape(piece)}"
+        for name, piece in zip(fields, pieces[1:], strict=True)
+    )
+    expression = re.compile(rf"(?:^|.*/){body}$")
+    rows = []
+    for name in names:
+        match = expression.match(name.rsplit(".", 1)[0])
+        if match is None:
+            raise InputError(f"{name}: its path does not match the pattern {pattern}")
+        rows.append(match.groupdict())
+    return {field: typed(field, [row[field] for row in rows]) for field in fields}
+
+
+def completed(table: LabelTable) -> LabelTable:
+    """The table with what follows from it: a sequence's name is its expression if there is no
+    `expression` column, and each subject's first mesh called neutral is the neutral one of all.
+    """
+    if "sequence" in table and "expression" not in table:
+        table = LabelTable(
+            {**table.columns, "expression": table["sequence"].astype(str)}, table.count
+        )
+    if "subject" not in table or "expression" not in table:
+        return table
+    subject, expression = table["subject"].astype(str), table["expression"].astype(str)
+    rows: dict[str, int] = {}
+    for row in np.flatnonzero(np.char.lower(expression) == "neutral")[::-1]:
+        rows[subject[row]] = int(row)
+    neutral = np.array([rows.get(name, -1) for name in subject.tolist()], np.int64)
+    return LabelTable({**table.columns, "neutral": neutral}, table.count)

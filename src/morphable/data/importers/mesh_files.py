@@ -1,0 +1,126 @@
+"""What importers share: finding mesh files, the template, unusable files, units and alignment."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphable.data.labels import LabelTable
+from morphable.data.registered_mesh import read_registered, z_up_to_y_up
+from morphable.data.source import MeshSource
+from morphable.errors import InputError
+from morphable.mesh.align import generalized_procrustes, procrustes
+from morphable.mesh.io import MESH_SUFFIXES, read_mesh
+from morphable.mesh.mesh import Mesh
+from morphable.mesh.template import Template
+
+MIN_MM, MAX_MM = 5.0, 10_000.0
+"""A template outside these sizes is likely read in the wrong unit: a tooth is larger, a person
+smaller.
+"""
+Blocks = Callable[[], Iterator[np.ndarray]]
+"""Starts a pass over the meshes, in blocks (n, V, 3) mm."""
+
+
+def finished_source(
+    template: Template, table: LabelTable, blocks: Blocks, info: dict[str, Any], align: bool
+) -> MeshSource:
+    """The source of imported meshes, aligned rigidly to their mean if asked to.
+
+    Warns if the template has a size that suggests another unit.
+    """
+    size = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
+    if not MIN_MM < size < MAX_MM:
+        warnings.warn(
+            f"read in {info['unit']}, the template is {size:.3g} mm across; is the unit right?",
+            stacklevel=3,
+        )
+    if not align:
+        return MeshSource(template, table, blocks, info | {"aligned": False})
+    sample = np.concatenate([block for _, block in zip(range(8), blocks(), strict=False)])
+    mean = generalized_procrustes(sample.astype(np.float64)).mean
+    mean = mean - mean.mean(0)
+
+    def aligned() -> Iterator[np.ndarray]:
+        for block in blocks():
+            yield np.stack(
+                [procrustes(mesh, mean).apply(mesh) for mesh in block.astype(np.float64)]
+            )
+
+    return MeshSource(template, table, aligned, info | {"aligned": True})
+
+
+def mesh_files(raw: Path) -> list[Path]:
+    """The mesh files in and under a folder, in natural order; hidden ones (macOS leaves `._a.ply`)
+    do not count.
+    """
+    if not raw.is_dir():
+        raise InputError(f"{raw}: no such folder of meshes")
+    found = (
+        path for path in raw.rglob("*") if path.suffix.lower() in MESH_SUFFIXES and path.is_file()
+    )
+    files = sorted((path for path in found if not path.name.startswith(".")), key=_natural)
+    if not files:
+        raise InputError(f"{raw}: holds no mesh file ({', '.join(sorted(MESH_SUFFIXES))})")
+    return files
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Sort key under which frame 10 comes after frame 9; `a01` and `a1` keep one order on every
+    machine.
+    """
+    text = path.as_posix()
+    return [(0, int(t)) if t.isdecimal() else (1, t) for t in re.split(r"(\d+)", text) if t], text
+
+
+def first_readable(files: list[Path]) -> Path:
+    """The first file that can be read; InputError if there is none."""
+    for path in files:
+        with contextlib.suppress(InputError):
+            read_mesh(path)
+            return path
+    raise InputError(f"{files[0].parent}: none of the {len(files)} mesh files can be read")
+
+
+def read_template(path: Path, scale: float, up: str) -> Template:
+    """The template of a mesh file, in mm and y up; of an .npz, as it was saved."""
+    if path.suffix == ".npz":
+        return Template.load(path)
+    file = read_mesh(path)
+    vertices = np.asarray(file.mesh.vertices, np.float64) * scale
+    if not len(file.mesh.faces):
+        raise InputError(
+            f"{path}: has no faces, so it cannot serve as the template; name one with `template`",
+            "template",
+        )
+    vertices = z_up_to_y_up(vertices) if up == "z" else vertices
+    return Template(
+        Mesh(vertices.astype(np.float32), file.mesh.faces), path.stem, file.uv, file.uv_faces
+    )
+
+
+def usable_files(
+    files: list[Path], template: Template, unit: str, up: str, skip_bad: bool
+) -> tuple[list[Path], list[str]]:
+    """Read every file once; the good ones and the sentences about the bad ones."""
+    good, bad = [], []
+    for path in files:
+        try:
+            read_registered(path, template, unit, up == "y")
+            good.append(path)
+        except InputError as error:
+            if not skip_bad:
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            bad.append(str(error))
+    if not good:
+        raise InputError(
+            f"{files[0].parent}: none of the {len(files)} mesh files can be used; the first: {bad[0]}"
+        )
+    return good, bad
