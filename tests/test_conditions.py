@@ -155,5 +155,9 @@ def test_the_command_shows_both_forms(
     assert in_process(capsys, "train", "cvae", "--data", bent.path, "--out", out, *words).code == 0
     ended = in_process(capsys, "evaluate", out)
     assert ended.code == 0, ended.err
-    for text in ("cvae, 8, conditions from labels", "cvae, 8 + 2, conditions searched", "PCA, 8 + 2"):
+    for text in (
+        "cvae, 8, conditions from labels",
+        "cvae, 8 + 2, conditions searched",
+        "PCA, 8 + 2",
+    ):
         assert text in ended.out

@@ -33,7 +33,7 @@ def encode_all(
         rows = slice(number * batch, number * batch + len(block))
         known = {name: value[rows].to(model.device) for name, value in (given or {}).items()}
         vertices = torch.from_numpy(np.asarray(block)).to(model.device)
-        codes.append(model.encode(vertices, known or None))
+        codes.append(model.encode(vertices, known) if known else model.encode(vertices))
 
     return torch.cat(codes)
 
