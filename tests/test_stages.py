@@ -162,9 +162,9 @@ def test_stages_follow_one_another(data: MeshDataset) -> None:
 @pytest.mark.parametrize(
     ("settings", "known", "words"),
     [
-        ({"stages": ("b",)}, ("a", "b"), r"train\.stages: x goes through a or a,b, got b"),
-        ({"stages": ("a", "c")}, ("a", "b"), r"train\.stages: x goes through"),
-        ({"stages": ("a",)}, (), r"train\.stages: x is trained in one stage, got a"),
+        ({"stages": ("b",)}, ("a", "b"), "`stages` b: x goes through a or a,b"),
+        ({"stages": ("a", "c")}, ("a", "b"), "`stages` a,c: x goes through"),
+        ({"stages": ("a",)}, (), "`stages` a: x is trained in one stage"),
         (
             {"stage_settings": {"bb": {"epochs": 3}}},
             ("a", "bbb"),

@@ -1,1 +1,1 @@
-"""Models: the interface, its named parts and prior, and one file for each mechanism."""
+"""Models: the interface, the named parts of a code, the prior, and one file per mechanism."""

@@ -1,4 +1,6 @@
-"""HierarchicalAutoencoder: CoMA, SpiralNet, SpiralNet++ and Deep3DMM as settings of one model."""
+"""HierarchicalAutoencoder: one model, of which CoMA, SpiralNet, SpiralNet++ and Deep3DMM are
+settings.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,12 @@ from morphable.ops.attention_map import AttentionMap
 
 @dataclass(frozen=True)
 class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
-    """The defaults are CoMA as published.
+    """The defaults are those of CoMA as published.
 
-    bottleneck_activation: activate the code and what follows it, as CoMA does, which makes codes
-    non-negative. normalization: `vertex` = z-score of every coordinate, `global` = one scale. loss:
-    `l1` = mean absolute error of normalized coordinates, `distance` = mean vertex distance in mm.
+    bottleneck_activation: whether to apply the activation to the code and after the layer that
+    follows it. CoMA does, so its codes are non-negative. normalization: `vertex` = z-score per
+    vertex and axis, `global` = one scale for all. loss: `l1` = mean absolute error of normalized
+    coordinates, `distance` = mean vertex distance in mm.
     """
 
     latent: Count = 8
@@ -45,8 +48,9 @@ class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
 
 
 class HierarchicalAutoencoder(TrainableModel):
-    """code = Linear(MeshEncoder(normalized shape)), shape = MeshDecoder(Linear(code)): four levels
-    down, a linear bottleneck, and four levels up.
+    """code = Linear(MeshEncoder(normalized shape)), normalized shape = MeshDecoder(Linear(code)).
+
+    The encoder goes down four levels of the mesh hierarchy, the decoder goes up again.
     """
 
     geometry: MeshGeometry
@@ -85,7 +89,7 @@ class HierarchicalAutoencoder(TrainableModel):
         return self.normalization.inverse(self.decode_normalized(code))
 
     def decode_normalized(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B, V, 3) in the network's units."""
+        """(B, L) -> (B, V, 3) normalized coordinates."""
         features = self.activation(self.from_code(code)).unflatten(1, self.decoder.shape)
         return self.decoder(features)
 
@@ -97,21 +101,22 @@ class HierarchicalAutoencoder(TrainableModel):
         return {"distance": (difference * self.normalization.std).norm(dim=-1).mean()}
 
     def for_inference(self) -> HierarchicalAutoencoder:
-        """The same model with constant sparse maps in place of the learned ones: no keys, no
-        queries, CoMA's speed. Itself if it has no learned maps.
+        """Return the same model with constant sparse maps in place of the learned ones, which makes
+        it as fast as CoMA. A model without such maps is returned as it is.
         """
         folded = Maps(self.encoder.maps, self.decoder.maps).folded()
         if folded is None:
             return self
         geometry = replace(self.geometry, folded=folded)
         model = HierarchicalAutoencoder(self.template, self.config, geometry, self.origin)
+        # The keys and queries of the learned maps have no place in the new model.
         trained, kept = self.state_dict(), model.state_dict().keys()
         model.load_state_dict({name: trained[name] for name in kept})
         return model.to(self.device).eval()
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """The finest learned up map as it is now: `index` and `weights` (V, k), and the `share` of
-        the learned part.
+        """The current weights of the learned map up to the finest level: `index` and `weights`
+        (V, k), and the `share` of the result that is learned. Empty if that map is not learned.
         """
         finest = self.decoder.maps[0]
         if not isinstance(finest, AttentionMap):

@@ -1,5 +1,5 @@
-"""Encode, decode and neutral shapes of any number of meshes: in batches of 16, without gradients,
-on the model's device.
+"""Encode and decode any number of meshes, and compute their neutral shapes: in batches of 16,
+without gradients, on the model's device.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from torch import Tensor
 from morphable.models.base import MorphableModel, Shapes, blocks
 
 BATCH = 16
-"""Meshes per batch. A fixed size, because the last bits of a result depend on the size of the batch
-that it was computed in: every number of an evaluation is then the same wherever it is computed.
+"""Meshes per batch. The size is fixed because the last bits of a result depend on it: with one size
+for all, a measure has the same value in the evaluation, the report and the benchmark.
 """
 
 
 @torch.no_grad()
 def encode_all(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> Tensor:
-    """(N, V, 3) mm, which may be larger than memory -> (N, L) codes on the model's device."""
+    """Encode shapes (N, V, 3) mm, which may be larger than memory; (N, L) codes on the model's
+    device.
+    """
     codes = [torch.zeros(0, model.parts.size, device=model.device)]
 
     for block in blocks(shapes, batch):
@@ -30,12 +32,12 @@ def encode_all(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> Ten
 
 
 def decode_all(model: MorphableModel, codes: Tensor) -> np.ndarray:
-    """(N, L) -> (N, V, 3) float32 mm."""
+    """Decode codes (N, L) to shapes (N, V, 3) float32 mm."""
     return _shapes_of(model, codes, model.decode)
 
 
 def neutral_all(model: MorphableModel, codes: Tensor) -> np.ndarray:
-    """(N, L) -> (N, V, 3) float32 mm, the neutral shape of each code's person.
+    """Compute the neutral shape of the subject of each code: (N, L) -> (N, V, 3) float32 mm.
 
     Raises InputError if the code has no identity part.
     """

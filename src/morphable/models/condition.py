@@ -1,5 +1,5 @@
-"""Condition: the pinned part of a conditional model, one number per named expression, its level
-from 0 to 1.
+"""Condition: the pinned part of a conditional model. It has one dimension per named expression,
+whose value is the expression's level from 0 to 1.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ CONDITION = "condition"
 """The name of the part."""
 NEUTRAL = "neutral"
 UNNAMED = ("expression",)
-"""The one condition of data without named expressions."""
+"""The names of the conditions if the data has no named expressions."""
 LEVELS = (0.25, 0.5, 0.75, 1.0)
-"""Levels at which every expression is tried if no condition is given."""
+"""Levels at which `search` tries every expression."""
 REFINEMENTS = (0.125, 0.0625, 0.03125)
-"""Steps up and down in level that are then tried on the best."""
+"""Steps in level, down and up, by which `search` then refines the best condition."""
 
 
 class Condition(nn.Module):
-    """A named expression at a level, as one-hot name times level; zeros are the neutral face.
+    """Encodes a named expression at a level as the one-hot vector of the name times the level.
+    Zeros mean the neutral face.
 
-    expressions: class names as the training labels number them, of which one may be `neutral`. Data
-    without named expressions has one condition, `expression`, whose value is the level.
+    expressions: the class names in the order of their numbers in the training labels; one may be
+    `neutral`. If empty, there is one condition, `expression`, whose value is the level.
     """
 
     def __init__(self, expressions: Sequence[str]) -> None:
@@ -35,17 +36,21 @@ class Condition(nn.Module):
         named = tuple(name for name in expressions if name.lower() != NEUTRAL)
         self.names = named or UNNAMED
 
+        # Row n is the one-hot vector of class n. The row of the neutral class stays zero.
         rows = torch.zeros(len(expressions) + 1, len(self.names))
         for number, name in enumerate(expressions):
             if name in self.names:
                 rows[number, self.names.index(name)] = 1
-        # The last row is for meshes without a name, class -1: neutral, unless no mesh has a name.
+        # The last row, which index -1 reads, is for meshes without a name. It is neutral, unless no
+        # mesh has a name: then the level alone is the condition.
         if self.names == UNNAMED:
             rows[-1, 0] = 1
         self.one_hot = nn.Buffer(rows, persistent=False)
 
     def of(self, batch: Batch) -> Tensor:
-        """(B, n) what the labels say; a mesh without a level counts as fully expressed."""
+        """(B, n) conditions by the labels of a batch. A mesh without a level counts as fully
+        expressed, level 1.
+        """
         count, like = len(batch.vertices), self.one_hot
         unnamed = torch.full((count,), -1, device=like.device)
         number = batch.labels.get("expression", unnamed) if self.named else unnamed
@@ -54,19 +59,19 @@ class Condition(nn.Module):
 
     @torch.no_grad()
     def search(self, error_of: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-        """(B, n) the condition of least error for each mesh: first every expression at a few
-        levels, then the best at finer ones.
+        """(B, n) the condition with the smallest error for each mesh: tries every expression at a
+        few levels, then refines the level of the best.
 
-        error_of: (B, n) conditions -> (B,) errors. start: (B, n) zeros, the neutral face.
+        error_of: maps (B, n) conditions to (B,) errors. start: (B, n) zeros, the neutral face.
         """
         best, error = start, error_of(start)
 
         def attempt(condition: Tensor) -> None:
             nonlocal best, error
-            found = error_of(condition)
-            wins = found < error
-            best = torch.where(wins[:, None], condition, best)
-            error = torch.where(wins, found, error)
+            new_error = error_of(condition)
+            better = new_error < error
+            best = torch.where(better[:, None], condition, best)
+            error = torch.where(better, new_error, error)
 
         for expression in torch.eye(len(self.names)).to(start):
             for level in LEVELS:
@@ -74,6 +79,7 @@ class Condition(nn.Module):
 
         for step in REFINEMENTS:
             for sign in (-1, 1):
+                # Only the expression that is present changes, so the condition stays one-hot.
                 attempt(torch.where(best > 0, (best + sign * step).clamp(0, 1), best))
 
         return best

@@ -20,21 +20,21 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Geometry(ABC):
-    """Arrays that pure functions compute in double precision, and that enter a network as
+    """Arrays that are computed by pure functions in double precision, and enter a network as
     non-persistent buffers.
 
-    A model is saved with its geometry. So loading computes nothing, and a changed algorithm never
-    changes a model that is already there.
+    A model is saved with its geometry. So loading computes nothing, and a later change of the
+    algorithms does not change a saved model.
     """
 
     @classmethod
     @abstractmethod
     def of(cls, template: Template, config: Any) -> Self:
-        """The geometry that a network of this configuration needs; the expensive step."""
+        """Compute the geometry that a network of this configuration needs. This can be slow."""
 
     @abstractmethod
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as plain arrays, except what the model's template holds anyway."""
+        """All of the geometry as plain arrays, except what the model's template already holds."""
 
     @classmethod
     @abstractmethod
@@ -47,7 +47,7 @@ class Geometry(ABC):
 
 @dataclass(frozen=True)
 class NoGeometry(Geometry):
-    """For a model that needs to know nothing but the number of vertices."""
+    """The geometry of a model that needs only the number of vertices."""
 
     @classmethod
     def of(cls, template: Template, config: Any) -> Self:
@@ -68,7 +68,7 @@ NO_GEOMETRY = NoGeometry()
 class RegionGeometry(Geometry):
     """The regions that a model is made of: the template's own, or `config.regions` automatic ones.
 
-    The model's template carries them (`on`), so they are stored with it and only there.
+    They become part of the model's template and are saved with it, so `to_arrays` is empty.
     """
 
     regions: Regions
@@ -88,7 +88,7 @@ class RegionGeometry(Geometry):
 
 
 def prefixed(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
-    """The arrays under names that start with `prefix`, so that one file can hold others too.
+    """The same arrays, with `prefix` before each name, so that one file can hold several groups.
 
     >>> prefixed("spirals/", {"0": np.zeros(1)})
     {'spirals/0': array([0.])}

@@ -1,16 +1,17 @@
-"""Handles: regions of a shape are edited by moving their control vertices.
+"""Handles: the control vertices of a region, by which a user edits the region of a shape.
 
 - A template's `Regions` list the control vertices of each region.
-- A `RegionEditor` is a model that answers how the whole shape follows when control vertices move;
-  `RegionEditor.edit` takes the displacements of all of them, region by region, (B, 3C) mm. For a
-  LAMM they are a pinned part of the code, `controls`.
-- `Handles` knows how the control vertices of one region move between people: it samples
-  displacements, completes partly known ones, and takes those that swap a region in.
+- A `RegionEditor` is a model that can compute how the whole shape follows when control vertices
+  move. `RegionEditor.edit` takes the displacements of all of them, region by region, (B, 3C) mm.
+  In a LAMM they are a pinned part of the code, `controls`.
+- `Handles` models how the control vertices of one region differ between subjects. It samples
+  displacements, completes a displacement of which only some vertices are given, and computes the
+  displacement that swaps the region of another shape in.
 - `edit/region.py` uses all three to edit one region of one shape and to blend the result.
 
-The distribution is that of Tarasiou et al. 2024 (LAMM, region sampling): for random pairs of
-training meshes the target's region is mapped by the affine transform that brings its border onto
-the source's; what remains at the control vertices is kept as one Gaussian per region.
+The distribution is that of Tarasiou et al. 2024 (LAMM, region sampling). For random pairs of
+training meshes, an affine transform brings the border of the target's region onto the source's
+border. The displacements of the control vertices that remain are fitted by one Gaussian per region.
 """
 
 from __future__ import annotations
@@ -29,29 +30,32 @@ from morphable.models.parts import Parts
 from morphable.models.prior import CodePrior
 
 PAIRS = 1500
-"""Random pairs of training meshes that the Gaussians are fitted to."""
+"""Number of random pairs of training meshes that the Gaussians are fitted to."""
 RIDGE = 0.02
-"""Pull of the affine map towards the identity. A border that lies in a plane, as the ring of a
-finger, does not determine the map along its normal.
+"""Weight that pulls the affine map towards the identity. It is needed because a border in a plane,
+such as the ring around a finger, does not determine the map along its normal.
 """
 MAX_STRETCH = 1.25
-"""Pairs whose border has to be stretched by more than this are left out. The published code leaves
-out all above 1, which keeps only pairs that shrink along every axis.
+"""Pairs whose border must be stretched by more than this are left out. The published code leaves
+out all pairs above 1, so it keeps only pairs that shrink along every axis.
 """
 BLOCK = 100
+"""Pairs that are read at a time."""
 
 
 def aligned_displacement(
     source: np.ndarray, target: np.ndarray, border: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where `points` of `target` lie relative to `source` after the affine map that brings border
-    onto border.
+    """Displacements of `points` from `source` to `target`, after an affine map has brought the
+    border of `target` onto that of `source`.
 
-    source, target: (N, V, 3) mm. Returns displacements (N, P, 3) mm and the map's diagonal (N, 3).
+    source, target: (N, V, 3) mm. border, points: vertices. Returns displacements (N, P, 3) mm and
+    the diagonal of each map, the stretch along the axes (N, 3).
     """
     x, y = (np.asarray(s[:, border], np.float64) for s in (target, source))
     x_mean, y_mean = x.mean(1, keepdims=True), y.mean(1, keepdims=True)
     x, y = x - x_mean, y - y_mean
+    # Ridge regression towards the identity: minimizes |x M - y|^2 + ridge |M - I|^2.
     gram = x.transpose(0, 2, 1) @ x
     ridge = RIDGE * (np.trace(gram, axis1=1, axis2=2) / 3 + 1e-12)[:, None, None] * np.eye(3)
     matrix = np.linalg.solve(gram + ridge, x.transpose(0, 2, 1) @ y + ridge)
@@ -71,19 +75,21 @@ class RegionEditor(MorphableModel):
 
     @abstractmethod
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
-        """(B, L) codes and displacements of all control vertices (B, 3C) mm -> (B, L) codes of the
-        shapes with the control vertices moved.
+        """Move control vertices in code space: returns the codes (B, L) of the shapes whose control
+        vertices are displaced.
+
+        code: (B, L). displacement: (B, 3C) mm of all control vertices, region by region.
         """
 
     def edit(self, vertices: Tensor, displacement: Tensor) -> Tensor:
-        """(B, V, 3) mm and displacements of all control vertices (B, 3C) mm -> (B, V, 3) mm, the
-        reconstruction with the control vertices moved.
+        """(B, V, 3) mm reconstructions of shapes (B, V, 3) mm, with their control vertices
+        displaced by (B, 3C) mm.
         """
         return self.decode(self.displace(self.encode(vertices), displacement))
 
     def displacement(self, region: int, moved: Tensor) -> Tensor:
-        """(n, C_r, 3) mm of one region's control vertices -> (n, 3C) mm of all, the others at
-        rest.
+        """(n, 3C) mm displacements of all control vertices, from those of one region (n, C_r, 3)
+        mm; the others are zero.
         """
         counts = [len(controls) for controls in self.regions.controls]
         whole = moved.new_zeros(len(moved), sum(counts), 3)
@@ -93,7 +99,7 @@ class RegionEditor(MorphableModel):
 
 
 class Handles(nn.Module):
-    """Per region a Gaussian over the displacements (3 C_r,) mm of its control vertices."""
+    """One Gaussian per region over the displacements (3 C_r,) mm of its control vertices."""
 
     def __init__(self, regions: Regions, faces: np.ndarray) -> None:
         super().__init__()
@@ -101,6 +107,7 @@ class Handles(nn.Module):
         self.borders = []
         for region, _ in enumerate(regions.names):
             border = border_vertices(faces, regions.labels, region)
+            # A region without a border, such as a separate eyeball, is aligned by all its vertices.
             self.borders.append(border if len(border) else np.flatnonzero(regions.labels == region))
         self.priors = nn.ModuleList(
             CodePrior(Parts.of(**{str(vertex): 3 for vertex in controls}))
@@ -110,6 +117,7 @@ class Handles(nn.Module):
     def initialize(self, shapes: Shapes, seed: int = 0) -> None:
         """Fit the Gaussians to random pairs of training meshes (N, V, 3) mm."""
         random = np.random.default_rng(seed)
+        # Every pass over the meshes pairs each mesh with the one before it in a random order.
         rows = [random.permutation(len(shapes)) for _ in range(max(1, -(-PAIRS // len(shapes))))]
         first = np.concatenate(rows)[:PAIRS]
         second = np.concatenate([np.roll(order, 1) for order in rows])[:PAIRS]
@@ -125,21 +133,24 @@ class Handles(nn.Module):
                     collected[region].append(
                         (moved[near] if near.any() else moved).reshape(-1, 3 * len(controls))
                     )
-        for prior, found in zip(self.priors, collected, strict=True):
-            if found:
+        for prior, displacements in zip(self.priors, collected, strict=True):
+            if displacements:
                 assert isinstance(prior, CodePrior)
-                prior.fit(torch.from_numpy(np.concatenate(found)))
+                prior.fit(torch.from_numpy(np.concatenate(displacements)))
 
     def sample(self, region: int, n: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
-        """(n, C_r, 3) mm displacements of the region's control vertices."""
+        """(n, C_r, 3) mm random displacements of the region's control vertices."""
         return self._prior(region).sample(n, generator, scale).unflatten(1, (-1, 3))
 
     def complete(self, region: int, moves: Mapping[int, np.ndarray]) -> Tensor:
-        """(C_r, 3) mm: the control vertices in `moves` are displaced as given, the others by their
-        conditional mean.
+        """(C_r, 3) mm displacements of a region's control vertices. Those in `moves` are as given;
+        the others are their conditional mean.
+
+        moves: (3,) mm by vertex number.
         """
         prior = self._prior(region)
-        # An edit is relative to the shape at hand, so the mean is zero: no known move, no movement.
+        # An edit is relative to the current shape, so the mean is zero: if no vertex is moved, none
+        # follows.
         centered = CodePrior(prior.parts)
         centered.factor.copy_(prior.factor.cpu())
         known = {
@@ -149,8 +160,8 @@ class Handles(nn.Module):
         return centered.given(known).mean.reshape(-1, 3)
 
     def swap(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
-        """(C_r, 3) mm displacements that give `source` (V, 3) the region of `target` (V, 3),
-        aligned at its border.
+        """(C_r, 3) mm displacements that replace a region of `source` (V, 3) mm by that of `target`
+        (V, 3) mm, after aligning the borders.
         """
         controls = self.regions.controls[region]
         moved, _ = aligned_displacement(source[None], target[None], self.borders[region], controls)

@@ -1,5 +1,5 @@
-"""save and load: a model as a folder, or one zip, that needs neither its dataset nor a download to
-come back.
+"""save and load: a model is written as a folder or a zip, which can be loaded without its dataset
+and without a download.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from morphable.models.families import MODELS, build
 from morphable.models.geometry import prefixed, under
 
 FORMAT_VERSION = 2
-"""2: regions are stored once, with the template, and tensors have other names than in version 1."""
+"""Since version 2, regions are stored once, with the template, and tensors have other names."""
 GEOMETRY = "geometry/"
 
 
 def save(model: MorphableModel, path: Path) -> None:
-    """Write a model folder, or a zip if `path` ends in .zip; atomically.
+    """Write a model folder, or a zip if `path` ends in .zip. An interrupted write leaves nothing.
 
     Raises InputError if `path` exists.
     """
@@ -100,17 +100,18 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"{description['morphable_version']}",
         "",
         "Load it with `morphable.load(path)`; `model.decode(code)` gives vertices in millimeters.",
-        "A model knows the shapes it was trained on: it does not represent people or poses "
-        "that were not there.",
+        "A model can represent only shapes like those it was trained on, not people or poses that "
+        "were absent from its training data.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def load(path: Path | str) -> MorphableModel:
-    """The model in a folder, a zip, or a run folder (its `model/`), in evaluation mode on the CPU.
+    """Load a model from a folder, a zip, or a run folder (its `model/`), in evaluation mode on the
+    CPU.
 
-    Raises InputError, naming the file, if something is missing, truncated, of another format
-    version or unsafe.
+    Raises InputError, naming the file, if a file is missing, truncated, unsafe or of another format
+    version.
     """
     path = Path(path)
     if (path / "model" / "model.json").exists():
@@ -123,6 +124,7 @@ def load(path: Path | str) -> MorphableModel:
     template = Template.from_arrays(arrays, label("template.npz"))
     if template.fingerprint != description.get("template_fingerprint"):
         raise InputError(f"{label('template.npz')}: is not the template that model.json names")
+    # The fast recipe only lends the class of the configuration: `settings` replaces all its values.
     row = MODELS[origin.family]
     config = with_overrides(row.fast.model, settings, label("model.json"))
     try:
@@ -143,7 +145,9 @@ def load(path: Path | str) -> MorphableModel:
 
 
 def _origin(description: Mapping[str, Any], label: str) -> Origin:
-    """Family and provenance, if this version of the format is one we read."""
+    """The model's family and provenance. Raises InputError if the format version or the family is
+    not one that this version of morphable reads.
+    """
     version = description.get("format_version")
     if version == 1:
         raise InputError(
@@ -178,7 +182,9 @@ def _parse_json(content: bytes, label: str) -> dict[str, Any]:
 
 
 def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
-    """How to read a member of a model folder or zip, and how to name it in a message."""
+    """Two functions of a file's name in a model folder or zip: one reads the file, the other gives
+    its path for messages.
+    """
     if path.is_dir():
 
         def read_file(name: str) -> bytes:
@@ -194,6 +200,7 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
         damaged = archive.testzip()
     if damaged:
         raise InputError(f"{path}: the member {damaged} is damaged")
+    # Nothing is extracted, but a user may unpack the zip: reject names that leave the folder.
     for name in archive.namelist():
         member = PurePosixPath(name.replace("\\", "/"))
         if member.is_absolute() or ".." in member.parts or ":" in name:

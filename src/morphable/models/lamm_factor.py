@@ -1,4 +1,4 @@
-"""Factor a trained LAMM: the largest layer, its inverse tokenizer, at low rank."""
+"""Factor a trained LAMM: replace its largest layer, the inverse tokenizer, by one of low rank."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from morphable.ops.tokens import low_rank
 
 @torch.no_grad()
 def factor(model: Lamm, rank: int, shapes: Tensor) -> Lamm:
-    """The same model with an inverse tokenizer of rank `rank`, the best one for the tokens of
-    `shapes` (N, V, 3) mm.
+    """Return the same model with an inverse tokenizer of rank `rank`, the one that fits the tokens
+    of `shapes` (N, V, 3) mm best.
 
-    Raises InputError unless 1 <= rank < width, or if the model is factored already.
+    Raises InputError if `rank` is not in 1..width - 1, or if the model is factored already.
     """
     width = model.config.width
     if model.config.rank or not 1 <= rank < width:
@@ -29,6 +29,8 @@ def factor(model: Lamm, rank: int, shapes: Tensor) -> Lamm:
     origin = replace(model.origin, provenance={**model.provenance, "rank": rank})
     factored = Lamm(model.template, config, model.geometry, origin).to(model.device)
 
+    # The error is measured on tokens that occur, not on the weights: directions that no token takes
+    # cost nothing to drop.
     tokens = torch.cat([last_tokens(model, chunk) for chunk in shapes.split(BATCH)])
     inner, weight, bias = low_rank(model.network.inverse_tokenizer, tokens, rank)
     layer = "network.inverse_tokenizer"
@@ -39,5 +41,7 @@ def factor(model: Lamm, rank: int, shapes: Tensor) -> Lamm:
 
 
 def last_tokens(model: Lamm, shapes: Tensor) -> Tensor:
-    """(B, R, D) what the inverse tokenizer reads when it decodes shapes (B, V, 3) mm."""
+    """(B, R, D) tokens that the inverse tokenizer reads when the codes of shapes (B, V, 3) mm are
+    decoded.
+    """
     return model.decoder_states(model.encode(shapes))[-1][:, 1:]

@@ -1,5 +1,5 @@
-"""The network of LAMM: a token per region, mixed by a transformer or an MLP-mixer (Tarasiou et al.
-2024).
+"""The network of LAMM: one token per region, mixed by a transformer or an MLP-mixer (Tarasiou et
+al. 2024).
 
 Letters: B batch, V vertices, C control vertices, R regions, D width of a token.
 """
@@ -27,12 +27,12 @@ from morphable.ops.tokens import (
 
 @dataclass(frozen=True)
 class LammNetworkConfig(Configuration):
-    """The defaults are the transformer as published.
+    """The defaults are those of the transformer as published.
 
-    expansion: of the transformer's feed-forward layers, or of the mixer's layers over tokens.
-    channel_expansion: of the mixer's layers over channels. bottleneck: whether the code is `latent`
-    numbers, otherwise it is the region tokens. rank: of the inverse tokenizer if it is factored, 0
-    if not.
+    width: dimensions of a token. expansion: hidden units per input, of the transformer's
+    feed-forward layers or of the mixer's layers over tokens. channel_expansion: the same for the
+    mixer's layers over channels. bottleneck: if True, the code has `latent` dimensions; if False,
+    it is the region tokens. rank: rank of the inverse tokenizer if it is factored, otherwise 0.
     """
 
     latent: Count = 256
@@ -48,8 +48,8 @@ class LammNetworkConfig(Configuration):
 
 
 class States(NamedTuple):
-    """Every state of a pass: the tokens (B, 1 + R, D) that enter a backbone, and those after each
-    of its layers, the last normed.
+    """The states of encoder and decoder. The first state of each is the tokens (B, 1 + R, D) that
+    enter its backbone; the others are the tokens after each layer. The last is layer-normalized.
     """
 
     encoder: list[Tensor]
@@ -59,12 +59,11 @@ class States(NamedTuple):
 class LammNetwork(nn.Module):
     """Region tokens -> encoder -> code -> decoder -> region tokens.
 
-    Shapes go in and come out as x (B, 3V): normalized coordinates, sorted by region, so that each
-    region is one run of them. The code enters the decoder as a token of its own, before one learned
-    token per region. Moving a region's control vertices changes its learned token.
+    Input and output are x (B, 3V): normalized coordinates, sorted by region, so that each region is
+    one run of columns. The code enters the decoder as a token of its own, before one learned token
+    per region. The displacements of a region's control vertices are added to its learned token.
 
-    Every state, of encoder and decoder, can be turned into coordinates, all by the one inverse
-    tokenizer.
+    One inverse tokenizer turns every state, of encoder and decoder, into coordinates.
     """
 
     def __init__(self, regions: Regions, config: LammNetworkConfig) -> None:
@@ -83,8 +82,8 @@ class LammNetwork(nn.Module):
         if config.bottleneck:
             self.to_code = nn.Linear(width, config.latent)
             self.from_code = nn.Linear(config.latent, width)
-        # Without a bottleneck the region tokens are the code. The decoder's first token is then the
-        # only learned one and carries nothing about the shape.
+        # Without a bottleneck the region tokens are the code. Then the decoder's first token is the
+        # only learned one, and carries no information about the shape.
         self.learned_tokens = nn.Parameter(torch.randn(count if config.bottleneck else 1, width))
         self.decoder = _backbone(config, config.decoder_depth, count + 1)
         self.inverse_tokenizer = InverseTokenizer(sizes, width, config.rank)
@@ -103,7 +102,7 @@ class LammNetwork(nn.Module):
         return self.code_of(self.encoder_states(x)[-1])
 
     def states(self, x: Tensor, displacement: Tensor) -> States:
-        """All states of encoding (B, 3V) and decoding with a displacement (B, 3C)."""
+        """All states of encoding x (B, 3V) and decoding it with a displacement (B, 3C)."""
         encoder = self.encoder_states(x)
         return States(encoder, self.decoder_states(self.code_of(encoder[-1]), displacement))
 
@@ -113,15 +112,15 @@ class LammNetwork(nn.Module):
         return self.encoder(torch.cat([self.id_token.expand(len(x), 1, -1), tokens], 1))
 
     def code_of(self, last: Tensor) -> Tensor:
-        """(B, 1 + R, D) the encoder's last state -> (B, L) code."""
+        """(B, L) code from the encoder's last state (B, 1 + R, D)."""
         return self.to_code(last[:, 0]) if self.config.bottleneck else last[:, 1:].flatten(1)
 
     def decoder_states(
         self, code: Tensor, displacement: Tensor, learned_tokens: Tensor | None = None
     ) -> list[Tensor]:
-        """(B, L) and (B, 3C) -> the decoder's states (B, 1 + R, D).
+        """The decoder's states (B, 1 + R, D) for codes (B, L) and displacements (B, 3C).
 
-        learned_tokens: in place of the trained ones.
+        learned_tokens: tokens to use in place of the trained ones.
         """
         learned = self.learned_tokens if learned_tokens is None else learned_tokens
         if self.config.bottleneck:
@@ -134,16 +133,16 @@ class LammNetwork(nn.Module):
         return self.decoder(torch.cat([first, tokens], 1))
 
     def coordinates(self, states: Tensor) -> Tensor:
-        """(..., 1 + R, D) -> (..., 3V): the shape that a state shows."""
+        """Turn the region tokens of states (..., 1 + R, D) into coordinates (..., 3V)."""
         return self.inverse_tokenizer(states[..., 1:, :])
 
     def region_members(self, region: int) -> Tensor:
-        """(m,) the vertices of a region, ascending."""
+        """(m,) vertices of a region, ascending."""
         run = self.run(region)
         return self.order[run.start // 3 : run.stop // 3]
 
     def run(self, region: int) -> slice:
-        """The columns of a region in (B, 3V)."""
+        """The columns of a region in x (B, 3V)."""
         runs = self.tokenizer.runs
         start = sum(runs[:region])
         return slice(start, start + runs[region])
@@ -152,8 +151,11 @@ class LammNetwork(nn.Module):
     def start_at_components(
         self, region: int, components: np.ndarray, deviations: np.ndarray
     ) -> None:
-        """Make a region's token its coefficients along components (D, 3m), in standard deviations
-        of the first, and its inverse tokenizer the way back, by the deviations (D,).
+        """Set the weights of a region so that its token starts as its coefficients along
+        `components` (D, 3m), and the inverse tokenizer inverts this.
+
+        All coefficients have the unit of the first component's standard deviation, so tokens keep
+        the relative size of the components. deviations: (D,) standard deviations.
         """
         axes = torch.from_numpy(components).to(self.tokenizer.weight)
         scale = torch.from_numpy(deviations).to(axes)

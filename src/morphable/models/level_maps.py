@@ -1,5 +1,5 @@
-"""The maps between the levels of a mesh network, by name of the aggregation: precomputed, learned,
-or learned and folded to constants.
+"""The maps between the levels of a mesh network: precomputed, learned, or learned and then folded
+to constants. The setting `aggregation` chooses which.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from morphable.ops.attention_map import AttentionMap
 from morphable.ops.sparse import SparseMap
 
 NEIGHBORS = {"paper": (2, 32), "code": (8, 32)}
-"""Entries per row of the learned part, down and up, as the paper states them and as its code sets
-them.
+"""Entries per row of the attention maps, (down, up), as the paper states and as its code sets them.
 """
 
 
 @dataclass(frozen=True)
 class LevelMapsConfig(Configuration):
-    """aggregation: how features change level, `qem` = by the precomputed maps. learned: on which side
-    the aggregation replaces them. neighbors: entries per row of the attention maps, `paper` 2 down
-    and 32 up, `code` 8 and 32. Attention maps of more than `refresh_above` scores select their
-    entries anew only every `refresh_every` steps.
+    """aggregation: how features move between levels; `qem` = by the precomputed maps. learned: the
+    side of the network on which `aggregation` replaces the precomputed maps. neighbors: entries per
+    row of the attention maps, `paper` = 2 down and 32 up, `code` = 8 down and 32 up. refresh_above,
+    refresh_every: an attention map with more than `refresh_above` scores (n_out n_in) selects its
+    entries again only every `refresh_every` steps.
     """
 
     aggregation: Literal["qem", "average", "full", "diffpool", "variant", "attention"] = "qem"
@@ -44,16 +44,16 @@ class LevelMapsConfig(Configuration):
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps of every step between levels, fine to coarse (`down`) and coarse to fine (`up`),
-    both in order of levels. Each takes (B, n_in, C) to (B, n_out, C).
+    """The maps of all steps between levels: fine to coarse (`down`) and coarse to fine (`up`), both
+    listed from the finest level on. Each maps (B, n_in, C) to (B, n_out, C).
     """
 
     down: nn.ModuleList
     up: nn.ModuleList
 
     def folded(self) -> FoldedMaps | None:
-        """The learned maps whose weights do not depend on the input, as constants; None if there
-        are none.
+        """The learned maps as constants, if their weights do not depend on the input; None if there
+        are no such maps.
         """
         down, up = (tuple(map(_folded, side)) for side in (self.down, self.up))
         if all(matrix is None for matrix in (*down, *up)):
@@ -68,7 +68,7 @@ def _folded(module: nn.Module) -> sp.csr_matrix | None:
 @dataclass(frozen=True, eq=False)
 class Step:
     """One step of the hierarchy: the precomputed map (n_out, n_in) from level `source` to level
-    `target`, and how many channels the features have that pass it.
+    `target`, and the number of channels of the features that it maps.
     """
 
     side: Literal["down", "up"]
@@ -79,7 +79,9 @@ class Step:
 
 
 def build_maps(geometry: MeshGeometry, channels: Filters, config: LevelMapsConfig) -> Maps:
-    """All maps of one network. If `geometry` holds a folded map, that one is used."""
+    """Build all maps of one network. If `geometry` holds a folded map for a step, that one is
+    used.
+    """
     hierarchy = geometry.hierarchy
     finest, last = hierarchy.levels[0], len(hierarchy.down) - 1
     none = (None,) * len(hierarchy.down)
@@ -88,6 +90,7 @@ def build_maps(geometry: MeshGeometry, channels: Filters, config: LevelMapsConfi
 
     for level, (fine, coarse) in enumerate(itertools.pairwise(hierarchy.levels)):
         down = Step("down", hierarchy.down[level], fine, coarse, channels.encoder[level])
+        # The decoder lists its channels from the coarsest level, the hierarchy from the finest.
         up = Step("up", hierarchy.up[level], coarse, fine, channels.decoder[last - level])
 
         maps.down.append(_map(down, config, finest, folded.down[level]))
@@ -130,16 +133,16 @@ def _attention(step: Step, config: LevelMapsConfig, finest: Level) -> AttentionM
 
 
 def _positions(level: Level, finest: Level) -> np.ndarray:
-    """(n, 3) a tenth of the level's z-scores, by the mean and deviation of the finest level along
-    each axis.
+    """(n, 3) vertex positions, from which keys and queries start: a tenth of their z-scores, with
+    the mean and standard deviation of the finest level along each axis.
     """
     mean, std = finest.vertices.mean(0), finest.vertices.std(0)
     return 0.1 * (level.vertices - mean) / np.where(std > 0, std, 1.0)
 
 
 def _support(step: Step) -> sp.csr_matrix:
-    """Where a variant map may have weights: the entries of the precomputed map, and the 1-ring of
-    the largest of each row.
+    """The sparsity pattern of a variant map: the entries of the precomputed map, and the 1-ring of
+    the source vertex with the largest weight in each row.
     """
     nearest = np.asarray(step.matrix.argmax(axis=1)).ravel()
     ring = adjacency(step.source.triangles, len(step.source.vertices))[nearest]

@@ -1,4 +1,4 @@
-"""LinearBasis: coordinates along orthonormal shapes, in standard deviations."""
+"""LinearBasis: codes are coordinates along orthonormal shapes, in standard deviations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from morphable.models.principal_basis import PrincipalBasis
 
 
 class LinearBasis(nn.Module):
-    """x = mean + sum_k z_k sigma_k u_k, and z_k = <u_k, x - mean> / sigma_k: a projection, in
-    standard deviations.
+    """Maps between shapes x and codes z: x = mean + sum_k z_k sigma_k u_k, and back by projection,
+    z_k = <u_k, x - mean> / sigma_k.
 
     Buffers: mean (3V,) mm, components u (L, 3V) orthonormal, deviations sigma (L,) mm.
     """
@@ -22,6 +22,7 @@ class LinearBasis(nn.Module):
         self.deviations = nn.Buffer(torch.ones(size))
 
     def set(self, basis: PrincipalBasis) -> None:
+        """Copy a basis of the same size into the buffers."""
         self.mean.copy_(torch.tensor(basis.mean))
         self.components.copy_(torch.tensor(basis.components))
         self.deviations.copy_(torch.tensor(basis.deviations))
@@ -29,7 +30,9 @@ class LinearBasis(nn.Module):
     def code_of(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, L)"""
         projection = (vertices.flatten(1) - self.mean) @ self.components.T
-        # With fewer meshes than components the last ones do not exist: their coordinate is zero.
+        # If there are fewer meshes than components, the last components do not exist and have
+        # deviation zero. Their coordinate is zero. The clamp only avoids 0 / 0, which `where` would
+        # pass on to gradients as nan.
         return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
 
     def shape_of(self, code: Tensor) -> Tensor:

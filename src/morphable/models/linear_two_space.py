@@ -1,5 +1,6 @@
-"""linear-two-space: principal components of neutral shapes, plus principal components of what
-expressions add: the shape spaces of FLAME (Li et al. 2017) without its joints.
+"""linear-two-space: the principal components of neutral shapes, plus the principal components of
+the offsets that expressions add. These are the shape spaces of FLAME (Li et al. 2017) without its
+joints.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from morphable.models.principal_basis import principal_basis
 
 @dataclass(frozen=True)
 class TwoSpaceConfig(IdentityExpression):
-    """Sizes of the two parts; 4 + 4 as the IB-VAE, which it is compared with."""
+    """Latent sizes of the two parts: 4 + 4 by default, as the IB-VAE has."""
 
 
 class Offsets:
-    """The differences of some meshes to their neutral meshes, and the opposite differences: (2N, V,
-    3) mm.
+    """Offsets of N expressive meshes from their neutral meshes, followed by the same offsets
+    negated: (2N, V, 3) mm, computed only when indexed.
 
-    So their mean is zero, and principal components about zero keep expression zero neutral.
+    With both signs the mean is exactly zero. So the principal components pass through zero, and the
+    expression code zero gives the neutral shape.
+
+    shapes: all meshes. rows: (N,) the expressive ones. neutral: (N,) the row of each one's neutral
+    mesh.
     """
 
     def __init__(self, shapes: Shapes, rows: np.ndarray, neutral: np.ndarray) -> None:
@@ -52,9 +57,9 @@ class Offsets:
 
 
 class LinearTwoSpace(EstimatedModel):
-    """x = mean + S identity + E expression, both codes in standard deviations of their space.
+    """x = mean + S identity + E expression, with both codes in standard deviations.
 
-    `encode` solves for both codes at once, by least squares.
+    `encode` solves for both codes jointly, by least squares.
     """
 
     needs_neutral = True
@@ -94,6 +99,8 @@ class LinearTwoSpace(EstimatedModel):
         expression = principal_basis(
             Offsets(vertices, expressive, neutral[expressive]), config.expression
         )
+        # The two spaces are not orthogonal to each other, so projecting onto each separately would
+        # count their overlap twice. The pseudoinverse of both gives the least squares solution.
         scaled = [space.components * space.deviations[:, None] for space in (identity, expression)]
         basis = np.concatenate(scaled)
         model.mean.copy_(torch.tensor(identity.mean))

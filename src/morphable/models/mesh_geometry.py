@@ -1,4 +1,6 @@
-"""MeshGeometry: the hierarchy of a template, its spirals, and learned maps folded to constants."""
+"""MeshGeometry: the hierarchy of a template, its spirals, and learned maps that were folded to
+constants.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ from morphable.models.geometry import Arrays, Geometry, prefixed, under
 
 @dataclass(frozen=True, eq=False)
 class FoldedMaps:
-    """Trained maps between the levels as constant matrices.
+    """Trained maps between the levels, as constant matrices in order of levels.
 
-    down: per step (n_{i+1}, n_i), up: per step (n_i, n_{i+1}), in order of levels; None for a step
-    that keeps the map it has.
+    down: one (n_{i+1}, n_i) matrix per step. up: one (n_i, n_{i+1}) matrix per step. None for a
+    step that keeps its map.
     """
 
     down: tuple[sp.csr_matrix | None, ...]
@@ -40,7 +42,7 @@ class FoldedMaps:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, hierarchy: Hierarchy) -> Self:
-        """The inverse of `to_arrays`, for the steps of this hierarchy."""
+        """The inverse of `to_arrays`, for maps between the levels of this hierarchy."""
 
         def maps(side: str, like: Sequence[sp.csr_matrix]) -> tuple[sp.csr_matrix | None, ...]:
             return tuple(
@@ -61,9 +63,9 @@ def _matrix(arrays: Arrays, shape: tuple[int, int]) -> sp.csr_matrix | None:
 class MeshGeometry(Geometry):
     """What a convolutional network needs to know about a template.
 
-    spirals: per level (n_i, S) vertices, -1 = padding; () for convolutions without spirals. folded:
-    the learned maps of a trained network, which then has constant maps in their place; None while
-    they are learned, or if there are none to learn.
+    spirals: one (n_i, S) array of vertices per level, -1 = padding; () if the convolution has no
+    spirals. folded: constant maps that take the place of the learned ones after training. None
+    before that, or if there are no maps to fold.
     """
 
     hierarchy: Hierarchy

@@ -1,8 +1,8 @@
 """MeshEncoder and MeshDecoder: convolutions on a mesh hierarchy, fine to coarse and back.
 
-CoMA: Ranjan et al. 2018. SpiralNet (Neural3DMM): Bouritsas et al. 2019. SpiralNet++: Gong et al.
-2019. They differ in their convolution, and in settings; with learned maps between the levels
-(`level_maps.py`) they are Deep3DMM: Chen and Kim 2021.
+CoMA (Ranjan et al. 2018), SpiralNet or Neural3DMM (Bouritsas et al. 2019) and SpiralNet++ (Gong et
+al. 2019) differ in their convolution and in settings. With learned maps between the levels
+(`level_maps.py`) they become Deep3DMM (Chen and Kim 2021).
 
 Letters: B batch, V vertices, n vertices of the coarsest level, C channels.
 """
@@ -26,8 +26,8 @@ from morphable.ops.spiral import SpiralConv
 
 @dataclass(frozen=True)
 class Filters:
-    """Channels after each convolution of the encoder; channels that enter the decoder, and those
-    after each of its convolutions.
+    """encoder: channels after each convolution of the encoder. decoder: channels of its input, then
+    those after each of its convolutions but the last.
     """
 
     encoder: tuple[int, ...]
@@ -43,12 +43,12 @@ FILTERS = {
 
 @dataclass(frozen=True)
 class MeshNetworkConfig(Configuration):
-    """The defaults are CoMA as published.
+    """The defaults are those of CoMA as published.
 
     convolution: `chebyshev` (CoMA), `spiral` (SpiralNet: spirals from a reference point, padded
     with a dummy vertex) or `spiral++` (SpiralNet++: whole rings). filters: channels of the layers,
-    a row of FILTERS. final_bias: whether the last convolution has a bias. terms: of a Chebyshev
-    convolution. spiral_length: of `spiral++`.
+    a row of FILTERS. final_bias: whether the last convolution has a bias. terms: number of terms of
+    a Chebyshev convolution. spiral_length: number of vertices per spiral of `spiral++`.
     """
 
     convolution: Literal["chebyshev", "spiral", "spiral++"] = "chebyshev"
@@ -64,10 +64,10 @@ class MeshNetworkConfig(Configuration):
 
 
 class MeshEncoder(nn.Module):
-    """(B, V, 3) normalized -> (B, n, C), features of the coarsest level: per level a convolution,
-    an activation, and the map to the next coarser level.
+    """Maps normalized coordinates (B, V, 3) to features (B, n, C) of the coarsest level. Each level
+    has a convolution, an activation, and the map to the next coarser level.
 
-    maps: those down, fine to coarse. shape: (n, C) of the features.
+    maps: the maps down, fine to coarse. shape: (n, C) of the features.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class MeshEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for convolution, down in zip(self.convolutions, self.maps, strict=True):
             x = down(self.activation(convolution(x)))
+        # SpiralNet's dummy vertex, which is zero here. For the other networks nothing is added.
         return nn.functional.pad(x, (0, 0, 0, self.shape[0] - x.shape[1]))
 
     @property
@@ -95,10 +96,12 @@ class MeshEncoder(nn.Module):
 
 
 class MeshDecoder(nn.Module):
-    """(B, n, C), features of the coarsest level -> (B, V, 3) normalized: per level the map to the
-    next finer level, a convolution and an activation; then a last convolution.
+    """Maps features (B, n, C) of the coarsest level to normalized coordinates (B, V, 3). Each level
+    has the map to the next finer level, a convolution and an activation. A last convolution
+    follows.
 
-    maps: those up, in order of levels as the encoder's. shape: (n, C) of the features.
+    maps: the maps up, listed from the finest level on, as the encoder's. shape: (n, C) of the
+    features.
     """
 
     def __init__(
@@ -137,8 +140,8 @@ class MeshDecoder(nn.Module):
 class DummyVertexConv(nn.Module):
     """A spiral convolution whose padding reads a dummy vertex: (B, m, C), (B, 1, C) -> (B, m, C').
 
-    The published SpiralNet carries this vertex through all tensors. It is zero everywhere but here,
-    in the first convolution of the decoder, since the linear layer before gives it a value.
+    The published SpiralNet carries this vertex through all tensors. It is nonzero only here, in the
+    first convolution of the decoder, because the linear layer before it gives it a value.
     """
 
     def __init__(
@@ -147,6 +150,8 @@ class DummyVertexConv(nn.Module):
         super().__init__()
         count = len(spirals)
         filled = np.where(spirals < 0, count, spirals)
+        # The dummy vertex has number `count`. It gets a spiral too, since the convolution wants one
+        # per vertex; `forward` drops the result.
         own = np.full((1, spirals.shape[1]), count)
         with_dummy = np.concatenate([filled, own])
         self.convolution = SpiralConv(in_channels, out_channels, with_dummy, bias=bias)
@@ -162,7 +167,9 @@ def activation(config: MeshNetworkConfig) -> nn.Module:
 def _coarse_shape(
     geometry: MeshGeometry, config: MeshNetworkConfig, channels: int
 ) -> tuple[int, int]:
-    """(n, C) on the coarsest level; SpiralNet counts its dummy vertex, the last."""
+    """(n, C) of the features of the coarsest level. For SpiralNet, n includes the dummy vertex,
+    which is the last.
+    """
     return geometry.hierarchy.sizes[-1] + (config.convolution == "spiral"), channels
 
 
@@ -176,7 +183,7 @@ def _convolution(
     bias: bool = True,
     first: bool = False,
 ) -> nn.Module:
-    """A convolution on one level; `first`: of the decoder."""
+    """The convolution on one level. first: whether it is the decoder's first."""
     if config.convolution == "chebyshev":
         mesh = geometry.hierarchy.levels[level]
         graph = adjacency(mesh.triangles, len(mesh.vertices))
@@ -192,10 +199,11 @@ Scheme = Literal["normal", "xavier", "default"]
 
 
 def initialize_layers(layers: Iterable[nn.Module], scheme: Scheme) -> None:
-    """Draw weights and biases of convolutions and linear layers, in this order.
+    """Initialize the weights and biases of convolutions and linear layers, in the order given.
 
-    `normal`: N(0, 0.1) and linear biases 0.1, as Deep3DMM's CoMA. `xavier`: uniform, biases zero.
-    `default`: torch's own for a linear layer.
+    scheme: `normal`: standard deviation 0.1, with biases of linear layers 0.1, as in Deep3DMM's
+    implementation of CoMA. `xavier`: uniform weights, zero biases. `default`: as torch initializes
+    a linear layer.
     """
     for layer in layers:
         weight, bias = layer.weight, layer.bias
@@ -233,8 +241,8 @@ def _torch_default(weight: Tensor, bias: Tensor | None) -> None:
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:
-    """(fan in, fan out) of a linear or spiral weight (out, in), or a Chebyshev weight (terms, in,
-    out).
+    """(fan in, fan out) of a linear or spiral weight (out, in), or of a Chebyshev weight (terms,
+    in, out).
     """
     if weight.ndim == 3:
         return weight.shape[0] * weight.shape[1], weight.shape[2]

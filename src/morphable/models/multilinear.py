@@ -1,8 +1,8 @@
 """multilinear: a Tucker model of a complete grid of subjects by expressions.
 
-Vlasic et al., "Face transfer with multilinear models", SIGGRAPH 2005; truncated higher-order SVD
-(De Lathauwer et al. 2000) followed by alternating rounds (higher-order orthogonal iteration).
-Vertices are not compressed.
+Vlasic et al., "Face transfer with multilinear models", SIGGRAPH 2005. The model is estimated by a
+truncated higher-order SVD (De Lathauwer et al. 2000), then alternating rounds (higher-order
+orthogonal iteration). The vertex mode is not compressed.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from morphable.models.parts import IdentityExpression
 from morphable.rows import evenly_spread
 
 ROUNDS = 10
-"""Alternating rounds of the estimate."""
+"""Number of alternating rounds of the estimate."""
 FITTING_ROUNDS = 60
-"""Alternating rounds of fitting both codes to a mesh."""
+"""Number of alternating rounds that fit both codes to a mesh."""
 MAX_SUBJECTS = 200
-"""The grid is held in memory, so at most this many subjects are used, evenly spread."""
+"""At most this many subjects are used, evenly spread, because the grid is held in memory."""
 RIDGE = 1e-6
-"""Weight of a code's distance to the mean of the training codes, relative to the fit of the mesh.
-It keeps a code bounded if the other code leaves it undetermined.
+"""Weight of the pull towards the mean training code, relative to the fit of the mesh. It keeps a
+code bounded if the current value of the other code leaves it undetermined.
 """
 
 
 @dataclass(frozen=True)
 class MultilinearConfig(IdentityExpression):
-    """Sizes of the two parts: useful are at most as many as the grid has subjects, and expressions
-    besides the neutral.
+    """Latent sizes of the two parts. Identity dimensions beyond the number of subjects less one do
+    nothing, nor do expression dimensions beyond the number of expressions besides the neutral.
     """
 
 
 class Multilinear(EstimatedModel):
-    """x = sum_ij core_ij identity'_i expression'_j, where a prime puts a one before a code: core_00
-    is the mean shape.
+    """x = sum_ij core_ij identity'_i expression'_j, where identity' = [1, identity] and expression'
+    = [1, expression]. So core_00 is the mean shape.
 
-    So each part also acts alone, and zero is the mean person and the neutral expression.
+    Because of the ones, each part also acts alone: zero is the mean subject, or the neutral
+    expression.
     """
 
     needs_neutral = True
@@ -92,13 +93,15 @@ class Multilinear(EstimatedModel):
     def _set(
         self, core: np.ndarray, scales: tuple[np.ndarray, np.ndarray], expression: np.ndarray
     ) -> None:
-        """Set the buffers for codes in standard deviations. Dimensions beyond what the grid allows
-        do nothing.
+        """Set the buffers, with codes in standard deviations (`scales`). Dimensions of the core
+        beyond the rank of the grid stay zero.
         """
         config = self.config
         padded = np.zeros((1 + config.identity, 1 + config.expression, core.shape[-1]))
         scaled = core * np.r_[1, scales[0]][:, None, None] * np.r_[1, scales[1]][None, :, None]
         padded[: len(scaled), : scaled.shape[1]] = scaled
+        # Fitting works in the span of the core, an orthonormal basis of a few dozen dimensions,
+        # instead of all 3V coordinates. Least squares has the same solution there.
         flat = padded.reshape(-1, core.shape[-1])
         space = np.linalg.qr(flat.T)[0].T
         self.core.copy_(torch.tensor(flat))
@@ -111,9 +114,12 @@ class Multilinear(EstimatedModel):
         self.start.copy_(torch.tensor(start))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """Both codes by alternating least squares, from the mean person with the mean
+        """Fit both codes by alternating least squares, starting from the mean subject with the mean
         expression.
         """
+        # If it started from the neutral expression, zero, the first identity would have to explain
+        # the expression as well.
+
         self.check_vertices(vertices)
         y = vertices.flatten(1) @ self.space.T
         where = self.parts["identity"], self.parts["expression"]
@@ -134,24 +140,26 @@ class Multilinear(EstimatedModel):
 
 
 def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(subjects, expressions) rows of a complete grid, each expression at its highest level, the
-    neutral in column 0.
+    """Choose a complete grid (subjects, 1 + expressions) of row numbers. Column 0 is the neutral
+    mesh; each expression is at its highest level.
 
-    Subjects with at most half as many expressions as the one with most are left out, then the
-    expressions that one of the others lacks. Raises InputError unless two subjects have a neutral
-    mesh and an expression in common.
+    Subjects with at most half as many expressions as the best covered subject are left out. Of the
+    others, only the expressions that all of them have are used.
+
+    Raises InputError if fewer than two subjects have a neutral mesh and an expression in common.
     """
     nothing = np.full(count, -1)
     subject, expression, neutral = (
         labels.get(name, nothing) for name in ("subject", "expression", "neutral")
     )
     level = np.nan_to_num(labels.get("level", np.ones(count)), nan=1.0)
+    # Highest level first, so that `setdefault` keeps that one.
     cells: dict[int, dict[int, int]] = {}
     for row in np.argsort(-level, kind="stable"):
         if subject[row] >= 0 and expression[row] >= 0 and neutral[row] >= 0 and neutral[row] != row:
             cells.setdefault(int(subject[row]), {}).setdefault(int(expression[row]), int(row))
-    most = max((len(found) for found in cells.values()), default=0)
-    people = [number for number, found in sorted(cells.items()) if 2 * len(found) > most]
+    max_count = max((len(own) for own in cells.values()), default=0)
+    people = [number for number, own in sorted(cells.items()) if 2 * len(own) > max_count]
     common = sorted(set.intersection(*(set(cells[number]) for number in people))) if people else []
     if len(people) < 2 or not common:
         raise InputError(
@@ -170,12 +178,12 @@ def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:
 def tucker(
     grid: np.ndarray, identity: int, expression: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decompose (P, E, D) meshes, the neutral in column 0: core (1 + I, 1 + J, D), codes (P, I),
-    codes (E, J).
+    """Decompose meshes (P, E, D), with the neutral ones in column 0, into a core (1 + I, 1 + J, D),
+    identity codes (P, I) and expression codes (E, J).
 
-    grid ~ core contracted with [1, identity code] and [1, expression code]. The ones stand for the
-    mean over subjects and for the neutral column; the rest is compressed by orthogonal iteration
-    from the truncated higher-order SVD.
+    The grid is approximated by the core contracted with [1, identity code] and [1, expression
+    code]. The ones stand for the mean over subjects and for the neutral column. The rest is
+    compressed by orthogonal iteration, which starts at the truncated higher-order SVD.
     """
     relative = grid - grid[:, :1]
     people = _leading(
@@ -192,6 +200,7 @@ def tucker(
             [grid[:, :1] - grid[:, :1].mean(0), np.einsum("ped,ej->pjd", relative, faces)], 1
         )
         people = _leading(centered - centered.mean(0), 0, identity)
+    # Shift the expression codes so that the neutral one is zero, then solve for the core.
     designs = np.c_[np.ones(len(people)), people], np.c_[np.ones(len(faces)), faces - faces[0]]
     core = np.einsum(
         "ip,je,ped->ijd",
@@ -204,7 +213,9 @@ def tucker(
 
 
 def _leading(tensor: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """(n, rank) leading left singular vectors of the unfolding of a tensor along `axis`."""
+    """(n, rank) leading left singular vectors of a tensor unfolded along `axis`. The sign of each
+    makes its largest entry positive, so that the result can be repeated.
+    """
     unfolded = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
     vectors = np.linalg.eigh(unfolded @ unfolded.T)[1][:, ::-1][:, :rank]
     signs = np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0))
@@ -216,8 +227,9 @@ def _with_one(code: Tensor) -> Tensor:
 
 
 def _least_squares(acting: Tensor, y: Tensor, center: Tensor) -> Tensor:
-    """(B, n) codes c for which acting [1, c] is nearest to y, with a slight pull to `center`;
-    acting: (B, K, 1 + n).
+    """(B, n) codes c that minimize |acting [1, c] - y|^2, with a slight pull to `center`.
+
+    acting: (B, K, 1 + n), the model with the other code fixed. y: (B, K). center: (n,).
     """
     design, target = acting[:, :, 1:].double(), (y - acting[:, :, 0]).double()
     gram = design.transpose(1, 2) @ design

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from morphable.models.base import Shapes, blocks
 
 MIN_DEVIATION = 1e-4
-"""A coordinate that varies by less (mm) counts as constant and is divided by one: its z-score is
-zero.
+"""Coordinates with a smaller standard deviation (mm) count as constant. They are divided by one, so
+that their z-score stays near zero instead of amplifying rounding noise.
 """
 
 
 class Normalization(nn.Module):
-    """x -> (x - mean) / std, with mean (V, 3) mm and std (V, 3) mm over the training meshes.
+    """x -> (x - mean) / std, with the mean (V, 3) mm and standard deviation of the training meshes.
 
-    `per_vertex=True` is the z-score of each vertex and axis with the population deviation (CoMA);
-    otherwise one number scales all, the root mean square deviation, so that an error keeps its
-    meaning in mm.
+    per_vertex: if True, every vertex and axis has its own population standard deviation, std
+    (V, 3) mm, as in CoMA. If False, all coordinates are divided by one number, the root mean square
+    deviation, so that errors of all vertices remain comparable in mm.
     """
 
     def __init__(self, n_vertices: int, per_vertex: bool) -> None:
@@ -29,6 +29,7 @@ class Normalization(nn.Module):
         self.std = nn.Buffer(torch.ones(n_vertices, 3) if per_vertex else torch.ones(1, 1))
 
     def initialize(self, shapes: Shapes) -> None:
+        """Compute mean and standard deviation from shapes (N, V, 3) mm."""
         mean, variance = moments(shapes)
         variance = variance if self.per_vertex else variance.mean(keepdims=True)
         std = np.sqrt(variance)
@@ -44,6 +45,7 @@ class Normalization(nn.Module):
 
 def moments(shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
     """Mean and population variance (V, 3) over the meshes, in double precision and two passes."""
+    # One pass, E[x^2] - E[x]^2, would cancel: coordinates can be much larger than their deviation.
     count = len(shapes)
     mean = sum(block.sum(0, dtype=np.float64) for block in blocks(shapes)) / count
     variance = sum(np.square(block - mean).sum(0) for block in blocks(shapes)) / count

@@ -1,5 +1,5 @@
 """Families from outside the package: from a Python file, an importable module or an installed entry
-point, and only from the one that is named.
+point. Nothing is searched or imported except the source that the user names.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from morphable.errors import InputError
 from morphable.models.families import Family, add_family
 
 ENTRY_POINTS = "morphable.families"
-"""The group in which an installed package announces its families."""
+"""The entry point group in which installed packages list their families."""
 
 IMPORTING = (__file__, str(importlib.__file__), "<frozen importlib")
-"""Files whose lines in a traceback say nothing about what went wrong in the imported code."""
+"""Files to skip in a traceback: they belong to the import machinery, not to the imported code."""
 
 
 def add_family_from(source: str) -> str:
-    """Add the family that `source` names to MODELS for this process; returns its name.
+    """Add the family that `source` names to MODELS, for this process, and return its name.
 
-    source: `FILE.py:NAME` or `package.module:NAME`, where NAME is a variable that holds a `Family`
-    and becomes the family's name; or the name of an installed entry point. This runs the code that
-    defines the family. Loading a model never does: a model folder holds only data.
+    source: `FILE.py:NAME` or `package.module:NAME`, or the name of an installed entry point. NAME
+    is a variable that holds a `Family`, and becomes the family's name.
 
-    Raises InputError if there is no such file, module, entry point or variable, if its code fails,
+    This runs the code that defines the family. Loading a model never runs code, because a model
+    folder holds only data.
+
+    Raises InputError if there is no such file, module, entry point or variable, if the code fails,
     or if another family has that name.
     """
     place, colon, name = source.rpartition(":")
@@ -53,7 +55,7 @@ def add_family_from(source: str) -> str:
 
 
 def _file_module(source: str, path: Path) -> ModuleType:
-    """The module in a file. Run once per process, so that naming it twice gives the same
+    """The module in a file. It runs only once per process, so that naming it twice gives the same
     classes.
     """
     if not path.is_file():
@@ -65,12 +67,13 @@ def _file_module(source: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = importlib.util.module_from_spec(spec)
-    # Registered before it runs, as Python does it: dataclasses look their own module up.
+    # Register the module before it runs, as Python's import does: dataclasses look up their module.
     sys.modules[name] = module
     try:
         with _user_code(source):
             spec.loader.exec_module(module)
     except InputError:
+        # Otherwise the next attempt would get the half-run module and no error.
         del sys.modules[name]
         raise
     return module
@@ -98,7 +101,7 @@ def _variable(source: str, module: ModuleType, name: str) -> Any:
 
 @contextlib.contextmanager
 def _user_code(source: str) -> Iterator[None]:
-    """Turns whatever other people's code raises into one sentence that names the line."""
+    """Turn any exception of the user's code into an InputError that names the file and line."""
     try:
         yield
     except Exception as error:

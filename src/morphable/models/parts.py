@@ -1,4 +1,4 @@
-"""Parts: the named slices of a flat code, the one device that carries every model family."""
+"""Parts: the named slices of a flat code, which every model family has."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True)
 class Part:
-    """`size` consecutive dimensions of the code under one name. A pinned part (condition, controls)
-    is a conditioning input: it is given, never inferred.
+    """`size` consecutive dimensions of the code under one name. A pinned part, such as a condition
+    or displacements of handles, is a conditioning input: the caller gives it, and the prior never
+    draws it.
     """
 
     name: str
@@ -25,8 +26,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts(Mapping[str, slice]):
-    """The parts of a code of L dimensions: `parts["identity"]` is the slice of a part, `entries`
-    are all of them in order.
+    """The parts of a code of L dimensions. `parts["identity"]` is the slice of one part; `entries`
+    lists all parts in order.
+
+    Raises InputError if two parts have the same name, if a part has no dimensions, and when a part
+    is looked up that does not exist.
 
     >>> parts = Parts.of(identity=4, expression=2)
     >>> parts["expression"], parts.size
@@ -47,11 +51,11 @@ class Parts(Mapping[str, slice]):
 
     @classmethod
     def of(cls, **sizes: int) -> Parts:
-        """Free parts by size."""
+        """Free parts with these names and sizes."""
         return cls(tuple(Part(name, size) for name, size in sizes.items()))
 
     def with_pinned(self, **sizes: int) -> Parts:
-        """These parts followed by pinned ones."""
+        """These parts, followed by pinned parts with these names and sizes."""
         return Parts(
             self.entries + tuple(Part(name, size, pinned=True) for name, size in sizes.items())
         )
@@ -75,7 +79,7 @@ class Parts(Mapping[str, slice]):
 
     @property
     def size(self) -> int:
-        """L, the number of dimensions of the whole code."""
+        """L, the number of dimensions of the whole code, pinned parts included."""
         return sum(part.size for part in self.entries)
 
     @property
@@ -87,6 +91,7 @@ class Parts(Mapping[str, slice]):
 
     @property
     def free_size(self) -> int:
+        """The number of dimensions of the free parts together."""
         return int(self.free.sum())
 
     @property

@@ -23,14 +23,14 @@ from morphable.models.principal_basis import principal_basis
 
 @dataclass(frozen=True)
 class PcaConfig(Configuration):
-    """latent: components that are kept."""
+    """latent: number of components."""
 
     latent: Count = 8
 
 
 class Pca(EstimatedModel):
-    """x = mean + sum_k z_k sigma_k u_k over the principal components u_k of the whole shape, those
-    of largest deviation sigma_k. The prior of z is N(0, I).
+    """x = mean + sum_k z_k sigma_k u_k, where u_k are the principal components of the whole shape
+    with the largest standard deviations sigma_k. The prior of z is N(0, I).
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class Pca(EstimatedModel):
     ) -> Self:
         model = cls(template, config)
         model.basis.set(principal_basis(vertices, config.latent))
-        # An exact N(0, I) over the components that exist, rather than the moments of the codes.
+        # The codes have covariance I by construction. Setting it is exact, while fitting it to the
+        # codes would add rounding errors. Components that do not exist stay constant.
         model.prior.factor.copy_(torch.diag((model.basis.deviations > 0).float()))
         return model
 
@@ -65,7 +66,7 @@ class Pca(EstimatedModel):
         return self.basis.shape_of(code)
 
     def truncate(self, latent: int) -> Pca:
-        """The model of the first `latent` components alone."""
+        """Return a model with only the first `latent` components."""
         model = Pca(self.template, PcaConfig(latent), origin=self.origin).to(self.device)
         model.basis.mean.copy_(self.basis.mean)
         model.basis.components.copy_(self.basis.components[:latent])

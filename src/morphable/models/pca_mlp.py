@@ -1,5 +1,5 @@
-"""pca-mlp: a small MLP autoencoder on whitened PCA coefficients with a linear skip; the strongest
-cheap baseline.
+"""pca-mlp: a small MLP autoencoder on whitened PCA coefficients, with a linear skip connection. It
+is the strongest cheap baseline.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from morphable.models.training import Batch, Progress
 
 @dataclass(frozen=True)
 class PcaMlpConfig(Configuration):
-    """rank: PCA coefficients that the network works on. width, depth: of the hidden layers of
-    encoder and decoder.
+    """rank: number of PCA coefficients that the network reads and writes. width, depth: units per
+    hidden layer, and number of hidden layers, of both encoder and decoder.
     """
 
     latent: Count = 8
@@ -32,8 +32,8 @@ class PcaMlpConfig(Configuration):
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers of these sizes with SiLU between; the last starts at zero, so that at first
-    only the skip connection acts.
+    """Linear layers of these sizes with SiLU between them. The last layer starts at zero, so that
+    at first only the skip connection acts.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
@@ -49,7 +49,7 @@ class PcaMlp(TrainableModel):
     """z = A c + f(c), c' = B z + g(z): c are whitened PCA coefficients, A and B linear, f and g
     MLPs.
 
-    It starts as PCA, f = g = 0, and descends the mean vertex error.
+    It starts as PCA, with f = g = 0, and minimizes the mean vertex error.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class PcaMlp(TrainableModel):
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
         mean, components, deviations = self.basis.mean, self.basis.components, self.basis.deviations
-        # A direction of vanishing variance would whiten to noise: it counts as a thousandth of the
-        # largest.
+        # Whitening a direction of vanishing variance would amplify noise. So no deviation counts as
+        # less than a thousandth of the largest.
         scale = deviations.clamp(min=1e-3 * float(deviations[0]) + 1e-30)
         coefficients = ((vertices.flatten(1) - mean) @ components.T) / scale
         return self.encoder_skip(coefficients) + self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:
-        # The correction is learned in units of the first components, where all coordinates weigh
-        # alike in mm.
+        # All coefficients of the correction have one unit, the mean deviation of the first
+        # components. In whitened units a small component would weigh as much as a large one.
         deviations = self.basis.deviations
         correction = self.decoder(code) * deviations[: self.config.latent].mean()
         coefficients = self.decoder_skip(code) * deviations + correction

@@ -1,4 +1,4 @@
-"""PointEncoder: points in any order, or a mesh, to a few features by a point cloud transformer."""
+"""PointEncoder: a point cloud transformer that maps points in any order, or a mesh, to 64 features."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from morphable.ops.point_sampling import Sampling, sample_points, shared_samplin
 from morphable.ops.pointcloud import MIN_POINTS, PointTransformer
 
 HEAD = (256, 64)
-"""Units of the layers after the transformer; the last are the features."""
+"""Units of the layers after the transformer. The last layer gives the features."""
 SCAN_NOISE_MM = 1.0
+"""Standard deviation of the noise on the simulated scans."""
 
 
 @dataclass(frozen=True)
 class PointEncoderConfig(Configuration):
-    """samples, neighbors: of the two stages of the point cloud transformer. scan_share: share of
-    each training batch that is encoded from a random subset of points with 1 mm of noise, so that
-    scans without topology can be encoded.
+    """samples: number of points kept by the two stages of the transformer. neighbors: number of
+    neighbors of each point. scan_share: share of each training batch that is encoded as a simulated
+    scan, a random subset of the vertices with 1 mm of noise, so that the model learns to encode
+    scans without topology.
     """
 
     samples: tuple[int, ...] = (512, 256)
@@ -45,7 +47,7 @@ class PointEncoderConfig(Configuration):
 
 @dataclass(frozen=True, eq=False)
 class PointGeometry(Geometry):
-    """The template's own sampling, which serves all clouds that are registered to it."""
+    """The sampling of the template's vertices, which all meshes registered to it share."""
 
     sampling: Sampling
 
@@ -67,8 +69,9 @@ class PointGeometry(Geometry):
 
 
 class PointEncoder(nn.Module):
-    """(B, P, 3) mm, in any order -> (B, 64). A mesh of the template takes the template's
-    sampling.
+    """Maps points (B, P, 3) mm to features (B, 64) that do not depend on the order of the points.
+
+    `forward` samples each cloud anew; `of_meshes` uses the template's sampling, which is faster.
     """
 
     def __init__(self, geometry: PointGeometry, config: PointEncoderConfig) -> None:
@@ -85,26 +88,32 @@ class PointEncoder(nn.Module):
         self.head = nn.Sequential(*(piece for layer in layers for piece in layer))
 
     def initialize(self, mean: Tensor) -> None:
-        """Set the origin and the unit of length by the mean shape (V, 3) mm."""
+        """Set the origin to the center of the mean shape (V, 3) mm, the unit of length to its
+        radius.
+        """
         self.center.copy_(mean.mean(0))
         self.radius.copy_((mean - self.center).norm(dim=-1).max())
 
     def forward(self, points: Tensor) -> Tensor:
-        """Features of clouds. Raises InputError if they have fewer than 64 points."""
+        """(B, P, 3) mm -> (B, 64) features of clouds.
+
+        Raises InputError if a cloud has fewer than 64 points.
+        """
         return self.head(self.trunk(self._local(points)))
 
     def of_meshes(self, vertices: Tensor) -> Tensor:
-        """Features of meshes of the template."""
+        """(B, V, 3) mm -> (B, 64) features of meshes on the template."""
         return self.head(self.trunk(self._local(vertices), self.own_sampling.value))
 
     def in_training(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
-        """Features of a batch of meshes (B, V, 3) mm, of which the first `scan_share` are turned
-        into scans.
+        """Features (B, 64) of a training batch (B, V, 3) mm, of which the first share `scan_share`
+        is turned into simulated scans.
 
-        Scans are mixed with meshes in every batch, never a batch of their own, so that one set of
-        batch statistics serves both.
+        Every batch contains both scans and meshes, so that the running statistics of the batch
+        norms fit both.
         """
-        # A single mesh has no statistics after the pooling over its points.
+        # The head comes after pooling over the points, so a batch of one mesh has no batch
+        # statistics. The head then uses its running ones.
         self.head.train(self.training and len(vertices) > 1)
         scans = round(self.scan_share * len(vertices))
         if not scans:
@@ -112,6 +121,8 @@ class PointEncoder(nn.Module):
 
         points, kept = scan_like(vertices[:scans], generator)
         local = self._local(torch.cat([points, vertices[scans:]]))
+        # Sample the kept points only, but in the numbering of all vertices: so scans and meshes go
+        # through the transformer as one batch.
         own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbors).renumber(
             kept
         )
@@ -124,7 +135,7 @@ class PointEncoder(nn.Module):
 
 
 class SamplingBuffers(nn.Module):
-    """A Sampling whose indices move with the module."""
+    """The indices of a Sampling as buffers, so that they move to the module's device."""
 
     def __init__(self, sampling: Sampling) -> None:
         super().__init__()
@@ -141,12 +152,12 @@ class SamplingBuffers(nn.Module):
 
 
 def scan_like(vertices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Vertices (B, V, 3) mm with noise, and which of them (K,) a scan would have: a random quarter
-    or more.
+    """Simulate scans of meshes (B, V, 3) mm: returns their vertices with noise, and the indices
+    (K,) of those that the scans keep, a random quarter or more.
     """
     count, device = vertices.shape[1], generator.device
-    fewest = max(min(MIN_POINTS, count), count // 4)
-    size = int(torch.randint(fewest, count + 1, (), generator=generator, device=device))
+    min_size = max(min(MIN_POINTS, count), count // 4)
+    size = int(torch.randint(min_size, count + 1, (), generator=generator, device=device))
     kept = torch.randperm(count, generator=generator, device=device)[:size].to(vertices.device)
     noise = torch.randn(vertices.shape, generator=generator, device=device).to(vertices)
     return vertices + SCAN_NOISE_MM * noise, kept

@@ -1,5 +1,5 @@
-"""Posterior: a Gaussian over codes that an encoder gives, and the mutual information between codes
-and meshes.
+"""Posterior: the Gaussian over codes that an encoder predicts, and an estimate of the mutual
+information between codes and meshes.
 """
 
 from __future__ import annotations
@@ -18,27 +18,34 @@ class Posterior(NamedTuple):
     log_variance: Tensor
 
     def draw(self, generator: torch.Generator) -> Tensor:
+        """(B, L_free) one random code per mesh, differentiable in mean and variance."""
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device).to(
             self.mean
         )
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def part(self, where: slice) -> Posterior:
+        """The posterior of some dimensions alone."""
         return Posterior(self.mean[:, where], self.log_variance[:, where])
 
 
 def mutual_information(
     drawn: Tensor, posterior: Posterior, counted: Tensor | None = None
 ) -> Tensor:
-    """The mutual information of drawn codes and the meshes they came from, in nats, by minibatch
-    weighted sampling; at most log B.
+    """Estimate the mutual information between drawn codes and their meshes, in nats, by minibatch
+    weighted sampling (Chen et al. 2018):
 
-    mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B for drawn codes z (B, L). The
-    published estimate adds the constant log N of N training meshes, without which equal posteriors
-    give the true value, 0. counted: (B,) weights of the meshes in the mean, all one if None.
+        mean_i [log q(z_i | x_i) - logsumexp_j log q(z_i | x_j)] + log B
+
+    The estimate is at most log B. The published one adds the constant log N for N training meshes;
+    without it, equal posteriors give the true value, 0.
+
+    drawn: (B, L) codes z drawn from `posterior`. counted: (B,) weights of the meshes in the mean;
+    all one if None.
     """
     mean, log_variance = posterior
     squares = (drawn[:, None] - mean).square() / log_variance.exp()
+    # Row i, column j: log q(z_i | x_j).
     density = -0.5 * (squares + log_variance + np.log(2 * np.pi)).sum(-1)
     each = density.diagonal() - density.logsumexp(1) + np.log(len(drawn))
     return each.mean() if counted is None else (each * counted).sum() / counted.sum().clamp(min=1)

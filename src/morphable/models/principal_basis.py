@@ -1,5 +1,5 @@
-"""Principal components of any number of meshes, exact: eigenvectors of the Gram matrix in double
-precision, or the same by products with the meshes alone.
+"""Exact principal components of any number of meshes: from the eigenvectors of the Gram matrix in
+double precision, or, if that matrix is large, by an iteration that only multiplies by the meshes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from morphable.models.base import Shapes, blocks
 from morphable.models.normalization import moments
 
 MAX_GRAM = 10_000
-"""Up to this many meshes the Gram matrix (N, N) may be held in memory. With more, every round reads
-the meshes again.
+"""Up to this many meshes, the Gram matrix (N, N) may be held in memory. With more, every round of
+the iteration reads the meshes again.
 """
 OVERSAMPLED = 16
-"""Vectors that the iteration carries beyond those asked for."""
+"""Vectors that the iteration carries in addition to those asked for, which makes it converge
+faster.
+"""
 GRAM_PAYS = 40
 """Below this many meshes per component, forming the Gram matrix takes less arithmetic than a few
 rounds on the meshes.
@@ -28,8 +30,8 @@ rounds on the meshes.
 
 @dataclass(frozen=True, eq=False)
 class PrincipalBasis:
-    """mean (3V,) mm, components (K, 3V) orthonormal, deviations (K,) mm: the standard deviation
-    along each.
+    """mean (3V,) mm, components (K, 3V) orthonormal, and deviations (K,) mm, the standard deviation
+    along each component.
     """
 
     mean: np.ndarray
@@ -38,32 +40,36 @@ class PrincipalBasis:
 
 
 def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
-    """The `rank` leading principal components of shapes (N, V, 3), exact (Gram matrix in double
-    precision).
+    """Compute the `rank` leading principal components of shapes (N, V, 3) mm.
 
-    Components beyond N - 1 do not exist: their rows and deviations are zero.
+    N meshes have at most N - 1 components. Beyond that, components and deviations are zero.
+
+    Raises InputError if there are too many meshes for a Gram matrix and the iteration does not
+    converge.
     """
     count = len(shapes)
     mean = moments(shapes)[0].ravel()
-    found = min(rank, count - 1, len(mean))
-    values, vectors = _gram_eigenpairs(shapes, mean, found)
+    n_found = min(rank, count - 1, len(mean))
+    values, vectors = _gram_eigenpairs(shapes, mean, n_found)
+    # Eigenvalues at the level of rounding errors belong to directions that do not vary.
     keep = values > max(values.max(initial=0.0), 0.0) * 1e-14
     components = np.zeros((rank, len(mean)))
     deviations = np.zeros(rank)
-    product = np.zeros((found, len(mean)))
+    # If X X^T v = s^2 v, the principal component is u = X^T v / s.
+    product = np.zeros((n_found, len(mean)))
     for start, block in _centered_blocks(shapes, mean):
         product += vectors[start : start + len(block)].T @ block
     norms = np.sqrt(np.where(keep, values, 1.0))
-    components[:found] = np.where(keep[:, None], product / norms[:, None], 0.0)
-    deviations[:found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
-    # The sign of a component is arbitrary: its largest entry is made positive, so that a re-run
+    components[:n_found] = np.where(keep[:, None], product / norms[:, None], 0.0)
+    deviations[:n_found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
+    # The sign of a component is arbitrary. Its largest entry is made positive, so that a second run
     # gives the same model.
     largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
     return PrincipalBasis(mean, components * np.where(largest < 0, -1.0, 1.0), deviations)
 
 
 def _centered_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (n, 3V) float64 centered meshes), block by block."""
+    """Yield the centered meshes in blocks, as (number of the first mesh, (n, 3V) float64 mm)."""
     start = 0
     for block in blocks(shapes, 512):
         yield start, block.reshape(len(block), -1).astype(np.float64) - mean
@@ -71,20 +77,22 @@ def _centered_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np
 
 
 def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `rank` largest eigenvalues of X X^T, descending, and its eigenvectors (N, rank), X the
-    centered shapes.
+    """The `rank` largest eigenvalues of X X^T, descending, and their eigenvectors (N, rank), where
+    X (N, 3V) are the centered shapes.
     """
     count = len(shapes)
     if rank < 1:
         return np.zeros(0), np.zeros((count, 0))
+    # The iteration comes first if the Gram matrix does not fit, or would cost more than it. If it
+    # fits, a few rounds decide: the Gram matrix is the fallback.
     fits = count <= MAX_GRAM
     if not fits or count > GRAM_PAYS * (rank + OVERSAMPLED):
-        found = _matrix_free_eigenpairs(shapes, mean, rank, rounds=6 if fits else 60)
-        if found is not None:
-            return found
+        pairs = _matrix_free_eigenpairs(shapes, mean, rank, rounds=6 if fits else 60)
+        if pairs is not None:
+            return pairs
         if not fits:
             raise InputError(
-                f"PCA of {count} meshes: {rank} components did not converge, ask for fewer"
+                f"PCA of {count} meshes: {rank} components did not converge; ask for fewer"
             )
     gram = np.zeros((count, count))
     for i, left in _centered_blocks(shapes, mean):
@@ -92,15 +100,18 @@ def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.nd
             if j > i:
                 break
             gram[i : i + len(left), j : j + len(right)] = left @ right.T
+    # Only the lower half was computed.
     gram = np.tril(gram) + np.tril(gram, -1).T
-    found = leading_eigenpairs(lambda x: gram @ x, count, rank)
-    return found if found is not None else _dense_eigenpairs(gram, rank)
+    pairs = leading_eigenpairs(lambda x: gram @ x, count, rank)
+    return pairs if pairs is not None else _dense_eigenpairs(gram, rank)
 
 
 def _matrix_free_eigenpairs(
     shapes: Shapes, mean: np.ndarray, rank: int, rounds: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same by products with the meshes themselves; None if it does not converge."""
+    """The same eigenpairs by an iteration with X^T X, which is never formed; None if it does not
+    converge.
+    """
 
     def multiply(x: np.ndarray) -> np.ndarray:
         return sum(
@@ -110,6 +121,7 @@ def _matrix_free_eigenpairs(
     pairs = leading_eigenpairs(multiply, len(mean), rank, rounds)
     if pairs is None:
         return None
+    # X^T X has the same eigenvalues s^2, and v = X u / s.
     values, axes = pairs
     scores = np.concatenate([block @ axes for _, block in _centered_blocks(shapes, mean)])
     return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
@@ -128,12 +140,12 @@ def leading_eigenpairs(
     rounds: int = 20,
     tolerance: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block Krylov
-    iteration.
+    """Compute the `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block
+    Krylov iteration.
 
-    Exact in the sense that every residual is below `tolerance` times the largest eigenvalue. None
-    if that is not reached in `rounds` rounds, or if the operator is too small for the iteration to
-    pay.
+    multiply: maps (size, k) to the operator times it. Every residual of the result is below
+    `tolerance` times the largest eigenvalue. Returns None if that is not reached in `rounds`
+    rounds, or if the operator is so small that a dense solver is faster.
     """
     block = rank + OVERSAMPLED
     if 4 * block > size:
@@ -143,6 +155,8 @@ def leading_eigenpairs(
         pieces = [np.linalg.qr(start)[0]]
         for _ in range(2):
             pieces.append(np.linalg.qr(multiply(pieces[-1]))[0])
+        # Rayleigh-Ritz: the best eigenpairs within the span of x, A x and A^2 x. The next round
+        # starts from them.
         space = np.linalg.qr(np.concatenate(pieces, 1))[0]
         image = multiply(space)
         values, vectors = np.linalg.eigh(space.T @ image)

@@ -1,5 +1,5 @@
-"""CodePrior: the Gaussian over codes that a model samples from, scores with, and conditions on
-known parts.
+"""CodePrior: the Gaussian over codes. A model samples from it, scores codes by it, and conditions
+it on known parts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from morphable.errors import InputError
 from morphable.models.parts import Parts
 
 RELATIVE_FLOOR = 1e-10
-"""Directions with less than this share of the largest code variance count as constant."""
+"""Directions whose variance is below this share of the largest one count as constant."""
 
 
 class CodePrior(nn.Module):
@@ -30,8 +30,8 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Tensor) -> None:
-        """Set mean and covariance to those of `codes` (N, L); one code is a point mass. Pinned
-        parts stay constant.
+        """Set mean and covariance to those of `codes` (N, L). Pinned parts stay constant. A single
+        code has covariance zero.
         """
         codes = codes.double()
         free = torch.from_numpy(self.parts.free)
@@ -42,20 +42,24 @@ class CodePrior(nn.Module):
         self.factor.copy_(_root(covariance))
 
     def sample(self, n: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
-        """(n, L) codes; `scale` multiplies the standard deviation."""
+        """(n, L) random codes; `scale` multiplies the standard deviation."""
         noise = torch.randn(n, self.factor.shape[1], generator=generator, device=generator.device)
         return self.mean + scale * noise.to(self.mean) @ self.factor.T
 
     def energy(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B,) half the squared Mahalanobis distance, differentiable; constant directions
-        do not count.
+        """(B, L) -> (B,) half the squared Mahalanobis distance, differentiable. Deviations along
+        constant directions are ignored.
         """
+        # The cutoff is a square root because singular values of the factor are standard deviations,
+        # while the floor is a share of variances.
         inverse = torch.linalg.pinv(self.factor.double(), rtol=RELATIVE_FLOOR**0.5).to(code)
         return 0.5 * ((code - self.mean) @ inverse.T).square().sum(-1)
 
     def given(self, known: Mapping[str, Tensor]) -> CodePrior:
-        """The posterior: the distribution of codes whose parts in `known` have these values, each
-        (size of the part,).
+        """The posterior: the distribution of codes if the parts in `known` have these values.
+
+        known: values (size,) by name of the part. Raises InputError if there is no such part or a
+        value has another shape.
         """
         index = torch.zeros(self.parts.size, dtype=torch.bool)
         value = self.mean.double().clone()
@@ -69,6 +73,9 @@ class CodePrior(nn.Module):
                 )
             index[where] = True
             value[where] = part_value.to(value)
+        # Gaussian conditioning of the unknown u on the known k:
+        #   mean_u + S_uk S_kk^+ (value_k - mean_k),  covariance S_uu - S_uk S_kk^+ S_ku.
+        # The pseudoinverse, because pinned parts and constant directions have variance zero.
         mean, covariance = self.mean.double(), self.factor.double() @ self.factor.double().T
         gain = covariance[~index][:, index] @ torch.linalg.pinv(
             covariance[index][:, index], hermitian=True
@@ -86,7 +93,9 @@ class CodePrior(nn.Module):
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """(L, L) symmetric square root; eigenvalues under the relative floor become exactly zero."""
+    """(L, L) symmetric square root. Eigenvalues below the relative floor, which rounding can make
+    negative, become exactly zero.
+    """
     values, vectors = torch.linalg.eigh(covariance)
     floor = values[-1].clamp(min=0) * RELATIVE_FLOOR
     values = torch.where(values > floor, values, torch.zeros_like(values))

@@ -1,8 +1,9 @@
-"""Recipes: the published models with the settings of their papers, and our `fast` variant of each.
+"""Recipes: the published models with the settings of their papers, and a `fast` variant of each.
 
     from morphable.models.recipes import COMA, DEEP3DMM    # COMA.model, COMA.train
 
-Each `fast` recipe is the published one with a few settings changed: the tables `*_FAST` below.
+Each `fast` recipe is the published one with a few settings changed, which the tables `*_FAST` below
+list.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from morphable.models.training import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model configuration and how to optimize it; None for a model that is estimated, not
+    """A model configuration, and how to optimize it. `train` is None if the model is estimated, not
     trained.
     """
 
@@ -32,16 +33,16 @@ class Recipe:
     train: TrainConfig | None = None
 
     def with_model(self, **settings: Any) -> Recipe:
-        """The recipe with some settings of the model changed."""
+        """Return the recipe with some settings of the model changed."""
         return replace(self, model=replace(self.model, **settings))
 
     def with_training(self, **settings: Any) -> Recipe:
-        """The recipe with some settings of the training changed."""
+        """Return the recipe with some settings of the training changed."""
         assert self.train is not None
         return replace(self, train=replace(self.train, **settings))
 
 
-# Linear models, which have no settings but their size.
+# Linear models, whose only setting is their latent size.
 
 PCA = Recipe(PcaConfig())
 REGION_PCA = Recipe(RegionPcaConfig())
@@ -52,7 +53,7 @@ PCA_MLP = Recipe(
     PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimizer="adamw", learning_rate=2e-3)
 )
 
-# Autoencoders on a mesh hierarchy. SpiralNet's training is CoMA's with another optimizer.
+# Autoencoders on a mesh hierarchy. The SpiralNets train as CoMA does, but with another optimizer.
 
 COMA = Recipe(
     AutoencoderConfig(),
@@ -96,8 +97,8 @@ MESH_FAST: Mapping[str, Any] = {
     "normalization": "global",
     "loss": "distance",
 }
-"""One scale for all coordinates, the error in mm as the objective, a smooth activation and a linear
-code.
+"""All coordinates have one scale, the objective is the error in mm, the activation is smooth, and
+the code is linear.
 """
 MESH_FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimizer="adam", learning_rate=3e-3)
 
@@ -124,8 +125,8 @@ LAMM_FAST: Mapping[str, Any] = {
     "normalization": "global",
     "start": "pca",
 }
-"""Half as wide and half as deep, one scale for all coordinates, starting at each region's
-components.
+"""The network is half as wide and about half as deep, all coordinates have one scale, and training
+starts at the principal components of each region.
 """
 LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimizer="adamw", learning_rate=3e-4)
 
@@ -158,10 +159,14 @@ IB_VAE_FAST: Mapping[str, Any] = {
     "kl_weight": 30.0,
     "identity_gradient": 0.02,
 }
-"""A sixteenth of the published sampling's work; a share of each batch as unordered points; decoders
-that start linear along the principal components; thirty times the weight on the divergence, since
-nothing else keeps identity out of the expression code; and an encoder that receives 2 % of the
-identity loss's gradient, because with all of it the encoder learns expressions only after many
-thousands of steps.
+"""Differences from the paper:
+
+- Sampling does a sixteenth of the published work.
+- A quarter of each batch is encoded as unordered points.
+- The decoders start linear, along the principal components.
+- The weight of the KL divergence is 30 times larger, because nothing else keeps identity out of the
+  expression code.
+- The shared encoder receives 2 % of the identity loss's gradient. With all of it, the encoder
+  learns expressions only after many thousands of steps.
 """
 IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3, keep="last")

@@ -1,5 +1,5 @@
-"""Region-PCA: principal components of each region on its own, the linear baseline of editing by
-region.
+"""Region-PCA: separate principal components per region. It is the linear baseline for editing by
+region (Tarasiou et al. 2024).
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from morphable.models.parts import Parts
 from morphable.models.principal_basis import principal_basis
 
 HANDLE_ERROR = 0.5
-"""mm by which a handle may miss its goal when that keeps the region likely."""
+"""Standard deviation, in mm, by which a handle may miss its goal. It weighs reaching the goal
+against keeping the region likely.
+"""
 
 
 @dataclass(frozen=True)
 class RegionPcaConfig(Configuration):
-    """latent: components of all regions together. regions: how many automatic ones, 0 = the
-    template's own.
+    """latent: number of components of all regions together. regions: number of automatic regions,
+    0 = the template's own.
     """
 
     latent: Count = 8
@@ -36,7 +38,8 @@ class RegionPcaConfig(Configuration):
 
 
 def shared_out(latent: int, count: int) -> list[int]:
-    """Components of each of `count` regions: the first (latent mod count) take one more.
+    """Number of components of each of `count` regions. If `latent` is not a multiple of `count`,
+    the first regions get one more.
 
     >>> shared_out(8, 3)
     [3, 3, 2]
@@ -45,11 +48,11 @@ def shared_out(latent: int, count: int) -> list[int]:
 
 
 class RegionPca(EstimatedModel, RegionEditor):
-    """PCA of each region on its own, a part of the code per region; the prior knows how the regions
-    go together.
+    """PCA of each region by itself, with one part of the code per region. The prior is fitted to
+    all parts together, so its covariance says which regions go together.
 
-    Components are zero outside their region, so nothing else moves. A region that gets no component
-    stays at the mean.
+    Components are zero outside their region, so changing a part moves nothing else. A region that
+    gets no component stays at the mean.
     """
 
     geometry_type = RegionGeometry
@@ -85,6 +88,7 @@ class RegionPca(EstimatedModel, RegionEditor):
         start = 0
         for region, size in enumerate(shared_out(config.latent, len(model.regions.names))):
             members = np.flatnonzero(model.regions.labels == region)
+            # The columns of a region's coordinates in the flat shape (3V,).
             columns = torch.from_numpy((3 * members[:, None] + np.arange(3)).ravel())
             basis = principal_basis(RegionView(vertices, members), size)
             rows = slice(start, start + size)
@@ -105,25 +109,28 @@ class RegionPca(EstimatedModel, RegionEditor):
         return self.basis.shape_of(code)
 
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
-        """Each region's coefficients change as little as brings its handles to within half a
-        millimeter of their goals.
+        """Change the coefficients of each region by the smallest step that brings its handles to
+        within about half a millimeter of their goals.
         """
         return code + displacement @ self._gain().T
 
     def _gain(self) -> Tensor:
-        """(L, 3C) coefficients for a displacement of the handles: ridge regression, region by
-        region.
+        """(L, 3C) matrix from displacements of the handles in mm to changes of the code, by ridge
+        regression.
         """
         handles = torch.from_numpy(np.concatenate(self.regions.controls)).to(self.device)
         columns = (3 * handles[:, None] + torch.arange(3, device=self.device)).ravel()
         reach = (self.basis.components[:, columns] * self.basis.deviations[:, None]).T.double()
+        # One solve for all regions: components are zero outside their region, so the system is
+        # block diagonal. The ridge is the posterior precision of a N(0, I) prior with noise
+        # HANDLE_ERROR.
         square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(self.parts.size, device=self.device)
         return torch.linalg.solve(square, reach.T).to(self.basis.mean)
 
 
 class RegionView:
-    """Some vertices of shapes (N, V, 3), normalized if `mean` and `std` are given; read only when
-    indexed.
+    """The vertices `members` of shapes (N, V, 3), normalized if `mean` and `std` (V, 3) are given.
+    Meshes are read only when indexed.
     """
 
     def __init__(

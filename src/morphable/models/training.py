@@ -1,4 +1,6 @@
-"""What a loss is given, Batch and Progress; and TrainConfig, how a recipe optimizes a model."""
+"""Batch and Progress, the arguments of a loss; and TrainConfig, which says how a recipe optimizes a
+model.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,11 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """vertices (B, V, 3) mm; neutral (B, V, 3) mm or None; labels by name: (B,) int64 classes with
-    -1 = missing, or float32 if the column holds numbers.
+    """A batch of training meshes.
+
+    vertices: (B, V, 3) mm. neutral: (B, V, 3) mm, the neutral mesh of each, or None if one of them
+    has none. labels: by name, (B,) int64 class numbers with -1 = missing, or float32 if the column
+    holds numbers.
     """
 
     vertices: Tensor
@@ -34,9 +39,9 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """How far training is: `epoch` and `step` count from 0 within the `stage`.
+    """How far training has come. `epoch` and `step` count from 0 within the `stage`.
 
-    generator: all random draws of a loss use it.
+    generator: the source of all random draws of a loss, so that a resumed run repeats them.
     """
 
     epoch: int
@@ -60,21 +65,23 @@ Betas = Annotated[
 ]
 
 RUN_WIDE = ("seed", "checkpoint_seconds", "stages", "stage_settings")
-"""The settings that cannot differ from stage to stage."""
+"""The settings that must be the same in all stages."""
 
 
 @dataclass(frozen=True)
 class TrainConfig(Configuration):
     """How a recipe optimizes a model.
 
-    momentum: of `sgd`. betas: decay rates of Adam's two running averages. decay: the exponential
-    schedule multiplies the rate by it every `decay_every` epochs. warmup: the share of the stage in
-    which the rate rises from zero. keep: which epoch's weights are kept, the `best` on the
-    validation meshes or the `last`; the last if the model has no validation.
+    momentum: of the optimizer `sgd`. betas: decay rates of Adam's two running averages. decay,
+    decay_every: the exponential schedule multiplies the rate by `decay` every `decay_every` epochs.
+    warmup: share of the stage during which the rate rises from zero. gradient_clip: largest norm of
+    the gradient, 0 = no limit. checkpoint_seconds: longest time between two checkpoints. keep: the
+    epoch whose weights are kept, the `best` on the validation meshes or the `last`. If the model
+    has no validation, it is the last.
 
     stages: the leading stages of the model to run, each for `epochs` epochs and starting from the
-    weights that the previous one kept. Empty: the first stage only. stage_settings: by stage, the
-    settings that differ from those here, `{"manipulate": {"learning_rate": 1e-4}}`.
+    weights that the previous one kept. Empty: the first stage only. stage_settings: settings
+    of single stages that differ from those here, `{"manipulate": {"learning_rate": 1e-4}}`.
     """
 
     table: ClassVar[str] = "train"
@@ -103,12 +110,12 @@ class TrainConfig(Configuration):
         return replace(self, **self.stage_settings.get(stage, {}), stage_settings={})
 
     def with_overrides(self, values: Mapping[str, Any], where: str) -> TrainConfig:
-        """These settings with some replaced, like `config.with_overrides`; a setting of one stage
-        is `STAGE.KEY`, or stands in a table `STAGE`.
+        """Return these settings with some replaced, like `config.with_overrides`. A setting of one
+        stage is named `STAGE.KEY`, or given in a table `STAGE`.
 
-        A stage's own value counts before one for all stages. But a value for all stages replaces
-        what these settings say of a single stage: the user's rate counts in every stage, even if
-        the recipe has a rate of its own for one of them.
+        A value for one stage takes precedence over a value for all stages. But a new value for all
+        stages replaces the recipe's values for single stages: a user who sets the learning rate
+        gets it in every stage, even if the recipe has a different rate for one of them.
 
         Raises InputError, naming `where`.key, for an unknown key or a value that does not fit.
 
@@ -122,6 +129,7 @@ class TrainConfig(Configuration):
             raise InputError(f"{where}.stage_settings: set a stage's own values as STAGE.KEY")
         config = with_overrides(replace(self, stage_settings={}), general, where)
 
+        # Drop the recipe's values for single stages that the user has set for all stages.
         merged = {
             stage: {key: value for key, value in own.items() if key not in general}
             for stage, own in self.stage_settings.items()
@@ -131,7 +139,7 @@ class TrainConfig(Configuration):
         return replace(config, stage_settings={stage: own for stage, own in merged.items() if own})
 
     def _typed(self, own: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """The settings of one stage with their types; they are read as if they were the run's."""
+        """The settings of one stage, converted to their types and checked like those of the run."""
         for key in RUN_WIDE:
             if key in own:
                 raise InputError(f"{where}.{key}: cannot differ from stage to stage")
@@ -139,7 +147,7 @@ class TrainConfig(Configuration):
         return {key: getattr(config, key) for key in own}
 
     def as_table(self) -> dict[str, Any]:
-        """A table ready for TOML and JSON: the settings, and one per stage with its own."""
+        """The settings as a table for TOML and JSON, with a subtable per stage that has its own."""
         settings = as_table(self)
         del settings["stage_settings"]
         for stage, own in self.stage_settings.items():
@@ -148,7 +156,7 @@ class TrainConfig(Configuration):
 
 
 def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings for all stages, and those for one stage by the name of the stage."""
+    """Split settings into those for all stages, and those for single stages by name."""
     general: dict[str, Any] = {}
     by_stage: dict[str, dict[str, Any]] = {}
 

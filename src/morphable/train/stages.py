@@ -63,7 +63,7 @@ def check_stages(family: str, config: TrainConfig, known: Sequence[str]) -> None
     chosen = ",".join(config.stages)
     if not known:
         if chosen:
-            raise InputError(f"train.stages: {family} is trained in one stage, got {chosen}")
+            raise InputError(f"`stages` {chosen}: {family} is trained in one stage", "stages")
         for stage in config.stage_settings:
             raise InputError(
                 f"train.{stage}: {family} is trained in one stage, "
@@ -71,7 +71,7 @@ def check_stages(family: str, config: TrainConfig, known: Sequence[str]) -> None
             )
     if config.stages != tuple(known[: len(config.stages)]):
         options = " or ".join(",".join(known[: n + 1]) for n in range(len(known)))
-        raise InputError(f"train.stages: {family} goes through {options}, got {chosen}")
+        raise InputError(f"`stages` {chosen}: {family} goes through {options}", "stages")
     for stage in config.stage_settings:
         if stage not in known:
             raise InputError(
