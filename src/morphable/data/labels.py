@@ -22,6 +22,7 @@ fit.
 NUMBER = re.compile(
     r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE
 )
+DIGITS = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,8 @@ class LabelTable:
     """Labels of N meshes: name -> (N,) array of text, int64 or float64.
 
     Standard columns: `subject`, `expression`, `sequence` (text, "" = not known), `level` (0..1),
-    `frame`, `neutral` (row of the same subject's neutral mesh, -1 = none). Others are free.
+    `frame` (a number, nan = not known), `neutral` (row of the same subject's neutral mesh, -1 =
+    none). Others are free.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -130,6 +132,9 @@ class LabelTable:
                     f"{path}, line {line}: expected {len(names)} values, got {len(row)}"
                 )
         table = {name: typed(name, [row[i] for _, row in rows]) for i, name in enumerate(names)}
+        if "frame" in table:
+            where = [f"{path}, line {line}" for line, _ in rows]
+            table["frame"] = frame_numbers(table["frame"], where)
         table.pop("row", None)
         return cls(table, len(rows))
 
@@ -149,3 +154,25 @@ def typed(name: str, values: Sequence[str]) -> np.ndarray:
         if any(values) and all(map(NUMBER.fullmatch, values)):
             return np.array([float(value) if value else np.nan for value in values], np.float64)
     return np.array(list(values), dtype=str) if values else np.zeros(0, "U1")
+
+
+def frame_numbers(column: np.ndarray, where: Sequence[str]) -> np.ndarray:
+    """The `frame` column as numbers: text stands for the number in it, the last one if there are
+    several; empty text is nan.
+
+    where: what an error says of each entry, such as its file. Raises InputError if a text holds no
+    number.
+
+    >>> frame_numbers(np.array(["bareteeth.000001", "take2.000012"]), ["a.ply", "b.ply"]).tolist()
+    [1, 12]
+    """
+    if column.dtype.kind in "if":
+        return column
+    texts = column.tolist()
+    found = [DIGITS.findall(text) for text in texts]
+    for text, digits, place in zip(texts, found, where, strict=True):
+        if text and not digits:
+            raise InputError(f"{place}: its frame {text!r} holds no number")
+    numbers = [float(digits[-1]) if digits else np.nan for digits in found]
+    exact = all(abs(number) < 2**53 for number in numbers)
+    return np.array(numbers, np.int64 if exact else np.float64)

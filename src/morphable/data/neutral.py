@@ -86,7 +86,11 @@ def _neutral_column(dataset: MeshDataset) -> np.ndarray:
 
 
 def _first_frames(labels: LabelTable, rows: np.ndarray) -> np.ndarray:
-    """Of one subject's rows, those that start a sequence, among the sequences that start earliest."""
+    """Of one subject's rows, those that start a sequence, among the sequences that start earliest.
+
+    A mesh whose frame is not known starts none.
+    """
+    rows = rows[np.isfinite(labels["frame"][rows])]
     sequence, frame = labels["sequence"].astype(str)[rows], labels["frame"][rows]
     first = [
         named[frame[named].argmin()]
