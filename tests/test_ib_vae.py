@@ -413,9 +413,9 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
           "--set", "model.samples=32,16", "--set", "model.neighbors=8"])  # fmt: skip
     assert load(Path(out)).names_of("condition") == ("pout", "suck")
     main(["evaluate", out])
-    for family in ("pca", "coma", "multilinear", "linear-two-space"):
+    for family in ("pca", "multilinear", "linear-two-space"):
         main(["train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}",
-              "--latent", "4", *(["--epochs", "1"] if family == "coma" else [])])  # fmt: skip
+              "--latent", "4"])  # fmt: skip
         main(["evaluate", f"{out}-{family}"])
     for name in ("", "-multilinear", "-linear-two-space"):
         measured = read_json(Path(out + name) / "evaluation.json")["model"]
