@@ -339,7 +339,7 @@ def test_a_path_that_does_not_match(few: Path) -> None:
 
 def test_a_frame_without_a_number_is_named_with_its_file(few: Path) -> None:
     (few / "0.ply").rename(few / "last.ply")
-    with pytest.raises(InputError, match=r"last\.ply: its frame 'last' holds no number"):
+    with pytest.raises(InputError, match=r"last\.ply: its frame 'last' contains no number"):
         folder(few, unit="mm", pattern="{frame}")
 
 
