@@ -154,7 +154,9 @@ def test_the_frame_is_the_number_in_its_name(
 
 
 def test_a_frame_without_a_number_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"labels\.csv, line 3: its frame 'last' contains no number"):
+    with pytest.raises(
+        InputError, match=r"labels\.csv, line 3: its frame 'last' contains no number"
+    ):
         LabelTable.read(written("subject,frame\na,1\nb,last\n", tmp_path))
 
 
