@@ -5,11 +5,15 @@ template.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from morphable.errors import InputError
+
+if TYPE_CHECKING:
+    from morphable.mesh.regions import Regions
+    from morphable.mesh.template import Template
 
 
 def regions(
@@ -17,7 +21,8 @@ def regions(
     /,
     *,
     count: Annotated[
-        int | None, Parameter(help="number of automatic regions; 11 where nothing is said")
+        int | None,
+        Parameter(help="make this many automatic regions; 11 if the template has none yet"),
     ] = None,
     labels: Annotated[
         Path | None, Parameter(help="file of region labels: .json, .csv, .npy, .npz, .obj groups")
@@ -26,10 +31,11 @@ def regions(
         int | None, Parameter(help="make that many first and merge them, so that sets nest")
     ] = None,
 ) -> None:
-    """Give the dataset's template regions and control vertices, and draw them into
+    """Print the regions of the dataset's template with their numbered handles, and draw them into
     DATASET/regions.png.
 
-    Models trained before keep the regions they were trained with.
+    --count, --merged-from and --labels give the template new regions first. Models trained before
+    keep the regions they were trained with.
     """
     from dataclasses import replace
 
@@ -37,30 +43,40 @@ def regions(
     from morphable.data.dataset import load_dataset
     from morphable.draw.region_map import region_picture
     from morphable.files import atomic_path
-    from morphable.mesh.automatic_regions import automatic_regions
-    from morphable.mesh.region_files import read_regions
+    from morphable.mesh.regions import handle_list
 
     if labels is not None and (count is not None or merged_from is not None):
         raise InputError(
             "--labels gives the regions; --count and --merged-from make automatic ones: use one of the two"
         )
     template = load_dataset(dataset).template
-    if labels is not None:
-        made = read_regions(labels, template.mesh)
-    else:
-        made = automatic_regions(
-            template.mesh, 11 if count is None else count, template.mirror, merged_from or 0
-        )
-    template = replace(template, regions=made)
+    made = _regions_of(template, count, labels, merged_from)
+    changed = replace(template, regions=made)
     with atomic_path(dataset / "regions.png") as picture:
-        picture.write_bytes(region_picture(template))
-    template.save(dataset / "template.npz")
+        picture.write_bytes(region_picture(changed))
+    if made is not template.regions:
+        changed.save(dataset / "template.npz")
     rows = [
-        [name, f"{(made.labels == number).sum():,}", str(len(made.controls[number]))]
+        [name, f"{(made.labels == number).sum():,}", handle_list(made.controls[number])]
         for number, name in enumerate(made.names)
     ]
     print_table(
         f"{dataset}: {len(rows)} regions, drawn in {dataset / 'regions.png'}",
-        ["region", "vertices", "controls"],
+        ["region", "vertices", "handles: number=vertex"],
         rows,
     )
+
+
+def _regions_of(
+    template: Template, count: int | None, labels: Path | None, merged_from: int | None
+) -> Regions:
+    """The regions that the options ask for; without options those that a model would train with."""
+    from morphable.mesh.automatic_regions import COUNT, automatic_regions, template_regions
+    from morphable.mesh.region_files import read_regions
+
+    if labels is not None:
+        return read_regions(labels, template.mesh)
+    if count is None and merged_from is None:
+        return template_regions(template)
+    count = COUNT if count is None else count
+    return automatic_regions(template.mesh, count, template.mirror, merged_from or 0)
