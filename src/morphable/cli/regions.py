@@ -1,6 +1,4 @@
-"""`morphable data regions`: cut a dataset's template into regions, draw them, and keep them in the
-template.
-"""
+"""`morphable data regions`: divide a dataset's template into regions, and draw them."""
 
 from __future__ import annotations
 
@@ -28,7 +26,8 @@ def regions(
         Path | None, Parameter(help="file of region labels: .json, .csv, .npy, .npz, .obj groups")
     ] = None,
     merged_from: Annotated[
-        int | None, Parameter(help="make that many first and merge them, so that sets nest")
+        int | None,
+        Parameter(help="make this many first and merge them down to --count: such sets nest"),
     ] = None,
 ) -> None:
     """Print the regions of the dataset's template with their numbered handles, and draw them into
@@ -47,11 +46,13 @@ def regions(
 
     if labels is not None and (count is not None or merged_from is not None):
         raise InputError(
-            "--labels gives the regions; --count and --merged-from make automatic ones: use one of the two"
+            "--labels reads regions from a file, --count and --merged-from make automatic ones: "
+            "use one of the two"
         )
     template = load_dataset(dataset).template
     made = _regions_of(template, count, labels, merged_from)
     changed = replace(template, regions=made)
+    # The picture first: if it cannot be drawn, the template on disk stays as it was.
     with atomic_path(dataset / "regions.png") as picture:
         picture.write_bytes(region_picture(changed))
     if made is not template.regions:
