@@ -370,7 +370,7 @@ def test_scans_from_the_command_line(
     command = ["reconstruct", str(tmp_path / "model"), *files, "--points", "--out"]
     with pytest.raises(SystemExit) as stop:
         main([*command, str(tmp_path / "none")])
-    assert stop.value.code == 2 and "needs given" in capsys.readouterr().err.replace("\n", " ")
+    assert stop.value.code == 2 and "--given: a cloud" in capsys.readouterr().err.replace("\n", " ")
     main([*command, str(tmp_path / "out"), "--given", "condition=mouth_open:0.5"])
     assert "mean distance" in capsys.readouterr().out
     condition = torch.zeros(1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -87,6 +87,15 @@ class Regions:
             names,
             tuple(arrays[key].astype(np.int64) for key in keys),
         )
+
+
+def handle_list(controls: Iterable[int]) -> str:
+    """The handles of a region with their vertices, as text.
+
+    >>> handle_list([40, 7])
+    'h0=40 h1=7'
+    """
+    return " ".join(f"h{number}={vertex}" for number, vertex in enumerate(controls))
 
 
 def border_vertices(faces: np.ndarray, labels: np.ndarray, region: int) -> np.ndarray:
