@@ -127,7 +127,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
         except InputError as error:  # it names a temporary file, which the user never sees
-            raise InputError(str(error).replace(str(temporary), str(path))) from error
+            text = str(error).replace(str(temporary), str(path))
+            raise InputError(text, *error.arguments) from error
         temporary.chmod(0o755)
         if path.exists():
             path.rmdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -93,6 +93,15 @@ class Regions:
             raise InputError(f"{min(stored - set(keys))}: there is no region of this number")
         controls = [stored_indices(arrays, key, (None,), len(labels)) for key in keys]
         return cls(labels, names, tuple(controls))
+
+
+def handle_list(controls: Iterable[int]) -> str:
+    """The handles of a region with their vertices, as text.
+
+    >>> handle_list([40, 7])
+    'h0=40 h1=7'
+    """
+    return " ".join(f"h{number}={vertex}" for number, vertex in enumerate(controls))
 
 
 def border_vertices(faces: np.ndarray, labels: np.ndarray, region: int) -> np.ndarray:
