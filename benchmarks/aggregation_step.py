@@ -142,7 +142,7 @@ def selection(rounds: int) -> None:
     """
     keep_freed_memory()
     print(
-        "rows x keys, k        scores |  from nothing  still right  a tenth changed  all changed, ms"
+        "rows x keys, k        scores |  first selection  no row changed  a tenth changed  all rows changed, ms"
     )
     for n_out, n_in, k in (
         (1256, 5023, 2),

@@ -1,4 +1,4 @@
-"""The contract that every model family keeps, whatever it is made of."""
+"""The contract that every model family must fulfill."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STEPS = 30
 LIGHTER: dict[str, dict[str, Any]] = {
     name: {"samples": (32, 16), "neighbors": 8} for name in ("ib-vae", "cvae")
 }
-"""Settings that make a family's steps fast enough for a test."""
+"""Settings that make the training steps of a family fast enough for a test."""
 
 
 def training(dataset: MeshDataset) -> TrainingData:
@@ -52,7 +52,7 @@ def batch(data: TrainingData) -> Batch:
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableModel:
-    """A model of each family that has taken a few steps on two dozen hands, with its prior fitted."""
+    """One model per family, trained for a few steps on two dozen hands, with its prior fitted."""
     torch.manual_seed(0)
     row = MODELS[request.param]
     data = training(gestures)
@@ -103,7 +103,7 @@ def test_a_batch_equals_its_meshes_one_by_one(model: MorphableModel, shapes: tor
 def test_reconstruction_is_in_millimeters_and_near(
     model: MorphableModel, shapes: torch.Tensor
 ) -> None:
-    """After a few steps every family does better than a mesh of the wrong scale or place would."""
+    """After a few steps, the error is smaller than a wrong scale or position would cause."""
     error = (model(shapes) - shapes).norm(dim=-1).mean()
     assert error < 40
 
@@ -121,7 +121,7 @@ def test_every_parameter_gets_a_gradient(model: MorphableModel, gestures: MeshDa
     if not isinstance(model, TrainableModel):
         assert not list(model.parameters()), "an estimated model has buffers, not parameters"
         return
-    model = copy.deepcopy(model)  # a step in training mode moves batch statistics
+    model = copy.deepcopy(model)  # in training mode, a step changes the batch statistics
     model.train()
     model.zero_grad()
     total = sum(model.loss(batch(training(gestures)), progress(STEPS - 1)).values())
@@ -166,8 +166,8 @@ def test_a_known_part_stays_as_given(model: MorphableModel) -> None:
 def test_pinned_parts_are_given_never_inferred_nor_drawn(
     model: MorphableModel, shapes: torch.Tensor
 ) -> None:
-    """What is given comes back unchanged, does not touch the free parts, and the prior knows it as
-    constant.
+    """`encode` returns given values unchanged, the prior holds pinned parts constant, and `decode`
+    depends on them.
     """
     pinned = model.parts.pinned_names
     if not pinned:
@@ -184,7 +184,7 @@ def test_pinned_parts_are_given_never_inferred_nor_drawn(
 
 @torch.no_grad()
 def test_deformation_transfer(model: MorphableModel, shapes: torch.Tensor) -> None:
-    """What leads from a to b makes b of a, and what leads nowhere changes nothing."""
+    """The step from a to b, applied to a, gives b. A step of zero changes nothing."""
     a, b, c = model.encode(shapes[:3])
     for code, expected in (
         (transfer(model.parts, a, b, a), b),

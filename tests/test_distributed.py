@@ -151,7 +151,7 @@ def test_the_command_under_torchrun(
     assert not torch.equal(*state["generators"])  # each process draws its own
     (out / "model").rename(tmp_path / "model")
     ended = in_process(capsys, "train", "spiralnet++", "--data", data, "--out", out, "--resume")
-    ended.refuses("last.pt: was written by 2 processes, cannot go on with 1")
+    ended.refuses("last.pt: was written by 2 processes, cannot be resumed with 1")
 
 
 @pytest.mark.parametrize(("count", "batch"), [(48, 8), (50, 8), (49, 16), (7, 3), (5, 64)])

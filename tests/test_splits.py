@@ -186,8 +186,8 @@ def test_a_split_comes_back_from_its_file(tmp_path: Path) -> None:
     [
         ({"train": [0, 1, 60]}, "rows must lie in 0..59"),
         ({"train": [-1]}, "rows must lie in 0..59"),
-        ({"train": [0, 0]}, "in one part only"),
-        ({"test": [1, 2, 3], "train": [3]}, "in one part only"),
+        ({"train": [0, 0]}, "in one subset only"),
+        ({"test": [1, 2, 3], "train": [3]}, "in one subset only"),
         ({"train": []}, "do not match their hash"),
         ({"hash": "0"}, "do not match their hash"),
         ({"train": ["a"]}, "not a split file"),

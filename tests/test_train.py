@@ -1,4 +1,6 @@
-"""Training: schedules by hand, batches in a fixed order, run folders, interruption and failure."""
+"""Training: schedules computed by hand, the order of batches, run folders, interruption and
+failure.
+"""
 
 from __future__ import annotations
 
@@ -165,9 +167,8 @@ def test_batches_hold_their_rows_from_memory_or_disk(
 
 
 def test_a_batch_with_a_mesh_of_no_neutral_has_none(data: MeshDataset) -> None:
-    training = TrainingData.of(
-        data.select(np.arange(1, 60))
-    )  # the neutral mesh of subject 0 is left out
+    # The neutral mesh of subject 0 is left out.
+    training = TrainingData.of(data.select(np.arange(1, 60)))
     batches = Batches(training, 59, 0, CPU)
     assert batches.batch(np.array([19])).neutral is None
     assert batches.batch(np.array([0, 20])).neutral is not None
@@ -177,7 +178,7 @@ def test_a_batch_with_a_mesh_of_no_neutral_has_none(data: MeshDataset) -> None:
 
 
 def test_the_last_epoch_is_kept_where_asked(data: MeshDataset, tmp_path: Path) -> None:
-    """At so high a rate the errors of validation rise; the model is the last epoch's all the same."""
+    """At this high rate, validation errors rise. With keep="last" the last epoch is kept anyway."""
     for keep in ("best", "last"):
         model = trained(data, tmp_path / keep, learning_rate=0.3, keep=keep, schedule="constant")
         errors = [row["validation_mm"] for row in read_metrics(tmp_path / keep / "metrics.jsonl")]
@@ -321,9 +322,8 @@ def test_an_interrupted_loop_saves_and_goes_on_exactly(data: MeshDataset, tmp_pa
         with pytest.raises(Interrupted):
             trained(data, out, stop)
         assert signal.getsignal(signal.SIGINT) is handler
-        assert (
-            read_checkpoint(out / "checkpoint" / "last.pt")["step"] == stop_at + 1
-        )  # the step after it
+        # The signal arrives during the notification of a step; the loop checks after the next one.
+        assert read_checkpoint(out / "checkpoint" / "last.pt")["step"] == stop_at + 1
         assert not (out / "model").exists()
         run(config(), data.split("subject"), out, HERE, resume=True)
         assert equal(tmp_path / "whole", out), stop_at

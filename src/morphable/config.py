@@ -187,7 +187,7 @@ def _plain(value: Any, hint: type) -> Any:
 
 
 def as_table(config: Any) -> dict[str, Any]:
-    """Return the fields as a table for TOML and JSON. TOML has no null: None fields are left out."""
+    """Return the fields as a table for TOML and JSON. TOML has no null, so None is left out."""
     table = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {
         key: list(value) if isinstance(value, tuple) else value

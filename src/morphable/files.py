@@ -176,7 +176,8 @@ def read_json(path: Path) -> Any:
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed .npz file atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+        values = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez_compressed(file, **values)  # type: ignore[arg-type]
 
 
 def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The papers' tables, made again on open data: one file a paper, one literal table of names."""
+"""The papers' tables reproduced on open data: one file per paper, and the table of their names."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,
 }
-"""Name -> the table in its quick (True: a CPU in minutes) or full (False) size."""
+"""Functions by name. Each returns its table in the quick size (True: minutes on a CPU) or in
+full.
+"""
 
 
 def find_table(name: str, quick: bool) -> Table:
-    """Raises InputError for a table that does not exist."""
+    """Return a table by name, in its quick or full size. Raises InputError if there is none."""
     if name not in TABLES:
         raise InputError(f"table {name!r}: there is no such table; {suggestion(name, TABLES)}")
     return TABLES[name](quick)

@@ -1,4 +1,4 @@
-"""What decoding costs: parameters and the time for one mesh, of models as created, on a template of
+"""What decoding costs: the parameters and the time per mesh of untrained models, on a template of
 any size.
 """
 
@@ -24,16 +24,16 @@ MESHES = 4
 
 
 def sphere_template(vertices: int, seed: int = 0) -> Template:
-    """A bumpy closed surface with exactly `vertices` vertices in shuffled order, about 100 mm in
-    radius.
+    """Make a bumpy closed surface of exactly `vertices` vertices, about 100 mm in radius.
+
+    The order of the vertices is shuffled, since that of a real template is arbitrary too.
     """
     rank = np.random.default_rng(seed).permutation(vertices) + 0.5
-    height, turn = (
-        1 - 2 * rank / vertices,
-        rank * np.pi * (1 + 5**0.5),
-    )  # Fibonacci's spiral, even over the sphere
+    # Fibonacci's spiral, which spreads points evenly over the sphere.
+    height, turn = 1 - 2 * rank / vertices, rank * np.pi * (1 + 5**0.5)
     ring = np.sqrt(1 - height**2)
     points = np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], 1)
+    # The triangles of the hull have no consistent orientation: turn them so that all face outward.
     hull = ConvexHull(points)
     outward = (
         np.einsum(
@@ -49,7 +49,7 @@ def sphere_template(vertices: int, seed: int = 0) -> Template:
 
 
 def sphere(*, vertices: int) -> MeshSource:
-    """The sphere template with a few noisy copies: a dataset of nothing but a size."""
+    """Make a dataset of the sphere template and a few noisy copies. Only its size matters."""
     template = sphere_template(vertices)
     noise = np.random.default_rng(0).standard_normal((MESHES, vertices, 3))
     shapes = (template.mesh.vertices + noise).astype(np.float32)
@@ -65,11 +65,11 @@ def sphere(*, vertices: int) -> MeshSource:
 def in_turns(
     actions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] | None = None
 ) -> list[list[float]]:
-    """Milliseconds of every action in every round, after one warm-up; in turns, so that a busy
-    spell hits all alike.
+    """Time actions in turns, so that other load on the machine affects all of them alike. Returns
+    the milliseconds of each action in each round, after one round of warm-up.
 
-    clock: by default the process's CPU time with one thread, which other programs hardly disturb,
-    and wall time with more.
+    clock: the default is the CPU time of the process if torch has one thread, because other
+    programs hardly disturb it, and wall time if it has several.
     """
     clock = clock or (time.process_time if torch.get_num_threads() == 1 else time.perf_counter)
     times: list[list[float]] = [[] for _ in actions]
@@ -83,8 +83,8 @@ def in_turns(
 
 
 def decoding_cost(model: MorphableModel, device: torch.device) -> dict[str, Any]:
-    """`decoder_parameters`, and the median `decode_ms` of one mesh; `decode_gpu_ms` too where
-    `device` is a GPU.
+    """Return `decoder_parameters` and the median `decode_ms` of one mesh; if `device` is a GPU,
+    also `decode_gpu_ms`.
     """
     costs: dict[str, Any] = {
         "decoder_parameters": decoder_parameters(model),
@@ -96,12 +96,12 @@ def decoding_cost(model: MorphableModel, device: torch.device) -> dict[str, Any]
 
 
 def decoder_parameters(model: MorphableModel) -> int:
-    """Trained numbers that decoding reads: all that a gradient of the decoded shape reaches."""
+    """Count the trainable parameters that decoding uses: those that get a gradient from it."""
     code = torch.zeros(1, model.parts.size, device=model.device, requires_grad=True)
     model.decode(code).sum().backward()
-    found = sum(p.numel() for p in model.parameters() if p.grad is not None)
+    count = sum(p.numel() for p in model.parameters() if p.grad is not None)
     model.zero_grad(set_to_none=True)
-    return found
+    return count
 
 
 @torch.no_grad()
@@ -111,7 +111,7 @@ def _decode_ms(model: MorphableModel) -> float:
 
     def decode() -> None:
         model.decode(code)
-        if on_gpu:
+        if on_gpu:  # calls return before the GPU is done
             torch.cuda.synchronize()
 
     return statistics.median(in_turns([decode], ROUNDS, time.perf_counter if on_gpu else None)[0])

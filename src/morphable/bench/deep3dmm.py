@@ -1,4 +1,4 @@
-"""Deep3DMM (Chen and Kim, CVPR 2021): its Tables 1 to 3 and Figure 3 on open data."""
+"""Deep3DMM (Chen and Kim, CVPR 2021): its tables 1 to 3 and its figure 3 on open data."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Da
 TRAINED = Column("parameters in training", "training_parameters")
 ERRORS = (ERROR, MEDIAN, Column("95th percentile, mm", "vertex_error_mm", "p95"))
 NOTE = (
-    "The paper's errors are of COMA's recorded faces (frame split, code of 8, 300 epochs), ours of the sets "
-    "named here: compare the order of the rows and the change against the precomputed maps, not the millimeters."
+    "The paper's errors are of COMA's recorded faces (frame split, latent size 8, 300 epochs), "
+    "ours are of the sets named here: compare the order of the rows and the change against the "
+    "precomputed maps, not the millimeters."
 )
 
 
 def hands(quick: bool) -> Data:
-    """Posed hands, tested on unseen people."""
+    """Posed hands. The test subset has held-out people."""
     return Data(
         "hands", "hands", {"count": 1500 if quick else 10_000, "seed": 3}, epochs=8 if quick else 30
     )
 
 
 def faces(quick: bool) -> Data:
-    """Expression sequences of twelve people, split by frames as COMA is."""
+    """Expression sequences of twelve people, split by frames as COMA's are."""
     return Data("faces", "faces", {"count": 10_000, "size": "12k"}, "frames", epochs=30)
 
 
 def open_sets(quick: bool) -> Sequence[Data]:
-    """Hands; in full also face sequences, their linear twin, and bodies in motion."""
+    """Hands; in the full size also face sequences, their linear version, and bodies in motion."""
     if quick:
         return [hands(quick)]
     options = {"count": 10_000, "size": "12k"}
@@ -40,7 +41,7 @@ def open_sets(quick: bool) -> Sequence[Data]:
 
 
 def aggregation(quick: bool) -> Table:
-    """Table 1: the ways to pass features between levels, CoMA's network otherwise unchanged."""
+    """Table 1: ways to pass features between levels, in an otherwise unchanged CoMA."""
     published = {
         "full": 4.319,
         "diffpool": 3.964,
@@ -79,7 +80,7 @@ def aggregation(quick: bool) -> Table:
 
 
 def filters(quick: bool) -> Table:
-    """Table 2: learned maps beside more filters."""
+    """Table 2: learned maps compared with more filters."""
     published = {
         ("simple", "qem"): 0.939,
         ("simple", "attention"): 0.519,
@@ -160,7 +161,7 @@ def ablation(quick: bool) -> Table:
 
 
 def latents(quick: bool) -> Table:
-    """Figure 3: CoMA and SpiralNet with and without learned maps over the code length."""
+    """Figure 3: CoMA and SpiralNet with and without learned maps, by latent size."""
     known = {("coma", 8): 0.939, ("deep3dmm", 8): 0.519}
     names = {
         "coma": "CoMA",
@@ -181,7 +182,7 @@ def latents(quick: bool) -> Table:
     ]
     return Table(
         "deep3dmm-latents",
-        "Error over the code length",
+        "Error by latent size",
         open_sets(quick),
         rows,
         (*ERRORS, PARAMETERS, SECONDS),

@@ -1,6 +1,4 @@
-"""What a bench writes: every number as JSON, and the tables for people as Markdown and as one HTML
-page.
-"""
+"""What a bench writes: all numbers as JSON, and the tables as Markdown and as one HTML page."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ NOT_PUBLISHED = "not published"
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The table of one dataset, ready to be written. best: cells (row, column) set in bold."""
+    """The table of one dataset, ready to be written. best: the cells (row, column) in bold."""
 
     data: str
     title: str
@@ -43,10 +41,11 @@ def write_results(
     skipped: Mapping[str, str],
     pictures: Mapping[str, Sequence[Block]] | None = None,
 ) -> None:
-    """Write results.json, table.md and table.html into the bench's folder; cells of runs still to
-    come are empty.
+    """Write results.json, table.md and table.html into the bench's folder. Cells of runs that have
+    not finished are empty.
 
-    pictures: by dataset, which the page shows below its table.
+    planned: all runs; outcomes: those that ended. skipped: why a dataset was left out, by name.
+    pictures: by dataset; the page shows them below the dataset's table.
     """
     grids = [
         grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)
@@ -58,7 +57,7 @@ def write_results(
 
 
 def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
-    """The rows of one dataset: measures, the change of the error, and the paper's numbers."""
+    """Make the table of one dataset: measures, the change of the error, and the paper's numbers."""
     rows = with_baselines(table).rows
     compared = any(row.against for row in rows)
     header = ["model", "latent size", *(column.title for column in table.columns)]
@@ -80,8 +79,8 @@ def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
 def _measured(
     own: Sequence[Outcome], cells: Sequence[Cell | None], columns: Sequence[Column]
 ) -> list[str]:
-    """The cells of a row's measures as text; if nothing was measured, why."""
-    texts = [_text(found, column) for found, column in zip(cells, columns, strict=True)]
+    """Format the measures of a row; if nothing was measured, the first cell says why."""
+    texts = [_text(value, column) for value, column in zip(cells, columns, strict=True)]
     failure = next((f"failed: {outcome.failure}" for outcome in own if outcome.failure), None)
     if failure and cells[0] is None:
         texts[0] = failure
@@ -91,7 +90,7 @@ def _measured(
 def _mean_shape(
     table: Table, outcomes: Sequence[Outcome], data: str, width: int
 ) -> list[list[str]]:
-    """The mean shape's row, from the baselines of any finished run on the dataset."""
+    """Make the row of the mean shape, from the baselines of any finished run on the dataset."""
     measures = next(
         (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
         None,
@@ -109,8 +108,8 @@ def _mean_shape(
 def _best(
     rows: Sequence[Row], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
 ) -> set[tuple[int, int]]:
-    """The best mean of each column among rows of equal latent size; none in a column of which
-    neither direction is better.
+    """Find the best mean of each column among rows of equal latent size. Columns in which neither
+    direction is better have none.
     """
     best = set()
     for place, column in enumerate(columns):
@@ -127,17 +126,17 @@ def _best(
     return best
 
 
-def _text(found: Cell | None, column: Column) -> str:
-    if found is None:
+def _text(value: Cell | None, column: Column) -> str:
+    if value is None:
         return DASH
-    text = f"{found.mean:,.{column.digits}f}"
-    return f"{text} ± {found.spread:.{column.digits}f}" if found.spread else text
+    text = f"{value.mean:,.{column.digits}f}"
+    return f"{text} ± {value.spread:.{column.digits}f}" if value.spread else text
 
 
-def _change_text(found: Change | None) -> str:
-    if found is None:
+def _change_text(value: Change | None) -> str:
+    if value is None:
         return DASH
-    return f"{100 * found.mean:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{100 * value.mean:+.1f} % [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
 def _paper_text(row: Row, title: str, table: Table) -> str:
@@ -149,16 +148,16 @@ def _paper_text(row: Row, title: str, table: Table) -> str:
 
 
 def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
-    found = next(
+    record = next(
         (o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None
     )
-    if found is None:
+    if record is None:
         return "nothing measured yet"
-    if "split" not in found:
-        return f"{found['vertices']:,} vertices, one mesh at a time"
+    if "split" not in record:  # a table of decoding costs, which trains nothing
+        return f"{record['vertices']:,} vertices, one mesh at a time"
     return (
-        f"split `{found['split']}`: {found['train_meshes']:,} training meshes, "
-        f"{found['meshes']:,} test meshes of {found['subjects']:,} subjects"
+        f"split `{record['split']}`: {record['train_meshes']:,} training meshes, "
+        f"{record['meshes']:,} test meshes of {record['subjects']:,} subjects"
     )
 
 
@@ -169,7 +168,7 @@ def _facts(
     outcomes: Sequence[Outcome],
     skipped: Mapping[str, str],
 ) -> list[str]:
-    """Sentences under the tables: how to read and how to repeat them."""
+    """Return the sentences under the tables: how to read and how to repeat them."""
     seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
     facts = [
         f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each "
@@ -204,7 +203,7 @@ def _training(outcome: Outcome) -> str:
 def record(
     table: Table, options: Options, outcomes: Sequence[Outcome], skipped: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The content of results.json."""
+    """Return the content of results.json."""
     return {
         "table": table.name,
         "command": command_line(),
@@ -232,16 +231,17 @@ def record(
 
 
 def _changes(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    found = []
+    changes = []
     for own in (o for o in outcomes if o.task.seed == 0):
         row, data = own.task.row, own.task.data.name
         if result := change(of_row(outcomes, row, data), reference_of(outcomes, row, data)):
             place = {"dataset": data, "row": row.name, "latent": row.size, "against": row.against}
-            found.append(place | dataclasses.asdict(result))
-    return found
+            changes.append(place | dataclasses.asdict(result))
+    return changes
 
 
 def markdown(table: Table, grids: Sequence[Grid], facts: Sequence[str]) -> str:
+    """Write the tables as Markdown, with the facts as a list at the end."""
     lines = [f"# {table.title}", ""]
     for part in grids:
         lines += [
@@ -268,7 +268,7 @@ def html(
     facts: Sequence[str],
     pictures: Mapping[str, Sequence[Block]],
 ) -> str:
-    """One page in the style of the reports, with nothing outside the file."""
+    """Write the tables as one page in the style of the reports, which loads nothing else."""
     sections = [
         Section(part.title, [_html_table(part), *pictures.get(part.data, ())]) for part in grids
     ]
@@ -292,6 +292,6 @@ def _html_table(part: Grid) -> Block:
 
 
 def read_table_name(out: Path) -> str | None:
-    """Which table a folder holds the results of."""
+    """Return the name of the table whose results a folder holds, or None if it holds none."""
     path = out / "results.json"
     return str(read_json(path).get("table")) if path.exists() else None

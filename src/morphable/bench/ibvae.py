@@ -1,5 +1,5 @@
 """Information-bottlenecked VAE (Sun, Pears and Gu, WACV 2022): its tables of disentanglement and
-reconstruction.
+reconstruction, and its ablation.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ LEAKS = (
 NO_BOTTLENECK: Mapping[str, Any] = {"identity_weight": 1, "information_weight": 0}
 NO_INFORMATION: Mapping[str, Any] = {"information_weight": 0}
 QUICK: Mapping[str, Any] = {"samples": (32, 16), "neighbors": 8, "scan_share": 0}
-"""Of the quick tables: half as dense a sampling, and no scans among the meshes, as in the paper."""
+"""Settings of the quick tables: half as many sampled points, and no scans in training, as in the
+paper.
+"""
 NOTE = (
-    "The paper's numbers are of COMA's recorded faces, split by frames, in which neutral faces are averages of frames; "
-    "ours are of the sets named here, in which they are exact. The error of disentanglement says how evenly far a "
-    "person's neutral predictions lie from their mean: a model that always predicts one face has none, so it must be "
-    "read beside the neutral and the swap error, and beside the expression kept: how much of the variance within each "
-    "person reconstructions have. A leak is the share of subjects guessed from the expression code, or of expressions "
-    "guessed from the identity code; lower is better, chance is the least. With one subject to test on, "
-    "or unnamed expressions, it is not measured."
+    "The paper's numbers are of COMA's recorded faces, split by frames, whose neutral faces are "
+    "averages of frames; ours are of the sets named here, whose neutral faces are exact. The "
+    "disentanglement error is the spread of the distances of a person's neutral predictions to "
+    "their mean. It is zero for a model that always predicts one face, so read it together with "
+    "the neutral error, the swap error and the expression kept: the share of the variance within each "
+    "person that reconstructions have. A leak is the share of subjects that a classifier guesses "
+    "from the expression code, or of expressions from the identity code; lower is better, and "
+    "chance is the least to expect. It is not measured with a single test subject or if "
+    "expressions have no names."
 )
 
 
 def datasets(quick: bool) -> Sequence[Data]:
-    """Face sequences by frames and by unseen people, a population of faces, and hands in poses."""
+    """Face sequences split by frames and by people, a population of faces, and posed hands."""
     sequences: dict[str, Any] = {"count": 8_652 if quick else 20_172, "size": "5k"}
     return [
         Data("faces", "faces", sequences, "frames", epochs=5 if quick else 60),
@@ -61,7 +65,7 @@ def datasets(quick: bool) -> Sequence[Data]:
 
 
 def _rows(rows: Sequence[Row], quick: bool) -> list[Row]:
-    """The rows as they are trained in this size of a table."""
+    """Return the rows with the settings of the table's size."""
     networks = ("ib-vae", "cvae")
     return [
         replace(row, model={**QUICK, **row.model}) if quick and row.family in networks else row
@@ -70,8 +74,8 @@ def _rows(rows: Sequence[Row], quick: bool) -> list[Row]:
 
 
 def disentanglement(quick: bool) -> Table:
-    """The disentanglement error of the paper, our linear stand-ins for its rivals, and what that
-    error cannot see.
+    """The paper's disentanglement error, with linear models in place of its rivals, and measures of
+    what that error misses.
     """
 
     def published(
@@ -94,8 +98,8 @@ def disentanglement(quick: bool) -> Table:
         datasets(quick),
         _rows(rows, quick),
         columns,
-        NOTE
-        + " Printed for others on COMA: Jiang et al. 0.064 (median 0.062), Zhang et al. 0.019 (0.020).",
+        NOTE + " The paper's numbers for others on COMA: Jiang et al. 0.064 (median 0.062), "
+        "Zhang et al. 0.019 (0.020).",
         "IB-VAE, table of disentanglement on COMA",
     )
 
@@ -124,9 +128,8 @@ def reconstruction(quick: bool) -> Table:
         datasets(quick),
         _rows(rows, quick),
         (ERROR, per_mesh, MEDIAN, crossings, PARAMETERS, SECONDS),
-        NOTE
-        + " The paper's number beside CoMA is its MeshAE's. The conditional form chooses expression and level by "
-        "least error.",
+        NOTE + " The paper's number in the row of CoMA is that of its MeshAE. The conditional form "
+        "chooses the expression and level with the least error.",
         "IB-VAE, table of reconstruction on COMA",
     )
 
@@ -164,5 +167,6 @@ def ablation(quick: bool) -> Table:
         _rows(rows, quick),
         (SPREAD, SPREAD_RMS, NEUTRAL, SWAP, KEPT, *LEAKS, ERROR),
         NOTE,
-        "IB-VAE, ablation; on BU-3DFE an information weight of 50 instead of 0 changes 0.332 to 0.328",
+        "IB-VAE, ablation; on BU-3DFE an information weight of 50 instead of 0 changes 0.332 to "
+        "0.328",
     )

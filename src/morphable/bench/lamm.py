@@ -1,5 +1,5 @@
-"""LAMM (Tarasiou et al. 2024): its reconstruction, ablation, manipulation and region tables on open
-data.
+"""LAMM (Tarasiou et al., CVPR 2024): its tables of reconstruction, ablation, manipulation and
+complexity on open data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAMILIES = {
     "LAMM, mixer": "lamm-mixer",
 }
 Published = dict[str, tuple[float, ...]]
-"""By row, mean vertex errors in hundredths of a mm, for the last code sizes of LATENTS."""
+"""By row, mean vertex errors in hundredths of a mm, for as many of the last LATENTS."""
 NEUTRAL: Published = {
     "PCA": (54.32, 31.78, 16.39, 10.42),
     "region-PCA": (191.48, 99.12, 49.10, 23.36),
@@ -58,7 +58,7 @@ HANDS: Published = {
     "LAMM, mixer": (82.63, 56.89, 39.20, 24.60),
 }
 Costs = Mapping[str, tuple[float, float, float]]
-"""Decoder parameters, and ms of one mesh on its CPU and its GPU."""
+"""By row, the decoder's parameters, and its ms per mesh on the paper's CPU and GPU."""
 COSTS: Costs = {
     "CoMA": (3.88e6, 500, 15),
     "SpiralNet++": (4.27e6, 75, 3),
@@ -72,14 +72,14 @@ FINE_COSTS: Costs = {
     "LAMM, mixer": (111.5e6, 45, 11),
 }
 NOTE = (
-    "The paper's errors are of scanned heads and hands that are not public, after 1,500 epochs; ours of the sets named "
-    "here: compare the order of the rows, not the millimeters."
+    "The paper's errors are of scanned heads and hands that are not public, after 1,500 epochs; "
+    "ours are of the sets named here: compare the order of the rows, not the millimeters."
 )
 BOTH = {"stages": ("autoencode", "manipulate")}
 
 
 def _population(quick: bool, **options: Any) -> Data:
-    """Heads of many people, tested on people never seen."""
+    """Heads of many people. The test subset has held-out people."""
     fine = options.get("size") == "70k"
     count = (300 if fine else 2_000) if quick else 6_000
     name = "-".join(
@@ -158,8 +158,8 @@ def hands(quick: bool) -> Table:
 
 
 def ablation(quick: bool) -> Table:
-    """Width, multiplier, depth, number of regions, loss and a tenfold rate, around the transformer
-    as published.
+    """Changes of width, multiplier, depth, number of regions, loss and learning rate from the
+    transformer as published.
     """
     whole: dict[str, Any] = {
         "width": 512,
@@ -216,8 +216,8 @@ def ablation(quick: bool) -> Table:
 
 
 def manipulation(quick: bool) -> Table:
-    """Errors at the control vertices and at all others when one person's handles go where another's
-    are.
+    """Errors at the control vertices and at all others if one person's handles are moved to where
+    another's are.
     """
     controls, others = (
         Column("control, mm", "control_error_mm"),
@@ -252,8 +252,8 @@ def manipulation(quick: bool) -> Table:
         ),
     ]
     note = (
-        NOTE
-        + " PCA and pca-mlp have no handles; the columns of movement are how far the vertices should go."
+        NOTE + " PCA and pca-mlp have no handles; the columns of movement say how far the vertices "
+        "should move."
     )
     return Table(
         "lamm-manipulation",
@@ -267,17 +267,19 @@ def manipulation(quick: bool) -> Table:
 
 
 def complexity(quick: bool) -> Table:
-    """At 12 thousand vertices."""
+    """What decoding costs at 12 thousand vertices."""
     return _complexity("lamm-complexity", 11_916, COSTS)
 
 
 def fine_complexity(quick: bool) -> Table:
-    """At 72 thousand vertices."""
+    """What decoding costs at 72 thousand vertices."""
     return _complexity("lamm-complexity-70k", 71_926, FINE_COSTS)
 
 
 def _complexity(name: str, vertices: int, published: Costs) -> Table:
-    """Parameters of the decoder, and how long it takes for one mesh; quick in either size."""
+    """Parameters of the decoder and its time per mesh. Nothing is trained, so both sizes are
+    quick.
+    """
     columns = (
         Column("decoder parameters", "decoder_parameters"),
         Column("CPU, ms", "decode_ms"),
@@ -299,9 +301,9 @@ def _complexity(name: str, vertices: int, published: Costs) -> Table:
         if "LAMM" in row.name
     ]
     note = (
-        "Models as created, on a closed surface with as many vertices as the paper's heads: cost does not depend on "
-        "the shape. Medians of 20 decodes; the GPU is measured if the bench runs on one. Parameters count what was "
-        "trained, so not PCA's components."
+        "Untrained models on a closed surface with as many vertices as the paper's heads, since "
+        "the cost does not depend on the shape. Medians of 20 decodes; the GPU is measured if the "
+        "bench runs on one. Only trainable parameters count, so PCA's components do not."
     )
     return Table(
         name,

@@ -1,4 +1,4 @@
-"""Families side by side at latent size 8: which one should a newcomer choose?"""
+"""The families at latent size 8, to help a newcomer choose."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ COMPARED = ("coma", "spiralnet", "spiralnet++", "deep3dmm")
 
 
 def main(quick: bool) -> Table:
-    """PCA, pca-mlp, the hierarchical autoencoders and families from outside the package, on hands
-    of held-out people and on face sequences.
+    """Compare PCA, pca-mlp, the hierarchical autoencoders and families from outside the package.
+
+    The data are hands of held-out people and, in the full size, face sequences.
     """
     rows = [Row(name, name) for name in (*COMPARED, *ADDED)]
     return Table(

@@ -1,6 +1,4 @@
-"""Pictures of a bench: where each model errs, and arithmetic of codes, each reference above what is
-compared with it.
-"""
+"""Pictures of a bench: where each model's errors are, and arithmetic of codes."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ MAX_MODELS = 8
 
 
 def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> list[Block]:
-    """The models of one dataset's first seed at the smallest latent size; empty if none is
-    finished.
+    """Show the models of one dataset, of the first seed and the smallest latent size. Returns
+    nothing if none is finished.
     """
     shown = {
         name: result.evaluation
@@ -39,13 +37,15 @@ def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> list[Block]:
     models = {name: Coded(one.model, one.codes) for name, one in shown.items()}
     try:
         return [*_errors(scene, shown), *calculations(scene, models)]
-    except InputError as error:  # a family that cannot encode or draw, and says why
+    except InputError as error:  # e.g. from a family that cannot encode
         return [Text(f"No pictures: {error}")]
 
 
 def shown_runs(outcomes: Sequence[Outcome]) -> dict[str, Path]:
-    """Run folders by row name, in the table's order: what is compared and its references, else all
-    rows; then the baselines.
+    """Return the folders of the runs to show by row name, in the table's order.
+
+    They are the rows that are compared and their references, or all rows if none is compared, and
+    then the baselines.
     """
     done = [o for o in outcomes if o.measures is not None and o.task.seed == 0 and o.task.trained]
     rows = [o.task.row for o in done if not o.task.row.baseline]
@@ -64,7 +64,7 @@ def shown_runs(outcomes: Sequence[Outcome]) -> dict[str, Path]:
 
 
 def _errors(scene: Scene, shown: Mapping[str, Evaluation]) -> list[Block]:
-    """The mean error of each vertex, on the template, a picture per model."""
+    """Show the mean error of each vertex on the template, one picture per model."""
     errors = {title: one.errors(MODEL, scene.rows).mean(0) for title, one in shown.items()}
     limit = scale_end(np.stack(list(errors.values())))
     template = np.asarray(scene.model.template.mesh.vertices)

@@ -1,5 +1,5 @@
-"""Cells of a table from its runs: means over seeds with their spread, and gains over a reference
-with an interval.
+"""The cells of a table: means over seeds with their spread, and changes against a reference with
+confidence intervals.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from morphable.bench.runner import Outcome
 from morphable.bench.table import Column, Row
 
 DRAWS = 2000
+"""Draws of the bootstrap."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """mean over `count` seeds and their standard deviation (None for a single one)."""
+    """The mean over `count` seeds; spread: their standard deviation, None for a single seed."""
 
     mean: float
     spread: float | None
@@ -28,8 +29,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Change:
-    """Relative change of the mean error against a reference, -0.1 = a tenth lower, with a 95 %
-    interval.
+    """The relative change of the mean error against a reference (-0.1 is 10 % lower), with the ends
+    of a 95 % confidence interval.
     """
 
     mean: float
@@ -38,12 +39,12 @@ class Change:
 
     @property
     def certain(self) -> bool:
-        """The interval leaves out zero."""
+        """Whether the interval leaves out zero."""
         return self.low > 0 or self.high < 0
 
 
 def cell(outcomes: Sequence[Outcome], column: Column) -> Cell | None:
-    """None if no run has the measure."""
+    """Average a measure over runs; None if no run has it."""
     values = [
         value
         for outcome in outcomes
@@ -56,17 +57,18 @@ def cell(outcomes: Sequence[Outcome], column: Column) -> Cell | None:
 
 
 def number_of(measures: Mapping[str, Any], column: Column) -> float | None:
-    found = measures.get(column.measure)
-    if isinstance(found, Mapping):
-        found = found.get(column.statistic)
-    return None if found is None or isinstance(found, bool | list | str) else float(found)
+    """Return one run's number in a column; None if it has none."""
+    value = measures.get(column.measure)
+    if isinstance(value, Mapping):
+        value = value.get(column.statistic)
+    return None if value is None or isinstance(value, bool | list | str) else float(value)
 
 
 def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) -> Change | None:
-    """Error of `own` against `reference`, paired by test mesh: whole subjects and whole seeds are
-    redrawn together.
+    """Compare the error of `own` with that of `reference` by a bootstrap that is paired by test
+    mesh and redraws whole subjects and whole seeds.
 
-    None if either has no finished run.
+    Returns None if either has no finished run.
     """
     first, second = (
         [o.mesh_errors for o in side if o.measures is not None] for side in (own, reference)
@@ -75,8 +77,8 @@ def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) 
         return None
     a, b = np.stack(first), np.stack(second)  # (S, N) mm
     _, subject = np.unique(own[0].groups, return_inverse=True)
-    # (S, G) sums over the meshes of a subject: a redrawn subject brings all its meshes, for both
-    # sides alike.
+    # (S, G) sums over the meshes of each of G subjects. Meshes of one subject are not independent,
+    # so a redrawn subject brings all its meshes, for both sides alike.
     sums_a, sums_b = (np.stack([np.bincount(subject, row) for row in side]) for side in (a, b))
     random = np.random.default_rng(seed)
     draws = np.empty(DRAWS)
@@ -89,13 +91,13 @@ def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) 
 
 
 def of_row(outcomes: Sequence[Outcome], row: Row, data: str) -> list[Outcome]:
-    """The runs of one row on one dataset, by seed."""
+    """Return the runs of one row on one dataset, in the order of their seeds."""
     return [o for o in outcomes if o.task.row == row and o.task.data.name == data]
 
 
 def reference_of(outcomes: Sequence[Outcome], row: Row, data: str) -> list[Outcome]:
-    """The runs with which those of `row` are compared; none where it is not compared or is the
-    reference itself.
+    """Return the runs that those of `row` are compared with, or none if it is not compared or is
+    the reference itself.
     """
     if row.against is None or row.against == row.name:
         return []

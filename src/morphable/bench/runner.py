@@ -1,5 +1,5 @@
-"""Runs a table: every model of it, on every dataset, with every seed, each in a run folder of its
-own, once.
+"""Run a table: each of its models on each dataset with each seed, in run folders of their own. Runs
+that are finished are read, not repeated.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from morphable.train.run import RecordedRun, RunConfig, completed, run
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses about a bench. only, rows: empty = all. epochs, recipe: None = as the
-    table says.
+    """What a user can choose about a bench.
+
+    only, rows: names of datasets and rows; all if empty. epochs, recipe: those of the table if
+    None.
     """
 
     out: Path
@@ -63,11 +65,11 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run ended with.
+    """The result of a run. N: the number of test meshes.
 
-    measures: evaluation.json's `model` and what is known of the run; None if it failed, with the
-    reason in `failure`. mesh_errors: (N_test,) mm, the mean vertex error of each test mesh; groups:
-    (N_test,) the subject number of each, or a number of its own for a mesh without a subject.
+    measures: `model` in evaluation.json and the costs of the run; None if the run failed, and then
+    `failure` says why. mesh_errors: (N,) mm, the mean vertex error of each test mesh. groups: (N,)
+    the subject number of each; a mesh without a subject has a number of its own.
     """
 
     task: Task
@@ -80,10 +82,11 @@ class Outcome:
 
 
 def tasks(table: Table, options: Options) -> list[Task]:
-    """Every run of the table, with PCA and `pca-mlp` beside; models without chance once.
+    """Return every run of the table plus the PCA and `pca-mlp` baselines. Deterministic models run
+    once, not once per seed.
 
-    Dataset by dataset, and seed by seed within one, so that an unfinished bench has whole rows of
-    fewer seeds.
+    The order is by dataset, then by seed, so that an unfinished bench has complete tables of fewer
+    seeds. Raises InputError for a dataset or row that the table lacks.
     """
     datasets = table.datasets
     if options.data:
@@ -110,30 +113,31 @@ def tasks(table: Table, options: Options) -> list[Task]:
         )
     if options.seeds < 1:
         raise InputError(f"`seeds` {options.seeds}: expected at least 1", "seeds")
-    found = []
+    planned = []
     for data in datasets:
         if options.only and data.name not in options.only:
             continue
         for seed in range(options.seeds):
             for row in rows:
+                # A model without training settings is estimated: each seed would give the same.
                 if seed and not family(row.family).recipe(row.recipe).train:
                     continue
                 name = f"{_slug(row.name)}-l{row.size}-s{seed}"
-                found.append(
+                planned.append(
                     Task(data, row, seed, options.out / "runs" / data.name / name, table.trained)
                 )
-    return found
+    return planned
 
 
 def prepare(data: Data, options: Options) -> SplitDataset | None:
-    """The dataset divided by its split, or None if it needs the ICT model and there is none."""
+    """Return the dataset with its split, or None if it needs the ICT model and there is none."""
     dataset = _dataset(data, options)
     return None if dataset is None else dataset.split(data.split)
 
 
 def _dataset(data: Data, options: Options) -> MeshDataset | None:
-    """The dataset, made where it is not there yet; None where it needs the ICT model and there is
-    none.
+    """Return the dataset, and make it first if it does not exist yet. None if it needs the ICT
+    model and there is none.
     """
     if "path" in data.options:
         return load_dataset(data.options["path"])
@@ -145,7 +149,7 @@ def _dataset(data: Data, options: Options) -> MeshDataset | None:
         try:
             arguments["source"] = find_ict(options.source)
         except InputError:
-            if options.source is not None:
+            if options.source is not None:  # a source that was given must be right
                 raise
             return None
     source = sphere(**arguments) if data.kind == SPHERE else make_source(data.kind, **arguments)
@@ -157,7 +161,7 @@ NO_ICT = f"not run: no ICT data (give its path, or set the variable {VARIABLE})"
 
 
 def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig:
-    """The row's recipe with the row's changes. Raises InputError if an override does not exist."""
+    """Return the row's recipe with the row's changes. Raises InputError for an unknown setting."""
     row, name = task.row, options.recipe or task.row.recipe
     recipe = family(row.family).recipe(name)
     model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
@@ -177,10 +181,11 @@ def perform(
     workers: Workers,
     listener: Listener | None = None,
 ) -> Outcome:
-    """Train and measure, or read what was done before. A run that cannot be trained is an outcome,
-    not an error.
+    """Train and measure a run, or read the results if that was done before. If the run cannot be
+    trained, the outcome says why.
 
-    Raises InputError if the folder holds another run, Interrupted if training was stopped by hand.
+    Raises InputError if the folder holds another run, and Interrupted if training was stopped by
+    hand.
     """
     config = configuration(task, data, options)
     started = (task.folder / "config.toml").exists()
@@ -188,7 +193,8 @@ def perform(
         recorded = RecordedRun.read(task.folder)
         if (recorded.config, recorded.split) != (config, data.name):
             raise InputError(
-                f"{task.folder}: holds a run with other settings; choose another `out` or remove it",
+                f"{task.folder}: holds a run with other settings; "
+                "choose another `out` or remove it",
                 "out",
             )
     if not task.trained:
@@ -222,6 +228,8 @@ def _measured(task: Task, data: SplitDataset, config: RunConfig, workers: Worker
     of_run: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     if metrics:
         of_run["seconds_per_epoch"] = metrics[-1]["seconds"] / len(metrics)
+        # Learned maps are folded when a model is saved, so a loaded one has fewer parameters than
+        # one in training.
         fresh = create(config.family, data.whole.template, config.model)
         of_run["training_parameters"] = sum(p.numel() for p in fresh.parameters())
     record = measured.measures

@@ -1,6 +1,4 @@
-"""Table: the models that it compares, their data, what is measured of each, and what the paper
-printed.
-"""
+"""Table: the models that it compares, their data, the measures, and the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -13,10 +11,10 @@ from morphable.evaluate.measure_table import MEASURES, Better
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset by name: what `data make` makes with `options`. `split`: else the dataset's
-    default.
+    """A dataset by name, as `data make KIND` makes it with `options`.
 
-    epochs: how long every network trains on it, so that a table's rows are trained alike.
+    split: the default of the dataset if None. epochs: how long every network is trained on it, so
+    that the rows of a table are comparable.
     """
 
     name: str
@@ -30,9 +28,10 @@ class Data:
 class Row:
     """One model of a table: a family with overrides of its recipe's configurations.
 
-    latent: the total, or the size of each part. paper: the paper's own numbers by column title; None where it
-    prints none. against: the row of the same size with which this one is compared, mesh by mesh, on
-    the mean vertex error. baseline: trained as long as its own recipe says, whatever the others do.
+    latent: the total, or the size of each part. paper: the paper's own numbers by column title;
+    None if it prints none. against: the row of the same latent size whose mean vertex error this
+    one is compared with, mesh by mesh. baseline: whether the row keeps the epochs of its own
+    recipe, however long the others are trained.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """One measure, under the short title that fits the head of a column.
+    """One measure, with a title that is short enough for the head of a column.
 
     measure: a name in MEASURES. statistic: which of a measure's statistics, if it has several.
     """
@@ -64,12 +63,12 @@ class Column:
 
     @property
     def digits(self) -> int:
-        """Decimals of its cells."""
+        """The number of decimals in its cells."""
         return MEASURES[self.measure].digits
 
     @property
     def better(self) -> Better:
-        """Which of its values are better."""
+        """Whether lower or higher values are better, or neither."""
         return MEASURES[self.measure].better
 
 
@@ -81,10 +80,10 @@ SECONDS = Column("s / epoch", "seconds_per_epoch")
 
 @dataclass(frozen=True)
 class Table:
-    """note: what a reader must know before comparing. paper_source: where in the paper its numbers
-    are.
+    """A published table.
 
-    trained: else what is measured is the cost of decoding with models as created.
+    note: what a reader must know before comparing. paper_source: where in the paper its numbers
+    are. trained: if False, the models are not trained and only the cost of decoding is measured.
     """
 
     name: str
@@ -98,7 +97,9 @@ class Table:
 
     @property
     def paper_columns(self) -> list[str]:
-        """Titles of the columns of which the paper prints something, or would."""
+        """Titles of the columns for which some row names the paper's number, even an unpublished
+        one.
+        """
         return [
             column.title
             for column in self.columns
@@ -107,9 +108,7 @@ class Table:
 
 
 def with_baselines(table: Table) -> Table:
-    """The table with PCA and `pca-mlp` at every latent size that occurs in it, unless it has them
-    already.
-    """
+    """Add PCA and `pca-mlp` at each latent size of the table, unless it has them already."""
     rows = list(table.rows)
     for size in dict.fromkeys(row.size for row in table.rows):
         for name, family in (("PCA", "pca"), ("pca-mlp", "pca-mlp")):

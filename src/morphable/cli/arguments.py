@@ -1,4 +1,4 @@
-"""Arguments that several commands share, each with its help written once."""
+"""Arguments that several commands share, each with its help text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`morphable bench`: make a paper's table again on open data."""
+"""`morphable bench`: reproduce a paper's table on open data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bench(
     /,
     *,
     out: Annotated[
-        Path, Parameter(help="folder for data, runs and tables; the same command goes on with it")
+        Path, Parameter(help="folder for data, runs and tables; repeat the command to continue")
     ],
     data: Annotated[
         list[Path] | None,
@@ -33,7 +33,8 @@ def bench(
         ),
     ] = None,
     source: Annotated[
-        Path | None, Parameter(help="ICT-FaceKit for face sets (else the variable MORPHABLE_ICT)")
+        Path | None,
+        Parameter(help="ICT-FaceKit, for face sets; default: the variable MORPHABLE_ICT"),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -46,20 +47,20 @@ def bench(
         ),
     ] = None,
     quick: Annotated[
-        bool, Parameter(help="the small size, minutes on a CPU (the default)", negative="")
+        bool, Parameter(help="the small size: minutes on a CPU (the default)", negative="")
     ] = False,
-    full: Annotated[bool, Parameter(help="the whole table, hours on a GPU", negative="")] = False,
-    seeds: Annotated[int, Parameter(help="how many seeds each network is trained with")] = 1,
+    full: Annotated[bool, Parameter(help="the whole table: hours on a GPU", negative="")] = False,
+    seeds: Annotated[int, Parameter(help="number of seeds that each network is trained with")] = 1,
     epochs: Annotated[
-        int | None, Parameter(help="train every network this long; else as the table says")
+        int | None, Parameter(help="epochs of every network; default: what the table sets")
     ] = None,
     recipe: Annotated[
-        Literal["fast", "paper"] | None, Parameter(help="train all rows by this recipe")
+        Literal["fast", "paper"] | None, Parameter(help="train all rows with this recipe")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
-    """Train and measure every model of a published table, with PCA, pca-mlp and the mean shape
-    always beside.
+    """Train and measure every model of a published table, and compare them with PCA, pca-mlp and
+    the mean shape.
     """
     from morphable.bench import find_table
     from morphable.bench.runner import Options
@@ -89,6 +90,7 @@ def _run(table: Table, options: Options, device: str) -> None:
         datasets = {}
         for number, task in enumerate(planned):
             name = task.data.name
+            # Datasets are made when their first run starts, so that the first result comes early.
             if name not in datasets:
                 datasets[name] = prepare(task.data, options)
                 if datasets[name] is None:
@@ -101,9 +103,11 @@ def _run(table: Table, options: Options, device: str) -> None:
                 outcomes.append(perform(task, data, options, here, listen(number, task)))
             except Interrupted:
                 raise KeyboardInterrupt(
-                    "stopped, everything is saved; the same command goes on"
+                    "stopped, everything is saved; run the same command again to continue"
                 ) from None
-            print(f"[{number + 1}/{len(planned)}] {task.title}: {_told(outcomes[-1])}", flush=True)
+            done = f"[{number + 1}/{len(planned)}] {task.title}"
+            print(f"{done}: {_result(outcomes[-1])}", flush=True)
+            # Written after each run, so that a bench that is stopped leaves its results so far.
             write_results(table, options, planned, outcomes, skipped)
         shown = {
             name: pictures([o for o in outcomes if o.task.data.name == name], data.whole)
@@ -119,7 +123,8 @@ def _run(table: Table, options: Options, device: str) -> None:
     print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
-def _told(outcome: Outcome) -> str:
+def _result(outcome: Outcome) -> str:
+    """What the line about a finished run says."""
     if outcome.measures is None:
         return f"failed: {outcome.failure}"
     if not outcome.task.trained:
@@ -129,7 +134,7 @@ def _told(outcome: Outcome) -> str:
 
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
-    """A progress bar over all runs, with the error of the one at work and the time left."""
+    """A progress bar over all runs, with the best error of the current run and the time left."""
     from rich.console import Console
     from rich.progress import Progress
 

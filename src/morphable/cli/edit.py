@@ -39,7 +39,7 @@ def interpolate(
     part: Part = None,
     unit: Unit = "mm",
 ) -> None:
-    """Shapes on the way from A to B: codes a + t (b - a) for t from 0 to 1."""
+    """Write shapes on the way from A to B: decodes a + t (b - a) for t from 0 to 1."""
     _interpolate(model, a, b, (0.0, 1.0), steps, part, unit, out)
 
 
@@ -61,8 +61,8 @@ def extrapolate(
     part: Part = None,
     unit: Unit = "mm",
 ) -> None:
-    """Shapes before A and beyond B: codes a + t (b - a). By default from the reverse of the change
-    to its double.
+    """Write shapes before A and beyond B: decodes a + t (b - a), by default for t from -1 (the
+    change from A to B reversed) to 2 (the change doubled).
 
     If A is the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
     inverts it.
@@ -78,7 +78,7 @@ def transfer(
     s0: Annotated[Path, Parameter(help="a shape of the source, usually its neutral one")],
     s1: Annotated[Path, Parameter(help="a deformed shape of the same source")],
     t0: Annotated[
-        Path, Parameter(help="the target: another's shape, to be deformed in the same way")
+        Path, Parameter(help="the target: a shape of another subject, to be deformed like S0")
     ],
     /,
     *,
@@ -113,7 +113,7 @@ def swap(
     out: OutFile,
     unit: Unit = "mm",
 ) -> None:
-    """A with a part of B's code: one person with another's expression."""
+    """Replace parts of A's code with those of B, e.g. to give one person another's expression."""
     from morphable.edit.code import swap
     from morphable.files import require_new
     from morphable.models.io import load
@@ -137,7 +137,7 @@ def combine(
     out: OutFile,
     unit: Unit = "mm",
 ) -> None:
-    """BASE with parts of other shapes' codes, each from its own file."""
+    """Replace parts of BASE's code with those of other shapes, each from its own file."""
     from morphable.cli.parse import parse_part_files
     from morphable.edit.code import swap
     from morphable.files import require_new
@@ -154,7 +154,7 @@ def combine(
 
 @app.command
 def neutralise(model: Model, mesh: MeshFile, /, *, out: OutFile, unit: Unit = "mm") -> None:
-    """The person of a mesh, without expression."""
+    """Remove the expression from a mesh and keep the person."""
     from morphable.files import require_new
     from morphable.models.io import load
 
@@ -194,7 +194,7 @@ def _interpolate(
 
 
 def _encode(model: MorphableModel, path: Path, unit: str) -> Tensor:
-    """(L,) code of a mesh file."""
+    """Encode a mesh file; returns its code (L,)."""
     import torch
 
     from morphable.data.registered_mesh import read_registered
@@ -205,7 +205,7 @@ def _encode(model: MorphableModel, path: Path, unit: str) -> Tensor:
 
 
 def _shape(code: Tensor, decode: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """(V, 3) mm of one code (L,)."""
+    """Decode one code (L,) into a shape (V, 3) mm."""
     import torch
 
     with torch.no_grad():

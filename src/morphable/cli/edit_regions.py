@@ -1,4 +1,4 @@
-"""`morphable edit region`, `sample-region` and `swap-region`: one region changes, all else stays."""
+"""`morphable edit region`, `sample-region` and `swap-region`: change one region of a mesh."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from morphable.edit.region import RegionEdit
     from morphable.models.handles import RegionEditor
 
-RegionName = Annotated[str, Parameter(help="name of the region, as `data info` lists them")]
+RegionName = Annotated[str, Parameter(help="name of a region; `data info` lists them")]
 Blending = Annotated[
     Literal["hard", "none"],
     Parameter(
         help="hard: nothing outside the region moves, and a band inside its border is smoothed; "
-        "none: the model's own result"
+        "none: the model's output as it is"
     ),
 ]
 
@@ -44,12 +44,12 @@ def region(
     move: Annotated[
         list[str] | None,
         Parameter(
-            help="VERTEX:dx,dy,dz in mm of a control vertex, repeatable; the other ones follow",
+            help="VERTEX:dx,dy,dz in mm, moves a control vertex; the others follow; repeatable",
             negative="",
         ),
     ] = None,
     target: Annotated[
-        Path | None, Parameter(help="take over the region from this mesh, in place")
+        Path | None, Parameter(help="move the region to where it is in this mesh")
     ] = None,
     blend: Blending = "hard",
     unit: Unit = "mm",
@@ -87,7 +87,7 @@ def swap_region(
     blend: Blending = "hard",
     unit: Unit = "mm",
 ) -> None:
-    """Shape A with the region of B, aligned at the region's border."""
+    """Give A the region of B, aligned at the region's border."""
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import edit_region, find_region
     from morphable.files import require_new
@@ -113,7 +113,7 @@ def sample_region(
     blend: Blending = "hard",
     unit: Unit = "mm",
 ) -> None:
-    """A mesh with one region sampled anew, from how that region differs between people when its
+    """Sample one region of a mesh at random, from how that region differs between people when its
     border is aligned.
     """
     import torch

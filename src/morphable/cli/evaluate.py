@@ -1,4 +1,4 @@
-"""`morphable evaluate`: a model's errors on held-out meshes, next to the baselines'."""
+"""`morphable evaluate`: measure a model on held-out meshes and compare it with baselines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def evaluate(
     """Measure a model on held-out meshes and compare it with the mean shape and a PCA of the same
     latent size.
 
-    If neither --data nor --split is given, a run folder keeps the result as evaluation.json.
+    If MODEL is a run folder and neither --data nor --split is given, the result is also written
+    there as evaluation.json.
     """
     from morphable.cli.output import print_table
     from morphable.evaluate.evaluation import Evaluation
@@ -35,10 +36,11 @@ def evaluate(
     from morphable.models.io import load
 
     if json is not None:
-        require_writable(json)
+        require_writable(json)  # before the measuring, which can take minutes
     loaded = load(model)
     split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
     measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+    # A run folder's evaluation is the one that `report` and `bench` read: on its own test subset.
     if (model / "config.toml").exists() and split is None and data is None:
         measured.write(model)
     if json is not None:
@@ -49,7 +51,7 @@ def evaluate(
 def evaluation_table(
     family: str, result: Mapping[str, Any]
 ) -> tuple[str, list[str], list[list[str]]]:
-    """Title, header and rows of the summary that `evaluate` prints."""
+    """Return the title, the header and the rows of the summary that `evaluate` prints."""
     from morphable.evaluate.measure_table import MEASURES
 
     measure, provenance = MEASURES["vertex_error_mm"], result["provenance"]

@@ -1,4 +1,4 @@
-"""`morphable factor`: a trained LAMM with a smaller last layer, and what that costs in error."""
+"""`morphable factor`: make the last layer of a trained LAMM smaller."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from morphable.errors import InputError
 from morphable.rows import evenly_spread
 
 MAX_MESHES = 500
+"""Training meshes that the factors are fitted to, evenly spread."""
 
 
 def factor(
@@ -22,8 +23,8 @@ def factor(
     out: Annotated[Path, Parameter(help="model folder or .zip to write")],
     data: ModelData = None,
 ) -> None:
-    """Factor the last layer of a LAMM, its inverse tokenizer, to a lower rank: a smaller and faster
-    model, which fits the training meshes best.
+    """Factor the last layer of a LAMM, its inverse tokenizer, to a lower rank. The factors are
+    fitted to training meshes, and the model gets smaller and faster.
 
     Prints the mean vertex error on test meshes before and after.
     """
@@ -38,7 +39,8 @@ def factor(
     loaded = load(model)
     if not isinstance(loaded, Lamm):
         raise InputError(
-            f"{model}: {loaded.family} has no inverse tokenizer to factor; lamm and lamm-mixer have"
+            f"{model}: {loaded.family} has no inverse tokenizer to factor; "
+            "lamm and lamm-mixer have one"
         )
     dataset = open_dataset(loaded, data)
     data_split = dataset.split(trained_split(loaded))

@@ -1,4 +1,4 @@
-"""`morphable`: the command line's entry, its exit codes, and the table of commands."""
+"""`morphable`: the entry point of the command line, its commands and its exit codes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from morphable.cli import bench, data, edit, evaluate, factor, report, shapes, t
 from morphable.cli.messages import message
 from morphable.errors import InputError
 
-HELP = """Deep 3D morphable models: from registered meshes to a model you can measure, edit and ship.
+HELP = """Deep 3D morphable models: from registered meshes to a model to measure, edit and ship.
 
 A first tour: `morphable data make hands --out data/hands`, then
-`morphable train spiralnet++ --data data/hands --out runs/a`, `morphable evaluate runs/a`, `morphable report runs/a`.
+`morphable train spiralnet++ --data data/hands --out runs/a`,
+`morphable evaluate runs/a`, `morphable report runs/a`.
 """
 
 
 def _exactly(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Words as values of a parameter's type; "1.5" is no whole number, where Cyclopts would round
-    it to 2.
+    """Convert words to a parameter's type. Refuses "1.5" for a whole number, which Cyclopts would
+    round to 2.
     """
     for token in tokens:
         if int in (kind, *typing.get_args(kind)) and not re.fullmatch("[+-]?[0-9]+", token.value):
@@ -52,7 +53,8 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(factor.factor)
 app.command(bench.bench)
-# Not inherited from `app`: without it Ctrl-C would end without a word on how to continue.
+# `app.meta` does not inherit this from `app`. Without it Cyclopts would end on Ctrl-C, and our
+# message on how to resume would be lost.
 app.meta.suppress_keyboard_interrupt = False
 
 
@@ -69,7 +71,10 @@ def _with_families(
         ),
     ] = None,
 ) -> Any:
-    """Run the command in `words` after adding the families that the line names, wherever it does."""
+    """Add the families of --family-from, then run the command in `words`.
+
+    The option may come anywhere on the line, since it is taken out before the command is parsed.
+    """
     if family_from:
         from morphable.models.outside import add_family_from
 
@@ -79,10 +84,9 @@ def _with_families(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit code 0, 2 for bad input with one clear sentence, 130 for Ctrl-C, 1 for a
-    bug.
+    """Run a command. Exit codes: 0 done, 2 bad input (one sentence says what), 130 Ctrl-C, 1 a bug.
 
-    A reader that closed our output (`| head`) is no error.
+    A closed output (`| head`) is not an error.
     """
     from rich.console import Console
 
@@ -100,9 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"morphable: {str(stop) or 'stopped'}", markup=False)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # so that the flush at exit does not fail
+        # Python flushes standard output at exit, which would fail again on the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 

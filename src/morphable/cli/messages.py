@@ -1,4 +1,4 @@
-"""Errors of the library in the words of the command line: arguments become flags."""
+"""Rewrite the library's errors for the command line: arguments become flags."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from morphable.errors import InputError
 
 
 def flag(argument: str) -> str:
-    """The flag of an argument of the library.
+    """Return the flag of an argument of the library.
 
     >>> flag("skip_bad")
     '--skip-bad'
@@ -15,7 +15,7 @@ def flag(argument: str) -> str:
 
 
 def message(error: InputError) -> str:
-    """What the error says, with the flags of the arguments that it names.
+    """Return the text of an error, with flags in place of the arguments that it names.
 
     >>> message(InputError("`unit` inch: expected mm, cm or m", "unit"))
     '--unit inch: expected mm, cm or m'

@@ -1,5 +1,5 @@
-"""What commands print: tables, JSON, and progress bars on the error stream so that output can be
-piped.
+"""What commands print: tables, JSON and progress bars. Bars go to standard error, so that the
+output can be piped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; the first column is text, the others are numbers."""
+    """Print a table on standard output; the first column is text, the others are numbers."""
     from rich.console import Console
     from rich.table import Table
 
@@ -26,14 +26,14 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         )
     for row in rows:
         table.add_row(*row)
-    # A pipe has no width: numbers must not be folded there.
+    # A pipe has no width. A fixed wide one keeps numbers from being folded.
     console = Console()
     Console(width=None if console.is_terminal else 140).print(table)
 
 
 @contextlib.contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar; call what it yields with the number done so far."""
+    """Show a progress bar; call what it yields with the number of items done so far."""
     from rich.console import Console
     from rich.progress import Progress
 

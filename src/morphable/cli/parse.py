@@ -1,4 +1,4 @@
-"""Text of the command line as typed values and back: latent sizes, settings, known parts, moves."""
+"""Parse what was typed: latent sizes, settings, known parts and moves of handles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def parse_latent(text: str) -> int | dict[str, int]:
-    """A latent size: "8" is a total, "identity=4,expression=4" the size of each part.
+    """Parse a latent size: "8" is a total, "identity=4,expression=4" gives the size of each part.
 
     >>> parse_latent("8"), parse_latent("identity=4,expression=4")
     (8, {'identity': 4, 'expression': 4})
@@ -35,7 +35,7 @@ def parse_latent(text: str) -> int | dict[str, int]:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, str]]:
-    """`TABLE.KEY=VALUE` texts as tables.
+    """Parse `TABLE.KEY=VALUE` texts into tables of settings.
 
     >>> parse_settings(["train.epochs=3", "model.filters=wider"])
     {'train': {'epochs': '3'}, 'model': {'filters': 'wider'}}
@@ -51,7 +51,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def parse_part_files(texts: Iterable[str], parts: Iterable[str]) -> dict[str, Path]:
-    """`PART=FILE` texts as files by part. Of a part that is named twice the last file counts."""
+    """Parse `PART=FILE` texts into files by part. If a part occurs twice, the last file counts."""
     files = {}
     for text in texts:
         name, equals, file = text.partition("=")
@@ -62,10 +62,11 @@ def parse_part_files(texts: Iterable[str], parts: Iterable[str]) -> dict[str, Pa
 
 
 def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor]:
-    """`PART=V[,V...]` texts as values by part, or `PART=NAME[:V][,...]` if the part's dimensions
-    have names.
+    """Parse `PART=V[,V...]` texts, or `PART=NAME[:V][,...]` if the part's dimensions have names,
+    into values (size of the part,) by part.
 
-    Raises InputError for an unknown part or name, or if the count is not the part's size.
+    Raises InputError for an unknown part or name, or if the number of values is not the part's
+    size.
     """
     import torch
 
@@ -78,7 +79,7 @@ def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor
         try:
             numbers = _by_name(names, values, text) if names else _numbers(values)
         except InputError:
-            raise
+            raise  # an InputError is a ValueError too, but has a better message than the one below
         except ValueError:
             numbers = []
         if not equals or len(numbers) != size or not all(map(math.isfinite, numbers)):
@@ -94,9 +95,10 @@ def _numbers(values: str) -> list[float]:
 
 
 def _by_name(names: tuple[str, ...], values: str, text: str) -> list[float]:
-    """`NAME[:V],...` as one number per name: V, 1 if only the name is given, 0 if it is not named.
+    """Parse `NAME[:V],...` into one number per name: V, or 1 if no V follows; 0 for names that are
+    left out.
 
-    Plain numbers, one per name, are read too.
+    Also reads plain numbers, one per name.
     """
     from morphable.config import suggestion
 
@@ -112,9 +114,10 @@ def _by_name(names: tuple[str, ...], values: str, text: str) -> list[float]:
 
 
 def format_given(model: MorphableModel, code: Tensor) -> str:
-    """The named dimensions of a code (L,) that are not zero, as `--given` reads them; else `none`.
+    """Format the named dimensions of a code (L,) that are not zero, as `--given` reads them, or
+    `none` if all are zero.
 
-    Empty for a model whose dimensions have no names.
+    Returns "" for a model whose dimensions have no names.
     """
     if not any(model.names_of(part) for part in model.parts):
         return ""
@@ -128,7 +131,7 @@ def format_given(model: MorphableModel, code: Tensor) -> str:
 
 
 def parse_moves(region: Region, texts: Iterable[str]) -> dict[int, np.ndarray]:
-    """`VERTEX:dx,dy,dz` texts as displacements (3,) mm by vertex."""
+    """Parse `VERTEX:dx,dy,dz` texts into displacements (3,) mm by vertex."""
     import numpy as np
 
     moves = {}

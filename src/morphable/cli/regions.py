@@ -1,6 +1,4 @@
-"""`morphable data regions`: cut a dataset's template into regions, draw them, and keep them in the
-template.
-"""
+"""`morphable data regions`: divide a dataset's template into regions, and draw them."""
 
 from __future__ import annotations
 
@@ -16,20 +14,19 @@ def regions(
     dataset: Annotated[Path, Parameter(help="a dataset folder")],
     /,
     *,
-    count: Annotated[
-        int | None, Parameter(help="number of automatic regions; 11 where nothing is said")
-    ] = None,
+    count: Annotated[int | None, Parameter(help="number of automatic regions; default: 11")] = None,
     labels: Annotated[
         Path | None, Parameter(help="file of region labels: .json, .csv, .npy, .npz, .obj groups")
     ] = None,
     merged_from: Annotated[
-        int | None, Parameter(help="make that many first and merge them, so that sets nest")
+        int | None,
+        Parameter(help="make this many first and merge them down to --count: such sets nest"),
     ] = None,
 ) -> None:
     """Give the dataset's template regions and control vertices, and draw them into
     DATASET/regions.png.
 
-    Models trained before keep the regions they were trained with.
+    Models that were trained earlier keep the regions that they were trained with.
     """
     from dataclasses import replace
 
@@ -42,7 +39,8 @@ def regions(
 
     if labels is not None and (count is not None or merged_from is not None):
         raise InputError(
-            "--labels gives the regions; --count and --merged-from make automatic ones: use one of the two"
+            "--labels reads regions from a file, --count and --merged-from make automatic ones: "
+            "use one of the two"
         )
     template = load_dataset(dataset).template
     if labels is not None:
@@ -52,6 +50,7 @@ def regions(
             template.mesh, 11 if count is None else count, template.mirror, merged_from or 0
         )
     template = replace(template, regions=made)
+    # The picture first: if it cannot be drawn, the template on disk stays as it was.
     with atomic_path(dataset / "regions.png") as picture:
         picture.write_bytes(region_picture(template))
     template.save(dataset / "template.npz")

@@ -1,4 +1,4 @@
-"""`morphable report`: one self-contained page about a run."""
+"""`morphable report`: write one self-contained page about a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report(
 ) -> None:
     """Write report.html, one self-contained page, into the run folder.
 
-    If the run has not been evaluated yet, this evaluates it first.
+    Evaluates the run first if that has not been done yet.
     """
     from morphable.evaluate.evaluation import Evaluation
     from morphable.evaluate.protocol import chosen_subset, open_dataset

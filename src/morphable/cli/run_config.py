@@ -1,5 +1,6 @@
-"""The configuration of a run from what was typed: recipe, then config file, then flags, then --set;
-the later ones override.
+"""Build the configuration of a run from what was typed.
+
+The recipe comes first, then the config file, the flags and --set; each overrides those before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was typed after `train FAMILY`; None and () if nothing was."""
+    """The options that were typed after `train FAMILY`; None and () for those that were not."""
 
     recipe: str = "fast"
     latent: str | None = None
@@ -34,7 +35,7 @@ class Choices:
     config: Path | None = None
 
     def require_none(self) -> None:
-        """Raise InputError if anything was typed, since a run is resumed as it was started."""
+        """Raise InputError if an option was typed: a resumed run keeps its settings."""
         for field in dataclasses.fields(self):
             if getattr(self, field.name) != field.default:
                 raise InputError(
@@ -43,13 +44,16 @@ class Choices:
                 )
 
     def training(self) -> dict[str, Any]:
-        """Training settings that have a flag of their own, as far as they were typed."""
+        """Return the training settings that were typed as flags of their own."""
         settings = {"epochs": self.epochs, "stages": self.stages, "seed": self.seed}
         return {name: value for name, value in settings.items() if value is not None}
 
 
 def new_run(family: str, data: Path, choices: Choices) -> tuple[RunConfig, SplitDataset]:
-    """The configuration of a run that starts now, and the split that it trains on."""
+    """Return the configuration of a new run, and the dataset with the split that it trains on.
+
+    Raises InputError if a setting is unknown, invalid, or of no use to the family.
+    """
     from morphable.config import with_overrides
     from morphable.data.dataset import load_dataset
     from morphable.models.families import family as find_family
@@ -84,7 +88,7 @@ def new_run(family: str, data: Path, choices: Choices) -> tuple[RunConfig, Split
 
 
 def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[str, str]) -> None:
-    """InputError if a setting is for a stage that the family lacks or the run leaves out."""
+    """Raise InputError if a setting is for a stage that the family lacks or the run leaves out."""
     from morphable.models.base import LearnedModel
     from morphable.models.families import family as find
     from morphable.train.stages import check_stages
@@ -102,9 +106,10 @@ def _check_stage_settings(family: str, training: TrainConfig, values: Mapping[st
 
 
 def resumed_run(family: str, data: Path, out: Path) -> tuple[RunConfig, SplitDataset]:
-    """The configuration and the split that the run in `out` was started with.
+    """Return the configuration and the split that the run in `out` was started with.
 
-    The dataset may have moved since, but must not have changed.
+    The dataset may have moved since then. Raises InputError if it has changed, or if the run is of
+    another family.
     """
     from morphable.data.dataset import load_dataset
     from morphable.train.run import RecordedRun
@@ -122,15 +127,17 @@ def resumed_run(family: str, data: Path, out: Path) -> tuple[RunConfig, SplitDat
 
 
 def _read_tables(path: Path, family: str) -> dict[str, dict[str, Any]]:
-    """The tables of a --config file, which may be the config.toml of another run: its split counts,
-    its dataset does not.
+    """Return the tables of a --config file.
+
+    The file may be the config.toml of another run. Then its split is used, but not its dataset.
     """
     from morphable.train.checkpoint import RUN_FORMAT, check_run_format
     from morphable.train.run import read_toml
 
     tables: dict[str, dict[str, Any]] = {}
     content = read_toml(path)
-    check_run_format(path, content.pop("format_version", RUN_FORMAT))  # a person writes none
+    # Files that people write have no format version, only those of runs do.
+    check_run_format(path, content.pop("format_version", RUN_FORMAT))
     for name, table in content.items():
         if name not in ("data", "model", "train") or not isinstance(table, dict):
             raise InputError(

@@ -1,4 +1,4 @@
-"""`morphable reconstruct` and `sample`: mesh files in, mesh files out."""
+"""`morphable reconstruct` and `sample`: encode and decode mesh files, and draw new shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def reconstruct(
     points: Annotated[
         bool,
         Parameter(
-            help="the files are scans: any number of points in any order, placed as the template",
+            help="the files are scans: any number of points in any order, placed and scaled as the "
+            "template is",
             negative="",
         ),
     ] = False,
@@ -42,8 +43,8 @@ def reconstruct(
         ),
     ] = None,
 ) -> None:
-    """Encode and decode meshes: write the model's reconstruction of each under the same file name
-    and print its error in mm.
+    """Encode and decode meshes. Writes the model's reconstruction of each mesh under the same file
+    name, and prints its error in mm.
     """
     import torch
 
@@ -88,7 +89,10 @@ def _require_names_differ(paths: Sequence[Path]) -> None:
 
 
 def _conditions(model: MorphableModel, texts: Sequence[str]) -> dict[str, Tensor] | None:
-    """The values of --given, which can only set pinned parts; None if there are none."""
+    """Return the values of --given, or None if there are none.
+
+    Raises InputError for a part that the model infers: only conditioning inputs can be given.
+    """
     from morphable.cli.parse import parse_given
 
     known = parse_given(model, texts)
@@ -108,7 +112,7 @@ def sample(
     out: OutFolder,
     seed: Seed = 0,
     part: Annotated[
-        str | None, Parameter(help="vary this part of the code only, the others keep their mean")
+        str | None, Parameter(help="vary this part of the code only; the others keep their mean")
     ] = None,
     given: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""`morphable train`: from a dataset to a run folder with a trained model."""
+"""`morphable train`: train a model on a dataset and write a run folder."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def train(
     epochs: Annotated[int | None, Parameter(help="passes over the training meshes")] = None,
     recipe: Annotated[
         Literal["fast", "paper"],
-        Parameter(help="fast: settings chosen here for a CPU; paper: the published settings"),
+        Parameter(help="fast: our settings, chosen for a CPU; paper: the published settings"),
     ] = "fast",
     stages: Annotated[
         str | None,
         Parameter(
-            help="training stages to run in turn, --epochs each; "
+            help="training stages to run in turn, each for --epochs; "
             "lamm: autoencode or autoencode,manipulate"
         ),
     ] = None,
@@ -49,7 +49,8 @@ def train(
         list[str] | None,
         Parameter(
             name="--set",
-            help="a setting, model.KEY=VALUE or train.KEY=VALUE; repeatable",
+            help="a setting: model.KEY=VALUE, train.KEY=VALUE or, for one stage, "
+            "train.STAGE.KEY=VALUE; repeatable",
             negative="",
         ),
     ] = None,
@@ -93,7 +94,7 @@ def _how_to_resume(family: str, data: Path, out: Path) -> str:
 
 
 def _command(family: str, *words: str | Path) -> str:
-    """A command line to show; it names the family's source if that is outside the package."""
+    """Return a command line to show, with --family-from if the family is outside the package."""
     from morphable.models.families import ADDED
 
     source = ["--family-from", ADDED[family]] if family in ADDED else []
@@ -102,11 +103,14 @@ def _command(family: str, *words: str | Path) -> str:
 
 @contextlib.contextmanager
 def _progress_bar(show: bool) -> Iterator[Listener | None]:
-    """A progress bar over the steps, with the validation error in mm and the time left."""
+    """Show a progress bar over the steps, with the validation error in mm and the time left.
+
+    If standard error is not a terminal, print one line per epoch instead.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    if not show:
+    if not show:  # one of several processes prints
         yield None
         return
     console = Console(stderr=True)

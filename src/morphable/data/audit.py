@@ -1,4 +1,4 @@
-"""Audit: what a dataset holds, and what about it is unusual enough that a person should look."""
+"""Audit a dataset: describe its content, and report what is so unusual that a person should look."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from morphable.data.dataset import MeshDataset
 from morphable.mesh.topology import boundary_edges, components, nonmanifold_edges
 
 OUTLIER_DEVIATIONS = 6.0
-"""A mesh this many robust deviations further from the mean shape than the median mesh is an
-outlier.
+"""A mesh is an outlier if its distance from the mean shape exceeds the median distance by this many
+robust standard deviations.
 """
 
 
 def describe(dataset: MeshDataset) -> dict[str, Any]:
-    """Counts, template, labels, splits and origin, ready to print."""
+    """Collect counts, template, labels, splits and origin as values to print."""
     template, labels = dataset.template, dataset.labels
     faces = template.mesh.faces
     corners = (faces >= 0).sum(axis=1)
@@ -51,8 +51,8 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
 
 
 def audit_dataset(dataset: MeshDataset) -> list[str]:
-    """Sentences about changed, repeated or outlying meshes, frozen vertices, split leaks, faults of
-    the template.
+    """Report changed, repeated or outlying meshes, vertices that never move, meshes in two subsets
+    of a split and faults of the template, one sentence each.
     """
     template = dataset.template
     findings, usable = _content_faults(dataset)
@@ -75,19 +75,24 @@ def audit_dataset(dataset: MeshDataset) -> list[str]:
         digests += [hashlib.sha256(np.ascontiguousarray(mesh).tobytes()).digest() for mesh in block]
     if int((variance == 0).sum()) and len(dataset) > 1:
         findings.append(f"{int((variance == 0).sum())} vertices never move")
-    far = np.concatenate(distance)
-    spread = 1.4826 * np.median(np.abs(far - np.median(far)))
-    outliers = np.flatnonzero(far > np.median(far) + OUTLIER_DEVIATIONS * max(spread, 1e-9))
+    from_mean = np.concatenate(distance)
+    median = np.median(from_mean)
+    # 1.4826 times the median absolute deviation is the standard deviation of normal numbers.
+    spread = 1.4826 * np.median(np.abs(from_mean - median))
+    outliers = np.flatnonzero(from_mean > median + OUTLIER_DEVIATIONS * max(spread, 1e-9))
     if len(outliers):
-        worst = outliers[np.argmax(far[outliers])]
+        worst = outliers[np.argmax(from_mean[outliers])]
         findings.append(
-            f"{len(outliers)} meshes lie unusually far from the mean, row {worst} the furthest ({far[worst]:.1f} mm)"
+            f"{len(outliers)} meshes lie unusually far from the mean, row {worst} the furthest "
+            f"({from_mean[worst]:.1f} mm)"
         )
     return findings + _repeats(dataset, digests)
 
 
 def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
-    """What is wrong with the numbers themselves, and whether they can be measured at all."""
+    """Changed content and values that are not finite; and whether all values are finite, so that
+    distances can be measured.
+    """
     digest, bad, start = hashlib.sha256(), [], 0
     for block in dataset.vertices.blocks():
         digest.update(block.tobytes())
@@ -111,7 +116,9 @@ def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
 
 
 def _repeats(dataset: MeshDataset, digests: list[bytes]) -> list[str]:
-    """Meshes that occur twice, and those of them that a split has both in training and outside."""
+    """Meshes that occur more than once, and splits that have such meshes both in training and in
+    another subset.
+    """
     unique, inverse = np.unique(np.array([d.hex() for d in digests]), return_inverse=True)
     if len(unique) == len(digests):
         return []

@@ -1,5 +1,5 @@
-"""MeshDataset: shapes (N, V, 3) mm on one template with a label table, memory-mapped from a dataset
-folder.
+"""MeshDataset: shapes (N, V, 3) mm on one template, with a label table, memory-mapped from a
+dataset folder.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from morphable.mesh.template import Template
 
 FORMAT_VERSION = 1
 SHARD_BYTES = 4 * 1024**3
-"""A vertex file grows to at most this size; larger sets are cut into several."""
+"""Maximum size of a vertex file; larger datasets are written as several files."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeshDataset:
-    """Registered meshes: `vertices` (N, V, 3) mm, `labels` (N rows), the `template`, and `info`
-    from dataset.json.
+    """Registered meshes on one template.
 
-    A *row* is a row of the dataset at hand. `rows` (N,) are the corresponding rows of the folder, so
-    that a selection can be found again in the whole dataset, whose rows are those of the folder.
+    template: the shared topology. vertices: (N, V, 3) mm. labels: N rows. info: the content of
+    dataset.json. path: the dataset folder. rows: (N,) the rows of the folder that these meshes
+    have, so that a selection can be found again in the whole dataset.
+
+    Unless the folder is mentioned, a *row* is a row of this object.
     """
 
     template: Template
@@ -47,13 +49,13 @@ class MeshDataset:
         return len(self.vertices)
 
     def select(self, rows: np.ndarray | Sequence[int]) -> MeshDataset:
-        """The dataset of these rows (numbers within this dataset), in this order."""
+        """Return the dataset of these rows, in this order."""
         rows = np.asarray(rows, np.int64)
         vertices, labels = self.vertices.select(rows), self.labels.take(rows)
         return replace(self, vertices=vertices, labels=labels, rows=self.rows[rows])
 
     def split(self, name: str | None = None) -> SplitDataset:
-        """This dataset divided by the named split, or by its default one; the split file is read once.
+        """Divide this dataset by the named split, or by its default one.
 
         Raises InputError, listing the known splits, if there is no such split.
         """
@@ -67,7 +69,9 @@ class MeshDataset:
         return sorted(path.stem for path in (self.path / "splits").glob("*.json"))
 
     def default_split(self) -> str:
-        """`subject`, or `frames` where there are fewer than 20 subjects to keep apart."""
+        """Return the name of the default split: `subject`, or `frames` if there are fewer than 20
+        subjects. Raises InputError if the dataset has no split.
+        """
         names = self.split_names
         subjects = len(self.labels.classes("subject").names) if "subject" in self.labels else 0
         preferred = "subject" if subjects >= 20 and "subject" in names else "frames"
@@ -80,10 +84,10 @@ class MeshDataset:
 
 @dataclass(frozen=True, eq=False)
 class SplitDataset:
-    """A dataset divided into train, val and test meshes: what training and evaluation are handed.
+    """A dataset divided into train, val and test meshes, the input of training and evaluation.
 
-    whole: every mesh; its rows are the rows of the dataset folder.
-    name: the split's name. split: which rows belong to which subset.
+    whole: all meshes; its rows are the rows of the dataset folder. name: the split's name. split:
+    the rows of each subset.
     """
 
     whole: MeshDataset
@@ -91,7 +95,7 @@ class SplitDataset:
     split: Split
 
     def subset(self, name: str) -> MeshDataset:
-        """The meshes of `train`, `val` or `test`. Raises InputError if the subset has none."""
+        """Return the meshes of `train`, `val` or `test`. Raises InputError if there are none."""
         rows = self.split.subset(name)
         if not len(rows):
             raise InputError(f"{self.whole.path}: split {self.name!r} has no {name} mesh")
@@ -111,27 +115,31 @@ class SplitDataset:
 
 
 def load_dataset(path: Path | str) -> MeshDataset:
-    """Open a dataset folder. Raises InputError, naming the file, where anything is missing, damaged
-    or inconsistent.
+    """Open a dataset folder. Raises InputError, naming the file, if anything is missing, damaged or
+    inconsistent.
     """
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such dataset folder")
     if not (path / "dataset.json").exists():
         raise InputError(
-            f"{path}: not a dataset folder, it has no dataset.json (make one with `morphable data make`)"
+            f"{path}: not a dataset folder, it has no dataset.json (make one with "
+            "`morphable data make`)"
         )
     info = _read_info(path / "dataset.json")
     template = Template.load(path / "template.npz")
     if template.fingerprint != info["template"]:
-        expected, found = info["template"], template.fingerprint
+        expected, got = info["template"], template.fingerprint
         raise InputError(
-            f"{path / 'template.npz'}: is not the template of this dataset ({found}, not {expected})"
+            f"{path / 'template.npz'}: is not the template of this dataset ({got}, not {expected})"
         )
     vertices = MeshStack([_map_vertices(path / name, template) for name in info["vertex_files"]])
     labels = LabelTable.read(path / "labels.csv")
     if not len(vertices) == labels.count == info["meshes"]:
-        counts = f"{info['meshes']} meshes in dataset.json, {len(vertices)} in the vertex file, {labels.count} labels"
+        counts = (
+            f"{info['meshes']} meshes in dataset.json, {len(vertices)} in the vertex file, "
+            f"{labels.count} labels"
+        )
         raise InputError(f"{path}: the counts differ ({counts})")
     if "neutral" in labels:
         _check_neutral(labels, path / "labels.csv")
@@ -139,7 +147,7 @@ def load_dataset(path: Path | str) -> MeshDataset:
 
 
 def _read_info(path: Path) -> dict[str, Any]:
-    """The header of a dataset folder, with the fields that reading it needs."""
+    """Read dataset.json and check the fields that reading the dataset needs."""
     info = read_json(path)
     if not isinstance(info, dict):
         raise InputError(f"{path}: not the header of a dataset")
@@ -181,10 +189,13 @@ def _map_vertices(path: Path, template: Template) -> np.ndarray:
 def write_dataset(
     source: MeshSource, path: Path, seed: int = 0, on_block: Any = None
 ) -> MeshDataset:
-    """Write a source as a dataset folder, whole or not at all, with the splits its labels allow.
+    """Write a source atomically as a dataset folder, with the splits that its labels allow.
 
-    on_block: called with the number of meshes written so far, for a progress bar. Raises InputError
-    where `path` exists, or a mesh has the wrong vertex count or a value that is not finite.
+    seed: for the splits. on_block: called with the number of meshes written so far, for a progress
+    bar.
+
+    Raises InputError if `path` exists, or a mesh has the wrong vertex count or a value that is not
+    finite.
     """
     with atomic_folder(path) as folder:
         names, digest = _write_vertices(source, folder, on_block)
@@ -230,8 +241,8 @@ def _write_vertices(source: MeshSource, folder: Path, on_block: Any) -> tuple[li
         while len(block):
             shard, within = divmod(done, per_shard)
             meshes, block = block[: per_shard - within], block[per_shard - within :]
-            # Written, not memory-mapped: on a full disk a write fails, a mapped page kills the
-            # process.
+            # Do not memory-map the file: on a full disk a write raises, but a mapped page kills
+            # the process.
             with (folder / names[shard]).open("ab") as file:
                 if within == 0:
                     _write_header(file, (sizes[shard], n_vertices, 3))
@@ -251,17 +262,15 @@ def _write_header(file: IO[bytes], shape: tuple[int, int, int]) -> None:
 
 
 def _checked(source: MeshSource) -> Iterator[np.ndarray]:
-    """The source's blocks as (n, V, 3) little-endian float32; InputError where one is not what it
-    should be.
+    """Yield the source's blocks as (n, V, 3) little-endian float32. Raises InputError if a block
+    has another shape or a value that is not finite.
     """
     count, n_vertices, done = source.labels.count, source.template.n_vertices, 0
     for meshes in source.blocks():
         block = np.ascontiguousarray(meshes, "<f4")
         if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
             expected = f"({n_vertices}, 3) x {count}"
-            raise InputError(
-                f"the source gave meshes of shape {block.shape} where {expected} were due"
-            )
+            raise InputError(f"the source gave meshes of shape {block.shape}, expected {expected}")
         bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
         if len(bad):
             raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")

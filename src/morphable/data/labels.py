@@ -1,4 +1,4 @@
-"""LabelTable: one typed column per label, one row per mesh; what labels.csv holds."""
+"""LabelTable: the content of labels.csv, one typed column per label and one row per mesh."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from morphable.errors import InputError
 from morphable.files import atomic_path, reading
 
 TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
-"""Columns that stay text even where every value looks like a number: "007" is a name."""
+"""Columns that stay text even if every value looks like a number: "007" is a name."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-"""What becomes int64: not `2020_01`, which Python would read as a number, and nothing too long to
-fit.
+"""Texts that become int64. `2020_01`, which Python would read as a number, and numbers too long for
+int64 stay text.
 """
 NUMBER = re.compile(
     r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE
@@ -26,10 +26,10 @@ NUMBER = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The classes of a text column: its different texts.
+    """The classes of a text column, one for each different text.
 
-    numbers: (N,) int64 class of each mesh, -1 where the text is empty. names: the texts, sorted;
-    class k is names[k].
+    numbers: (N,) int64 class of each mesh; -1 if its text is empty. names: the texts, sorted; class
+    k is names[k].
     """
 
     numbers: np.ndarray
@@ -40,8 +40,9 @@ class Classes:
 class LabelTable:
     """Labels of N meshes: name -> (N,) array of text, int64 or float64.
 
-    Standard columns: `subject`, `expression`, `sequence` (text, "" = not known), `level` (0..1),
-    `frame`, `neutral` (row of the same subject's neutral mesh, -1 = none). Others are free.
+    Standard columns are `subject`, `expression`, `sequence` (text; "" means unknown), `level`
+    (0..1), `frame` and `neutral` (row of the same subject's neutral mesh; -1 means none). Any other
+    columns are allowed.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -67,7 +68,7 @@ class LabelTable:
         return LabelTable({name: column[rows] for name, column in self.columns.items()}, len(rows))
 
     def classes(self, name: str) -> Classes:
-        """The classes of a text column. Raises InputError if there is no such column.
+        """Return the classes of a text column. Raises InputError if there is no such column.
 
         >>> table = LabelTable({"subject": np.array(["b", "a", "", "b"])}, 4)
         >>> table.classes("subject").names, table.classes("subject").numbers.tolist()
@@ -79,11 +80,11 @@ class LabelTable:
         return Classes(np.array([lookup[text] for text in column.tolist()], np.int64), names)
 
     def groups(self) -> np.ndarray:
-        """(N,) group number of each mesh, for statistics in which meshes of one group are not
-        independent.
+        """Return the group number (N,) of each mesh, for statistics in which the meshes of a group
+        are not independent.
 
-        The meshes of a subject are a group, with the subject's number. A mesh whose subject is not
-        known is a group of its own.
+        The meshes of a subject form a group, with the subject's number. A mesh whose subject is
+        unknown is a group of its own.
 
         >>> LabelTable({"subject": np.array(["b", "a", "", "b", ""])}, 5).groups().tolist()
         [1, 0, 2, 1, 3]
@@ -111,8 +112,10 @@ class LabelTable:
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
-        """Read a CSV with a header line; a leading `row` column is a convenience for people and is
-        not kept.
+        """Read a CSV file with a header line. A column `row` is for human readers and is dropped.
+
+        Raises InputError if the file is missing or damaged, is empty, has two columns of one name
+        or a line with the wrong number of values.
         """
         damage = reading(path, "cannot be read as CSV")
         with damage, path.open(newline="", encoding="utf-8-sig") as file:
@@ -135,8 +138,8 @@ class LabelTable:
 
 
 def typed(name: str, values: Sequence[str]) -> np.ndarray:
-    """Texts as int64 where all are whole numbers, float64 where all are numbers (empty = nan), else
-    text.
+    """Convert a column of texts to int64 if all are whole numbers, to float64 if all are numbers
+    (an empty text becomes nan); otherwise it stays text.
 
     >>> typed("frame", ["1", "2"]).dtype.kind, typed("level", ["0.5", ""]).dtype.kind
     ('i', 'f')

@@ -1,4 +1,4 @@
-"""MeshStack: vertices of many meshes in one or more memory-mapped arrays, read when asked for."""
+"""MeshStack: vertices of many meshes in memory-mapped arrays, read when they are indexed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 class MeshStack:
     """Vertices (N, V, 3) float32 mm, read-only, kept in one or more memory-mapped arrays.
 
-    `stack[i]` is one mesh, `stack[rows]` or `stack[a:b]` an array of meshes, copied; `len`, `shape`
-    as for an array.
+    `stack[i]` is one mesh; `stack[rows]` or `stack[a:b]` is a copied array of meshes. `len` and
+    `shape` are those of an array. shards: the arrays, whose meshes follow each other. rows: (N,)
+    the selected meshes; by default all.
     """
 
     def __init__(self, shards: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
@@ -46,11 +47,11 @@ class MeshStack:
         return MeshStack(self._shards, self._rows[rows])
 
     def joined(self, meshes: np.ndarray) -> MeshStack:
-        """These meshes followed by others (M, V, 3)."""
+        """Return the stack of these meshes followed by others (M, V, 3)."""
         rows = np.concatenate([self._rows, self._starts[-1] + np.arange(len(meshes))])
         return MeshStack([*self._shards, meshes], rows)
 
     def blocks(self, size: int = 256) -> Iterator[np.ndarray]:
-        """The meshes in order, `size` at a time."""
+        """Yield the meshes in order, `size` at a time."""
         for start in range(0, len(self), size):
             yield self[start : start + size]

@@ -1,9 +1,9 @@
-"""Neutral targets and levels: what a mesh's subject looks like without expression, and how far a
-frame is from that.
+"""Neutral targets, the shape of a mesh's subject without expression, and levels, the distance of a
+mesh from that.
 
-COMA has no neutral scans; there the mean of each subject's first frames stands in, the rule of
-WSDF's published code. Nor has it levels; there each frame is measured against its sequence, as in
-the York group's public code.
+COMA has no neutral scans; the mean of each subject's first frames replaces them, as in WSDF's
+published code. It has no levels either; each frame is measured relative to its sequence, as in the
+York group's public code.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from morphable.data.mesh_stack import MeshStack
 from morphable.errors import InputError
 
 OUTLYING = 3.0
-"""Standard deviations above the mean of its sequence beyond which a frame does not say how far the
-sequence goes.
+"""A frame that is more than this many standard deviations above the mean of its sequence is not
+used as the sequence's maximum.
 """
 MIN_MOVE_MM = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class NeutralTargets:
-    """The neutral mesh of each mesh of one dataset, whether it is in the dataset or was computed.
+    """The neutral mesh of each mesh of one dataset, from the dataset or computed.
 
-    index: (N,) for each row of the dataset the entry of `meshes` that is its neutral mesh, -1 if it
-    has none. meshes: (M, V, 3) mm: the dataset's own, in its order, or computed ones.
+    index: (N,) for each row of the dataset, the entry of `meshes` that is its neutral mesh; -1 if
+    it has none. meshes: (M, V, 3) mm, either those of the dataset in their order or computed ones.
+    computed: whether they were computed.
     """
 
     index: np.ndarray
@@ -38,19 +39,20 @@ class NeutralTargets:
     computed: bool = False
 
     def known(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) True for those rows of the dataset that have a neutral mesh."""
+        """Return which of these rows of the dataset have a neutral mesh, (n,) bool."""
         return self.index[rows] >= 0
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """(n, V, 3) mm neutral meshes of rows of the dataset, all of which must have one."""
+        """Return the neutral meshes (n, V, 3) mm of rows of the dataset; all must have one."""
         return self.meshes[self.index[rows]]
 
 
 def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
-    """From the `neutral` column; if that names none, from sequences: each subject's mean first frame.
+    """Find the neutral mesh of each mesh: from the `neutral` column or, if that names none, as the
+    mean of the first frames of the subject's sequences.
 
-    A sequence counts if its first frame in this dataset is as early as any of the subject's, since a
-    split may have taken the start of one.
+    A sequence is used only if its first frame in this dataset has the lowest number of all first
+    frames of the subject, because the start of a sequence may be in another subset of a split.
     """
     index = _neutral_column(dataset)
     named = {"subject", "sequence", "frame"} <= set(dataset.labels.columns)
@@ -75,9 +77,9 @@ def neutral_targets(dataset: MeshDataset) -> NeutralTargets:
 
 
 def _neutral_column(dataset: MeshDataset) -> np.ndarray:
-    """(N,) row within this dataset of each mesh's neutral mesh, -1 if it is unknown or not selected.
+    """(N,) row in this dataset of each mesh's neutral mesh; -1 if it is unknown or not selected.
 
-    The column holds rows of the folder, and a selection has rows of its own.
+    The column holds rows of the folder, so they are translated to rows of this dataset.
     """
     if "neutral" not in dataset.labels:
         return np.full(len(dataset), -1)
@@ -86,7 +88,7 @@ def _neutral_column(dataset: MeshDataset) -> np.ndarray:
 
 
 def _first_frames(labels: LabelTable, rows: np.ndarray) -> np.ndarray:
-    """Of one subject's rows, those that start a sequence, among the sequences that start earliest."""
+    """The first rows of one subject's sequences, of those sequences whose first frame is lowest."""
     sequence, frame = labels["sequence"].astype(str)[rows], labels["frame"][rows]
     first = [
         named[frame[named].argmin()]
@@ -98,13 +100,13 @@ def _first_frames(labels: LabelTable, rows: np.ndarray) -> np.ndarray:
 
 
 def expression_levels(dataset: MeshDataset, targets: NeutralTargets) -> np.ndarray | None:
-    """(N,) levels from 0 to 1: the `level` column; without one, from sequences; None where there
-    are none either.
+    """Return levels (N,) from 0 to 1: the `level` column or, without one, computed from sequences;
+    None if there are no sequences either.
 
-    Mean vertex distance to the neutral target as a share of the sequence's largest, which frames
-    more than three standard deviations above its mean do not set. nan where a mesh has no sequence
-    or no neutral target. The published rule measures from the sequence's first frame, which a split
-    may have taken.
+    A computed level is the mean vertex distance to the neutral target, divided by the maximum of
+    the sequence. Frames more than three standard deviations above the sequence's mean are excluded
+    from the maximum. The level is nan if a mesh has no sequence or no neutral target. The published
+    rule measures from the sequence's first frame, but that may be in another subset of a split.
     """
     labels = dataset.labels
     if "level" in labels and any(labels["level"].astype(str)):
@@ -130,17 +132,21 @@ def _known_levels(path: Path, column: np.ndarray) -> np.ndarray:
     )
     if ((levels < 0) | (levels > 1)).any():
         raise InputError(
-            f"{path / 'labels.csv'}: level: expected numbers from 0 to 1, or nothing where it is not known"
+            f"{path / 'labels.csv'}: level: expected numbers from 0 to 1, or no text if a level is "
+            "unknown"
         )
     return levels
 
 
 def require_neutral(path: Path, targets: NeutralTargets) -> None:
-    """InputError, saying what to add, if a mesh of the dataset at `path` has no neutral mesh."""
+    """Raise InputError, naming the columns to add, if a mesh of the dataset at `path` has no
+    neutral mesh.
+    """
     missing = int((targets.index < 0).sum())
     if missing:
         raise InputError(
-            f"{path}: {missing} of {len(targets.index)} training meshes have no neutral mesh, which "
-            "this family learns from; add to labels.csv a column neutral (the row of the subject's "
-            "neutral mesh), or subject, sequence and frame, whose first frames then count as neutral"
+            f"{path}: {missing} of {len(targets.index)} training meshes have no neutral mesh, "
+            "which this family learns from; add to labels.csv a column neutral (the row of the "
+            "subject's neutral mesh), or subject, sequence and frame, whose first frames then "
+            "count as neutral"
         )

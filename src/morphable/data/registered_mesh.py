@@ -1,5 +1,5 @@
-"""Registered meshes as files: reading one that must fit a template, and writing shapes back with
-its faces and uv.
+"""Read mesh files that must fit a template, and write shapes with the template's faces and texture
+coordinates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from morphable.mesh.template import Template
 from morphable.mesh.topology import half_edges
 
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
-"""Millimeters in one unit."""
+"""Millimeters per unit."""
 PLAUSIBLE_RATIO = 8.0
-"""A mesh this many times larger or smaller than the template came in another unit."""
+"""A mesh that is this many times larger or smaller than the template must be in another unit."""
 
 
 def millimeters(unit: str) -> float:
+    """Return the millimeters per unit. Raises InputError if the unit is unknown."""
     if unit not in UNITS:
         raise InputError(f"`unit` {unit}: expected one of {', '.join(UNITS)}", "unit")
     return UNITS[unit]
@@ -28,20 +29,23 @@ def millimeters(unit: str) -> float:
 def read_registered(
     path: Path, template: Template, unit: str = "mm", y_up: bool = True
 ) -> np.ndarray:
-    """(V, 3) float32 mm of a mesh file in correspondence with the template.
+    """Read a mesh file in correspondence with the template: (V, 3) float32 mm, y up.
 
-    Raises InputError, naming the file, where the vertex count or the faces differ, where a
-    coordinate is not finite, or where the size tells that the unit is another one.
+    unit: the unit of the file. y_up: whether the file has y up; otherwise it has z up.
+
+    Raises InputError, naming the file, if the vertex count or the faces differ, a coordinate is not
+    finite, or the size shows that the unit is another one.
     """
     mesh = read_mesh(path).mesh
     if len(mesh.vertices) != template.n_vertices:
-        expected, found = template.n_vertices, len(mesh.vertices)
+        expected, got = template.n_vertices, len(mesh.vertices)
         raise InputError(
-            f"{path}: expected {expected} vertices as in the template {template.name!r}, got {found}"
+            f"{path}: expected {expected} vertices as in the template {template.name!r}, got {got}"
         )
     if len(mesh.faces) and not same_faces(mesh.faces, template):
         raise InputError(
-            f"{path}: its faces are not the template's; vertices were reordered, merged or re-exported"
+            f"{path}: its faces are not the template's; vertices were reordered, merged or "
+            "re-exported"
         )
     vertices = np.asarray(mesh.vertices, np.float64) * millimeters(unit)
     if not y_up:
@@ -51,10 +55,10 @@ def read_registered(
 
 
 def read_points(path: Path, template: Template, unit: str = "mm") -> np.ndarray:
-    """(P, 3) float32 mm: the vertices of any mesh file, in any number and order, for models that
-    read clouds.
+    """Read the vertices of any mesh file as a point cloud (P, 3) float32 mm, in any number and
+    order.
 
-    Raises InputError, naming the file, where a coordinate is not finite or the size tells that the
+    Raises InputError, naming the file, if a coordinate is not finite or the size shows that the
     unit is another one.
     """
     points = np.asarray(read_vertices(path), np.float64) * millimeters(unit)
@@ -65,8 +69,8 @@ def read_points(path: Path, template: Template, unit: str = "mm") -> np.ndarray:
 
 
 def same_faces(faces: np.ndarray, template: Template) -> bool:
-    """Whether faces are the template's, or its polygons split into triangles in any way (GLB holds
-    triangles only).
+    """Whether faces are the template's, or its polygons split into triangles in any way, because
+    formats such as GLB hold triangles only.
     """
     own = template.mesh.faces
     if np.array_equal(faces, own):
@@ -91,22 +95,26 @@ def _outlines(sides: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 
 def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) -> None:
+    """Raise InputError if the size of vertices (V, 3) mm is implausible for the template.
+
+    name: what the error calls the mesh. unit: the unit that it was read in.
+    """
     size = np.linalg.norm(np.ptp(vertices, axis=0))
     expected = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
     if not expected / PLAUSIBLE_RATIO < size < expected * PLAUSIBLE_RATIO:
         raise InputError(
-            f"{name}: is {size:.3g} mm across when read in {unit}, the template is {expected:.3g} mm across; "
-            "is the unit right?"
+            f"{name}: is {size:.3g} mm across when read in {unit}, the template is "
+            f"{expected:.3g} mm across; is the unit right?"
         )
 
 
 def z_up_to_y_up(vertices: np.ndarray) -> np.ndarray:
-    """(..., 3) right-handed, z up -> right-handed, y up."""
+    """Turn right-handed points (..., 3) from z up to y up."""
     return np.stack([vertices[..., 0], vertices[..., 2], -vertices[..., 1]], -1)
 
 
 def write_shape(path: Path, vertices: np.ndarray, template: Template) -> None:
-    """Write one shape (V, 3) mm in the format of the suffix, with the template's faces, and its uv
-    where they fit.
+    """Write one shape (V, 3) mm in the format that the suffix names, with the template's faces, and
+    its texture coordinates if the format can hold them.
     """
     write_mesh(path, template.mesh.moved(np.asarray(vertices)), template.uv, template.uv_faces)

@@ -1,4 +1,4 @@
-"""MeshSource: what a data source hands over, ready to be written as a dataset folder."""
+"""MeshSource: the meshes, labels and origin of a dataset, ready to be written as a folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from morphable.mesh.template import Template
 class MeshSource:
     """Registered meshes of one template, produced in blocks so that no set has to fit into memory.
 
-    template: the shared topology. labels: N rows. blocks: calling it starts a fresh pass over the
-    meshes: arrays (n, V, 3) float32 mm, in row order. info: `source`, `licence`, `unit` (the unit
-    it came in) and whatever else tells where the data is from.
+    template: the shared topology. labels: N rows. blocks: each call starts a new pass over the
+    meshes and yields arrays (n, V, 3) float32 mm, in row order. info: `source`, `licence`, `unit`
+    (the unit of the original data) and anything else about the data's origin.
     """
 
     template: Template

@@ -1,4 +1,6 @@
-"""Splits: which meshes train, validate and test. Sorted, seeded, hashed, disjoint by construction."""
+"""Splits of a dataset into training, validation and test meshes: sorted, seeded, hashed, and
+disjoint by construction.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,14 @@ from morphable.files import content_hash, read_json, write_json
 
 SUBSETS = ("train", "val", "test")
 MAX_VALIDATION = 100
-"""A frame split validates on the last hundred training frames, as CoMA does (fewer in a small set).
+"""A frame split uses the last hundred training frames for validation, as CoMA does; in a small
+dataset fewer.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers of the three disjoint subsets, each sorted, and the seed that drew them."""
+    """Row numbers of the three disjoint subsets, each sorted, and the seed they were drawn with."""
 
     train: np.ndarray
     val: np.ndarray
@@ -43,7 +46,9 @@ class Split:
 
     @classmethod
     def read(cls, path: Path, count: int) -> Split:
-        """Read and check: every row within 0..count-1, in one part only, and the hash as written."""
+        """Read a split file. Raises InputError unless every row is in 0..count-1 and in one subset
+        only, and the hash is that of the rows.
+        """
         if not path.exists():
             known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
             raise InputError(
@@ -60,7 +65,7 @@ class Split:
         if len(rows) and (
             rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)
         ):
-            raise InputError(f"{path}: rows must lie in 0..{count - 1} and in one part only")
+            raise InputError(f"{path}: rows must lie in 0..{count - 1} and in one subset only")
         if stored != split.hash:
             raise InputError(
                 f"{path}: the rows do not match their hash, the file was changed by hand"
@@ -69,7 +74,7 @@ class Split:
 
 
 def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
-    """Every split that the labels allow: `frames`, `frames-deep3dmm`, `subject`,
+    """Make all splits that the labels allow, by name: `frames`, `frames-deep3dmm`, `subject`,
     `expression-LABEL`.
     """
     splits = {}
@@ -94,14 +99,14 @@ def _file_name(label: str) -> str:
 
 
 def _unused(name: str, taken: Container[str]) -> str:
-    """`name`, with a number where another label gave the same file name ("a b" and "a/b")."""
+    """`name`, with a number if another label has the same file name, as "a b" and "a/b" do."""
     candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def sorted_rows(labels: LabelTable) -> np.ndarray:
-    """Row numbers sorted by (subject, expression, sequence, frame): the order that frame splits
-    count in.
+    """Return the row numbers sorted by (subject, expression, sequence, frame), the order that frame
+    splits use.
     """
     keys = [np.arange(labels.count)]
     if "frame" in labels:
@@ -113,12 +118,12 @@ def sorted_rows(labels: LabelTable) -> np.ndarray:
 
 
 def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Split:
-    """COMA's interpolation split: the first ten of every hundred sorted frames test, the last
-    training frames validate.
+    """Make COMA's interpolation split: the first ten of every hundred sorted frames are test
+    frames, and the last of the others are validation frames.
 
-    `deep3dmm`: the variant of that paper's code, position modulo 100 <= 10 tests and 11..20
-    validates. Rows that are another row's neutral mesh always train. Sets of under 200 count in
-    proportionally smaller blocks.
+    deep3dmm: use the variant of that paper's code: positions 0..10 modulo 100 are test frames,
+    11..20 validation frames. Neutral meshes of other rows are always training meshes. In datasets
+    of fewer than 200 frames, the blocks have ten frames instead of a hundred.
     """
     order = sorted_rows(labels)
     neutral = _neutral_rows(labels)
@@ -135,24 +140,25 @@ def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Sp
 
 
 def subject_split(labels: LabelTable, seed: int = 0) -> Split:
-    """Unseen subjects: a tenth of the subjects tests, a tenth validates (at least one each), the
-    others train.
+    """Make a split by subject: a tenth of the subjects is held out for testing and a tenth for
+    validation, at least one each.
 
-    The tenth that tests is rounded up: one subject has no spread, and nobody to exchange an
-    expression with. Meshes without a subject train.
+    The number of test subjects is rounded up, because results on a single subject have no standard
+    deviation, and its expressions cannot be exchanged with another's. Meshes without a subject are
+    training meshes.
     """
     subjects = labels.classes("subject")
     order = np.random.default_rng(seed).permutation(len(subjects.names))
     count = len(subjects.names)
-    tested, held = -(-count // 10), max(1, round(count / 10))
-    test = np.flatnonzero(np.isin(subjects.numbers, order[:tested]))
-    val = np.flatnonzero(np.isin(subjects.numbers, order[tested : tested + held]))
+    n_test, n_val = -(-count // 10), max(1, round(count / 10))
+    test = np.flatnonzero(np.isin(subjects.numbers, order[:n_test]))
+    val = np.flatnonzero(np.isin(subjects.numbers, order[n_test : n_test + n_val]))
     return _with_rest_training(labels.count, val, test, seed)
 
 
 def expression_split(labels: LabelTable, expression: str, seed: int = 0) -> Split:
-    """COMA's extrapolation split: one expression tests; a tenth of the other (subject, expression)
-    groups validates.
+    """Make COMA's extrapolation split: one expression is held out for testing, and a tenth of the
+    other (subject, expression) groups for validation.
     """
     test = np.flatnonzero(labels["expression"].astype(str) == expression)
     others = np.flatnonzero(
@@ -161,13 +167,13 @@ def expression_split(labels: LabelTable, expression: str, seed: int = 0) -> Spli
     subject = labels["subject"].astype(str) if "subject" in labels else np.full(labels.count, "")
     groups = np.char.add(np.char.add(subject, "\n"), labels["expression"].astype(str))[others]
     names = np.unique(groups)
-    held = np.random.default_rng(seed).permutation(len(names))[: max(1, len(names) // 10)]
-    val = others[np.isin(groups, names[held])] if len(names) > 1 else others[:0]
+    held_out = np.random.default_rng(seed).permutation(len(names))[: max(1, len(names) // 10)]
+    val = others[np.isin(groups, names[held_out])] if len(names) > 1 else others[:0]
     return _with_rest_training(labels.count, val, test, seed)
 
 
 def _neutral_rows(labels: LabelTable) -> np.ndarray:
-    """(N,) True for meshes that serve as some mesh's neutral mesh."""
+    """(N,) bool: the mesh is the neutral mesh of some row."""
     is_neutral = np.zeros(labels.count, bool)
     if "neutral" in labels:
         rows = labels["neutral"].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Axes of charts: from values to pixels, and where numbers stand on them."""
+"""Axes of charts: they map values to pixels, and choose the ticks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Axis:
-    """label: with its unit. low, high: ends of the scale, found from the data if None. ticks: where
-    numbers stand; found from the scale if empty.
+    """One axis of a chart.
+
+    label: with its unit. low, high: the ends of the scale, taken from the data if None. ticks: the
+    values that are labeled, chosen from the scale if empty.
     """
 
     label: str
@@ -20,7 +22,7 @@ class Axis:
     ticks: tuple[float, ...] = ()
 
     def scale(self, values: Sequence[float], start: float, end: float) -> Scale:
-        """From the values shown to pixels `start` to `end`."""
+        """Make the scale that maps the values shown to pixels `start` to `end`."""
         known = [v for v in values if math.isfinite(v) and (v > 0 or not self.log)] or [1.0]
         low = min(known) if self.low is None else self.low
         high = max(known) if self.high is None else self.high
@@ -28,12 +30,12 @@ class Axis:
             low = low / 1.15 if self.log else low - 0.04 * (high - low)
         if self.high is None:
             high = high * 1.15 if self.log else high + 0.06 * (high - low)
-        if not high > low:
+        if not high > low:  # all values are equal
             low, high = (low / 2, low * 2) if self.log else (low - 0.5, low + 0.5)
         return Scale(low, high, start, end, self.log)
 
     def labels(self, scale: Scale) -> list[tuple[float, str]]:
-        """Places in pixels and texts of the ticks on a scale."""
+        """Return the places in pixels and the texts of the ticks on a scale."""
         if self.ticks:
             values = [value for value in self.ticks if scale.holds(value)]
         elif scale.log:
@@ -45,7 +47,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Scale:
-    """Carries values `low` to `high` to pixels `start` to `end`."""
+    """Maps values `low` to `high` to pixels `start` to `end`."""
 
     low: float
     high: float
@@ -67,13 +69,13 @@ class Scale:
         return math.isfinite(value) and self.low - slack <= value <= self.high + slack
 
     def clipped(self, value: float) -> float:
-        """The pixel of a value, or of the end that is nearest to it."""
+        """Return the pixel of a value, or that of the nearest end."""
         return self(min(max(value, self.low), self.high))
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """Round numbers within [low, high], a step of 1, 2 or 5 times a power of ten apart, at most
-    about `count`.
+    """Return about `count` round numbers within [low, high]. Their step is 1, 2 or 5 times a power
+    of ten.
 
     >>> ticks(0, 1, 5)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -86,17 +88,17 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high] for a logarithmic scale, at most eight.
+    """Return at most eight round numbers within [low, high] for a logarithmic scale.
 
     >>> log_ticks(1, 100)
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
     """
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1,)):
-        found = [s * 10.0**e for e in exponents for s in steps if low <= s * 10.0**e <= high]
-        if len(found) <= 8:
+        values = [s * 10.0**e for e in exponents for s in steps if low <= s * 10.0**e <= high]
+        if len(values) <= 8:
             break
-    return found if len(found) >= 2 else ticks(low, high, 4)
+    return values if len(values) >= 2 else ticks(low, high, 4)
 
 
 def _short(value: float) -> str:

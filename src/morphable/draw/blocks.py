@@ -1,7 +1,7 @@
-"""What a page is made of, as plain values: texts, pictures, tables, sections. They hold no markup;
+"""The content of a page as plain values: texts, pictures, tables and sections. They hold no markup;
 `draw/html.py` renders them with the templates.
 
-A string stands for itself wherever a block may: escaped, with a line break at each newline.
+A string may take the place of a block. It is escaped and gets a line break at each newline.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ from morphable.draw.numbers import number
 
 
 class Block:
-    """A piece of a page, rendered by the macro of its template that has the class's name in lower
-    case.
+    """A piece of a page. The macro of its template with the class's name in lower case
+    renders it.
     """
 
     template: ClassVar[str] = "blocks.html"
 
 
 FEW_COLUMNS = 5
-"""A table of pictures with at most so many columns would show them too large on the whole page."""
+"""Tables of pictures with at most this many columns are narrower than the page, since they would
+show the pictures too large.
+"""
 
 Cell = str | Block
-"""Content of a table's cell."""
+"""The content of a cell of a table."""
 
 
 @dataclass(frozen=True)
 class Text(Block):
-    """A paragraph, with `code` between backticks. kind: a class of the style sheet, such as lead or
-    note. strong: words before the text, in bold.
+    """A paragraph, in which words between backticks are code.
+
+    kind: a class of the style sheet, such as lead or note. strong: words before the text, in bold.
     """
 
     text: str
@@ -66,7 +69,7 @@ class Bold(Block):
 
 @dataclass(frozen=True)
 class Labeled(Block):
-    """Words with smaller ones below, or beside a square of a color (CSS)."""
+    """Words with smaller ones below (note), or next to a square of a color (CSS)."""
 
     text: str
     note: str = ""
@@ -75,8 +78,9 @@ class Labeled(Block):
 
 @dataclass(frozen=True, eq=False)
 class Picture(Block):
-    """pixels: (h, w, 4) uint8. description: what a person who cannot see it should know. caption:
-    shown below; title: shown above.
+    """A picture, pixels (h, w, 4) uint8.
+
+    description: text for those who cannot see it. caption: shown below; title: shown above.
     """
 
     pixels: np.ndarray
@@ -104,9 +108,9 @@ class Table(Block):
 
     @property
     def classes(self) -> str:
-        """The classes of the style sheet; a table of few pictures is not as wide as the page."""
-        few = "pictures" in self.kind and len(self.header) <= FEW_COLUMNS
-        return f"{self.kind} narrow" if few else self.kind
+        """The classes of the style sheet, with `narrow` for a table of few pictures per row."""
+        narrow = "pictures" in self.kind and len(self.header) <= FEW_COLUMNS
+        return f"{self.kind} narrow" if narrow else self.kind
 
 
 @dataclass(frozen=True)
@@ -119,21 +123,23 @@ class Columns(Block):
 
 @dataclass(frozen=True)
 class Facts(Block):
-    """Names and what is known of each."""
+    """A list of names with a text for each."""
 
     facts: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Bullets(Block):
-    """A list of sentences, with `code` between backticks."""
+    """A list of sentences, in which words between backticks are code."""
 
     items: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Code(Block):
-    """Text as a computer writes it. summary: if given, it is hidden until this line is clicked."""
+    """Text in a fixed-width font. summary: if given, the text is hidden until this line is
+    clicked.
+    """
 
     text: str
     summary: str = ""
@@ -174,10 +180,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page that needs nothing outside its file.
+    """A page that loads nothing from outside its file.
 
-    title: the window's. heading: the large one. above, below: lines around it. opening: blocks
-    before the first section. contents: whether links to the sections follow them.
+    title: the title of the window. heading: the large title on the page. above, below: the lines
+    around it. opening: blocks before the first section. contents: whether links to the sections
+    follow these blocks.
     """
 
     title: str

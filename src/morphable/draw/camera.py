@@ -1,5 +1,5 @@
-"""Cameras: one parallel view per template, so that all its pictures have the same direction, place
-and scale.
+"""Cameras: one parallel projection per template, so that all its pictures are seen from the same
+direction and at the same scale.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ VIEWS: dict[str, tuple[float, float]] = {
     "head": (-16.0, 4.0),
     "body": (-14.0, 6.0),
 }
-"""Degrees that the camera goes to the side (yaw; negative = it shows more of the shape's right) and
-up (pitch), by a word in the template's name. These classes stand upright and look to +z.
+"""Yaw and pitch of the camera in degrees, by a word in the template's name. With a negative yaw it
+shows more of the shape's right side. Shapes of these classes stand upright and face +z.
 """
 
 MARGIN = 1.06
+"""The frame is larger than the shapes by this factor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A parallel projection.
 
-    rotation: (3, 3) rows are the directions right, up and towards the viewer. center: (3,) mm, seen
-    in the middle of the picture. extent: (2,) mm, width and height of the frame that the picture
-    shows.
+    rotation: (3, 3), whose rows are the directions right, up and towards the viewer. center: (3,)
+    mm, the point in the middle of the picture. extent: (2,) mm, width and height of the frame that
+    the picture shows.
     """
 
     rotation: np.ndarray
@@ -39,31 +40,34 @@ class Camera:
     extent: np.ndarray
 
     def project(self, vertices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """(V, 3) mm to (V, 3) pixels of a picture (width, height): x right, y down, z towards the
-        viewer.
+        """Project vertices (V, 3) mm to pixels (V, 3) of a picture of `size` (width, height), with
+        x to the right, y down and z towards the viewer.
         """
         scale = min(size[0] / self.extent[0], size[1] / self.extent[1])
         points = (np.asarray(vertices, np.float64) - self.center) @ self.rotation.T * scale
         return points * [1, -1, 1] + [size[0] / 2, size[1] / 2, 0]
 
     def size(self, height: int) -> tuple[int, int]:
-        """(width, height) in pixels of a picture that the frame fills."""
+        """Return the size (width, height) in pixels of a picture of this height that the frame
+        fills.
+        """
         return max(1, round(height * self.extent[0] / self.extent[1])), height
 
     def turned(self, yaw: float) -> Camera:
-        """The camera `yaw` degrees further around the shape, at the same height and distance."""
+        """Return the camera moved by `yaw` degrees around the shape, at the same height."""
         return replace(self, rotation=self.rotation @ rotation_y(-yaw))
 
     def fitted(self, shapes: Iterable[np.ndarray]) -> Camera:
-        """This direction, with the frame that holds all `shapes` (V, 3) mm."""
+        """Return a camera with the same direction whose frame holds all `shapes` (V, 3) mm."""
         boxes = [self._box(vertices) for vertices in shapes]
         return self._framed(
             np.min([b[0] for b in boxes], axis=0), np.max([b[1] for b in boxes], axis=0), MARGIN
         )
 
     def widened(self, shapes: Iterable[np.ndarray], at_most: float) -> Camera:
-        """The frame that also holds `shapes`, but is at most so many times as large as now: what
-        lies further outside is cut off rather than make all others small.
+        """Return a camera whose frame also holds `shapes`, but grows by a factor of at most
+        `at_most`. What lies further outside is cut off, so that one outlier does not make all other
+        shapes small.
         """
         low, high = self._now(1)
         for vertices in shapes:
@@ -73,10 +77,12 @@ class Camera:
         return self._framed(np.maximum(low, lowest), np.minimum(high, highest), 1.0)
 
     def _now(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lower left and upper right corners of the frame, scaled about its middle."""
         middle = (self.rotation @ self.center)[:2]
         return middle - share * self.extent / 2, middle + share * self.extent / 2
 
     def _framed(self, low: np.ndarray, high: np.ndarray, margin: float) -> Camera:
+        # Only the directions right and up are framed: keep the depth of the center.
         center = self.rotation.T @ [*(low + high) / 2, self.rotation[2] @ self.center]
         return replace(self, center=center, extent=np.maximum((high - low) * margin, 1e-6))
 
@@ -86,11 +92,12 @@ class Camera:
 
 
 def view_for(template: Template, shapes: Iterable[np.ndarray] = ()) -> Camera:
-    """The camera for all pictures of a template; its frame holds the template and all `shapes` (V,
-    3) mm.
+    """Return the camera for all pictures of a template. Its frame holds the template and all
+    `shapes` (V, 3) mm.
 
-    The direction goes by the template's name (`VIEWS`). For other classes the largest extent stands
-    upright and the smallest is looked along, both as near as can be to the y and z axes' own sense.
+    The direction depends on the template's name (`VIEWS`). For other classes, the longest principal
+    axis is up in the picture and the shortest one points to the viewer, each along the positive
+    side of the coordinate axis nearest to it. Raises InputError for a template without vertices.
     """
     reference = np.asarray(template.mesh.vertices, np.float64)
     if not len(reference):
@@ -107,6 +114,7 @@ def _direction(name: str, vertices: np.ndarray) -> np.ndarray:
     for word, (yaw, pitch) in VIEWS.items():
         if word in name.lower():
             return rotation_x(pitch) @ rotation_y(-yaw)
+    # Eigenvectors come by rising variance, and their signs are arbitrary.
     axes = np.linalg.eigh(np.cov(vertices.T))[1]
     up, towards = axes[:, 2], axes[:, 0]
     up = up if up[np.abs(up).argmax()] > 0 else -up

@@ -1,10 +1,10 @@
-"""Charts as values: lines, marks, scatters, bars and clouds of points. Each lays itself out in
-pixels; templates/charts.html draws it as inline SVG.
+"""Charts as values: lines, marks, scatters, bars and clouds of points. Each computes its layout in
+pixels, and templates/charts.html draws it as inline SVG.
 
-Why not matplotlib's SVG: side by side in the page's style, both are equally good to look at on
-white, but matplotlib fixes colors when it draws. On a dark page its labels and legends fade into
-the background, whereas these take their colors from the page. It also writes four to eight times as
-many bytes (16 to 22 kB for charts of 2 to 6 kB), and takes a whole chart's time for each.
+Why not matplotlib's SVG: it looks as good on white, but its colors are fixed when it is drawn. On a
+dark page its labels and legends fade into the background, whereas these charts take their colors
+from the page. It also takes four to eight times as many bytes (16 to 22 kB for charts of 2 to 6
+kB).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from morphable.draw.colors import UNKNOWN, css, region_colors
 from morphable.draw.numbers import number
 
 LETTER = 6.9
-"""Mean width of a letter in pixels, for room that depends on a text."""
+"""Mean width of a letter in pixels, to estimate the width of a text."""
 
 Point = tuple[float, float]
 
@@ -32,9 +32,9 @@ Point = tuple[float, float]
 class Series:
     """One line or cloud of a chart.
 
-    x, y: (n,). color: which of the page's chart colors: 0 model, 1 PCA, 2 mean shape, 3 and more
-    others. spread: (n, 2) low and high ends of the error bars of marks. A series without a name is
-    left out of the legend.
+    x, y: (n,). color: the number of one of the page's chart colors: 0 model, 1 PCA, 2 mean shape, 3
+    and more for others. spread: (n, 2) low and high ends of the error bars of marks. A series
+    without a name is left out of the legend.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Series:
     spread: np.ndarray | None = None
 
     def finite(self) -> Series:
-        """Without the points that have no finite place."""
+        """Return the series without points that have a coordinate that is not finite."""
         x, y = np.asarray(self.x, float), np.asarray(self.y, float)
         keep = np.isfinite(x) & np.isfinite(y)
         spread = None if self.spread is None else np.asarray(self.spread, float)[keep]
@@ -54,7 +54,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A diamond. bar: the ends of its error bar, None if it has none."""
+    """A diamond. bar: the ends of its error bar in pixels; None if it has none."""
 
     x: float
     y: float
@@ -64,8 +64,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Shown:
-    """A series in pixels. points: of a line or cloud; marks: of marks. legend: where its name
-    starts, None if it has none.
+    """A series in pixels.
+
+    points: those of a line or cloud. marks: those of a series of marks. legend: where its name
+    starts; None if it has no name.
     """
 
     name: str
@@ -94,9 +96,9 @@ class _Drawing(Block):
 
 @dataclass(frozen=True, eq=False)
 class Chart(_Drawing):
-    """Series over two axes. description: what a person who cannot see it should know.
+    """Series over two axes.
 
-    diagonal: also draw y = x.
+    description: text for those who cannot see it. diagonal: whether to draw the line y = x.
     """
 
     series: Sequence[Series]
@@ -111,7 +113,7 @@ class Chart(_Drawing):
     RIGHT: ClassVar[int] = 544
     TOP: ClassVar[int] = 34
     BOTTOM: ClassVar[int] = 280
-    """Sides of the plot within the picture, which has room for labels and legend around it."""
+    """Edges of the plot within the picture; labels and legend are outside them."""
 
     @cached_property
     def plot(self) -> Plot:
@@ -127,7 +129,7 @@ class Chart(_Drawing):
 
 
 def _diagonal(x: Scale, y: Scale) -> list[list[Point]]:
-    """The line y = x, if the axes have values in common."""
+    """Return the line y = x if the axes have values in common."""
     low, high = max(x.low, y.low), min(x.high, y.high)
     return [[(x(end), y(end)) for end in (low, high)]] if low < high else []
 
@@ -137,7 +139,7 @@ def _all(values: Sequence[Sequence[float] | np.ndarray]) -> list[float]:
 
 
 def _legend_starts(series: Sequence[Series], left: float) -> list[float | None]:
-    """Where each name starts in one row above the plot."""
+    """Return where each name starts in the row above the plot; None for a series without a name."""
     starts: list[float | None] = []
     at = float(left)
     for item in series:
@@ -148,6 +150,7 @@ def _legend_starts(series: Sequence[Series], left: float) -> list[float | None]:
 
 def _shown(item: Series, x: Scale, y: Scale, legend: float | None) -> Shown:
     pairs = list(zip(_all([item.x]), _all([item.y]), strict=True))
+    # Points outside a fixed scale are left out, not drawn over the labels.
     inside = [row for row, (a, b) in enumerate(pairs) if x.holds(a) and y.holds(b)]
     points = [(x(pairs[row][0]), y(pairs[row][1])) for row in inside]
     if item.kind != "mark":
@@ -164,7 +167,9 @@ def _shown(item: Series, x: Scale, y: Scale, legend: float | None) -> Shown:
 
 @dataclass(frozen=True)
 class Bar:
-    """color: which of the page's chart colors. low, high: the ends of its whiskers."""
+    """A bar. color: the number of one of the page's chart colors. low, high: ends of its
+    whiskers.
+    """
 
     name: str
     color: int
@@ -176,29 +181,28 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars(_Drawing):
-    """Bars from left to right, one below the other, each with its name before and its text after
-    it.
-    """
+    """Horizontal bars, each with its name before it and its text after it."""
 
     bars: Sequence[Bar]
     description: str
 
     @property
     def left(self) -> float:
-        """Pixels before the bars, for the longest name."""
+        """Pixels left of the bars, enough for the longest name."""
         return 16 + max(LETTER * len(bar.name) for bar in self.bars)
 
     @property
     def per_unit(self) -> float:
-        """Pixels of one unit; 90 are left for the texts."""
-        most = max(max(bar.value, bar.high) for bar in self.bars)
-        return (500 - 90 - self.left) / (most or 1.0)
+        """Pixels per unit, if 90 pixels are left for the texts."""
+        longest = max(max(bar.value, bar.high) for bar in self.bars)
+        return (500 - 90 - self.left) / (longest or 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Scatter(_Drawing):
-    """Points (N, 2) in equal units on both axes, colored by class (N,), with a legend. Class -1 is
-    unknown and gray.
+    """Points (N, 2), with equal units on both axes, colored by class (N,), and a legend.
+
+    Class -1 means that the class is not known; its points are gray.
     """
 
     points: np.ndarray
@@ -208,7 +212,7 @@ class Scatter(_Drawing):
 
     SIDE: ClassVar[int] = 300
     LEGEND: ClassVar[int] = 16
-    """Classes that the legend names; of more, the first."""
+    """The legend names at most this many classes, the first ones."""
 
     @property
     def dots(self) -> list[tuple[float, float, str]]:
@@ -216,7 +220,7 @@ class Scatter(_Drawing):
         low, high = self.points.min(0), self.points.max(0)
         size = max(float((high - low).max()), 1e-9)
         at = 12 + (self.SIDE - 24) * (0.5 + (self.points - (low + high) / 2) / size)
-        colors = [*self._colors(), UNKNOWN]
+        colors = [*self._colors(), UNKNOWN]  # the last one is also that of class -1
         return [
             (x, self.SIDE - y, colors[kind])
             for (x, y), kind in zip(at.tolist(), self.classes.tolist(), strict=True)
@@ -234,7 +238,7 @@ class Scatter(_Drawing):
 
 @dataclass(frozen=True, eq=False)
 class Cloud(_Drawing):
-    """Points (P, 3) mm in a camera's view; the farther ones are fainter. height: in pixels."""
+    """Points (P, 3) mm as a camera sees them; farther ones are fainter. height: in pixels."""
 
     points: np.ndarray
     camera: Camera
@@ -248,7 +252,9 @@ class Cloud(_Drawing):
 
     @property
     def dots(self) -> list[tuple[float, float, float]]:
-        """Places in pixels and opacities, the farthest first."""
+        """Places in pixels and opacities, the farthest first, so that near points cover far
+        ones.
+        """
         x, y, depth = self.camera.project(self.points, self.size).T
         nearness = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
         order = np.argsort(depth)

@@ -1,4 +1,4 @@
-"""Colors of surfaces: a scale for distances, one color per region, and how a page names them."""
+"""Colors of surfaces: a scale for distances, one color per region, and colors as CSS."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from morphable.errors import InputError
 
 HEAT_MAP = "magma_r"
 HEAT_RANGE = (0.03, 0.86)
-"""The part of the color map that is used: its ends are too near to white and black to show a shape.
+"""The part of the color map that is used. Near its ends, which are almost white and black, shading
+could not be seen.
 """
 UNKNOWN = "rgb(150,150,150)"
-"""The color, as CSS, of what belongs to no class."""
+"""The color of points without a class, as CSS."""
 
 
 def heat_colors(distances: np.ndarray, limit_mm: float) -> np.ndarray:
-    """(V, 3) sRGB 0..1 of distances (V,) mm: light at 0, dark from `limit_mm` on; lightness falls
-    evenly.
+    """Return colors (V, 3) sRGB 0..1 for distances (V,) mm: light at 0, evenly darker up to
+    `limit_mm`, and the darkest beyond it.
 
     Raises InputError if the limit is not a positive number.
     """
@@ -30,18 +31,19 @@ def heat_colors(distances: np.ndarray, limit_mm: float) -> np.ndarray:
 
 
 def scale_end(values: np.ndarray) -> float:
-    """The end of a color scale: a round number above 98 % of the values."""
+    """Return the end of a color scale: a round number above 98 % of the values."""
     return round_up(float(np.percentile(values, 98)))
 
 
 def region_colors(count: int) -> np.ndarray:
-    """(count, 3) sRGB 0..1: colors in which neighbors in the list differ."""
+    """Return colors (count, 3) sRGB 0..1 in an order in which neighbors differ clearly."""
+    # tab20 has pairs of a dark and a light color: take the ten dark ones first.
     number = np.arange(max(count, 1))
     return matplotlib.colormaps["tab20"](number * 2 % 20 + number // 10 % 2)[:, :3]
 
 
 def css(color: np.ndarray) -> str:
-    """An sRGB color 0..1 as CSS.
+    """Return an sRGB color 0..1 as CSS.
 
     >>> css(np.array([1, 0.5, 0]))
     'rgb(255,128,0)'

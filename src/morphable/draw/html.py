@@ -1,5 +1,5 @@
-"""Pages as HTML: the one place that knows the templates. All text is escaped, and a page fetches
-nothing from elsewhere.
+"""Render pages as HTML with the templates. All text is escaped, and a page loads nothing from
+outside its file.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from morphable.draw.pictures import palette_png
 
 
 def render_page(page: Page) -> str:
-    """A whole page, with its style sheet and pictures in it."""
+    """Render a whole page, with its style sheet and pictures in it."""
     return _environment().get_template("page.html").render(page=page) + "\n"
 
 
 def render_block(block: str | Block) -> Markup:
-    """One block, or a string as a cell holds it."""
+    """Render one block, or a string in place of one."""
     if isinstance(block, str):
         return Markup("<br>").join(block.split("\n"))
     macros = _environment().get_template(block.template).module
@@ -31,12 +31,12 @@ def render_block(block: str | Block) -> Markup:
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """A picture (h, w, 4) uint8 as an address that holds the picture itself."""
+    """Return a picture (h, w, 4) uint8 as a data URI, an address that contains the picture."""
     return "data:image/png;base64," + base64.b64encode(palette_png(picture)).decode()
 
 
 def with_code(text: str) -> Markup:
-    """Escaped text in which words between backticks are code.
+    """Escape a text and mark words between backticks as code.
 
     >>> with_code("`a<b` & c")
     Markup('<code>a&lt;b</code> &amp; c')
@@ -45,7 +45,7 @@ def with_code(text: str) -> Markup:
 
 
 def anchor(title: str) -> str:
-    """A title as the name of a place on the page.
+    """Return the anchor of a title, the name of its place on the page.
 
     >>> anchor("Best & worst")
     'best-worst'

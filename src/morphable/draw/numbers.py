@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: three significant digits, a unit, and a dash for what is not
+"""Format numbers for readers: three significant digits, a unit, and a dash if a value is not
 known.
 """
 
@@ -11,7 +11,7 @@ DASH = "–"
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A finite number with `digits` significant digits, grouped; a dash for anything else.
+    """Format a number with `digits` significant digits and grouped thousands. A dash if not finite.
 
     >>> number(0.012345), number(1.2), number(12345.6), number(float("nan"))
     ('0.0123', '1.20', '12,346', '–')
@@ -34,14 +34,14 @@ def millimeters(value: Any) -> str:
 
 
 def interval(bounds: Any) -> str:
-    """`[low, high]` of two numbers, "" if they are not known."""
+    """Format bounds as `[low, high]`; "" if they are not known."""
     if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
         return ""
     return f"[{number(bounds[0])}, {number(bounds[1])}]"
 
 
 def signed(value: float) -> str:
-    """A number with its sign.
+    """Format a number with its sign.
 
     >>> signed(0.5), signed(-1.25), signed(0.0)
     ('+0.500', '−1.25', '0')
@@ -50,7 +50,7 @@ def signed(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as per cent.
+    """Format a share as per cent.
 
     >>> percent(0.123), percent(0.0123), percent(0.9991)
     ('12 %', '1.2 %', '99.9 %')
@@ -62,7 +62,7 @@ def percent(share: float) -> str:
 
 
 def round_up(value: float) -> float:
-    """The next of 1, 1.5, 2, 3, 5, 7.5 times a power of ten: the end of a scale.
+    """Round up to the next 1, 1.5, 2, 3, 5 or 7.5 times a power of ten, for the end of a scale.
 
     >>> round_up(0.23), round_up(7.6)
     (0.3, 10.0)

@@ -1,4 +1,4 @@
-"""Pictures (h, w, 4) uint8: several as one, a ring around a place, and PNG files of them."""
+"""Pictures (h, w, 4) uint8: join several, mark a place with a ring, and write PNG files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from PIL import Image
 from morphable.errors import InputError
 
 RING, RING_WIDTH = 13.0, 4.0
-"""Radius and line width in pixels of what marks a place."""
+"""Radius and line width in pixels of the ring that marks a place."""
 RING_COLOR = (0.86, 0.30, 0.05)
 PALETTE = 256
 EDGE_COLORS = 15
-"""Colors of the palette for the pixels of one degree of transparency, which are all on outlines."""
+"""Colors of the palette per degree of transparency. Transparent pixels are all on outlines."""
 OPACITIES = 4
-"""Steps of opacity in a palette picture: as many as a pixel has rays (render.OVERSAMPLING)."""
+"""Steps of opacity in a palette picture: as many as the renderer casts rays per pixel."""
 
 
 def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures (h, w, 4) of one size in rows of `columns`; the rest of the last row is empty.
+    """Join pictures (h, w, 4) of one size in rows of `columns`; the last row is filled up with
+    empty ones.
 
     Raises InputError if there is no picture or no column.
     """
@@ -37,7 +38,7 @@ def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 
 def ringed(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The picture with a ring around a place (x, y) in pixels, with smooth edges."""
+    """Return the picture with a smooth-edged ring around a place (x, y) in pixels."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
     distance = np.abs(np.hypot(x - place[0], y - place[1]) - RING)
     cover = np.clip(RING_WIDTH / 2 + 0.5 - distance, 0, 1)[..., None]
@@ -48,17 +49,17 @@ def ringed(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def png(picture: np.ndarray) -> bytes:
-    """The picture as a PNG file, without loss. Raises InputError for another shape or type."""
+    """Return the picture as a lossless PNG file. Raises InputError for another shape or type."""
     return _saved(Image.fromarray(_checked(picture)))
 
 
 def palette_png(picture: np.ndarray) -> bytes:
-    """The picture as a PNG file of at most 256 colors: half the size, and no difference to be seen
-    in shaded shapes.
+    """Return the picture as a PNG file of at most 256 colors. It is half as large, and shaded
+    shapes look the same.
 
-    Median cut over all pixels would give every degree of transparency its own shades and leave few
-    for the surface. So the opaque pixels get a palette of their own, and the outlines, of which
-    there are few, a small one per step of opacity.
+    Median cut over all pixels would give each degree of transparency its own shades and leave few
+    for the surface. So the opaque pixels get a palette of their own, and the outlines, which are a
+    small share of the pixels, get a small palette per step of opacity.
     """
     pixels = _checked(picture)
     opacity = np.round(pixels[..., 3] * (OPACITIES / 255)).astype(np.uint8)
@@ -78,10 +79,11 @@ def palette_png(picture: np.ndarray) -> bytes:
 
 
 def _median_cut(pixels: np.ndarray, count: int) -> tuple[list[tuple[int, int, int]], np.ndarray]:
-    """At most `count` colors for pixels (P, 3), and the number (P,) of each pixel's color.
+    """Choose at most `count` colors for pixels (P, 3), and return them with the number (P,) of each
+    pixel's color.
 
-    The cut is over distinct colors, however many pixels have them: else the few pixels of a large
-    error, which are what a reader looks for, would all get one shade.
+    Each distinct color counts once, however many pixels have it. Otherwise the few pixels of a
+    large error, which are what a reader looks for, would all get one shade.
     """
     red, green, blue = pixels.T.astype(np.int32)
     packed = red << 16 | green << 8 | blue

@@ -16,8 +16,8 @@ CONTROL = np.array([0.1, 0.1, 0.12])
 
 
 def region_picture(template: Template, height: int = HEIGHT) -> bytes:
-    """A PNG file of the template from the front and the back, one color per region, with dark
-    control vertices. Raises InputError if the template has no regions.
+    """Draw the template from the front and the back, with one color per region and dark control
+    vertices, as a PNG file. Raises InputError if the template has no regions.
     """
     regions = template.regions
     if regions is None:

@@ -1,5 +1,5 @@
-"""Render a mesh as a picture: smooth clay under two lights, or vertex colors under a light that
-leaves them readable.
+"""Render a mesh as a picture: as smooth clay under two lights, or in vertex colors under a softer
+light in which they can be read off a color bar.
 
 Creases darken by unsharp masking the depth buffer (Luft, Colditz & Deussen, SIGGRAPH 2006).
 """
@@ -15,20 +15,24 @@ from morphable.mesh.raster import Visible, rasterize
 from morphable.mesh.topology import vertex_normals
 
 OVERSAMPLING = 2
-"""Rays per pixel side."""
+"""Rays per side of a pixel, so its square per pixel."""
 GAMMA = 2.2
 CLAY = np.array([0.81, 0.745, 0.685])
-"""sRGB 0..1 of the material."""
+"""Color of the material, sRGB 0..1."""
 INSIDE = np.array([0.50, 0.47, 0.50])
-"""What multiplies the material on the inner side of a surface."""
+"""The material is multiplied by this color on the inner side of a surface."""
 KEY_LIGHT = np.array([-0.50, 0.62, 0.70])
 FILL_LIGHT = np.array([0.80, 0.05, 0.55])
-"""Directions to the lights; x right, y up, z towards the viewer. A light stays with the viewer."""
+"""Directions to the lights: x right, y up, z towards the viewer. The lights move with the
+camera.
+"""
 KEY_COLOR = np.array([0.88, 0.85, 0.81])
 FILL_COLOR = np.array([0.16, 0.18, 0.21])
 AMBIENT = np.array([0.155, 0.16, 0.175])
 WRAP = 0.25
-"""How far a light reaches around the shape: softens the terminator as a large lamp does."""
+"""How far a light reaches around the shape. It softens the edge of the shadow, as a large lamp
+does.
+"""
 CREASE_RADIUS = 0.018
 CREASE_STRENGTH = 12.0
 
@@ -40,10 +44,10 @@ def render(
     size: tuple[int, int],
     colors: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A picture (height, width, 4) uint8, sRGB with transparent background (alpha not
-    premultiplied).
+    """Render a mesh as a picture (height, width, 4) uint8, in sRGB on a transparent background
+    (alpha is not premultiplied).
 
-    vertices: (V, 3) mm; triangles: (T, 3); size: (width, height) in pixels. colors: (V, 3) sRGB
+    vertices: (V, 3) mm. triangles: (T, 3). size: (width, height) in pixels. colors: (V, 3) sRGB
     0..1, interpolated over the faces; clay if None. Raises InputError if a size is below 1 or the
     colors do not fit the vertices.
     """
@@ -66,11 +70,12 @@ def render(
 def _shade(
     seen: Visible, points: np.ndarray, triangles: np.ndarray, colors: np.ndarray | None
 ) -> np.ndarray:
-    """(P, 3) linear light of the pixels."""
-    upright = points * [1, -1, 1]
+    """Shade the P pixels that are covered: (P, 3) in linear light."""
+    upright = points * [1, -1, 1]  # pixels count down, lights are given with y up
     corners = triangles[seen.triangle]
     facing = _faces_viewer(upright, triangles)[seen.triangle]
     normal = _interpolate(vertex_normals(upright, triangles), corners, seen.weights)
+    # Interpolated normals are shorter than 1, and those of inner sides point away from the viewer.
     normal *= np.where(facing, 1.0, -1.0)[:, None] / np.maximum(
         np.linalg.norm(normal, axis=1, keepdims=True), 1e-12
     )
@@ -82,18 +87,19 @@ def _shade(
 
 
 def _light(normal: np.ndarray) -> np.ndarray:
-    """(P, 3) light of both lamps and the sky on surfaces with normals (P, 3)."""
+    """Return the light (P, 3) of both lamps and the sky on surfaces with normals (P, 3)."""
     ambient = AMBIENT * (1 + 0.45 * normal[:, 1:2])
     key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
     return ambient + _wrapped(normal @ key) * KEY_COLOR + _wrapped(normal @ fill) * FILL_COLOR
 
 
 def _readable(light: np.ndarray) -> np.ndarray:
-    """(P, 1) shade of a color: half the contrast of the lights, so that the eye reads the shape and
-    the color is still that of the color bar.
+    """Return the shade (P, 1) of a color: about half the contrast of the lights, so that the shape
+    can be seen and the color still matches the color bar.
     """
     towards_viewer = np.array([0.0, 0.0, 1.0])
     key, fill = _unit(KEY_LIGHT), _unit(FILL_LIGHT)
+    # Relative to a surface that faces the viewer, whose color is then exactly that of the bar.
     frontal = (
         AMBIENT
         + _wrapped(towards_viewer @ key) * KEY_COLOR
@@ -103,7 +109,9 @@ def _readable(light: np.ndarray) -> np.ndarray:
 
 
 def _clay(normal: np.ndarray, facing: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """(P, 3) linear light of clay: its material, a gleam, and a rim where it turns away."""
+    """Return the linear light (P, 3) of clay: its material, a gleam, and a light rim at its
+    outline.
+    """
     halfway = _unit(_unit(KEY_LIGHT) + np.array([0.0, 0.0, 1.0]))
     gleam = 0.075 * np.clip(normal @ halfway, 0, None) ** 28
     rim = 0.07 * (1 - np.clip(normal[:, 2], 0, 1)) ** 3
@@ -116,27 +124,30 @@ def _wrapped(cosine: np.ndarray) -> np.ndarray:
 
 
 def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(V, C) vertex values at P pixels, (P, C) float32."""
+    """Interpolate vertex values (V, C) at P pixels; returns (P, C) float32."""
     values, weights = values.astype(np.float32), weights.astype(np.float32)
     first, second, third = (weights[:, i : i + 1] * values[corners[:, i]] for i in range(3))
     return first + second + third
 
 
 def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(T,) whether the outer side (corners counterclockwise, y up) is seen."""
+    """Return whether the outer side of each triangle faces the viewer, (T,) bool. Its corners are
+    counterclockwise there, with y up.
+    """
     a, b, c = (points[triangles[:, i], :2] for i in range(3))
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) > 0
 
 
 def _creases(seen: Visible, width: int, height: int) -> np.ndarray:
-    """(P,) 0.45..1: how much light reaches a pixel that lies deeper than its surroundings (at half
-    resolution).
+    """Return how much light reaches each pixel, (P,) from 0.45 to 1: less if it lies deeper than
+    its surroundings. Computed at half the resolution.
     """
     half = (height // 2, width // 2)
     where = np.minimum(seen.pixel // width // 2, half[0] - 1) * half[1] + seen.pixel % width // 2
     reach = CREASE_RADIUS * min(half)
     offset = seen.depth.mean() if len(seen.depth) else 0.0
 
+    # Sums over the covered pixels only, divided by their number: the background has no depth.
     def blurred(values: np.ndarray | None) -> np.ndarray:
         total = np.bincount(where, values, half[0] * half[1]).reshape(half).astype(np.float32)
         return gaussian_filter(total, reach, truncate=2.5).ravel()[where]
@@ -148,7 +159,9 @@ def _creases(seen: Visible, width: int, height: int) -> np.ndarray:
 
 
 def _finished(picture: np.ndarray) -> np.ndarray:
-    """Average the rays of each pixel in linear light, then to uint8 sRGB with straight alpha."""
+    """Average the rays of each pixel in linear light and convert to uint8 sRGB with straight
+    alpha.
+    """
     n = OVERSAMPLING
     rays = [picture[i::n, j::n] for i in range(n) for j in range(n)]
     mean = sum(rays, np.zeros((1, 1, 4), np.float32)) / len(rays)

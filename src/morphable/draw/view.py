@@ -1,4 +1,4 @@
-"""View: shapes of one template under one camera, as pictures for a page."""
+"""View: draws shapes of one template with one camera, as pictures for a page."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from morphable.draw.numbers import millimeters
 from morphable.draw.render import render
 
 HEIGHT = 300
-"""Pixels of a picture in a table. It is shown at about half of that, so that it is crisp on dense
-screens.
+"""Height in pixels of a picture in a table. It is shown at about half that size, so that it is
+sharp on dense screens.
 """
 
 
@@ -27,7 +27,9 @@ class View:
     triangles: np.ndarray
 
     def widened(self, shapes: Sequence[np.ndarray], at_most: float) -> View:
-        """The view whose frame also holds `shapes`, but grows at most so many times."""
+        """Return a view whose frame also holds `shapes`, but grows by a factor of at most
+        `at_most`.
+        """
         return replace(self, camera=self.camera.widened(shapes, at_most))
 
     def pixels(
@@ -37,8 +39,8 @@ class View:
         yaw: float = 0,
         height: int | None = None,
     ) -> np.ndarray:
-        """(h, w, 4) uint8 of a shape (V, 3) mm: clay, or in vertex colors (V, 3); seen from `yaw`
-        degrees around it.
+        """Render a shape (V, 3) mm as pixels (h, w, 4) uint8, in vertex colors (V, 3) or as clay,
+        with the camera moved by `yaw` degrees around it.
         """
         camera = self.camera.turned(yaw) if yaw else self.camera
         return render(shape, self.triangles, camera, self.camera.size(height or HEIGHT), colors)
@@ -50,13 +52,13 @@ class View:
         colors: np.ndarray | None = None,
         caption: str = "",
     ) -> Picture:
-        """A picture of a shape (V, 3) mm for a table."""
+        """Draw a shape (V, 3) mm as a picture for a table."""
         return Picture(self.pixels(shape, colors), description, caption)
 
     def row(self, title: str, shapes: np.ndarray, names: Sequence[str]) -> list[Cell]:
-        """A row of a table of pictures: its heading, then one picture per shape (n, V, 3) mm.
+        """Return a row of a table of pictures: its heading, then one picture per shape.
 
-        names: (n,) what each shape is.
+        shapes: (n, V, 3) mm. names: (n,) what each shape is.
         """
         pairs = zip(shapes, names, strict=True)
         return [title, *(self.picture(shape, f"{title}: {name}") for shape, name in pairs)]
@@ -69,7 +71,9 @@ class View:
         names: Sequence[str],
         limit_mm: float,
     ) -> list[Cell]:
-        """A row of shapes (n, V, 3) mm colored by distances (n, V) mm, with their means below."""
+        """Return a row of shapes (n, V, 3) mm in colors of distances (n, V) mm, with means
+        below.
+        """
         cells: list[Cell] = [title]
         for shape, distance, name in zip(shapes, distances, names, strict=True):
             mean = millimeters(float(distance.mean()))

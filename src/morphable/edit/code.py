@@ -14,9 +14,9 @@ from morphable.models.parts import Parts
 def interpolate(
     parts: Parts, a: Tensor, b: Tensor, positions: Tensor, part: str | None = None
 ) -> Tensor:
-    """(S, L) codes a + t (b - a) for each t of `positions` (S,), which may lie outside 0 to 1.
+    """(S, L) codes a + t (b - a) for each t in `positions` (S,), which may lie outside 0 to 1.
 
-    With `part` only that part changes; the other parts keep a's values.
+    part: if given, only this part changes; the other parts keep the values of `a`.
     """
     return a + positions[:, None].to(a) * _restrict(parts, b - a, part)
 
@@ -26,8 +26,8 @@ def transfer(
 ) -> Tensor:
     """(..., L) codes of deformation transfer (Chen and Kim 2021): target + (changed - source).
 
-    The step that leads from one shape to another is applied to a third; with `part`, only that part
-    of the step.
+    The step in the code from `source` to `changed` is applied to `target`. part: if given, only
+    this part of the step is applied.
     """
     return target + _restrict(parts, changed - source, part)
 
@@ -45,7 +45,7 @@ def _restrict(parts: Parts, step: Tensor, part: str | None) -> Tensor:
 
 
 def swap(parts: Parts, a: Tensor, b: Tensor, names: Iterable[str]) -> Tensor:
-    """(..., L) codes a, with the parts in `names` replaced by b's."""
+    """(..., L) codes `a`, with the parts in `names` replaced by those of `b`."""
     result = a.clone()
     for name in names:
         result[..., parts[name]] = b[..., parts[name]]
@@ -60,9 +60,10 @@ def sample_codes(
     given: Mapping[str, Tensor] | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """(n, L) codes drawn from the model's prior, conditioned on the parts in `given`.
+    """(n, L) random codes from the model's prior, conditioned on the parts in `given`.
 
-    With `part` only that part varies; the other parts keep the mean of the prior.
+    part: if given, only this part varies; the other parts have the mean of the prior. scale:
+    multiplies the standard deviation. Raises InputError if the model has no prior.
     """
     prior = model.require_prior()
     if given:

@@ -1,9 +1,9 @@
-"""Edits of one region through its handles. Blending over a band inside the region's border keeps
-everything else exactly in place.
+"""Edits one region of a shape by moving its handles, and keeps everything outside the region
+exactly in place.
 
 An edit adds the change that the model predicts to the input shape, so details that the model cannot
-represent survive. In the band the displacement is the smoothest (biharmonic) one between zero
-outside the region and the full edit inside.
+represent are kept. In a band inside the region's border, the displacement is the smoothest
+(biharmonic) one between zero outside the region and the full edit further inside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from morphable.models.base import MorphableModel
 from morphable.models.handles import RegionEditor
 
 BAND_RINGS = 3
-"""Rings of vertices inside the border over which a hard blend lets the displacement fall to zero.
+"""Width of the band in which a hard blend lets the displacement fall to zero, in rings of vertices.
 """
 
 Blend = Literal["hard", "none"]
@@ -33,8 +33,8 @@ Blend = Literal["hard", "none"]
 class Region:
     """A region of a model's template that can be edited.
 
-    number: its position among the model's regions. inside: (V,) bool. controls: (C,) its control
-    vertices. neighbors: (V, V) sparse adjacency of the whole template.
+    number: its index among the model's regions. inside: (V,) bool, its vertices. controls: (C,) its
+    control vertices. neighbors: (V, V) sparse adjacency of the whole template.
     """
 
     name: str
@@ -46,10 +46,11 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class RegionEdit:
-    """An edited shape, vertices (V, 3) mm, and what changed.
+    """An edited shape, and measures of the edit.
 
-    movement: (V,) mm that each vertex moved. inside: (V,) bool, the region. seam_mm: the largest
-    difference between a border vertex's displacement and the mean of its neighbors'.
+    vertices: (V, 3) mm. movement: (V,) mm, the distance that each vertex moved. inside: (V,) bool,
+    the vertices of the region. seam_mm: the largest distance between the displacement of a border
+    vertex and the mean displacement of its neighbors.
     """
 
     vertices: np.ndarray
@@ -59,15 +60,19 @@ class RegionEdit:
 
     @property
     def outside_mm(self) -> float:
-        """The largest movement of any vertex outside the region; exactly 0 after a hard blend."""
+        """The largest movement of a vertex outside the region. It is exactly 0 after a hard blend."""
         return float(self.movement[~self.inside].max(initial=0.0))
 
 
 def require_editor(model: MorphableModel) -> RegionEditor:
-    """The model, if its regions can be edited; InputError names the families that can."""
+    """Return the model if its regions can be edited.
+
+    Otherwise raises InputError, which names the families whose regions can be edited.
+    """
     if not isinstance(model, RegionEditor):
         raise InputError(
-            f"{model.family} has no handles to edit regions by; lamm, lamm-mixer and region-pca have"
+            f"{model.family} has no handles to edit regions by; "
+            "lamm, lamm-mixer and region-pca have"
         )
     return model
 
@@ -81,7 +86,7 @@ def find_region(model: RegionEditor, name: str) -> Region:
     number = model.regions.names.index(name)
     controls = model.regions.controls[number]
     if not len(controls):
-        raise InputError(f"region {name!r}: has no control vertices, it cannot be edited")
+        raise InputError(f"region {name!r}: has no control vertices, so it cannot be edited")
     mesh = model.template.mesh
     neighbors = adjacency(mesh.faces, len(mesh.vertices)).tocsr()
     return Region(name, number, model.regions.labels == number, controls, neighbors)
@@ -90,10 +95,10 @@ def find_region(model: RegionEditor, name: str) -> Region:
 def complete_moves(
     model: RegionEditor, region: Region, move: Mapping[int, np.ndarray]
 ) -> torch.Tensor:
-    """(C, 3) mm displacements of a region's handles, of which `move` gives some by vertex number.
+    """(C, 3) mm displacements of all handles of a region, if some of them are known.
 
-    The other handles take their most likely displacement. Raises InputError for a vertex that is
-    not a control vertex of the region.
+    move: (3,) mm by vertex number, the known displacements. The other handles get their most likely
+    displacement. Raises InputError if a vertex is not a control vertex of the region.
     """
     for vertex in move:
         if vertex not in region.controls:
@@ -114,12 +119,13 @@ def edit_region(
 ) -> RegionEdit:
     """Displace the handles of one region of a shape (V, 3) mm by `moved` (C, 3) mm.
 
-    blend: `hard`, nothing outside the region moves at all; `none`, the model's own result, which
-    may move vertices outside too.
+    blend: with `hard`, nothing outside the region moves. `none` gives the unchanged prediction of
+    the model, which may also move vertices outside.
     """
     shape = torch.from_numpy(np.asarray(vertices, np.float32))[None].to(model.device)
     displacement = model.displacement(region.number, moved[None].to(shape))
-    # Both come from one batch, so that a displacement of zero gives a change of exactly zero.
+    # Decode the unedited and the edited shape in one batch. Batches of different sizes differ in
+    # the last bits, and then a displacement of zero would not give a change of exactly zero.
     both = model.edit(
         shape.repeat(2, 1, 1), torch.cat([torch.zeros_like(displacement), displacement])
     )
@@ -127,6 +133,7 @@ def edit_region(
     if blend == "hard":
         change = confine(change, region.inside, region.neighbors)
     result = (vertices + change).astype(np.float32)
+    # Vertices that do not move keep their input bits, whatever the precision of the input is.
     result[~change.any(1)] = vertices[~change.any(1)]
     return RegionEdit(
         result,
@@ -139,10 +146,10 @@ def edit_region(
 def confine(
     change: np.ndarray, inside: np.ndarray, neighbors: sp.csr_matrix, rings: int = BAND_RINGS
 ) -> np.ndarray:
-    """(V, 3) displacements: zero outside the region, `change` (V, 3) deep inside it, and the
-    smoothest possible over a band of `rings` rings in between.
+    """Restrict displacements `change` (V, 3) to a region. The result is zero outside, `change` deep
+    inside, and as smooth as possible in a band of `rings` rings between.
 
-    The band is narrower if the region is thin: its innermost vertices always keep their change.
+    The band is narrower if the region is thin, so that its innermost vertices keep their change.
     """
     depth = ring_depth(neighbors, inside)
     within = depth[inside]
@@ -155,7 +162,7 @@ def confine(
     laplacian = sp.csr_matrix(
         sp.identity(len(change)) - sp.diags_array(1 / np.maximum(degree, 1)) @ neighbors
     )
-    # The band minimizes |L x|^2 while all other displacements are kept.
+    # In the band, minimize |L x|^2 for the graph Laplacian L, with all other displacements fixed.
     result[band] = 0.0
     free, known = laplacian[:, band], laplacian[:, ~band] @ result[~band]
     solved = spsolve(sp.csc_matrix(free.T @ free), -(free.T @ known))
@@ -164,9 +171,9 @@ def confine(
 
 
 def ring_depth(neighbors: sp.csr_matrix, inside: np.ndarray) -> np.ndarray:
-    """(V,) edges from each vertex to the nearest vertex outside the region.
+    """(V,) number of edges from each vertex to the nearest vertex outside the region.
 
-    0 outside, 1 on the border, inf if no path leads outside.
+    It is 0 outside, 1 on the border, and inf if no path leads outside.
     """
     depth = np.where(inside, np.inf, 0.0)
     front, ring = ~inside, 0
@@ -178,8 +185,8 @@ def ring_depth(neighbors: sp.csr_matrix, inside: np.ndarray) -> np.ndarray:
 
 
 def seam(change: np.ndarray, inside: np.ndarray, neighbors: sp.csr_matrix) -> float:
-    """Largest distance (mm) between the displacement of a border vertex, on either side of the
-    border, and the mean of its neighbors'.
+    """The largest distance (mm) between the displacement of a border vertex, on either side of the
+    border, and the mean displacement of its neighbors.
     """
     mean = neighbors @ change / np.maximum(np.asarray(neighbors.sum(1)), 1)
     flag = inside.astype(np.float64)

@@ -1,3 +1,3 @@
-"""Evaluation: errors in millimeters with intervals, and the measures of a morphable model beyond
-them.
+"""Evaluation: vertex errors in millimeters with confidence intervals, and further measures of
+morphable models.
 """

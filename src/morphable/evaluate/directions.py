@@ -1,4 +1,4 @@
-"""The directions of a model's code worth walking, ordered by how much each moves the surface."""
+"""The principal directions of a model's code, ordered by how much each moves the surface."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from torch import Tensor
 from morphable.models.base import MorphableModel
 
 CANDIDATES = 64
-"""Directions, by code variance, among which those that move the surface most are looked for."""
+"""Number of directions, those with the largest code variance, whose movement is compared."""
 RELATIVE_FLOOR = 1e-10
+"""Directions whose variance is below this share of the largest one count as constant."""
 INACTIVE_VARIANCE = 0.01
-"""A code number of a VAE whose posterior mean varies by less over the meshes is collapsed (Burda et
-al. 2016).
+"""A latent dimension of a VAE has collapsed if the variance of its posterior mean over the meshes
+is below this (Burda et al. 2016).
 """
 
 
 @torch.no_grad()
 def principal_directions(model: MorphableModel, part: str | None = None, most: int = 32) -> Tensor:
-    """(K, L) steps of one standard deviation in the code, K at most `most`; mutually orthogonal.
+    """(K, L) mutually orthogonal steps of one standard deviation in the code, with K <= `most`.
 
-    The order is by the squared distance that vertices move between one step back and one step ahead
-    of the prior's mean, not by code variance: in a whitened code, as PCA's, all variances are one.
-    Constant directions are left out. In an axis-aligned code they are its dimensions, those that
-    have not collapsed. A model without a prior has none.
+    They are ordered by the squared distance that vertices move between one step below and one step
+    above the prior's mean. Code variance would not order them, because in a whitened code, such as
+    PCA's, all variances are one. Constant directions are left out. If the code is axis-aligned, the
+    directions are its dimensions, except collapsed ones. A model without a prior has none.
 
-    part: only directions within this part, all else at the prior's mean.
+    part: if given, only directions within this part; the others stay at the prior's mean.
     """
     if model.prior is None:
         return torch.zeros(0, model.parts.size, device=model.device)
@@ -38,7 +39,7 @@ def principal_directions(model: MorphableModel, part: str | None = None, most: i
         values = torch.where(values < INACTIVE_VARIANCE, 0.0, values)
     else:
         values, axes = torch.linalg.eigh(covariance)
-    # Rounded and sorted stably, so that equal variances keep the order of the code.
+    # Round and sort stably, so that rounding errors do not reorder directions of equal variance.
     relative = (values / values.max().clamp(min=1e-300)).mul(1e9).round()
     order = torch.argsort(relative, descending=True, stable=True)[:CANDIDATES]
     order = order[values[order] > RELATIVE_FLOOR * values.max()]

@@ -1,8 +1,9 @@
-"""How well identity and expression are told apart, for every model with an identity part.
+"""Measures how well a model with an identity part separates identity from expression.
 
-Disentanglement error: Sun, Pears and Gu, WACV 2022, and the root mean square of Jiang et al., CVPR
-2019. Leakage: what probes read of one factor from the other's code. Swap error: against the truth,
-where the source can tell.
+- Disentanglement error: Sun, Pears and Gu, WACV 2022, and the root mean square of Jiang et al.,
+  CVPR 2019.
+- Leakage: how well a probe predicts one factor from the code of the other.
+- Swap error: the distance to the true shape, if the source of the dataset can compute it.
 """
 
 from __future__ import annotations
@@ -30,18 +31,23 @@ from morphable.models.batched import BATCH, decode_all, neutral_all
 from morphable.rows import evenly_spread
 
 MAX_MESHES = 2000
-"""Measured meshes, evenly spread."""
+"""At most this many meshes are measured, evenly spread."""
 MAX_SWAPS = 200
+"""Number of swaps that are tried."""
 FOLDS = 4
+"""Folds of the cross-validation of a probe."""
 MAX_CLASSES = 40
+"""A probe distinguishes at most this many classes, the most frequent ones."""
 PROBE_MESHES = 1000
+"""At most this many meshes are used for a probe, drawn at random."""
 
 
 def disentanglement(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """Measures of a model with an identity part, those that the labels allow.
+    """Compute the measures that the labels allow. Empty if the model has no identity part or the
+    data no subjects.
 
-    Neutral meshes and true swaps are looked up in the whole set, of which the measured meshes are a
-    selection.
+    Neutral meshes and true swaps are taken from the whole dataset, since they may belong to another
+    subset than the measured meshes.
     """
     model, whole = evaluation.model, evaluation.data.whole
     if "identity" not in model.parts or "subject" not in evaluation.measured.labels:
@@ -74,29 +80,30 @@ def disentanglement(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 
 def _per_subject(model: MorphableModel, codes: Tensor, subjects: np.ndarray) -> list[np.ndarray]:
-    """The neutral shapes (n, V, 3) mm predicted from the meshes of each subject that has at least
-    two.
+    """For each subject with at least two meshes, the neutral shapes (n, V, 3) mm predicted from
+    them.
     """
     numbers, counts = np.unique(subjects[subjects >= 0], return_counts=True)
     rows = [torch.from_numpy(np.flatnonzero(subjects == number)) for number in numbers[counts > 1]]
-    return [neutral_all(model, codes[some]) for some in rows]
+    return [neutral_all(model, codes[own]) for own in rows]
 
 
 def disentanglement_error(shapes: np.ndarray) -> float:
-    """Eq. 14 of Sun et al.: the standard deviation of all vertex distances to the mean, pooled, in
-    mm.
+    """Standard deviation in mm of the distances of all vertices to the mean shape, pooled (Sun et
+    al., eq. 14).
 
-    shapes: (n, V, 3) mm neutral shapes of one subject, predicted from its different expressions. It
-    measures how uneven the distances are: shapes all equally far from their mean have zero.
+    Trap: this measures how uneven the distances are, not how large. If all are equal, it is zero.
+
+    shapes: (n, V, 3) mm neutral shapes of one subject, predicted from its different expressions.
     """
     return float(np.linalg.norm(shapes - shapes.mean(0, dtype=np.float64), axis=-1).std())
 
 
 def disentanglement_error_rms(shapes: np.ndarray) -> float:
-    """Jiang et al.: mean over vertices of the root mean square distance to the mean, after rigid
-    alignment, in mm.
+    """Mean over vertices of the root mean square distance in mm to the mean shape, after rigid
+    alignment (Jiang et al.).
 
-    shapes: (n, V, 3) mm; aligned to the first.
+    shapes: (n, V, 3) mm neutral shapes of one subject, as above. They are aligned to the first.
     """
     aligned = procrustes(shapes, shapes[0]).apply(np.asarray(shapes, np.float64))
     return float(np.sqrt(aligned.var(0).sum(-1)).mean())
@@ -105,8 +112,8 @@ def disentanglement_error_rms(shapes: np.ndarray) -> float:
 def neutral_errors(
     model: MorphableModel, codes: Tensor, whole: MeshDataset, chosen: MeshDataset
 ) -> np.ndarray:
-    """(N,) mm mean vertex distance of each predicted neutral shape to the subject's own; nan if that
-    is unknown.
+    """(N,) mm mean vertex distance of each predicted neutral shape to the true one of the subject;
+    nan if that is unknown.
     """
     targets = neutral_targets(whole)
     errors = np.full(len(codes), np.nan)
@@ -122,11 +129,13 @@ def neutral_errors(
 def expression_retention(
     model: MorphableModel, codes: Tensor, chosen: MeshDataset, subjects: np.ndarray
 ) -> float | None:
-    """How much of the variance within each subject, its expressions, the reconstructions have.
+    """Share of the variance within subjects, which is due to expression, that reconstructions
+    retain.
 
-    1 - |(r - mean r) - (x - mean x)|^2 / |x - mean x|^2 over the meshes x and reconstructions r of
-    each subject; 1 means all of it. A model that gives each person one and the same shape has 0, and
-    no disentanglement error at all. None if every subject has one mesh.
+    1 - |(r - mean r) - (x - mean x)|^2 / |x - mean x|^2, where x are the meshes and r the
+    reconstructions of a subject, summed over subjects. 1 means that all of it is retained. A model
+    that reconstructs all meshes of a subject as the same shape scores 0, although its
+    disentanglement error is zero. None if every subject has only one mesh.
     """
     missed = total = 0.0
     for number in np.unique(subjects[subjects >= 0]):
@@ -142,12 +151,11 @@ def expression_retention(
 def leakage(
     model: MorphableModel, codes: Tensor, chosen: MeshDataset, seed: int = 0
 ) -> dict[str, float]:
-    """How often probes guess the subject from the rest of the code, and the expression from the
-    identity part.
+    """Accuracy of probes that predict the subject from the rest of the code (`identity_leakage`),
+    and the expression from the identity part (`expression_leakage`).
 
-    `identity_leakage` and `expression_leakage` are shares of unseen meshes right, by a linear
-    probe; `_nonlinear` by a support vector machine with a Gaussian kernel; `_chance` for always
-    guessing the commonest class.
+    The accuracy is that of a linear probe on held-out meshes. `_nonlinear` is that of a support
+    vector machine with a Gaussian kernel; `_chance`, of always predicting the most frequent class.
     """
     free = model.parts.free.copy()
     free[model.parts["identity"]] = False
@@ -165,16 +173,16 @@ def leakage(
 
 
 def probe(numbers: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Cross-validated accuracy of guessing classes (N,) from numbers (N, n): "" linear,
-    "_nonlinear", "_chance".
+    """Cross-validated accuracy of predicting `classes` (N,) from `numbers` (N, n), by probe: "" is
+    the linear one, "_nonlinear" and "_chance" as in `leakage`.
 
-    Classes below FOLDS members and meshes without a class do not count; empty where fewer than two
-    classes are left.
+    Meshes without a class, and classes with fewer than FOLDS meshes, are left out. The result is
+    empty if fewer than two classes are left.
     """
-    found, counts = np.unique(classes[classes >= 0], return_counts=True)
-    found = found[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())][:MAX_CLASSES]
-    rows = np.flatnonzero(np.isin(classes, found))
-    if len(found) < 2:
+    used, counts = np.unique(classes[classes >= 0], return_counts=True)
+    used = used[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())][:MAX_CLASSES]
+    rows = np.flatnonzero(np.isin(classes, used))
+    if len(used) < 2:
         return {}
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:PROBE_MESHES])
     x, y = numbers[rows], classes[rows]
@@ -190,11 +198,11 @@ def probe(numbers: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, 
 def swap_errors(
     model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean vertex distances in mm between swaps and their true answers, and the subject number of
-    each, both (n,).
+    """Mean vertex distance in mm of each swap to the true shape, and the number of the subject
+    whose identity it has, both (n,).
 
-    A swap takes the identity of one mesh and everything else of a mesh of another subject, drawn at
-    random.
+    A swap combines the identity of one mesh with the other parts of a mesh of another subject, both
+    drawn at random. Swaps whose true shape is unknown are left out.
     """
     random = np.random.default_rng(seed)
     subjects = chosen.labels.classes("subject").numbers
@@ -206,16 +214,18 @@ def swap_errors(
     if not len(a):
         return np.zeros(0), a
     errors = []
-    for some in np.array_split(np.arange(len(a)), max(1, len(a) // BATCH)):
-        truth = reference_swaps(dataset, chosen.rows[a[some]], chosen.rows[b[some]])
-        found = decode_all(model, mixed[torch.from_numpy(some)])
-        errors.append(np.linalg.norm(found - truth, axis=-1).mean(-1))
+    for chunk in np.array_split(np.arange(len(a)), max(1, len(a) // BATCH)):
+        truth = reference_swaps(dataset, chosen.rows[a[chunk]], chosen.rows[b[chunk]])
+        decoded = decode_all(model, mixed[torch.from_numpy(chunk)])
+        errors.append(np.linalg.norm(decoded - truth, axis=-1).mean(-1))
     known = np.concatenate(errors)
     return known[np.isfinite(known)], subjects[a][np.isfinite(known)]
 
 
 def collapsed(model: MorphableModel, codes: Tensor) -> dict[str, int]:
-    """`collapsed/PART`: how many numbers of each part the encoder leaves (nearly) constant."""
+    """`collapsed/PART`: the number of latent dimensions of each part that are nearly constant over
+    the meshes.
+    """
     variance = codes.double().var(0)
     return {
         f"collapsed/{name}": int((variance[model.parts[name]] < INACTIVE_VARIANCE).sum())

@@ -1,5 +1,5 @@
-"""Editing measures: held-out pairs, all handles of one mesh moved to the other's (LAMM), and how far
-edits of single regions reach.
+"""Editing measures: the error if all handles of one held-out mesh are moved to those of another
+(LAMM), and how far edits of single regions reach.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from morphable.models.region_pca import RegionPca, RegionPcaConfig
 from morphable.rows import evenly_spread
 
 MAX_PAIRS = 200
+"""At most this many pairs are measured, evenly spread."""
 
 
 def editing(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """Of a model with regions to edit, with region-PCA of as many components as a baseline."""
+    """Measure a model whose regions can be edited, and region-PCA of the same latent size as a
+    baseline. Empty for other models.
+    """
     model, train = evaluation.model, evaluation.data.train
     shapes = evaluation.measured.vertices
     if not isinstance(model, RegionEditor) or len(shapes) < 2:
         return {}
     try:
         result = {"model": pair_errors(model, shapes, evaluation.codes)}
-    except InputError:  # its edits were not trained
+    except InputError:  # a LAMM whose stage `manipulate` was not trained
         return {}
     if not isinstance(model, RegionPca):
         latent = min(model.latent, len(model.regions.names) * (len(train) - 1))
@@ -40,14 +43,14 @@ def editing(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 @torch.no_grad()
 def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str, float]:
-    """Mean vertex errors (mm) after all handles of one mesh move to where another mesh has them, and
-    how far apart the two meshes are.
+    """Mean vertex errors (mm) after all handles of one mesh are moved to their positions on another
+    mesh, and the distance between the two meshes.
 
-    Pairs are rows i and i + N // 2, which are different people if rows are sorted by subject.
-    `control_error_mm` is at the handles, `other_error_mm` at all other vertices; `control_moved_mm`
-    and `other_moved_mm` are the distances between the two meshes there. `locality` is how far
-    vertices outside an edited region move, as a share of those inside, over edits of one region at a
-    time; 0 means that nothing else moves.
+    Pairs are rows i and i + N // 2, which are different subjects if rows are sorted by subject.
+    `control_error_mm` is the error at the handles, `other_error_mm` at all other vertices;
+    `control_moved_mm` and `other_moved_mm` are the distances between the two meshes there.
+    `locality` is the mean movement outside an edited region divided by that inside, over edits of
+    single regions; 0 means that nothing outside moves.
 
     shapes: (N, V, 3) mm; codes: (N, L) of these shapes.
     """
@@ -82,7 +85,7 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
 
 
 def _reach(model: RegionEditor, code: Tensor, displacement: Tensor) -> tuple[float, float]:
-    """Mean movement (mm) inside and outside the edited region, over edits of one region at a time."""
+    """Mean movement (mm) inside and outside the edited region, over edits of single regions."""
     unedited = model.decode(model.displace(code, torch.zeros_like(displacement).flatten(1)))
     inside, outside, start = [], [], 0
     for region, controls in enumerate(model.regions.controls):

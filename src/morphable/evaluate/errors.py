@@ -13,11 +13,12 @@ from morphable.models.base import MorphableModel, Shapes, blocks
 from morphable.models.batched import BATCH
 
 BOOTSTRAP_DRAWS = 1000
+"""Number of bootstrap resamples for a confidence interval."""
 
 
 @torch.no_grad()
 def mean_vertex_error(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> float:
-    """Mean vertex distance in mm over all meshes and vertices, of (N, V, 3) mm encoded and decoded."""
+    """Mean distance in mm between the vertices of shapes (N, V, 3) mm and of their reconstructions."""
     total = 0.0
     for block in blocks(shapes, batch):
         target = torch.from_numpy(np.asarray(block)).to(model.device)
@@ -26,10 +27,11 @@ def mean_vertex_error(model: MorphableModel, shapes: Shapes, batch: int = BATCH)
 
 
 def summary(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """mean, std (population), median, p95, max, and ci95 of the mean by bootstrap over groups.
+    """Statistics of values: mean, population std, median, p95, max, and ci95, the bootstrap
+    confidence interval of the mean.
 
-    values: (N,) or (N, V) mm, one row per mesh; groups: (N,) subject number of each mesh (whole
-    subjects are redrawn, since meshes of one subject are not independent).
+    values: (N,) or (N, V) mm, one row per mesh. groups: (N,) subject number of each mesh. The
+    bootstrap redraws whole subjects, because meshes of one subject are not independent.
     """
     flat = values.ravel()
     median, p95 = np.percentile(flat, [50, 95])
@@ -49,8 +51,8 @@ def summary(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, 
 def bootstrap_interval(
     per_mesh: np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the mean of (N,) values when whole groups are redrawn with replacement;
-    seeded.
+    """95 % confidence interval of the mean of `per_mesh` (N,), by a seeded bootstrap that redraws
+    whole groups with replacement.
     """
     _, number = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(number, per_mesh), np.bincount(number)

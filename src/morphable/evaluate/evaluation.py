@@ -1,7 +1,8 @@
-"""Evaluation: a model on held-out meshes after one pass over them, from which every measure follows.
+"""Evaluation: the codes and errors of a model on held-out meshes, from which all measures are
+computed.
 
-Encoding can cost a thousand optimizer steps per mesh (a GAN's is an inversion), so each mesh is
-encoded once, here. Measures, report and bench work on the codes.
+Encoding can cost a thousand optimizer steps per mesh (a GAN is inverted), so each mesh is encoded
+only once, here. Measures, report and benchmark use the codes.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from morphable.models.pca import Pca, PcaConfig
 
 MODEL, PCA, MEAN_SHAPE = "model", "pca", "mean_shape"
 METHODS = (MODEL, PCA, MEAN_SHAPE)
-"""What is compared: the model, PCA of the same latent size, and the mean of the training meshes."""
+"""The model and its baselines: PCA of the same latent size, and the mean of the training meshes."""
 CURVE_LATENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Latent sizes at which PCA's error is measured."""
 CURVE_REACH = 64
-"""PCA's error is measured up to this latent size, or the model's if that is larger."""
+"""PCA's error is measured up to this latent size, or up to the model's if that is larger."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """A model and its baselines on the meshes of one subset of a split.
 
-    codes: (N, L) of the measured meshes. pca: PCA of the training meshes at the model's latent size,
-    or at the largest size that they carry; pca_codes: (N, K). pca_curve: PCA's mean vertex error in
-    mm by latent size. mesh_errors: by method, (N,) mm, the mean vertex error of each mesh.
+    codes: (N, L), of the measured meshes. pca: PCA of the training meshes, at the model's latent
+    size or, if there are too few training meshes, at the largest possible size. pca_codes: (N, K).
+    pca_curve: PCA's mean vertex error in mm by latent size. mesh_errors: by method, (N,) mm, the
+    mean vertex error of each mesh.
     """
 
     model: MorphableModel
@@ -45,11 +48,13 @@ class Evaluation:
     pca_curve: Mapping[int, float]
     mesh_errors: Mapping[str, np.ndarray]
     _errors: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """Errors of all meshes by method, kept while the measures are computed."""
+    """Vertex errors (N, V) mm by method, kept so that the measures need not compute them again."""
 
     @classmethod
     def of(cls, model: MorphableModel, data: SplitDataset, subset: str = "test") -> Evaluation:
-        """Encode every mesh of the subset once, by the model and by PCA of the training meshes."""
+        """Encode every mesh of the subset once, with the model and with PCA of the training meshes."""
+        # One PCA serves the baseline and the whole curve: its leading components are those of every
+        # smaller PCA.
         shapes = data.subset(subset).vertices
         latent = min(model.latent, len(data.train) - 1)
         reach = min(max(latent, CURVE_REACH), len(data.train) - 1)
@@ -72,12 +77,12 @@ class Evaluation:
 
     @cached_property
     def measured(self) -> MeshDataset:
-        """The meshes that were measured, in the order of `codes`."""
+        """The measured meshes, in the order of `codes`."""
         return self.data.subset(self.subset)
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """(N,) group of each measured mesh: its subject, or its own if that is not known."""
+        """(N,) group of each measured mesh: its subject, or a group of its own if that is unknown."""
         return self.measured.labels.groups()
 
     @cached_property
@@ -86,16 +91,18 @@ class Evaluation:
         return _mean_shape(self.pca)
 
     def coded(self, method: str) -> tuple[MorphableModel, Tensor]:
-        """The model of a method (`model` or `pca`) and its codes of the measured meshes."""
+        """The model of a method (`model` or `pca`), and its codes (N, L) of the measured meshes."""
         return (self.pca, self.pca_codes) if method == PCA else (self.model, self.codes)
 
     def reconstructions(self, rows: np.ndarray, method: str = MODEL) -> np.ndarray:
-        """(n, V, 3) mm shapes of a method for rows of `measured`, decoded from their codes."""
+        """(n, V, 3) mm reconstructions by a method of the given rows of `measured`."""
         model, codes = self.coded(method)
         return decode_all(model, codes[torch.from_numpy(rows)])
 
     def errors(self, method: str, rows: np.ndarray | None = None) -> np.ndarray:
-        """(n, V) float32 mm vertex errors of a method on rows of `measured`; on all of them if None."""
+        """(n, V) float32 mm vertex errors of a method on the given rows of `measured`; on all if
+        None.
+        """
         if method in self._errors:
             known = self._errors[method]
             return known if rows is None else known[rows]
@@ -108,7 +115,7 @@ class Evaluation:
 
 
 def code_errors(model: MorphableModel, codes: Tensor, shapes: Shapes) -> np.ndarray:
-    """(N, V) float32 mm distances of the shapes that codes (N, L) decode to from `shapes`."""
+    """(N, V) float32 mm distances between decoded codes (N, L) and `shapes` (N, V, 3) mm."""
     errors = np.empty(shapes.shape[:2], np.float32)
     for start in range(0, len(shapes), BATCH):
         rows = slice(start, start + BATCH)
@@ -124,9 +131,9 @@ def _mean_shape(pca: Pca) -> np.ndarray:
 
 
 def _distances(shape: np.ndarray, shapes: Shapes) -> np.ndarray:
-    """(N, V) float32 mm distances of the shapes to one mesh (V, 3)."""
-    parts = [
+    """(N, V) float32 mm distances between `shapes` (N, V, 3) mm and one shape (V, 3) mm."""
+    chunks = [
         np.linalg.norm(shapes[start : start + 256] - shape, axis=-1)
         for start in range(0, len(shapes), 256)
     ]
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate(chunks).astype(np.float32)

@@ -1,6 +1,5 @@
-"""The table of measures: what each number of evaluation.json or of a bench is called, what it means
-and which direction is better. Report, bench and command line read it; none of them knows a measure
-by itself.
+"""The table of measures: the title and meaning of each measure in evaluation.json or in a
+benchmark, and which values are better. Report, benchmark and command line all read this table.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ Better = Literal["lower", "higher", "neither"]
 class Measure:
     """One row of the table.
 
-    name: the key in evaluation.json or results.json. unit: written behind the value, "" for a pure
-    number. better: which values are better; "neither" for what only describes, so that no table
+    name: the key in evaluation.json or results.json. unit: written after the value, "" if it has
+    none. better: which values are better; "neither" if the measure only describes, so no table
     marks a winner. digits: decimals in a table of several models.
     """
 
@@ -31,7 +30,7 @@ class Measure:
 
 
 _ROWS = (
-    # Reconstruction: every model has these.
+    # Reconstruction, for every model.
     Measure(
         "vertex_error_mm",
         "vertex error",
@@ -50,7 +49,7 @@ _ROWS = (
         "self-intersecting faces",
         "faces per reconstruction that cross others, minus those of the true mesh",
         "faces per mesh",
-        # A shape smoother than the truth has fewer crossings than it, so less is not better.
+        # Fewer is not better: a shape that is too smooth has fewer crossings than the true mesh.
         "neither",
         1,
     ),
@@ -68,7 +67,7 @@ _ROWS = (
         "the mean vertex error, under its name in the literature on shape models",
         "mm",
     ),
-    # The prior: models that can be sampled.
+    # The prior, for models that can be sampled.
     Measure(
         "specificity_mm",
         "specificity",
@@ -82,7 +81,7 @@ _ROWS = (
         "",
         "higher",
     ),
-    # Identity and expression: models with an identity part.
+    # Identity and expression, for models with an identity part.
     Measure(
         "disentanglement_error_mm",
         "disentanglement error",
@@ -169,7 +168,7 @@ _ROWS = (
         "",
         digits=0,
     ),
-    # Editing: models with handles.
+    # Editing, for models with handles.
     Measure(
         "control_error_mm",
         "error at the handles",
@@ -201,7 +200,8 @@ _ROWS = (
         "locality",
         "movement outside an edited region as a share of that inside; 0 = perfectly local",
     ),
-    # The run and its cost, which a bench records beside the measures of evaluation.json.
+    # The run and its cost, which a benchmark records in addition to the measures of
+    # evaluation.json.
     Measure(
         "parameters", "parameters", "trainable parameters of the saved model", "", "neither", 0
     ),
@@ -230,14 +230,14 @@ _ROWS = (
     ),
 )
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ROWS}
-"""By name."""
+"""The rows of the table by name."""
 
 
 def measure_of(key: str) -> tuple[Measure, str]:
-    """The measure of a key and what it is restricted to: `vertex_error_mm/thumb` is the vertex
-    error of "thumb"; "" if the key names no region or part.
+    """Split a key into its measure and the region or part that it is restricted to.
 
-    Raises InputError for a measure that the table does not have.
+    `vertex_error_mm/thumb` is the vertex error of "thumb"; the second value is "" if the key names
+    no region or part. Raises InputError if the measure is not in the table.
     """
     name, _, place = key.partition("/")
     if name not in MEASURES:
@@ -246,7 +246,7 @@ def measure_of(key: str) -> tuple[Measure, str]:
 
 
 def titled(key: str) -> str:
-    """The title of a key, with its region or part.
+    """The title of a key's measure, with the region or part.
 
     >>> titled("vertex_error_mm/thumb"), titled("locality")
     ('vertex error, thumb', 'locality')

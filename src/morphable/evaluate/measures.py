@@ -1,4 +1,6 @@
-"""measure: every measure of an evaluation, with the mean shape and PCA of the same latent size beside."""
+"""measure: computes all measures of a model, and those of the baselines, the mean shape and PCA of
+the same latent size.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,26 @@ from morphable.models.batched import decode_all
 from morphable.rows import evenly_spread
 
 SURFACE_MESHES = 20
-"""Surface distance and self-intersections are measured on this many test meshes, evenly spread."""
+"""Surface distance and self-intersections are measured on this many meshes, evenly spread."""
 SAMPLES = 100
-"""Shapes drawn for specificity."""
+"""Number of shapes sampled for specificity."""
 SPECIFICITY_MESHES = 2000
-"""Training meshes, evenly spread, among which a sample's nearest is looked for."""
+"""Number of training meshes, evenly spread, among which the nearest to a sample is searched."""
 COMPACTNESS_MESHES = 200
+"""Number of meshes, evenly spread, on which compactness is measured."""
 COMPACTNESS_DIRECTIONS = 32
+"""Compactness is measured for up to this many directions."""
 
 Measurer = Callable[[Evaluation], dict[str, dict[str, Any]]]
-"""Measures of "model" and of baselines by name; empty if they do not apply to the model."""
+"""A function that computes measures of "model", and of baselines by name. Its result is empty if
+the measures do not apply to the model.
+"""
 MEASURERS: tuple[Measurer, ...] = (disentanglement, editing)
-"""Measures of some models only; each measurer says itself of which."""
+"""Measures that apply only to some models. Each measurer decides to which."""
 
 
 def measure(evaluation: Evaluation) -> dict[str, Any]:
-    """The content of evaluation.json.
+    """Compute the content of evaluation.json:
 
     `{"model": R, "baselines": {"mean_shape": R, "pca": R}, "pca_curve": {latent size: mean mm},
     "provenance": {...}}`, where R holds measures by name.
@@ -56,7 +62,7 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def provenance(evaluation: Evaluation) -> dict[str, Any]:
-    """What was measured on what, so that the numbers can be made again."""
+    """The model, the data and the settings of an evaluation, so that it can be repeated."""
     model, data = evaluation.model, evaluation.data
     return {
         "model": dict(model.provenance),
@@ -77,8 +83,8 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:
 def error_measures(
     template: Template, errors: np.ndarray, subjects: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
-    """Statistics of vertex errors (N, V) mm: pooled, per mesh, and pooled on each region and mask
-    of the template.
+    """Statistics of vertex errors (N, V) mm: pooled over all vertices, per mesh, and pooled over
+    each region and mask of the template.
     """
     measures = {
         "vertex_error_mm": summary(errors, subjects, seed),
@@ -90,7 +96,7 @@ def error_measures(
 
 
 def areas(template: Template) -> Mapping[str, np.ndarray]:
-    """Vertex indices of every region and mask of the template, by name."""
+    """Vertices of each region and mask of the template, by name."""
     names = template.regions.names if template.regions else ()
     return {name: template.region(name) for name in names} | {
         name: np.flatnonzero(mask) for name, mask in template.masks.items()
@@ -98,7 +104,9 @@ def areas(template: Template) -> Mapping[str, np.ndarray]:
 
 
 def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """Surface distance, self-intersections, generalisation, specificity and compactness."""
+    """Surface distance, self-intersections and generalization; specificity and compactness if the
+    model has a prior.
+    """
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), SURFACE_MESHES)
     shapes, truth = evaluation.reconstructions(rows), evaluation.measured.vertices[rows]
@@ -124,9 +132,11 @@ def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
 def specificity(
     model: MorphableModel, train: Shapes, seed: int = 0, samples: int = SAMPLES
 ) -> float:
-    """Mean over sampled shapes of the mean vertex distance (mm) to the nearest training mesh
-    (Styner et al. 2003).
+    """Mean vertex distance (mm) of a sampled shape to the nearest training mesh, averaged over
+    samples (Styner et al. 2003).
     """
+    # One mesh at a time, because the training meshes may not fit in memory.
+
     rows = evenly_spread(len(train), SPECIFICITY_MESHES)
     generator = torch.Generator().manual_seed(seed)
     drawn = model.sample(samples, generator).cpu()
@@ -139,10 +149,11 @@ def specificity(
 
 @torch.no_grad()
 def compactness(evaluation: Evaluation) -> list[float]:
-    """Share of the meshes' variance explained by the first k principal directions, k = 1, 2, ...
+    """Share of the variance of the meshes that the first k principal directions explain, for k = 1,
+    2, ...
 
-    For PCA this is the classical compactness; for a network the directions are those of its code
-    distribution, and the codes of the meshes are projected onto the first k before they are decoded.
+    The codes of the meshes are projected onto the first k directions of the prior and decoded. For
+    PCA, this is the classical compactness.
     """
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)

@@ -1,4 +1,4 @@
-"""Which dataset and which of its meshes a model is measured on."""
+"""Chooses the dataset, and the subset of it, on which a model is measured."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from morphable.models.base import MorphableModel
 
 
 def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
-    """The dataset at `path`, or the one the model was trained on.
+    """Open the dataset at `path`; if None, the one that the model was trained on.
 
-    Raises InputError where neither is there or its template is not the model's.
+    Raises InputError if there is no such dataset, or if its template is not the model's.
     """
     if path is None:
         if "data" not in model.provenance:
@@ -30,20 +30,23 @@ def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
 
 
 def require_template(model: MorphableModel, dataset: MeshDataset, name: str) -> None:
+    """Raise InputError, with the dataset's `name`, if its template is not the model's."""
     if dataset.template.fingerprint != model.template.fingerprint:
         own, other = model.template, dataset.template
         raise InputError(
-            f"{name}: its template ({other.name}, {other.n_vertices} vertices, {other.fingerprint}) is not the "
-            f"model's ({own.name}, {own.n_vertices} vertices, {own.fingerprint})"
+            f"{name}: its template ({other.name}, {other.n_vertices} vertices, "
+            f"{other.fingerprint}) is not the model's ({own.name}, {own.n_vertices} vertices, "
+            f"{own.fingerprint})"
         )
 
 
 def chosen_subset(
     model: MorphableModel, dataset: MeshDataset, split: str | None = None
 ) -> tuple[SplitDataset, str]:
-    """The split and the subset that `[NAME:]train|val|test` names.
+    """The split and the subset named by `split`, which has the form `[NAME:]train|val|test`.
 
-    By default the split that the model was trained on, and its test meshes.
+    By default, they are the split that the model was trained on, and its test subset. Raises
+    InputError if the form is wrong or there is no such split.
     """
     name, _, subset = (split or "test").rpartition(":")
     if subset not in SUBSETS:

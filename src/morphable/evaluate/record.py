@@ -1,4 +1,6 @@
-"""A run's evaluation on disk: evaluation.json with the measures, evaluation.npz with what they follow from."""
+"""The evaluation of a run on disk: evaluation.json holds the measures, evaluation.npz the codes and
+errors that they are computed from.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ JSON, ARRAYS = "evaluation.json", "evaluation.npz"
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """An evaluation with its measures, the content of evaluation.json."""
+    """An evaluation and its measures, which are the content of evaluation.json."""
 
     evaluation: Evaluation
     measures: Mapping[str, Any]
@@ -34,7 +36,9 @@ class Measured:
         return cls(evaluation, measure(evaluation))
 
     def write(self, folder: Path) -> None:
-        """Write both files into a run folder; the arrays first, since only evaluation.json counts."""
+        """Write both files into a run folder."""
+        # The arrays first: `read` looks for evaluation.json, so an interrupted write leaves no
+        # evaluation.
         evaluation = self.evaluation
         arrays = {f"mesh_errors/{name}": evaluation.mesh_errors[name] for name in METHODS}
         arrays |= {
@@ -49,9 +53,10 @@ class Measured:
 
     @classmethod
     def read(cls, folder: Path, model: MorphableModel, dataset: MeshDataset) -> Measured | None:
-        """The evaluation in a run folder, of this model on this dataset; None if there is none.
+        """Read the evaluation in a run folder; None if there is none.
 
-        Raises InputError if a file is damaged, or the evaluation is of another model or dataset.
+        Raises InputError if a file is damaged, or if the evaluation belongs to another model or
+        dataset.
         """
         if not (folder / JSON).exists():
             return None
@@ -92,9 +97,9 @@ def evaluate_model(model: MorphableModel, *, data: SplitDataset, subset: str = "
 
     Args:
         model: A trained model.
-        data: A dataset on the model's template, divided by one of its splits. The baselines, PCA and
-            the mean shape, are fitted to its training subset.
-        subset: What is measured: "test", "val" or "train".
+        data: A dataset on the model's template, divided by one of its splits. The baselines (PCA
+            and the mean shape) are fitted to its training subset.
+        subset: The subset that is measured: "test", "val" or "train".
 
     Returns:
         The evaluation and its measures: `measures["model"]["vertex_error_mm"]["mean"]` and more.

@@ -1,5 +1,5 @@
-"""MorphableModel: a distribution of shapes on a template, with named coordinates; and its three
-ways to learn.
+"""MorphableModel: a distribution of shapes on a template, with a code of named parts. It has three
+kinds, by how it learns: EstimatedModel, TrainableModel and AdversarialModel.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Given = Mapping[str, Tensor]
 
 
 class Shapes(Protocol):
-    """Training meshes as a model reads them: (N, V, 3) float32 mm, maybe more than fit in
-    memory.
+    """Training meshes as a model reads them: (N, V, 3) float32 mm. An array, or a file that is
+    larger than memory.
     """
 
     @property
@@ -38,7 +38,7 @@ class Shapes(Protocol):
 
 
 def blocks(shapes: Shapes, size: int = 256) -> Iterator[np.ndarray]:
-    """The meshes in order, at most `size` at a time, (n, V, 3) mm."""
+    """Yield the meshes in order, at most `size` at a time, (n, V, 3) mm."""
     for start in range(0, len(shapes), size):
         yield shapes[start : start + size]
 
@@ -47,8 +47,8 @@ def blocks(shapes: Shapes, size: int = 256) -> Iterator[np.ndarray]:
 class Origin:
     """Where a model comes from.
 
-    family: its row of the MODELS table, "" for none. provenance: how it was trained, on what data,
-    with which versions; empty for a model that was not trained by a run.
+    family: the name of its row in MODELS, "" if it has none. provenance: how it was trained, on
+    which data and with which versions. Empty if it was not trained by a run.
     """
 
     family: str = ""
@@ -65,26 +65,27 @@ class MorphableModel(nn.Module, ABC):
     projection onto the model, `sample` random instances, and `prior.given` the posterior.
 
     A subclass is built as `Model(template, config, geometry, origin)`, with the geometry that
-    `Model.geometry_type.of(template, config)` computes. Nothing is assigned afterwards.
+    `Model.geometry_type.of(template, config)` computes. It gets no further attributes later.
     """
 
     geometry_type: ClassVar[type[Geometry]] = NoGeometry
     axis_aligned_code: ClassVar[bool] = False
-    """Whether each dimension of the code is a variable of its own, as in a VAE. Otherwise only
-    directions have a meaning.
+    """Whether single dimensions of the code are meaningful, as in a VAE, whose dimensions are
+    independent. Otherwise the code may be rotated, and only the directions of its distribution are
+    meaningful.
     """
     encodes_points: ClassVar[bool] = False
-    """Whether `encode_points` is there: points in any order, without topology."""
+    """Whether `encode_points` works, which encodes points in any order, without topology."""
     needs_neutral: ClassVar[bool] = False
-    """Whether it learns from neutral meshes: `batch.neutral` of a loss, or the rows `neutral` of an
-    estimate.
+    """Whether training needs neutral meshes. A loss finds them in `batch.neutral`, an estimate in
+    the label `neutral`.
     """
     prior_is_fitted: ClassVar[bool] = True
-    """Whether the prior is fitted to the codes of the training meshes. Otherwise the model defines
-    it.
+    """Whether the prior is fitted to the codes of the training meshes after training. Otherwise it
+    is part of the model's definition.
     """
     why_no_prior: ClassVar[str] = ""
-    """For models that have no prior: why, and what to do about it."""
+    """If the model has no prior: why, and what to do about it. For error messages."""
 
     prior: CodePrior | None
 
@@ -107,7 +108,7 @@ class MorphableModel(nn.Module, ABC):
         self.prior = CodePrior(parts) if has_prior else None
 
     def with_origin(self, origin: Origin) -> Self:
-        """This model, sharing its weights, with another origin."""
+        """Return this model with another origin. The two share their weights."""
         other = copy.copy(self)
         other.origin = origin
         return other
@@ -122,26 +123,28 @@ class MorphableModel(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What to call it in a message: its family, or its class if it is of none."""
+        """The name for error messages: the family, or the class if there is no family."""
         return self.family or type(self).__name__
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
-        """`config` with what it must know about the training data: the class names of each label,
-        in the order of their numbers.
+        """Return `config` with the settings that depend on the training data filled in.
+
+        classes: by label, its class names in the order of their numbers.
         """
         return config
 
     @abstractmethod
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L), deterministic. Pinned parts come from `given`; those that it does
-        not name are zero, unless the model infers them.
+        """(B, V, 3) mm -> (B, L) codes, without randomness. Pinned parts are taken from `given`.
+        Those that are not given are zero, unless the model infers them.
         """
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """(B, P, 3) mm -> (B, L): clouds without topology, in any order, placed as the template.
+        """(B, P, 3) mm -> (B, L) codes of clouds without topology, in any order, aligned to the
+        template.
 
-        Raises InputError if the model encodes registered meshes only, as most do.
+        Raises InputError if the model encodes only registered meshes, as most models do.
         """
         raise InputError(f"{self.name}: encodes registered meshes, not points in any order")
 
@@ -156,9 +159,10 @@ class MorphableModel(nn.Module, ABC):
     def sample(
         self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0
     ) -> Tensor:
-        """(n, V, 3) mm shapes drawn from the prior, conditioned on the parts in `given`.
+        """(n, V, 3) mm random shapes from the prior, conditioned on the parts in `given`.
 
-        Raises InputError if the model has no prior.
+        scale: multiplies the standard deviation of the prior. Raises InputError if the model has no
+        prior.
         """
         prior = self.require_prior()
         if given:
@@ -166,7 +170,7 @@ class MorphableModel(nn.Module, ABC):
         return self.decode(prior.sample(n, generator, scale))
 
     def require_prior(self) -> CodePrior:
-        """The prior. Raises InputError, saying why, if the model has none."""
+        """The prior. Raises InputError with the reason if the model has none."""
         if self.prior is None:
             raise InputError(
                 f"{self.name}: this model has no prior to sample from; {self.why_no_prior}"
@@ -174,10 +178,11 @@ class MorphableModel(nn.Module, ABC):
         return self.prior
 
     def neutral(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B, V, 3) mm: the person of each code without expression.
+        """(B, L) -> (B, V, 3) mm neutral shape of the subject of each code.
 
-        Zero is the neutral value of every other part, unless a model has a decoder of its own for
-        neutral shapes. Raises InputError if the code has no identity part.
+        All parts but the identity are set to zero, which is their neutral value. A model with a
+        separate decoder for neutral shapes overrides this. Raises InputError if the code has no
+        identity part.
         """
         if "identity" not in self.parts:
             raise InputError(f"{self.name}: has no part 'identity', so no neutral shape")
@@ -186,7 +191,9 @@ class MorphableModel(nn.Module, ABC):
         return self.decode(person)
 
     def assemble(self, free: Tensor, given: Given | None = None) -> Tensor:
-        """(B, L_free) values of the free parts, and the pinned values, as one code (B, L)."""
+        """Join values of the free parts (B, L_free) and the pinned parts in `given` to codes (B,
+        L). Pinned parts that are not given are zero.
+        """
         code = free.new_zeros(len(free), self.parts.size)
         code[:, torch.from_numpy(self.parts.free).to(free.device)] = free
         for name, value in (given or {}).items():
@@ -199,9 +206,9 @@ class MorphableModel(nn.Module, ABC):
 
     @property
     def latent(self) -> int:
-        """Latent size: the number of dimensions that the model describes a shape with.
+        """Latent size: the number of dimensions that describe a shape.
 
-        A family whose code is longer than that overrides it.
+        A family whose code has more dimensions than that overrides this property.
         """
         return self.parts.free_size
 
@@ -214,14 +221,14 @@ class MorphableModel(nn.Module, ABC):
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def check_vertices(self, vertices: Tensor) -> None:
-        """InputError unless `vertices` is (B, V, 3) with this template's V."""
+        """Raises InputError if `vertices` is not (B, V, 3) with this template's V."""
         if vertices.ndim != 3 or vertices.shape[1:] != (self.template.n_vertices, 3):
             expected = f"(B, {self.template.n_vertices}, 3)"
             raise InputError(f"vertices: expected {expected}, got {tuple(vertices.shape)}")
 
 
 class EstimatedModel(MorphableModel):
-    """A model computed in closed form, or by a few alternating solves."""
+    """A model that is computed in closed form or by a few alternating solves, not trained."""
 
     prior: CodePrior
 
@@ -230,50 +237,54 @@ class EstimatedModel(MorphableModel):
     def estimate(
         cls, template: Template, vertices: Shapes, labels: Mapping[str, np.ndarray], config: Any
     ) -> Self:
-        """The model of these shapes (N, V, 3) mm, with its prior.
+        """Estimate the model and its prior from shapes (N, V, 3) mm.
 
-        labels: those that the data has of `subject` and `expression`, (N,) class numbers with -1 =
-        missing; `neutral`, (N,) the row of each mesh's neutral mesh, -1 = none; `level`, (N,) 0..1.
+        labels: those of the following that the data has. `subject` and `expression`: (N,) class
+        numbers, -1 = missing. `neutral`: (N,) row of each mesh's neutral mesh, -1 = none. `level`:
+        (N,) from 0 to 1.
         """
 
 
 class TrainingHooks(ABC):
-    """What the training loop asks of a model, whatever the model descends.
+    """The methods that the training loop calls, whatever the objective of the model is.
 
-    This is not a model, so that both kinds of trained model are direct subclasses of
+    This class is not a model itself, so that both kinds of trained model are direct subclasses of
     MorphableModel.
     """
 
     labels_used: ClassVar[tuple[str, ...]] = ()
     """The label columns that the loss reads."""
     stages: ClassVar[tuple[str, ...]] = ()
-    """The stages that training can go through, in this order; empty if there is only one."""
+    """Names of the stages of training, in order. Empty if there is only one stage."""
 
     @abstractmethod
     def initialize(self, shapes: Shapes) -> None:
-        """Set the statistics (mean, scale, basis) from the training meshes, before training."""
+        """Compute statistics (mean, scale, basis) of the training meshes. Called before training."""
 
     @abstractmethod
     def validate(self, vertices: Tensor, stage: str) -> Tensor | None:
-        """(B, V, 3) mm -> errors in mm, of any shape; the epoch whose mean error is least is kept.
+        """Errors in mm, as a tensor of any shape, for validation meshes (B, V, 3) mm. The weights
+        of the epoch with the smallest mean error are kept.
 
-        None if the model cannot be validated at a reasonable cost: then the last epoch is kept.
+        Returns None if validation would cost too much. Then the last epoch is kept.
         """
 
     def for_inference(self) -> Self:
-        """The trained model without what only training needs; the model itself by default."""
+        """Return the trained model without the things that only training needs. By default, the
+        model itself.
+        """
         return self
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Arrays to keep from a few epochs of training, for the report; none by default."""
+        """Arrays that are saved at a few epochs of training, for the report. By default, none."""
         return {}
 
 
 class TrainableModel(MorphableModel, TrainingHooks):
-    """A model that descends one objective."""
+    """A model that is trained to minimize one objective."""
 
     def validate(self, vertices: Tensor, stage: str) -> Tensor | None:
-        """The vertex errors of the reconstruction."""
+        """(B, V) mm vertex errors of the reconstructions."""
         errors: Tensor = (self(vertices) - vertices).norm(dim=-1)
         return errors
 
@@ -283,15 +294,16 @@ class TrainableModel(MorphableModel, TrainingHooks):
 
 
 class AdversarialModel(MorphableModel, TrainingHooks):
-    """A generator that learns from a critic, which learns to tell its shapes from real ones.
+    """A generator that is trained against a critic. The critic is trained to distinguish generated
+    shapes from real ones.
 
-    Each training step moves one of the two: `critic_steps` steps of the critic, then one of the
-    generator. `progress.step` counts the steps of both, so `progress.step // (critic_steps + 1)` is
-    the number of the round.
+    Each training step updates one of the two: `critic_steps` steps of the critic, then one of the
+    generator. `progress.step` counts both, so `progress.step // (critic_steps + 1)` is the number
+    of the round.
 
-    Codes are drawn from the prior in training, so the prior is part of the model's definition and
-    is not fitted afterwards. `encode` may be a search, too slow to run every epoch, so there is no
-    validation unless a model overrides `validate`.
+    Training draws codes from the prior, so the prior is part of the model's definition and is not
+    fitted afterwards. There is no validation unless a model overrides `validate`, because `encode`
+    may be an optimization that is too slow to run every epoch.
     """
 
     prior_is_fitted: ClassVar[bool] = False
@@ -300,7 +312,7 @@ class AdversarialModel(MorphableModel, TrainingHooks):
     @property
     @abstractmethod
     def critic_steps(self) -> int:
-        """Steps of the critic before each step of the generator, at least 1."""
+        """Number of critic steps before each generator step, at least 1."""
 
     @abstractmethod
     def critic_parameters(self) -> Iterable[nn.Parameter]:
@@ -308,7 +320,7 @@ class AdversarialModel(MorphableModel, TrainingHooks):
 
     @abstractmethod
     def generator_parameters(self) -> Iterable[nn.Parameter]:
-        """The parameters that `generator_loss` trains: all that are not the critic's."""
+        """The parameters that `generator_loss` trains: all except the critic's."""
 
     @abstractmethod
     def critic_loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:

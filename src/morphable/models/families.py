@@ -1,5 +1,5 @@
-"""MODELS: every family by name, with its class, its paper and its two recipes. A published model is
-one row of this table.
+"""MODELS: the table of all families, by name. A row holds the family's class, its paper and its two
+recipes.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from morphable.models.training import TrainConfig
 
 @dataclass(frozen=True)
 class Family:
-    """A row of MODELS: what it is in a line, the paper it is from, its class, and its recipes:
-    `fast`, ours and the default, and `published`, the paper's.
+    """A row of MODELS: a summary of one line, the paper, the class, and two recipes. `published`
+    has the settings of the paper; `fast` has ours, and is the default.
     """
 
     summary: str
@@ -70,12 +70,16 @@ class Family:
         changes: Mapping[str, Any] | None = None,
         training: TrainConfig | None = None,
     ) -> Family:
-        """changes: settings of the model that the fast recipe changes; training: its training."""
+        """A family whose fast recipe is the published one with some changes.
+
+        changes: settings of the model that differ. training: the settings of the training, if they
+        differ.
+        """
         fast = published if training is None else Recipe(published.model, training)
         return cls(summary, paper, model, published, fast.with_model(**(changes or {})))
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe called `fast` or `paper`."""
+        """The recipe called `fast` or `paper`. Raises InputError for another name."""
         recipes = {"fast": self.fast, "paper": self.published}
         if name not in recipes:
             raise InputError(f"recipe {name!r}: expected fast or paper")
@@ -197,13 +201,13 @@ def create(
     recipe: str = "fast",
     **overrides: Any,
 ) -> MorphableModel:
-    """A fresh model of the family called `name`: `create("coma", template, latent=8)`.
+    """Build an untrained model of the family `name`: `create("coma", template, latent=8)`.
 
-    config: its configuration; that of the recipe, `fast` or `paper`, if None. geometry: computed
-    from the template if None. overrides: settings of the configuration by name; `latent` is the
-    latent size of any family, shared out among its parts.
+    config: the configuration; if None, that of `recipe`, which is `fast` or `paper`. geometry: if
+    None, it is computed from the template. overrides: settings of the configuration by name. For
+    every family, `latent` sets the total latent size, which is divided among its parts.
 
-    Raises InputError for a family, a recipe or a setting that does not exist.
+    Raises InputError if the family, the recipe or a setting does not exist.
     """
     row = family(name)
     config = row.recipe(recipe).model if config is None else config
@@ -216,43 +220,49 @@ def create(
 
 
 def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
-    """The model of the family that `origin` names, of a geometry that exists already."""
+    """Build an untrained model of the family that `origin` names, with a geometry already computed."""
     kind: Callable[..., MorphableModel] = family(origin.family).model
     return kind(template, config, geometry, origin)
 
 
 ADDED: dict[str, str] = {}
-"""The families of MODELS that are not the package's own, each with where it came from."""
+"""The families in MODELS that users have added, each with the source it came from."""
 
 
 def add_family(name: str, row: Family, source: str = "") -> None:
-    """Add a family of your own to MODELS for this process.
+    """Add your own family to MODELS, for this process.
 
-    source: where it is defined, for messages. Raises InputError if another family has this name.
+    source: where the family is defined, for error messages. Raises InputError if another family has
+    this name.
     """
+    # Adding the same family twice is harmless: a notebook cell may run again.
     again = name in ADDED and MODELS[name] is row
     if name in MODELS and not again:
-        raise InputError(f"family {name!r}: there is one of this name already; choose another")
+        raise InputError(f"family {name!r}: this name is already in use; choose another")
     MODELS[name] = row
     ADDED[name] = source
 
 
 def family(name: str) -> Family:
+    """The row of MODELS. Raises InputError, suggesting a similar name, if there is none."""
     if name not in MODELS:
         raise InputError(f"family {name!r}: there is no such family; {suggestion(name, MODELS)}")
     return MODELS[name]
 
 
 MAX_LATENT = 10_000
-"""The prior holds the square of the latent size; a larger one is a typing error."""
+"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
+for a typing error.
+"""
 
 
 def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
-    """`config` with its latent size: a number is the total over all free parts, a mapping gives the
-    size of each part.
+    """Return `config` with another latent size.
 
-    A configuration with several free parts names the share of each in `proportions`. Raises
-    InputError for a size below 1 or above MAX_LATENT and for an unknown part.
+    latent: a number is the total over all free parts, which is divided by the configuration's
+    `proportions`. A mapping gives the size of each part by name.
+
+    Raises InputError if a size is below 1 or above MAX_LATENT, or if a part does not exist.
     """
     proportions: Mapping[str, int] = getattr(config, "proportions", {})
     parts = list(proportions) or ["shape"]
@@ -269,6 +279,7 @@ def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
                 "latent",
             )
         _check_size(f"{name}={size}", size)
+    # A model with one part, `shape`, calls its size `latent`.
     if "latent" in {field.name for field in dataclasses.fields(config)} and "shape" in sizes:
         sizes = {"latent": sizes["shape"]}
     return dataclasses.replace(config, **sizes)
@@ -281,7 +292,10 @@ def _check_size(text: str, size: int) -> None:
 
 
 def split_total(total: int, proportions: Mapping[str, int]) -> dict[str, int]:
-    """A latent size divided among parts in proportion; the first parts get what rounding leaves.
+    """Divide a latent size among parts in proportion. The first parts get the rest that rounding
+    leaves.
+
+    Raises InputError if there is less than one dimension per part.
 
     >>> split_total(9, {"identity": 1, "expression": 1})
     {'identity': 5, 'expression': 4}

@@ -1,12 +1,15 @@
-"""Information-bottlenecked VAE: one point-cloud encoder, two decoders, and little room for
+"""Information-bottlenecked VAE: one point cloud encoder and two decoders, with little room for
 expression in the identity code.
 
 Sun, Pears and Gu, "Information bottlenecked variational autoencoder for disentangled 3D facial
-expression modelling", WACV 2022. The identity decoder makes the neutral face from the identity code
-alone; the full decoder makes the input from both codes, but its gradient does not reach the
-identity code; and the mutual information between the input and the identity code is held down. In
-the conditional form (`cvae`) the expression's name and level are an input: they join the encoder
-before its last layer, and both codes before the full decoder.
+expression modelling", WACV 2022.
+
+- The identity decoder predicts the neutral face from the identity code alone.
+- The full decoder predicts the input from both codes, but its gradient does not reach the identity
+  code.
+- A term of the loss keeps the mutual information between the input and the identity code small.
+- In the conditional form (`cvae`), the name and level of the expression are an input. They enter
+  the encoder before its last layer, and the full decoder together with both codes.
 """
 
 from __future__ import annotations
@@ -32,23 +35,23 @@ from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 
 FINAL_REGULARIZATION = 1 / 7
-"""Share of the KL and information weights that is left in the last epoch: (350 - 300) / 350, as
-published.
-"""
+"""Share of the KL and information weights in the last epoch: (350 - 300) / 350, as published."""
 START_MESHES = 1000
-"""Evenly spread training meshes whose components the decoders may start at."""
+"""Number of training meshes, evenly spread, whose principal components the decoders can start at.
+"""
 
 
 @dataclass(frozen=True)
 class BottleneckObjective(Configuration):
-    """Errors are in mm^2 per coordinate: reconstruction_weight (full + identity_weight neutral) +
-    regularization_weight (kl_weight KL + information_weight information).
+    """loss = reconstruction_weight (full + identity_weight neutral)
+    + regularization_weight (kl_weight KL + information_weight information),
+    where `full` and `neutral` are squared errors in mm^2 per coordinate.
 
-    The paper's "no bottleneck" is identity_weight = 1 and information_weight = 0. kl_mean: average
-    the KL over the dimensions of each code instead of summing. information_above: only meshes whose
-    level is above this count in the information. identity_gradient: share of the identity's
-    gradient that reaches the shared encoder. At 1 the encoder stops telling expressions apart long
-    before the full decoder can ask for them.
+    The paper's "no bottleneck" is identity_weight = 1 and information_weight = 0. kl_mean: if True,
+    average the KL over the dimensions of each code instead of summing it. information_above: if
+    given, only meshes with a level above this count in the information. identity_gradient: share of
+    the identity loss's gradient that reaches the shared encoder. At 1, the encoder learns to ignore
+    expression long before the full decoder is trained well enough to need it.
     """
 
     reconstruction_weight: float = 6.6e-2
@@ -63,12 +66,13 @@ class BottleneckObjective(Configuration):
 
 @dataclass(frozen=True)
 class IbVaeConfig(BottleneckObjective, PointEncoderConfig, IdentityExpression):
-    """The defaults are the paper's for COMA.
+    """The defaults are those of the paper for COMA.
 
-    hidden: units of each decoder. initial_deviation: of a fresh encoder's posteriors; at 1 the
-    first codes are noise. start: of both decoders, `random` or linear along principal components, a
-    pair of hidden units for each. expressions: of the conditional form, the class names as the
-    training labels number them, read from the training data; none in the form without conditions.
+    hidden: number of hidden units of each decoder. initial_deviation: standard deviation of the
+    posteriors before training; at 1, the first codes are mostly noise. start: initial weights of
+    both decoders, `random`, or linear along the principal components (`pca`). expressions: class
+    names of the conditional form, in the order of their numbers, read from the training data. None
+    in the form without conditions.
     """
 
     hidden: Count = 256
@@ -89,9 +93,9 @@ class IbVae(TrainableModel):
     full shape = full_decoder(identity, expression[, condition]), in mm.
 
     loss = w_r (|full - x|^2 + w_i |neutral - x_neutral|^2) + w_b (KL + w_m MI(x, identity)), where
-    the full decoder sees the identity detached, and MI is the mutual information.
+    MI is the mutual information, and the identity code is detached before the full decoder.
 
-    condition: the conditional form's part of the code, or None.
+    condition: the encoding of conditions in the conditional form; None in the other form.
     """
 
     config: IbVaeConfig
@@ -118,6 +122,9 @@ class IbVae(TrainableModel):
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
         self.encoder = PointEncoder(geometry, config)
         self.to_posterior = nn.Linear(HEAD[-1] + given, 2 * free.size)
+        # `to_posterior` gives the mean and log variance of identity, then those of expression.
+        # Shift the biases of both log variances, so that the first posteriors have the initial
+        # deviation.
         with torch.no_grad():
             for log_variance in (
                 slice(config.identity, 2 * config.identity),
@@ -145,15 +152,17 @@ class IbVae(TrainableModel):
 
     @torch.no_grad()
     def _start_at_components(self, shapes: Shapes) -> None:
-        """Hidden units in pairs with opposite inputs, which move the shape along a component to its
-        two sides.
+        """Start both decoders as linear functions whose outputs are mixtures of principal
+        components.
 
-        So the decoders start linear, each dimension of a code along a mixture of components. With
-        one unit per component, rectified and thus one-sided, some runs never learned an expression.
+        Hidden units come in pairs with opposite input weights. relu(a) - relu(-a) = a, so one unit
+        moves the shape along a component and the other one moves it back. With a single rectified
+        unit per component, which moves in one direction only, some runs never learned an
+        expression.
         """
-        few = shapes[:: -(-len(shapes) // START_MESHES)]
+        subset = shapes[:: -(-len(shapes) // START_MESHES)]
         pairs = self.config.hidden // 2
-        basis = principal_basis(few, pairs)
+        basis = principal_basis(subset, pairs)
         moves = torch.from_numpy(basis.components * basis.deviations[:, None])
         moves = moves.to(self.normalization.std)
         for decoder in (self.identity_decoder, self.full_decoder):
@@ -166,8 +175,8 @@ class IbVae(TrainableModel):
             last.bias.zero_()
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        """(B, V, 3) mm -> (B, L). If no condition is given, each mesh gets the expression and level
-        of least error.
+        """(B, V, 3) mm -> (B, L). The conditional form chooses, if no condition is given, the
+        expression and level with the smallest error for each mesh.
         """
         self.check_vertices(vertices)
         features = self.encoder.of_meshes(vertices)
@@ -177,10 +186,10 @@ class IbVae(TrainableModel):
         return self.code_of(features, given)
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """As every model's, for clouds of at least 64 points. The conditional form must be given
-        the condition, because unordered points have no vertex error to choose one by.
+        """(B, P, 3) mm -> (B, L) for clouds of at least 64 points. The conditional form must be
+        given the condition, because it cannot choose one: unordered points have no vertex error.
 
-        Raises InputError for fewer points, or without the condition.
+        Raises InputError if there are fewer points, or if the condition is missing.
         """
         if self.condition is not None and CONDITION not in (given or {}):
             raise InputError(
@@ -190,22 +199,25 @@ class IbVae(TrainableModel):
         return self.code_of(self.encoder(points), given)
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
-        """(B, 64) features -> (B, L), the posterior's mean and what is given."""
+        """(B, 64) features -> (B, L) codes: the posterior's mean, and the pinned values in `given`."""
         conditions = self._conditions(features, given)
         return self.assemble(self.posterior(features, conditions).mean, given)
 
     def posterior(self, features: Tensor, conditions: Tensor) -> Posterior:
-        """(B, 64) features, (B, L_pinned) pinned values -> the distribution of the free parts."""
+        """The distribution of the free parts, from features (B, 64) and pinned values (B,
+        L_pinned).
+        """
         config = self.config
         share = config.identity_gradient
         detached = features.detach()
-        # The same values, through which only a share of the gradient passes.
+        # The values are those of `features`, but only a share of the gradient passes through.
         for_identity = detached + share * (features - detached)
 
         sizes = [2 * config.identity, 2 * config.expression]
         layers = zip(
             self.to_posterior.weight.split(sizes), self.to_posterior.bias.split(sizes), strict=True
         )
+        # The last layer is applied in two pieces, because each reads its own copy of the features.
         moments = [
             nn.functional.linear(torch.cat([x, conditions], -1), weight, bias).chunk(2, -1)
             for x, (weight, bias) in zip((for_identity, features), layers, strict=True)
@@ -214,12 +226,12 @@ class IbVae(TrainableModel):
         return Posterior(torch.cat(means, -1), torch.cat(log_variances, -1))
 
     def _conditions(self, features: Tensor, given: Given | None) -> Tensor:
-        """(B, L_pinned) the pinned values, zero if they are not given."""
+        """(B, L_pinned) pinned values; those that are not given are zero."""
         free = features.new_zeros(len(features), self.parts.free_size)
         return self.assemble(free, given)[:, self.parts.free_size :]
 
     def _best_condition(self, features: Tensor, vertices: Tensor) -> Tensor:
-        """(B, n) the condition that reconstructs each mesh best."""
+        """(B, n) the condition with which each mesh is reconstructed best."""
         assert self.condition is not None
 
         def error_of(condition: Tensor) -> Tensor:
@@ -233,7 +245,7 @@ class IbVae(TrainableModel):
         return self._shape(self.full_decoder(code))
 
     def neutral(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B, V, 3) mm by the identity decoder."""
+        """(B, L) -> (B, V, 3) mm: the neutral shape that the identity decoder predicts."""
         return self._shape(self.identity_decoder(code[:, self.parts["identity"]]))
 
     def _shape(self, offsets: Tensor) -> Tensor:
@@ -275,13 +287,13 @@ class IbVae(TrainableModel):
         )
 
     def _counted(self, batch: Batch) -> Tensor | None:
-        """(B,) 1 for the meshes that count in the information, 0 for the others; None if all do."""
+        """(B,) 1 for meshes that count in the information, 0 for the others; None if all count."""
         if self.config.information_above is None or "level" not in batch.labels:
             return None
         return (batch.labels["level"] > self.config.information_above).to(batch.vertices)
 
     def _kl(self, posterior: Posterior) -> Tensor:
-        """Mean over the batch of the divergence from N(0, I), summed over the code."""
+        """The KL divergence from N(0, I), summed over the code and averaged over the batch."""
         mean, log_variance = posterior
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
         if self.config.kl_mean:
@@ -291,8 +303,8 @@ class IbVae(TrainableModel):
 
 
 def regularization_left(progress: Progress) -> float:
-    """Share of the KL and information weights in this epoch: it falls linearly to a seventh in the
-    last.
+    """Share of the KL and information weights in this epoch. It falls linearly, to a seventh in the
+    last epoch.
     """
     return 1 - (1 - FINAL_REGULARIZATION) * (progress.epoch + 1) / progress.epochs
 

@@ -91,7 +91,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"- vertices: {model.template.n_vertices} (millimeters, y up, right-handed), "
         f"topology fingerprint `{model.template.fingerprint}`",
         f"- code: {parts}",
-        f"- trained parameters: {parameters:,}",
+        f"- trainable parameters: {parameters:,}",
         f"- training data: {provenance.get('source', 'unknown')} "
         f"({provenance.get('train_meshes', '?')} meshes, "
         f"split `{provenance.get('split', '?')}`)",

@@ -1,5 +1,7 @@
-"""LAMM: every layer's region tokens are shapes too, and handles edit regions (Tarasiou et al. 2024,
-"Locally adaptive neural 3D morphable models").
+"""LAMM: an autoencoder on region tokens, in which the tokens after every layer can be shown as a
+shape, and handles edit regions.
+
+Tarasiou et al., "Locally adaptive neural 3D morphable models", CVPR 2024.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from morphable.models.training import Batch, Progress
 
 AUTOENCODE, MANIPULATE = "autoencode", "manipulate"
 MIN_SHARE = 0.25
-"""A trained edit moves at least this share of the way from one shape to another."""
+"""In training, edits move at least this share of the way from one shape to another."""
 NOT_TRAINED = (
     "this LAMM was trained to autoencode only: its handles were never trained, so edits would be "
     "meaningless; train it with `stages` autoencode,manipulate"
@@ -35,12 +37,14 @@ NOT_TRAINED = (
 
 @dataclass(frozen=True)
 class LammConfig(LammNetworkConfig):
-    """regions: number of automatic ones, 0 = the template's own (11 automatic ones if it has none).
-    layers: whose states the loss judges: `progressive` all, from the shape to the mean and back;
-    `encoder` or `decoder` those and the output; `output` alone; `full` all, each to be the whole
-    shape. normalization: `vertex` = z-score of every coordinate, `global` = one scale. start: of
-    tokenizer and inverse tokenizer, `random` or at the principal components of each region. ramp:
-    share of the stage `manipulate` after which edits may move all the way.
+    """regions: number of automatic regions; 0 = the template's own, or 11 automatic ones if it has
+    none. layers: the states that the loss compares with a shape. `progressive`: all states, from
+    the shape to the mean shape and back. `encoder`: those of the encoder, and the output.
+    `decoder`: those of the decoder. `output`: the output alone. `full`: all states, each with the
+    whole shape. normalization: `vertex` = z-score per vertex and axis, `global` = one scale for
+    all. start: initial weights of tokenizer and inverse tokenizer, `random` or the principal
+    components of each region (`pca`). ramp: share of the stage `manipulate` during which the
+    largest edits grow to the whole way from one shape to another.
     """
 
     regions: CountOrZero = 0
@@ -51,8 +55,8 @@ class LammConfig(LammNetworkConfig):
 
 
 class Aim(NamedTuple):
-    """A state that the loss judges: number `layer` of the encoder or decoder `side`, and the share
-    a of the way from the mean shape that it should show.
+    """A state that the loss compares with a shape: state number `layer` of the encoder or decoder
+    (`side`), which should show the shape a share `share` of the way from the mean shape.
     """
 
     side: Literal["encoder", "decoder"]
@@ -61,8 +65,10 @@ class Aim(NamedTuple):
 
 
 def aims(config: LammConfig) -> list[Aim]:
-    """Encoder states go from the shape to the mean, a = 1 - l / e; decoder states from the mean to
-    the shape, a = l / d.
+    """The states that the loss compares, by the setting `layers`.
+
+    Encoder states go from the shape to the mean shape, with share 1 - l / e for layer l of e.
+    Decoder states go from the mean shape to the shape, with share l / d for layer l of d.
     """
     e, d = config.encoder_depth, config.decoder_depth
     encoder = [Aim("encoder", layer, 1 - layer / e) for layer in range(e + 1)]
@@ -81,15 +87,16 @@ def aims(config: LammConfig) -> list[Aim]:
 
 
 class Lamm(TrainableModel, RegionEditor):
-    """loss = mean over states l of |x_l - a_l x|, where x is the shape relative to the mean shape.
+    """loss = mean over states l of |x_l - a_l x|, where x is the shape relative to the mean shape,
+    and x_l the shape that the inverse tokenizer makes of state l.
 
-    x_l is the shape that the region tokens of state l of the network show. Encoder states reproduce
-    the source, a_l falling from 1 to 0; decoder states the target, a_l rising from 0 to 1. In the
-    stage `autoencode` source and target are the same; in `manipulate` the target is the source with
-    all handles moved part of the way to another shape.
+    Encoder states reproduce the source, with a_l falling from 1 to 0. Decoder states reproduce the
+    target, with a_l rising from 0 to 1. In the stage `autoencode`, source and target are the same.
+    In the stage `manipulate`, the target is the source moved part of the way to another shape, and
+    the network is given the displacements of the control vertices only.
 
-    Parts: `shape` (or `tokens`) free; `controls` pinned, the displacements in mm of all control
-    vertices, region by region, zero = no edit.
+    Parts of the code: `shape` (or `tokens`, without a bottleneck) is free. `controls` is pinned:
+    the displacements in mm of all control vertices, region by region; zero means no edit.
     """
 
     geometry_type = RegionGeometry
@@ -143,20 +150,22 @@ class Lamm(TrainableModel, RegionEditor):
         return self.assemble(self.network.encode(self._normalized(vertices)), given)
 
     def decode(self, code: Tensor, learned_tokens: Tensor | None = None) -> Tensor:
-        """(B, L) -> (B, V, 3) mm; `learned_tokens` (R, D) take the place of the trained ones."""
+        """(B, L) -> (B, V, 3) mm. If `learned_tokens` (R, D) are given, they replace the trained
+        ones.
+        """
         last = self.decoder_states(code, learned_tokens)[-1]
         return self.normalization.inverse(self.network.unsort(self.network.coordinates(last)))
 
     def decoder_states(self, code: Tensor, learned_tokens: Tensor | None = None) -> list[Tensor]:
-        """(B, L) -> the decoder's states (B, 1 + R, D), from its input tokens to its normed
-        output.
+        """The decoder's states (B, 1 + R, D) for codes (B, L), from its input tokens to its
+        layer-normalized output.
         """
         free, controls = code[:, : self.parts.free_size], code[:, self.parts["controls"]]
         return self.network.decoder_states(free, self._scaled(controls), learned_tokens)
 
     def decode_region(self, code: Tensor, region: int) -> Tensor:
-        """(B, L) -> (B, m, 3) mm: the vertices of one region, ascending, without the others'
-        cost.
+        """(B, L) -> (B, m, 3) mm: decode only the m vertices of one region, in ascending order.
+        This saves the cost of the other regions' inverse tokenizers.
         """
         network = self.network
         token = self.decoder_states(code)[-1][:, 1 + region]
@@ -166,7 +175,10 @@ class Lamm(TrainableModel, RegionEditor):
         return x * std[members] + mean[members]
 
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
-        """Raises InputError if the stage `manipulate` was not trained."""
+        """Set the part `controls` of the codes, as `RegionEditor.displace`.
+
+        Raises InputError if the stage `manipulate` was not trained.
+        """
         if not self.edits_trained:
             raise InputError(NOT_TRAINED, "stages")
         result = code.clone()
@@ -178,8 +190,7 @@ class Lamm(TrainableModel, RegionEditor):
         if progress.stage != MANIPULATE:
             return self._multilayer_loss(shape, shape, self._rest(len(shape)))
 
-        # One half of the batch is at rest, so that autoencoding is not forgotten; the other half is
-        # edited.
+        # Half of the shapes are not edited, so that the model does not forget to autoencode.
         change = self._random_change(batch.vertices, progress)
         edited = self._normalized(batch.vertices + change)
         moved = change[:, self.controls].flatten(1)
@@ -194,10 +205,11 @@ class Lamm(TrainableModel, RegionEditor):
     def _multilayer_loss(
         self, source: Tensor, target: Tensor, displacement: Tensor, edits: int = 0
     ) -> dict[str, Tensor]:
-        """The formula of the class, as the terms of encoder and decoder; shapes are (B, 3V).
+        """The loss of the class docstring, with one term for the encoder and one for the decoder.
 
-        The last `edits` rows have edited tokens at the decoder's input. Those do not show the mean
-        shape, so they are not judged there.
+        source, target: (B, 3V) normalized. displacement: (B, 3C) in the network's units. edits: the
+        last `edits` rows have edited tokens at the decoder's input. These tokens should not show
+        the mean shape, so that state is left out of the loss for them.
         """
         states = self.network.states(source, displacement)
         judged = torch.stack([getattr(states, side)[layer] for side, layer, _ in self.aims])
@@ -216,18 +228,20 @@ class Lamm(TrainableModel, RegionEditor):
         return {side: total / count for side, total in terms.items()}
 
     def _random_change(self, vertices: Tensor, progress: Progress) -> Tensor:
-        """(B, V, 3) mm: from each mesh a random share of the way to the mesh before it."""
+        """(B, V, 3) mm: displacements of each mesh, a random share of the way to the mesh before it
+        in the batch.
+        """
         draw = torch.rand(len(vertices), generator=progress.generator).to(vertices)
         share = MIN_SHARE + (1 - MIN_SHARE) * self._ramp(progress) * draw
         return (vertices.roll(1, 0) - vertices) * share[:, None, None]
 
     def _ramp(self, progress: Progress) -> float:
-        """How much of the largest edits is allowed in this epoch, 0 to 1."""
+        """How far the size of edits has grown in this epoch, from 0 to 1 = all the way."""
         return min(1.0, progress.epoch / max(1e-9, self.config.ramp * progress.epochs))
 
     def validate(self, vertices: Tensor, stage: str) -> Tensor:
-        """Vertex errors of the reconstruction; in the stage `manipulate` also those of edits that
-        move all handles to where the mesh before has them.
+        """The vertex errors (mm) of reconstructions. In the stage `manipulate`, also those of edits
+        that move all handles to their positions on the mesh before it in the batch.
         """
         errors = (self(vertices) - vertices).norm(dim=-1)
         if stage != MANIPULATE:
@@ -245,10 +259,10 @@ class Lamm(TrainableModel, RegionEditor):
         return displacement / self._mean_and_std()[1][self.controls].flatten()
 
     def _rest(self, count: int) -> Tensor:
-        """(count, 3C) displacements of nothing."""
+        """(count, 3C) displacements that are all zero."""
         return self.normalization.mean.new_zeros(count, 3 * len(self.controls))
 
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
-        """Both (V, 3) mm, also if one deviation scales all."""
+        """Mean and standard deviation, both (V, 3) mm even if all vertices share one deviation."""
         mean = self.normalization.mean
         return mean, self.normalization.std.expand_as(mean)

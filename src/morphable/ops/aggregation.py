@@ -1,8 +1,8 @@
-"""Aggregation: how features pass from one level of a mesh hierarchy to the next. The rivals of the
-learned map in Deep3DMM's first table; that map itself is `attention_map.py`.
+"""Aggregation: maps of features between the levels of a mesh hierarchy. These are the methods that
+Deep3DMM's first table compares with its own learned map, which is in `attention_map.py`.
 
 Every class maps (B, n_in, C) to (B, n_out, C) and is built from `prior`, the precomputed sparse map
-(n_out, n_in). Constant ones are `SparseMap`s; a learned one that does not depend on its input can
+(n_out, n_in). A constant map is a `SparseMap`. A learned map that does not depend on its input can
 be folded into one.
 """
 
@@ -18,7 +18,7 @@ from morphable.ops.sparse import row_map
 
 
 def average_map(prior: sp.spmatrix) -> sp.csr_matrix:
-    """The prior's support with equal weights in every row."""
+    """Replace the weights of the prior by equal ones in every row, which sum to one."""
     result = sp.csr_matrix(prior, copy=True)
     result.eliminate_zeros()
     counts = np.diff(result.indptr)
@@ -27,8 +27,8 @@ def average_map(prior: sp.spmatrix) -> sp.csr_matrix:
 
 
 class FullMap(nn.Module):
-    """A free dense matrix (n_out, n_in): the most that learning a map can mean, and the worst of
-    the paper's rivals.
+    """A dense matrix (n_out, n_in) of trainable parameters: the most general linear map, and the
+    worst method of the paper's table.
     """
 
     def __init__(self, prior: sp.spmatrix) -> None:
@@ -42,11 +42,11 @@ class FullMap(nn.Module):
 
 
 class DiffPool(nn.Module):
-    """Soft assignment from the features themselves (Ying et al. 2018), per sample: y = S^T x,
-    columns averaged.
+    """Soft assignment computed from the features (Ying et al. 2018), different for each sample:
+    y = S^T x with the columns of S divided by their sums.
 
-    S = softmax over the n_out targets of a Chebyshev layer on the source level's graph
-    (`adjacency`).
+    S (n_in, n_out) is a softmax over the n_out targets of a Chebyshev layer on the graph
+    `adjacency` of the source level.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class DiffPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in, C) to (B, n_out, C)."""
         assignment = torch.log_softmax(self.assign(x), dim=-1)
-        # exp(assignment) divided by its column's sum, even if that sum underflows
+        # This is exp(assignment) divided by its column sums, but safe if a sum underflows.
         share = torch.softmax(assignment, dim=1)
         return share.transpose(1, 2) @ x
 
 
 class VariantMap(nn.Module):
-    """A free weight for every entry of a local support, as |p| divided by the row's sum (Zhou et
-    al. 2020).
+    """A trainable parameter p for every entry of a local support; its weight is |p| divided by the
+    row's sum (Zhou et al. 2020).
     """
 
     def __init__(self, support: sp.spmatrix) -> None:
@@ -101,8 +101,8 @@ class VariantMap(nn.Module):
 
 
 def padded_rows(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (n_out, w) int64 and weights (n_out, w) float64 of every row; short rows are padded
-    with zeros.
+    """Return the columns (n_out, w) int64 and weights (n_out, w) float64 of every row of a sparse
+    matrix; short rows are padded with zeros.
     """
     counts = np.diff(matrix.indptr)
     used = np.arange(max(1, counts.max())) < counts[:, None]

@@ -1,11 +1,11 @@
 """Keep glibc from returning large blocks of memory to the system after every operation, which
 makes training on a CPU slow.
 
-By default, glibc maps a block above some size anew for each tensor and unmaps it when the tensor
-dies, so that every operation waits for fresh pages filled with zeros. This was measured to make a
-training step about 1.7 times as long. The price of keeping the blocks: the memory of the process
-stays at its peak. That is a decision for a program, so the command line calls this function and no
-import does.
+By default, glibc maps memory for each large tensor and unmaps it when the tensor is freed, so every
+operation waits for new pages to be filled with zeros. In our measurements this makes a training
+step about 1.7 times as long. The price of keeping the blocks is that the memory of the process
+stays at its peak. A program should decide that, not a library, so the command line calls this
+function and importing the package does not.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from morphable.ops.gather import check_input
 from morphable.ops.sparse import TransposedIndex, entry_products, row_map, transpose_index
 
 MIN_COSINE, MAX_COSINE = 1e-25, 1e25
-"""Cosines are clamped to this range after the selection, so a negative one weighs nothing and gets
-no gradient.
+"""Cosines are clamped to this range after the selection, so a negative one has practically no
+weight and gets no gradient.
 """
 MIN_SUM = 1e-12
-"""Rows are divided by at least this, so that a row without a positive cosine vanishes instead of
-blowing up.
+"""Rows are divided by at least this, so that a row without a positive cosine becomes zero instead
+of huge.
 """
 
 
@@ -31,10 +31,12 @@ class AttentionMap(nn.Module):
 
     P is the precomputed map `prior` (n_out, n_in). Row i of A holds the k largest cosines between
     query i and the keys, divided by their sum. Queries, keys and w are learned. Only the entries of
-    P and the k of each row are ever stored or differentiated.
+    P and k entries per row of A are stored and differentiated.
 
-    keys, queries: (n_in, 3) and (n_out, 3) starting positions, which fill the first three of
-    `channels` dimensions. refresh: training steps for which a selection of the k is kept.
+    keys, queries: (n_in, 3) and (n_out, 3) initial values of the first three of `channels`
+    dimensions. refresh: number of training steps for which a selection of the k largest is used.
+
+    Raises InputError if k or refresh is below 1, or channels below 3.
     """
 
     def __init__(
@@ -82,19 +84,21 @@ class AttentionMap(nn.Module):
         return self.mixing[1] / guarded
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        """A: (n_out, k) sources and their weights, which sum to one if a cosine is positive."""
+        """A as (n_out, k) source vertices and their weights, which sum to one in a row with a
+        positive cosine.
+        """
         index, weights = self._entries()
         return index[:, -self.k :], weights
 
     def _entries(self) -> tuple[Tensor, Tensor]:
-        """(n_out, p + k) sources of the entries of P and then A, and the weights (n_out, k)
-        of A.
+        """(n_out, p + k) source vertices of the entries of P and then of A, and the weights
+        (n_out, k) of A.
         """
         queries, keys = F.normalize(self.queries, dim=1), F.normalize(self.keys, dim=1)
         best = self.best_keys(queries.detach(), keys.detach())
         index = torch.cat([self.prior_index, best], 1)
-        # The cosines of P's entries are computed too, and dropped: one index, and so one transpose,
-        # then serves both backward passes.
+        # The cosines of P's entries are computed too and discarded, so that both backward passes
+        # can use the same index and therefore the same transpose.
         cosines = entry_products(queries, keys, index, self.transposes.of(index))[:, -self.k :]
         cosines = cosines.clamp(MIN_COSINE, MAX_COSINE)
         return index, cosines / cosines.sum(1, keepdim=True).clamp(min=MIN_SUM)
@@ -116,14 +120,14 @@ class AttentionMap(nn.Module):
 
 
 class KeptTranspose:
-    """The transpose of the last index it was asked for, which serves several backward passes."""
+    """Remembers the transpose of the last index, because several backward passes use it."""
 
     def __init__(self, n_in: int) -> None:
         self.n_in = n_in
         self._kept: tuple[Tensor, TransposedIndex] | None = None
 
     def of(self, index: Tensor) -> TransposedIndex | None:
-        """The transpose of `index`; None if no gradient is wanted."""
+        """The transpose of `index`; None if gradients are disabled."""
         if not torch.is_grad_enabled():
             return None
         if self._kept is None or not same(self._kept[0], index):
@@ -132,8 +136,8 @@ class KeptTranspose:
 
 
 def _embedding(positions: np.ndarray, channels: int) -> Tensor:
-    """(n, channels): positions in the first three dimensions, zero elsewhere, plus uniform noise
-    below 0.1 in all.
+    """(n, channels): positions in the first three dimensions and zero in the others, plus uniform
+    noise from 0 to 0.1 in all.
     """
     start = torch.zeros(len(positions), channels)
     start[:, :3] = torch.tensor(np.asarray(positions), dtype=torch.float32)

@@ -1,5 +1,5 @@
-"""The k keys of largest inner product with each query: exact, in blocks of rows, without
-gradient.
+"""Find the k keys of largest inner product with each query: exactly, in blocks of rows, without
+gradients.
 """
 
 from __future__ import annotations
@@ -9,25 +9,23 @@ import torch
 from torch import Tensor, nn
 
 BLOCK_SCORES, DEVICE_BLOCK_SCORES = 1 << 19, 1 << 26
-"""Scores held at a time while the best are selected: 2 MiB, which stay in a processor's cache; 256
-MiB on a GPU.
+"""Number of scores held at once during a selection: 2 MiB on a CPU, which stay in its cache, and
+256 MiB on a GPU.
 """
 BLOCKS_UNCHECKED = 8
 """After a block in which most rows changed, the next BLOCKS_UNCHECKED - 1 blocks are selected
 without first checking whether their rows changed.
 """
 GROUP, GROUPED_ABOVE = 8, 256
-"""Rows of more than GROUPED_ABOVE * k scores are first reduced to the maxima of groups of this
-many.
-"""
+"""Rows of at least GROUPED_ABOVE * k scores are first reduced to the maxima of groups of GROUP."""
 
 
 class BestKeys(nn.Module):
-    """The k best keys of each query, selected anew no more often than needed.
+    """The k best keys of each query, selected no more often than needed.
 
-    In training a selection is kept for `refresh` steps; with 1 it is always exact. It is part of
-    the state, so that a resumed run continues with the one it had. Outside training it is always
-    that of the present keys, and remembered until they change.
+    In training, a selection is used for `refresh` steps; if `refresh` is 1, it is always exact. It
+    is part of the state, so that a resumed run continues with the same one. In evaluation, the
+    selection is always exact; it is remembered until queries or keys change.
     """
 
     def __init__(self, n_queries: int, n_keys: int, k: int, refresh: int) -> None:
@@ -63,19 +61,19 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 @torch.no_grad()
 def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = None) -> Tensor:
-    """(n_out, k) int64: for each query (n_out, C) the k keys (n_in, C) of largest inner product, in
-    blocks of rows.
+    """Select for each query (n_out, C) the k keys (n_in, C) of largest inner product: (n_out, k)
+    int64.
 
-    before: any k distinct keys for each query, ideally an earlier selection, which makes this one
-    cheap and no less exact. The least of their present scores bounds the k-th best from below, so a
-    row in which no other score exceeds that bound keeps its selection. After a block in which most
-    rows changed, the next few blocks are selected without that check.
+    before: any k distinct keys of each query, ideally an earlier selection, which makes this one
+    cheaper and no less exact. The smallest of their present scores is a lower bound of the k-th
+    best score, so a row in which no other score exceeds it keeps its selection. After a block in
+    which most rows changed, the next few blocks are selected without that check.
     """
     step = max(1, (BLOCK_SCORES if keys.device.type == "cpu" else DEVICE_BLOCK_SCORES) // len(keys))
     if before is None:
         return torch.cat([_largest(part @ keys.T, k) for part in queries.split(step)])
     blocks: list[Tensor] = []
-    checked_from = 0  # the first block in which it is worth checking whether rows kept theirs
+    checked_from = 0  # the first block for which checking is likely to save time
     for number, (part, kept) in enumerate(
         zip(queries.split(step), before.split(step), strict=True)
     ):
@@ -97,12 +95,12 @@ def select_best(queries: Tensor, keys: Tensor, k: int, before: Tensor | None = N
 
 
 def _largest(scores: Tensor, k: int) -> Tensor:
-    """(n, k) columns of the k largest scores of each row (n, m), in no order."""
+    """(n, k) columns of the k largest scores of each row (n, m), in any order."""
     m = scores.shape[1]
     if m < GROUPED_ABOVE * k:
         return _partitioned(scores, k)
-    # The k largest lie in the k groups of largest maximum; group j is the columns j, j + groups, j
-    # + 2 groups, ...
+    # The k largest scores lie in the k groups of largest maximum. Group j consists of the columns
+    # j, j + groups, j + 2 groups, ...
     groups = -(-m // GROUP)
     maxima = scores[:, :groups].clone()
     for start in range(groups, m, groups):
@@ -117,6 +115,6 @@ def _largest(scores: Tensor, k: int) -> Tensor:
 def _partitioned(scores: Tensor, k: int) -> Tensor:
     if scores.device.type != "cpu" or k < 8 or torch.get_num_threads() > 4:
         return torch.topk(scores, k, dim=1, sorted=False).indices
-    # On one thread, numpy's vectorized partition is as fast as topk on four unless k is small.
+    # On one thread, numpy's vectorized partition is as fast as topk on four, unless k is small.
     cut = scores.shape[1] - k
     return torch.from_numpy(np.argpartition(scores.numpy(), cut, axis=1)[:, cut:].copy())

@@ -31,8 +31,8 @@ from morphable.ops.gather import (
 
 
 def rescaled_laplacian(adjacency: sp.spmatrix) -> sp.csr_matrix:
-    """Lhat = -D^-1/2 A D^-1/2 (V, V) of a symmetric adjacency; only its pattern off the diagonal
-    counts.
+    """Compute Lhat = -D^-1/2 A D^-1/2 (V, V) of a symmetric adjacency, of which only the pattern
+    off the diagonal is used.
 
     The row of an isolated vertex is zero. Raises InputError unless the matrix is square and
     symmetric.
@@ -53,10 +53,10 @@ class ChebyshevConv(nn.Module):
     """A Chebyshev convolution with `terms` polynomials (degree terms - 1) over one mesh.
 
     in_channels, out_channels: C_in, C_out. terms: K >= 1; K = 1 is a linear layer per vertex.
-    adjacency: (V, V) scipy sparse, symmetric; the pattern only is used (see `rescaled_laplacian`).
+    adjacency: (V, V) scipy sparse, symmetric; only its pattern is used (see `rescaled_laplacian`).
     Parameters: weight (K, C_in, C_out), Xavier uniform over K * C_in inputs, and bias (C_out,),
-    zero. The sums run in the weight's dtype under autocast too: they are bound by memory traffic,
-    not by arithmetic. Raises InputError for fewer than one term or a matrix that is not symmetric.
+    zero. The sums run in the weight's dtype, also under autocast, because they are bound by memory
+    traffic, not by arithmetic. Raises InputError if terms < 1 or the matrix is not symmetric.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class ChebyshevConv(nn.Module):
 def plain_chebyshev(
     x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: BagBuffers
 ) -> Tensor:
-    """The definition: sum_k T_k(Lhat) x W_k + b with T_0 x = x, T_1 x = Lhat x and T_{k+1} x = 2
-    Lhat T_k x - T_{k-1} x, in differentiable basic operations (see `plain_bag_sum`).
+    """The definition, sum_k T_k(Lhat) x W_k + b with T_0 x = x, T_1 x = Lhat x and T_{k+1} x =
+    2 Lhat T_k x - T_{k-1} x, in differentiable basic operations (see `plain_bag_sum`).
     """
     before, current, y = x, x, x @ weight[0]
     for k in range(1, len(weight)):
@@ -111,11 +111,11 @@ def plain_chebyshev(
 
 
 def chebyshev(x: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
-    """The same without bias, several times faster: x (B, V, C_in), weight (K, C_in, C_out) and a
-    symmetric Lhat, of one dtype.
+    """Compute the same without bias, several times faster, from x (B, V, C_in), weight
+    (K, C_in, C_out) and a symmetric Lhat of one dtype.
 
-    The recurrence runs on the narrower side: on x, or if C_out < C_in on the products x W_k
-    (Clenshaw).
+    The recurrence runs on the side with fewer channels: on x or, if C_out < C_in, on the products
+    x W_k (Clenshaw).
     """
     with torch.autocast(x.device.type, enabled=False):
         return _Chebyshev.apply(x, weight, laplacian)
@@ -195,8 +195,8 @@ def _both_gradients(
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, laplacian: Bags) -> Tensor:
-    """The gradient of W_k alone, T_k(Lhat) x^T grad or x^T T_k(Lhat) grad, whichever side is
-    narrower.
+    """Only the gradient of W_k, as (T_k(Lhat) x)^T grad or x^T (T_k(Lhat) grad), with the
+    recurrence on the side with fewer channels.
     """
     terms, c_in, c_out = weight.shape
     result = torch.zeros_like(weight)
@@ -216,7 +216,7 @@ def _zip_passes(*tensors: Tensor, width: int) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _terms(rows: Tensor, laplacian: Bags, terms: int) -> Iterator[Tensor]:
-    """T_0 .. T_{K-1} of (V, D) rows, one at a time: only three are alive at once."""
+    """Yield T_0 .. T_{K-1} of (V, D) rows one by one, so that only three are held at once."""
     yield rows
     if terms == 1:
         return
@@ -229,5 +229,5 @@ def _terms(rows: Tensor, laplacian: Bags, terms: int) -> Iterator[Tensor]:
 
 
 def _from_rows(rows: Tensor, batch: int, vertices: int) -> Tensor:
-    """(V, b * C) or (V * b, C) back to (b, V, C)."""
+    """(V, b * C) or (V * b, C) to (b, V, C)."""
     return rows.view(vertices, batch, -1).transpose(0, 1)

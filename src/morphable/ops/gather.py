@@ -1,9 +1,8 @@
-"""The one primitive under every mesh operator: each output row is a (weighted) sum of a bag of
-input rows.
+"""The primitive of all mesh operators: each output row is a (weighted) sum of a bag of input rows.
 
-Sparse matrices, graph Laplacians, spirals and their transposes are all bags, and `embedding_bag`
-sums bags several times faster than gather-multiply-scatter because no message is ever stored. A
-backward pass is the bag sum of the transpose, which is built once, so nothing is scattered either.
+Sparse matrices, graph Laplacians, spirals and their transposes are all bags. `embedding_bag` sums
+bags several times faster than gather-multiply-scatter, because no message is stored. The backward
+pass is the bag sum of the transpose, which is built once, so nothing is scattered there either.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from torch import Tensor, nn
 
 from morphable.errors import InputError
 
-# The samples of a batch go through an operator a few at a time, so that a pass's tables stay in the
-# processor's cache; measured best at about 1 MiB. A GPU wants large launches instead, and only
-# needs its memory bounded.
+# An operator processes a few samples of a batch per pass, so that the tables of a pass stay in the
+# processor's cache; about 1 MiB was measured to be best. A GPU needs large launches instead, and
+# only its memory has to be bounded.
 CACHE_BYTES = 1 << 20
 DEVICE_BYTES = 1 << 28
 
 
 class Bags(NamedTuple):
-    """Bag i is entries offsets[i]..offsets[i+1] of `entries` (rows to sum) and of `weights` (None:
-    all one).
+    """Bags of rows to sum: bag i consists of the rows `entries[offsets[i]:offsets[i + 1]]`, with
+    the weights at the same positions; weights None: all one.
     """
 
     entries: Tensor  # (nnz,) int64
@@ -34,14 +33,14 @@ class Bags(NamedTuple):
     weights: Tensor | None  # (nnz,)
 
     def scaled(self, factor: float) -> Bags:
-        """The same bags with every weight multiplied by `factor`."""
+        """Return the same bags with every weight multiplied by `factor`."""
         assert self.weights is not None
         return self._replace(weights=self.weights * factor)
 
 
 class BagBuffers(nn.Module):
-    """The bags of a constant sparse matrix (n_out, n_in) as non-persistent buffers: they move with
-    the module only.
+    """The bags of a constant sparse matrix (n_out, n_in) as non-persistent buffers, which move with
+    the module but are not saved. unit: all weights are one and not stored.
     """
 
     def __init__(self, matrix: sp.csr_matrix, *, unit: bool = False) -> None:
@@ -50,7 +49,7 @@ class BagBuffers(nn.Module):
         self.entries = _constant(matrix.indices.astype(np.int64))
         self.offsets = _constant(matrix.indptr.astype(np.int64))
         self.weights = None if unit else _constant(matrix.data, torch.get_default_dtype())
-        # (nnz,) int64, the bag that each entry is in
+        # (nnz,) int64, the bag of each entry
         self.targets = _constant(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)))
 
     @property
@@ -63,25 +62,25 @@ def _constant(array: np.ndarray, dtype: torch.dtype | None = None) -> nn.Buffer:
 
 
 def bag_sum(table: Tensor, bags: Bags) -> Tensor:
-    """(N, D) rows to (n_out, D) bag sums, zero for an empty bag. Gradients are the business of the
-    operators.
+    """Sum rows (N, D) in bags: (n_out, D), zero for an empty bag. It has no gradient; the operators
+    define their own.
     """
     weights = None if bags.weights is None else bags.weights.to(table.dtype)
     return torch.embedding_bag(table, bags.entries, bags.offsets, False, 0, False, weights, True)[0]
 
 
 def wants_plain(x: Tensor) -> bool:
-    """Whether to compute x (B, ...) in basic operations: inside `torch.export`, and for an empty
-    batch.
+    """Whether to process x (B, ...) in basic operations: inside `torch.export`, and if the batch is
+    empty.
     """
     return torch.compiler.is_exporting() or x.shape[0] == 0
 
 
 def plain_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
-    """(B, N, C) to (B, n_out, C) bag sums in differentiable basic operations.
+    """Sum (B, N, C) in bags to (B, n_out, C), in differentiable basic operations.
 
-    Several times slower, but free of passes over the batch and of custom gradients: what
-    `torch.export` (and so ONNX) is given, and an independent route for the tests.
+    This is several times slower, but it has neither a loop over the batch nor custom gradients.
+    `torch.export` (and so ONNX) needs that, and tests compare the fast form with it.
     """
     messages = x.index_select(1, table.entries)
     if table.weights is not None:
@@ -92,8 +91,8 @@ def plain_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
 
 
 def batched_bag_sum(tables: Tensor, bags: Bags) -> Tensor:
-    """(B, N, D) tables to (B, n_out, D) bag sums; the samples are stacked into one table, never
-    transposed.
+    """Sum tables (B, N, D) in bags to (B, n_out, D). The samples are stacked into one table, which
+    avoids a transposed copy.
     """
     batch, rows, width = tables.shape
     sums = bag_sum(tables.reshape(-1, width), repeat_bags(bags, batch, rows))
@@ -101,7 +100,7 @@ def batched_bag_sum(tables: Tensor, bags: Bags) -> Tensor:
 
 
 def repeat_bags(bags: Bags, batch: int, rows: int) -> Bags:
-    """The bags of `batch` tables of `rows` rows stacked on top of each other."""
+    """Return the bags for `batch` stacked tables of `rows` rows each."""
     if batch == 1:
         return bags
     entries = shifted(bags.entries, batch, rows)
@@ -115,21 +114,21 @@ def repeat_bags(bags: Bags, batch: int, rows: int) -> Bags:
 
 
 def shifted(index: Tensor, batch: int, step: int) -> Tensor:
-    """(n,) row numbers repeated for `batch` stacked tables of `step` rows: (batch * n,)."""
+    """Repeat row numbers (n,) for `batch` stacked tables of `step` rows: (batch * n,)."""
     if batch == 1:
         return index
     return (index + torch.arange(batch, device=index.device)[:, None] * step).reshape(-1)
 
 
 def vertex_rows(x: Tensor) -> Tensor:
-    """(b, V, C) to (V, b * C): one long row per vertex makes a bag sum fast; free for a single
-    sample.
+    """(b, V, C) to (V, b * C): bag sums are fast on one long row per vertex. This costs nothing for
+    a single sample.
     """
     return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
 
 
 def samples_per_pass(x: Tensor, numbers: int) -> int:
-    """How many samples of x (B, ...) to process together when each needs a table of `numbers`
+    """The number of samples of x (B, ...) to process together if each needs a table of `numbers`
     numbers.
     """
     budget = CACHE_BYTES if x.device.type == "cpu" else DEVICE_BYTES

@@ -1,5 +1,5 @@
-"""Farthest-point sampling and nearest neighbors of point clouds, whatever order their points come
-in.
+"""Farthest-point sampling and nearest neighbors of point clouds, independent of the order of their
+points.
 
 Letters: B batch, P points, S samples, K neighbors, C channels.
 """
@@ -14,21 +14,23 @@ import torch
 from torch import Tensor, nn
 
 DISTANCES_PER_PASS = 1 << 17
-"""On a CPU neighbors are searched for a few centers at a time, so that their distances stay in the
-cache.
+"""On a CPU, neighbors are searched for a few centers at a time, so that the distances stay in the
+processor's cache.
 """
 
 
 class Stage(NamedTuple):
-    """The sampled points, (B, S) int64, and each sample's nearest points, (B, S, K), itself
-    first.
+    """One stage of sampling.
+
+    centers: (B, S) int64 the sampled points. neighbors: (B, S, K) int64 the nearest points of each
+    sample, itself first.
     """
 
     centers: Tensor
     neighbors: Tensor
 
     def rows(self, start: int, count: int) -> Stage:
-        """The stage of `count` clouds from `start`; all of it if one serves every cloud."""
+        """Return the stage of `count` clouds from `start`; all of it if the clouds share one."""
         return (
             self
             if len(self.centers) == 1
@@ -37,10 +39,10 @@ class Stage(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """Two stages of sampling a cloud; the second samples the first's samples.
+    """Two stages of sampling a cloud; the second samples from the samples of the first.
 
-    Indices of the first stage count the points of the cloud, or only those in `used` (U,), if it is
-    not None. With B = 1 the indices serve every cloud of a batch.
+    Indices of the first stage number the points of the cloud or, if `used` (U,) is not None, only
+    the points listed there. If B = 1, all clouds of a batch share the indices.
 
     >>> stage = Stage(torch.tensor([[1]]), torch.tensor([[[1, 0]]]))
     >>> Sampling(stage, stage).renumber(torch.tensor([5, 7])).first
@@ -52,19 +54,19 @@ class Sampling(NamedTuple):
     used: Tensor | None = None
 
     def renumber(self, points: Tensor) -> Sampling:
-        """The same sampling counted in a larger cloud, in which the cloud's points have the numbers
-        `points` (P,).
+        """Return the same sampling for a larger cloud, in which this cloud's points have the
+        numbers `points` (P,).
         """
         return Sampling(
             Stage(points[self.first.centers], points[self.first.neighbors]), self.second
         )
 
     def among_all(self) -> Sampling:
-        """The same sampling counted among all points of the cloud instead of the used ones."""
+        """Return the same sampling with indices among all points, not only the used ones."""
         return self if self.used is None else self.renumber(self.used)
 
     def followed_by(self, other: Sampling, count: int) -> Sampling:
-        """The sampling of this one's clouds and then of `count` clouds that share `other`."""
+        """Append the sampling of `count` further clouds, which share `other`."""
         pairs = zip(self.first + self.second, other.first + other.second, strict=True)
         centers, neighbors, *second = (
             torch.cat([a, b.expand(count, *b.shape[1:])]) for a, b in pairs
@@ -72,10 +74,11 @@ class Sampling(NamedTuple):
         return Sampling(Stage(centers, neighbors), Stage(*second))
 
     def gather(self, points: Tensor) -> tuple[Tensor, Sampling]:
-        """The points of clouds (B, P, 3) that the stages use, and the sampling counted among them.
+        """Return the points of clouds (B, P, 3) that the stages use, and the sampling with indices
+        among those.
 
-        If all neighborhoods together have fewer points than a cloud, repeated ones counted, these
-        points are their members, one neighborhood after the other.
+        If the neighborhoods have fewer members than the cloud has points, counting repetitions, the
+        returned points are the concatenated neighborhoods.
         """
         if self.used is not None:
             return points.index_select(1, self.used), self
@@ -102,16 +105,15 @@ _STAGE_FIELDS = [(name, key) for name in ("first", "second") for key in ("center
 
 
 def point_order(points: Tensor) -> Tensor:
-    """(B, P) indices that sort each cloud (B, P, 3) by x, then y, then z: one order whatever order
-    they came in.
+    """Return indices (B, P) that sort each cloud (B, P, 3) by x, then y, then z.
 
-    Every tie and every rounding further on then falls the same way, so what follows is exactly
-    order independent.
+    Once the points are sorted, ties and rounding errors no longer depend on their original order,
+    so neither do the results, to the last bit.
     """
     x, y, z = _ordered_bits(points).unbind(-1)
     xy = (x << 32) + y
     order = xy.argsort(dim=1)
-    # Only points that agree in both ask for a second sort.
+    # A second sort is needed only if points agree in both x and y.
     if (xy.gather(1, order).diff(dim=1) > 0).all():
         return order
     by_z = z.argsort(dim=1, stable=True)
@@ -119,16 +121,16 @@ def point_order(points: Tensor) -> Tensor:
 
 
 def _ordered_bits(values: Tensor) -> Tensor:
-    """int64 numbers of 32 bits in the order of float32 values, equal for equal ones (0 and -0)."""
+    """Map float32 values to int64 numbers of 32 bits in the same order; 0 and -0 become equal."""
     bits = (values.float() + 0.0).contiguous().view(torch.int32).long()
     return bits ^ (bits >> 31 & 0x7FFFFFFF)
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """(B, count) indices: the point farthest from the centroid, then always the one farthest from
-    all taken so far.
+    """Choose `count` points of each cloud: first the point farthest from the centroid, then always
+    the one farthest from all chosen so far. Returns indices (B, count).
 
-    points: (B, P, 3) with P >= count. Of equally far points the first is taken.
+    points: (B, P, 3) with P >= count. Of equally far points the first is chosen.
     """
     axes = _axes(points)
     rows = torch.arange(len(points), device=points.device)
@@ -139,30 +141,31 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
         last = chosen[:, number - 1]
         distance = _squared_distance(axes, [axis[rows, last, None] for axis in axes])
         torch.minimum(nearest, distance, out=nearest)
-        # Not argmax, which takes three times as long; both take the first of equals.
+        # `max` takes a third of the time of `argmax`; both return the first of equal values.
         chosen[:, number] = nearest.max(1).indices
     return chosen
 
 
 def nearest_points(points: Tensor, centers: Tensor, count: int) -> Tensor:
-    """(B, S, count) indices of the points (B, P, 3) nearest to each center (B, S, 3), nearest
-    first.
+    """Return the indices (B, S, count) of the points (B, P, 3) nearest to each center (B, S, 3),
+    nearest first.
     """
     groups = math.isqrt(points.shape[1] // count)
     padded = nn.functional.pad(
         points, (0, 0, 0, -points.shape[1] % max(1, groups)), value=torch.inf
     )
-    some = (
+    centers_per_pass = (
         max(1, DISTANCES_PER_PASS // padded.shape[1])
         if points.device.type == "cpu"
         else max(1, centers.shape[1])
     )
-    found = []
+    nearest = []
     for cloud, own in zip(padded, centers, strict=True):
         axes = _axes(cloud)
-        for few in own.split(some):
-            found.append(_smallest(_squared_distance(axes, _axes(few[:, None])), count, groups))
-    return torch.cat(found).view(*centers.shape[:2], count)
+        for chunk in own.split(centers_per_pass):
+            distance = _squared_distance(axes, _axes(chunk[:, None]))
+            nearest.append(_smallest(distance, count, groups))
+    return torch.cat(nearest).view(*centers.shape[:2], count)
 
 
 def _axes(points: Tensor) -> list[Tensor]:
@@ -170,9 +173,10 @@ def _axes(points: Tensor) -> list[Tensor]:
 
 
 def _squared_distance(axes: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-    """Of points given by their coordinates on three axes.
+    """Squared distances of points given by their coordinates on three axes.
 
-    By differences: |a|^2 + |b|^2 - 2ab loses the small distances of a shape far from the origin.
+    They are computed from differences, because |a|^2 + |b|^2 - 2ab loses the small distances of a
+    shape far from the origin.
     """
     distance = (axes[0] - others[0]).square_()
     for axis, other in zip(axes[1:], others[1:], strict=True):
@@ -182,12 +186,12 @@ def _squared_distance(axes: Sequence[Tensor], others: Sequence[Tensor]) -> Tenso
 
 
 def _smallest(values: Tensor, count: int, groups: int) -> Tensor:
-    """(..., count) indices of the smallest of each row (..., P), ascending; P is a multiple of
-    `groups`.
+    """(..., count) indices of the smallest values of each row (..., P), ascending; P is a multiple
+    of `groups`.
 
-    The row is cut into `groups` lines: its smallest values lie in the `count` columns with the
-    smallest values on top, so that not the whole row has to be searched. With one line or none it
-    is.
+    Each row is cut into `groups` lines that are laid below each other. Its smallest values lie in
+    the `count` columns whose minima are smallest, so only those are searched. With fewer than three
+    lines, the whole row is searched.
     """
     if groups < 3:
         return values.topk(count, dim=-1, largest=False).indices
@@ -200,8 +204,10 @@ def _smallest(values: Tensor, count: int, groups: int) -> Tensor:
 
 @torch.no_grad()
 def sample_points(points: Tensor, sizes: tuple[int, int], neighbors: int) -> Sampling:
-    """Two stages of farthest points with their neighbors, in a cloud of any size: min(size, P),
-    min(neighbors, P).
+    """Sample clouds (B, P, 3) in two stages of farthest points, each with its nearest neighbors.
+
+    sizes: number of samples of each stage. neighbors: number of neighbors of each sample. Both are
+    reduced to the number of points if a cloud has fewer.
     """
     stages = []
     for size in sizes:
@@ -215,8 +221,8 @@ def sample_points(points: Tensor, sizes: tuple[int, int], neighbors: int) -> Sam
 
 
 def shared_sampling(points: Tensor, sizes: tuple[int, int], neighbors: int) -> Sampling:
-    """The sampling of one cloud (P, 3), to be shared by all clouds registered to it; points never
-    read drop out.
+    """Sample one cloud (P, 3) for all clouds registered to it to share; only the points that are
+    read count as used.
     """
     order = point_order(points[None])
     first, second, _ = sample_points(points[order], sizes, neighbors)
@@ -229,7 +235,7 @@ def shared_sampling(points: Tensor, sizes: tuple[int, int], neighbors: int) -> S
 
 
 def take(rows: Tensor, index: Tensor) -> Tensor:
-    """rows (B, P, C) at index (B or 1, ...) -> (B, ..., C)."""
+    """Gather rows (B, P, C) at index (B or 1, ...): (B, ..., C)."""
     batch, points, width = rows.shape
     if len(index) == 1:
         return rows.index_select(1, index.ravel()).view(batch, *index.shape[1:], width)

@@ -1,7 +1,7 @@
-"""Point cloud transformer: sampled neighborhoods, their embedding and offset attention, in any
-point order.
+"""Point cloud transformer: sampled neighborhoods, their embedding and offset attention. The result
+does not depend on the order of the points.
 
-Guo et al., "PCT: Point cloud transformer", 2021; the encoder of Sun, Pears and Gu, WACV 2022.
+Guo et al., "PCT: Point cloud transformer", 2021; used as encoder by Sun, Pears and Gu, WACV 2022.
 Letters: B batch, P points, S samples, K neighbors, C channels.
 """
 
@@ -15,8 +15,8 @@ from morphable.ops.point_sampling import Sampling, Stage, point_order, sample_po
 
 MIN_POINTS = 64
 FLOATS_PER_PASS = 1 << 20
-"""Outside training neighborhoods are embedded for a few clouds at a time, so that they stay in the
-cache.
+"""In evaluation, neighborhoods are embedded for a few clouds at a time, so that they stay in the
+processor's cache.
 """
 
 Affine = tuple[Tensor, Tensor]
@@ -24,8 +24,8 @@ Affine = tuple[Tensor, Tensor]
 
 
 class PointLayer(nn.Module):
-    """Linear without bias, batch normalization over all points of all clouds, and ReLU (or another
-    activation).
+    """A linear layer without bias, batch normalization over all points of all clouds, and an
+    activation, by default ReLU.
     """
 
     def __init__(self, fan_in: int, fan_out: int, activation: nn.Module | None = None) -> None:
@@ -41,13 +41,13 @@ class PointLayer(nn.Module):
         return self.finish(self.linear(x))
 
     def finish(self, x: Tensor) -> Tensor:
-        """What follows the linear map in training."""
-        # The activation works in place: on a view autograd would copy every gradient twice.
+        """Normalize and activate the output of the linear layer, in training."""
+        # The activation works in place; on a view, autograd would copy every gradient twice.
         flat: Tensor = self.activation(self.norm(x.flatten(0, -2)))
         return flat.view_as(x)
 
     def folded(self) -> Affine:
-        """Linear map and normalization by its running statistics as one."""
+        """The linear layer and the normalization by running statistics, as one affine map."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -55,11 +55,11 @@ class PointLayer(nn.Module):
 
 
 class NeighborEmbedding(nn.Module):
-    """For each sample: [neighbor - center, center] of 2C channels through two layers, and the
-    largest over neighbors.
+    """For each sample, [neighbor - center, center] of 2C channels goes through two layers, and the
+    maximum over neighbors is taken.
 
-    The first layer is linear in features that all neighborhoods share, so it maps each point once,
-    before points are gathered: W [n - c, c] = W_1 n + (W_2 - W_1) c.
+    The linear map of the first layer is applied once per point, before neighborhoods are gathered:
+    W [n - c, c] = W_1 n + (W_2 - W_1) c.
     """
 
     def __init__(self, channels: int) -> None:
@@ -82,16 +82,16 @@ class NeighborEmbedding(nn.Module):
         return self.second(self.first.finish(around + at)).amax(2)
 
     def _known(self, x: Tensor, stage: Stage, first: Affine, second: Affine) -> Tensor:
-        """With fixed statistics. What follows the last product is increasing, so it is applied to
-        the largest values alone.
+        """The embedding with folded layers. The activation after the last product is increasing, so
+        it is applied to the maxima only.
         """
         around, at = self._mapped(x, stage, first[0])
         near = nn.functional.linear(self.first.activation(around + (at + first[1])), second[0])
         return self.second.activation(near.amax(2) + second[1])
 
     def _mapped(self, x: Tensor, stage: Stage, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The first layer's map of [n - c, c]: what neighbors (B, S, K, 2C) and centers (B, S, 1,
-        2C) give to it.
+        """The first layer's linear map of [n - c, c] as two summands, of the neighbors
+        (B, S, K, 2C) and of the centers (B, S, 1, 2C).
         """
         near, center = weight.chunk(2, dim=1)
         around = take(x @ near.T, stage.neighbors)
@@ -99,8 +99,8 @@ class NeighborEmbedding(nn.Module):
 
 
 class OffsetAttention(nn.Module):
-    """x + ReLU(BN(L(x - A v))): queries are the keys, and A is a softmax over keys, then divided by
-    column sums.
+    """x + ReLU(BN(L(x - A v))). The queries equal the keys, and A is a softmax over keys, divided
+    by its column sums.
     """
 
     def __init__(self, channels: int) -> None:
@@ -120,9 +120,9 @@ class OffsetAttention(nn.Module):
 
 
 class PointTransformer(nn.Module):
-    """(B, P, 3) points to (B, 1024) features of the cloud; no point's place in the list matters.
+    """(B, P, 3) points to (B, 1024) features of the cloud, independent of the order of the points.
 
-    `sizes` and `neighbors` are those of `sample_points`.
+    sizes, neighbors: as in `sample_points`.
     """
 
     features = 1024
@@ -137,7 +137,9 @@ class PointTransformer(nn.Module):
         self.fuse = PointLayer(1280, self.features, nn.LeakyReLU(0.2, inplace=True))
 
     def forward(self, points: Tensor, sampling: Sampling | None = None) -> Tensor:
-        """sampling: known in advance for registered clouds; computed for each cloud if None.
+        """Compute the features (B, 1024) of clouds (B, P, 3).
+
+        sampling: a precomputed sampling, for registered clouds; computed for each cloud if None.
 
         Raises InputError unless the clouds are (P, 3) with at least 64 points.
         """

@@ -30,9 +30,9 @@ from morphable.ops.gather import (
 class SparseMap(nn.Module):
     """y = M x with a constant sparse matrix M, the same for every sample and channel.
 
-    matrix: (n_out, n_in) scipy sparse, for instance a `down` or `up` map of a hierarchy. It is kept
-    in the default dtype as non-persistent buffers, together with its transpose for the backward
-    pass. Under autocast the sum stays in float32, so rows that sum to one keep doing so.
+    matrix: (n_out, n_in) scipy sparse, for instance a `down` or `up` map of a hierarchy. It and its
+    transpose, for the backward pass, are non-persistent buffers in the default dtype. Under
+    autocast the sum stays in float32, so that rows which sum to one still do.
     """
 
     def __init__(self, matrix: sp.spmatrix) -> None:
@@ -56,8 +56,8 @@ class SparseMap(nn.Module):
 
 
 class _ConstantMap(torch.autograd.Function):
-    """Linear, so its backward is the same function with the two bags exchanged, and differentiable
-    again.
+    """The map is linear, so its backward pass is the same function with the two bags exchanged;
+    that makes it differentiable any number of times.
     """
 
     @staticmethod
@@ -72,22 +72,20 @@ class _ConstantMap(torch.autograd.Function):
 
 
 class TransposedIndex(NamedTuple):
-    """The transpose of an index (n_out, k) of columns: column v has entries in the rows
+    """The transpose of an index (n_out, k) of columns: column v has entries in
     `rows[offsets[v]:offsets[v + 1]]`.
     """
 
-    rows: Tensor  # (n_out * k,) int64, the row of each entry, in order of columns
+    rows: Tensor  # (n_out * k,) int64, the row of each entry, sorted by column
     offsets: Tensor  # (n_in + 1,) int64
-    order: Tensor  # (n_out * k,) int64, the place of each entry in the flattened index
+    order: Tensor  # (n_out * k,) int64, the position of each entry in the flattened index
 
     def bags(self, weights: Tensor) -> Bags:
         return Bags(self.rows, self.offsets, weights.reshape(-1).index_select(0, self.order))
 
 
 def transpose_index(index: Tensor, n_in: int) -> TransposedIndex:
-    """The transpose of an index (n_out, k) of n_in columns; worth keeping if it serves
-    several calls.
-    """
+    """Transpose an index (n_out, k) of n_in columns. Keep the result if several calls need it."""
     sources, order = index.reshape(-1).to(torch.int32).sort(stable=True)
     counts = torch.bincount(sources, minlength=n_in)
     return TransposedIndex(order // index.shape[1], F.pad(counts.cumsum(0), (1, 0)), order)
@@ -96,12 +94,12 @@ def transpose_index(index: Tensor, n_in: int) -> TransposedIndex:
 def row_map(
     x: Tensor, index: Tensor, weights: Tensor, transposed: TransposedIndex | None = None
 ) -> Tensor:
-    """y[b, i] = sum_j weights[i, j] x[b, index[i, j]]: a sparse map with k entries in every row,
-    learned or not.
+    """Apply a sparse map with k entries in every row, whose weights may be learned:
+    y[b, i] = sum_j weights[i, j] x[b, index[i, j]].
 
-    x: (B, n_in, C); index: (n_out, k) int64, each in 0..n_in-1; weights: (n_out, k). Returns (B,
-    n_out, C). Gradients reach x and weights. The index may change from call to call; its transpose,
-    which only the gradient of x needs, is computed in the backward pass if it is not given.
+    x: (B, n_in, C). index: (n_out, k) int64, each in 0..n_in-1; it may change from call to call.
+    weights: (n_out, k). transposed: the transpose of the index, which the gradient of x needs; if
+    not given, the backward pass computes it. Returns (B, n_out, C). Gradients reach x and weights.
 
     Raises InputError if the shapes do not fit.
     """
@@ -147,11 +145,11 @@ class _LearnedMap(torch.autograd.Function):
 def entry_products(
     rows: Tensor, table: Tensor, index: Tensor, transposed: TransposedIndex | None = None
 ) -> Tensor:
-    """(n_out, k) inner products of rows (n_out, C) with the rows of table (n_in, C) that index
-    (n_out, k) names.
+    """Compute the inner products (n_out, k) of each row with k rows of a table.
 
-    Nothing of size n_out x k x C is formed, forward or backward. Gradients reach rows and table.
-    transposed: the transpose of the index, if it is at hand.
+    rows: (n_out, C). table: (n_in, C). index: (n_out, k) rows of the table. transposed: the
+    transpose of the index; if not given, the backward pass computes it. No tensor of size
+    n_out x k x C is formed, forward or backward. Gradients reach rows and table.
     """
     if torch.compiler.is_exporting():
         return (rows[:, None] * F.embedding(index, table)).sum(-1)
@@ -188,7 +186,7 @@ def _in_passes(x: Tensor, bags: Bags) -> Tensor:
 
 
 def _samples(rows: Tensor, batch: int) -> Tensor:
-    """(V, B * C) back to (B, V, C): undoes `vertex_rows`."""
+    """(V, B * C) to (B, V, C), the inverse of `vertex_rows`."""
     return rows.view(len(rows), batch, -1).transpose(0, 1).contiguous()
 
 
@@ -202,21 +200,19 @@ def _row_offsets(index: Tensor) -> Tensor:
 
 
 def _products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
-    """(n_out, k) inner products of rows (n_out, D) with the rows (n_in, D) of table that index
-    names.
-    """
-    if index.shape[1] >= len(table):  # sampling refuses more entries than a matrix has
+    """The inner products (n_out, k) of rows (n_out, D) with rows `index` of a table (n_in, D)."""
+    if index.shape[1] >= len(table):  # `sampled_addmm` raises for more entries than a matrix has
         return (rows @ table.T).gather(1, index)
     if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # "sparse CSR is in beta": this use of it is tested
+            # "Sparse CSR tensor support is in beta state"; the tests cover this use of it.
+            warnings.simplefilter("ignore", UserWarning)
             shape = (len(rows), len(table))
             zeros = rows.new_zeros(index.numel())
             entries = torch.sparse_csr_tensor(_row_offsets(index), index.reshape(-1), zeros, shape)
             return torch.sparse.sampled_addmm(entries, rows, table.T).values().view(index.shape)
-    # Elsewhere: the products are what `embedding_bag` knows as the gradient of its weights.
+    # `sampled_addmm` runs on a CPU in these dtypes only. Otherwise use that the products are the
+    # gradient of `embedding_bag` with respect to its weights.
     with torch.enable_grad():
         leaf = rows.new_ones(index.shape).requires_grad_()
         sums = F.embedding_bag(index, table.detach(), per_sample_weights=leaf, mode="sum")

@@ -1,8 +1,9 @@
-"""Region tokens: vertices to one token per region and back, and the token mixers between (LAMM,
-Tarasiou et al. 2024).
+"""Region tokens (LAMM, Tarasiou et al. 2024): layers from vertices to one token per region and
+back, and the token mixers between them.
 
-Vertices are sorted by region, so that a region is a run of rows of one weight matrix: each region
-is one product for all meshes and all layers at once, without gathering, padding or overlap.
+Vertices are sorted by region, so that the weights of a region are consecutive rows (a run) of one
+matrix. Each region then needs a single product for all meshes and layers, without gathering,
+padding or overlap.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ BLOCK = 3
 
 
 def runs_to_tokens(x: Tensor, weight: Tensor, runs: Sequence[int]) -> Tensor:
-    """(B, n) values in consecutive runs of these lengths, times weight (n, D) -> (B, R, D), a token
-    per run.
+    """Multiply each run of x (B, n) with its rows of weight (n, D): (B, R, D), one token per run.
+
+    runs: the R lengths of the runs, which sum to n.
     """
     pieces = zip(x.split(list(runs), 1), weight.split(list(runs)), strict=True)
-    return torch.stack([part @ matrix for part, matrix in pieces], 1)
+    return torch.stack([values @ matrix for values, matrix in pieces], 1)
 
 
 def tokens_to_runs(tokens: Tensor, weight: Tensor, bias: Tensor, runs: Sequence[int]) -> Tensor:
-    """(..., R, D) tokens -> (..., n): run r is token r times its rows of weight (n, D), plus its
-    bias (n,).
+    """Expand tokens (..., R, D) to runs (..., n): run r is token r times its rows of weight (n, D),
+    plus its entries of bias (n,).
     """
     flat = tokens.flatten(0, -3)
     pieces = zip(flat.unbind(1), weight.split(list(runs)), bias.split(list(runs)), strict=True)
@@ -39,8 +41,8 @@ def _linear(token: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(B, D), (n, D), (n,) -> (B, n)."""
     if len(token) > 1 or len(weight) % BLOCK:
         return nn.functional.linear(token, weight, bias)
-    # For one mesh the time goes into reading the weights: products of many small blocks read them
-    # at the memory's speed, BLAS's matrix-vector product at half of it.
+    # For a single mesh, reading the weights takes most of the time: a batch of small products reads
+    # them at full memory speed, BLAS's matrix-vector product at half of it.
     blocks = weight.unflatten(0, (-1, BLOCK))
     return torch.bmm(blocks, token.T.expand(len(blocks), -1, 1)).view(1, -1) + bias
 
@@ -61,8 +63,8 @@ class Tokenizer(nn.Module):
 
 
 class InverseTokenizer(nn.Module):
-    """(..., R, D) -> (..., 3V): one linear layer per region, of full rank or factored through
-    `rank` dimensions.
+    """(..., R, D) -> (..., 3V): one linear layer per region, of full rank if `rank` is 0, otherwise
+    factored through `rank` dimensions.
     """
 
     def __init__(self, vertices: Sequence[int], width: int, rank: int = 0) -> None:
@@ -81,7 +83,7 @@ class InverseTokenizer(nn.Module):
         return tokens_to_runs(tokens, self.weight, self.bias, self.runs)
 
     def one(self, token: Tensor, region: int) -> Tensor:
-        """(B, D) token of one region -> (B, 3 m) its coordinates alone."""
+        """(B, D) token of one region -> (B, 3 m) coordinates of its m vertices only."""
         if self.inner is not None:
             token = token @ self.inner[region]
         start = sum(self.runs[:region])
@@ -90,11 +92,11 @@ class InverseTokenizer(nn.Module):
 
 
 def low_rank(layer: InverseTokenizer, tokens: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors (R, D, K), (3V, K) and the bias (3V,) that change the layer least on tokens (N, R,
-    D), region by region.
+    """Factor a layer to rank K so that its output on given tokens (N, R, D) changes least.
 
-    W (t - m) is approximated for the tokens at hand: W C^1/2 is truncated by its singular values, C
-    being their covariance.
+    Returns the factors (R, D, K) and (3V, K) and the bias (3V,). For each region, with mean m and
+    covariance C of its tokens, the singular value decomposition of W C^1/2 is truncated; that is
+    the best approximation of W (t - m) in the mean square.
     """
     inner, weights, biases = [], [], []
     start = 0
@@ -105,8 +107,8 @@ def low_rank(layer: InverseTokenizer, tokens: Tensor, rank: int) -> tuple[Tensor
         )
         t = tokens[:, region].double()
         mean = t.mean(0)
-        # Plus a thousandth of the mean variance in every direction, because edited tokens leave the
-        # span of the autoencoder's.
+        # Add a thousandth of the mean variance in every direction, because edited tokens leave the
+        # span of those that the autoencoder produces.
         covariance = torch.cov(t.T).reshape(len(mean), len(mean))
         covariance = covariance + torch.eye(len(mean)).to(t) * covariance.diagonal().mean() * 1e-3
         values, axes = torch.linalg.eigh(covariance)
@@ -168,8 +170,8 @@ class MixerLayer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Layers, then a norm. It returns every state: its input, the output of each layer but the
-    last, and the normed output of the last.
+    """Layers, then a norm. It returns all states: the input, the output of each layer except the
+    last, and the normalized output of the last.
     """
 
     def __init__(self, layers: Sequence[nn.Module], width: int) -> None:
@@ -186,10 +188,10 @@ class Backbone(nn.Module):
 
 
 class ControlNets(nn.Module):
-    """Bias-free networks, one per region with controls: its displacements (B, 3 n_c) -> a change of
-    its token.
+    """Bias-free networks, one per region with control vertices, from the displacements of those
+    (B, 3 n_c) to a change of the region's token.
 
-    Without biases and with GELU(0) = 0, no displacement is exactly no change.
+    Without biases, and with GELU(0) = 0, a displacement of zero gives a change of exactly zero.
     """
 
     def __init__(
@@ -210,7 +212,7 @@ class ControlNets(nn.Module):
         )
 
     def forward(self, displacement: Tensor) -> Tensor:
-        """(B, 3C) in region order -> (B, R, D), zero for regions without controls."""
+        """(B, 3C) displacements in region order -> (B, R, D), zero for regions without controls."""
         x = nn.functional.gelu(runs_to_tokens(displacement, self.first, self.runs)).transpose(0, 1)
         x = torch.bmm(nn.functional.gelu(torch.bmm(x, self.second)), self.third).transpose(0, 1)
         return x.new_zeros(len(displacement), self.count, x.shape[-1]).index_copy(1, self.owners, x)

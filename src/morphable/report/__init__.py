@@ -1,3 +1,1 @@
-"""Report: a trained model and its measures as one self-contained page of pictures, charts and
-tables.
-"""
+"""Report: one self-contained page of pictures, charts and tables about a trained model."""

@@ -1,5 +1,6 @@
-"""Section on arithmetic of codes (Chen and Kim 2021, figures 7 to 9): interpolation, extrapolation,
-deformation transfer.
+"""Section on arithmetic of codes: interpolation, extrapolation and deformation transfer.
+
+It follows figures 7 to 9 of Chen and Kim (CVPR 2021).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from morphable.report.scene import Scene
 BETWEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BEYOND = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 POSED = 0.75
-"""The mesh to calculate with is further from its neutral shape than this share of the meshes."""
+"""The mesh that is calculated with is further from its neutral shape than this share of all meshes.
+"""
 MAX_GROWTH = 1.5
-"""How much extrapolated shapes may widen the frame."""
+"""Extrapolated shapes may widen the frame by at most this factor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +40,17 @@ class Coded:
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """A shape (V, 3) mm to calculate with, and which measured mesh it is, if it is one."""
+    """A shape (V, 3) mm to calculate with.
+
+    row: its number among the measured meshes; None if it is not one of them.
+    """
 
     shape: np.ndarray
     name: str
     row: int | None
 
     def code(self, coded: Coded) -> Tensor:
-        """(L,) code by a model; a measured mesh is not encoded again."""
+        """Return the code (L,) by a model. A measured mesh is not encoded again."""
         if self.row is None:
             return encode_all(coded.model, self.shape[None])[0]
         return coded.codes[self.row]
@@ -53,8 +58,11 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Operands:
-    """posed, rest: one subject with an expression or pose, and its neutral shape, or its first mesh
-    if neutral shapes are not known (`neutral`). other_posed, other_rest: the same of another.
+    """The shapes of two subjects that are calculated with.
+
+    posed: a subject with an expression or pose. rest: the neutral shape of that subject, or its
+    first mesh if neutral shapes are not known. other_posed, other_rest: the same of another
+    subject. neutral: whether neutral shapes are known.
     """
 
     posed: Operand
@@ -65,7 +73,7 @@ class Operands:
 
 
 def arithmetic(context: ReportContext) -> Section | None:
-    """Interpolation, extrapolation and deformation transfer, and the same by PCA."""
+    """Show interpolation, extrapolation and deformation transfer by the model and by PCA."""
     scene, evaluation = context.scene, context.result.evaluation
     models = {scene.name: Coded(evaluation.model, evaluation.codes)}
     if scene.pca is not None:
@@ -79,8 +87,8 @@ def arithmetic(context: ReportContext) -> Section | None:
 
 
 def calculations(scene: Scene, models: Mapping[str, Coded]) -> list[Block]:
-    """Interpolation, extrapolation and transfer, a row of pictures per model; empty if there are
-    too few meshes.
+    """Return interpolation, extrapolation and transfer with one row of pictures per model, or
+    nothing if there are too few meshes.
     """
     chosen = choose(scene)
     if chosen is None:
@@ -107,16 +115,16 @@ def _path(
     ends: tuple[Operand, Operand],
     positions: tuple[float, ...],
 ) -> Table:
-    """Shapes on the line through two codes, a row per model."""
+    """Show shapes on the line through two codes, one row per model."""
     shapes = {}
     for title, coded in models.items():
         first, last = (end.code(coded) for end in ends)
         codes = interpolate(coded.model.parts, first, last, torch.tensor(positions))
         shapes[title] = decode_all(coded.model, codes)
-    view = scene.view.widened([shape for found in shapes.values() for shape in found], MAX_GROWTH)
+    view = scene.view.widened([shape for row in shapes.values() for shape in row], MAX_GROWTH)
     lines: list[list[Cell]] = [
-        [title, *_pictures(view, found, [f"{title}, {kind}, at {t:g}" for t in positions])]
-        for title, found in shapes.items()
+        [title, *_pictures(view, row, [f"{title}, {kind}, at {t:g}" for t in positions])]
+        for title, row in shapes.items()
     ]
     return Table(["", *(f"{t:g}".replace("-", "−") for t in positions)], lines, "pictures")
 
@@ -143,17 +151,19 @@ def _pictures(view: View, shapes: np.ndarray, descriptions: Sequence[str]) -> li
 
 
 def choose(scene: Scene) -> Operands | None:
-    """A mesh well apart from its subject's neutral shape, and the mesh of another subject that
-    differs most.
+    """Choose a mesh far from its subject's neutral shape, and the mesh of another subject that
+    differs most from it.
 
-    If neutral shapes are not known, each subject's first mesh stands in for them. None if there are
-    too few meshes.
+    If neutral shapes are not known, the first mesh of each subject takes their place. Returns None
+    if there are too few meshes.
     """
     meshes, subjects = np.asarray(scene.meshes.vertices[:]), scene.subjects
     rest, rows, neutral = _rest(scene, meshes)
     distance = np.linalg.norm(meshes - rest, axis=-1).mean(-1)
+    # Not the mesh that is furthest from rest, which may be an outlier.
     source = int(np.argsort(distance, kind="stable")[int(POSED * (len(distance) - 1))])
     others = np.flatnonzero(subjects != subjects[source])
+    # With one subject only, take another mesh of that subject.
     others = others if len(others) else np.flatnonzero(np.arange(len(meshes)) != source)
     if not len(others) or distance[source] == 0:
         return None
@@ -171,8 +181,10 @@ def choose(scene: Scene) -> Operands | None:
 
 
 def _rest(scene: Scene, meshes: np.ndarray) -> tuple[np.ndarray, list[int | None], bool]:
-    """(N, V, 3) each mesh's neutral shape, which measured mesh that is if any, and True; or, if one
-    is not known, the same of each subject's first mesh, and False.
+    """Return the shape at rest of each drawn mesh, (N, V, 3) mm, the number of the measured mesh
+    that it is (None if it is not one), and whether these shapes are neutral ones.
+
+    If a neutral shape is not known, each subject's first mesh is used for all.
     """
     targets, own = scene.neutral, scene.meshes.rows
     if targets.known(own).all():
@@ -180,6 +192,7 @@ def _rest(scene: Scene, meshes: np.ndarray) -> tuple[np.ndarray, list[int | None
         rows = [None if targets.computed else measured.get(int(r)) for r in targets.index[own]]
         return targets.of(own), rows, True
     subjects = scene.subjects.tolist()
+    # Reversed, so that the first row of a subject is written last and is the one that is kept.
     first = {subject: row for row, subject in reversed(list(enumerate(subjects)))}
     drawn = [first[subject] for subject in subjects]
     return meshes[drawn], [int(row) for row in scene.rows[drawn]], False

@@ -1,4 +1,4 @@
-"""Chart sections: how the errors are spread, PCA's error by latent size, compactness, and the
+"""Sections of charts: the spread of the errors, PCA's error by latent size, compactness, and the
 course of training.
 """
 
@@ -20,11 +20,11 @@ from morphable.report.scene import Scene
 
 COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 TERM_COLORS = (0, 3, 4, 5, 6, 7, 1, 2)
-"""Chart colors of the terms of an objective; as many are shown."""
+"""Chart colors of the terms of an objective. Terms beyond the last color are not shown."""
 
 
 def distributions(context: ReportContext) -> Section:
-    """How the errors are spread over vertices and over meshes."""
+    """Show how the errors are spread over vertices and over meshes."""
     scene = context.scene
     measured = len(context.result.evaluation.measured)
     lead = (
@@ -40,8 +40,9 @@ def distributions(context: ReportContext) -> Section:
 
 def _cumulative(scene: Scene) -> Chart:
     compared = [scene.errors[method] for method in (MODEL, PCA) if method in scene.errors]
-    most = float(np.percentile(np.stack(compared), 99.5)) or 1.0
-    grid = np.linspace(0, most, 121)
+    # The mean shape's errors are left out here: they would make the axis many times too long.
+    end = float(np.percentile(np.stack(compared), 99.5)) or 1.0
+    grid = np.linspace(0, end, 121)
     series = [
         Series(
             scene.method_name(method), grid, 100 * _share_below(error, grid), color=COLORS[method]
@@ -50,14 +51,14 @@ def _cumulative(scene: Scene) -> Chart:
     ]
     return Chart(
         series,
-        Axis("vertex error up to, mm", low=0, high=most),
+        Axis("vertex error up to, mm", low=0, high=end),
         Axis("share of vertices, %", low=0, high=100),
         f"Cumulative distribution of vertex errors of {', '.join(s.name for s in series)}",
     )
 
 
 def _mesh_by_mesh(scene: Scene) -> list[Block]:
-    """The mean error of each mesh against that of PCA, or of the mean shape."""
+    """Plot the mean error per mesh against that of PCA, or the mean shape's if the model is PCA."""
     other = PCA if PCA in scene.errors else MEAN_SHAPE
     own, reference = scene.mesh_errors(MODEL), scene.mesh_errors(other)
     name, other_name = scene.method_name(MODEL), scene.method_name(other)
@@ -81,8 +82,8 @@ def _share_below(errors: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def latent_size(context: ReportContext) -> Section | None:
-    """PCA's error by latent size with the model's for comparison, and how much variance the model's
-    own directions explain.
+    """Show PCA's error by latent size next to the model's, and how much variance the principal
+    directions of the model's prior explain.
     """
     columns = [column for column in (_pca_curve(context), _compactness(context)) if column]
     return Section("Latent size", [Columns(columns)]) if columns else None
@@ -116,7 +117,7 @@ def _pca_curve(context: ReportContext) -> list[Block]:
 
 
 def _size_needed(curve: Mapping[int, float], error: float) -> str:
-    """Between which measured latent sizes PCA reaches an error."""
+    """Say between which measured latent sizes PCA reaches an error in mm."""
     sizes = sorted(curve)
     reached = [size for size in sizes if curve[size] <= error]
     if not reached:
@@ -148,12 +149,12 @@ def _compactness(context: ReportContext) -> list[Block]:
 
 
 def _explained(per_cent: float) -> str:
-    """A share of variance; below zero, the shapes are farther off than their mean."""
+    """Format a share of variance. A negative share means that the mean shape would be closer."""
     return f"{number(float(per_cent))} %" if per_cent > 0 else "none (no better than the mean)"
 
 
 def training(context: ReportContext) -> Section | None:
-    """The terms of the objective and the validation error by epoch, and which epoch was kept."""
+    """Show the terms of the objective and the validation error by epoch, and the kept epoch."""
     rows = context.metrics
     if not rows:
         return None
@@ -168,12 +169,12 @@ def training(context: ReportContext) -> Section | None:
 
 
 def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The epochs with a validation error: all, or none if the family has no validation."""
+    """Return the epochs with a validation error: all, or none if the family has no validation."""
     return [row for row in rows if row.get("validation_mm") is not None]
 
 
 def _kept_epoch(context: ReportContext) -> str:
-    """Which epoch's weights the model has, and why these; nothing if that is not recorded."""
+    """Say which epoch's weights the model has and why, or nothing if that is not recorded."""
     provenance = context.model.provenance
     epoch = provenance.get("kept_epoch")
     if epoch is None:
@@ -188,7 +189,7 @@ def _kept_epoch(context: ReportContext) -> str:
 
 
 def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
-    """The terms of the objective by epoch; epochs without a term are left out."""
+    """Plot the terms of the objective by epoch, with gaps at epochs that lack a term."""
     epochs = [row["epoch"] for row in rows]
     terms = sorted({key for row in rows for key in row if key.startswith("train/")})
     series = [
@@ -220,7 +221,7 @@ def _validation(rows: Sequence[Mapping[str, Any]]) -> Chart:
 
 
 def _wide(values: Sequence[float]) -> bool:
-    """Whether values are so far apart that only a logarithmic axis shows them."""
+    """Whether values are so far apart that they need a logarithmic axis."""
     return bool(values) and min(values) > 0 and max(values) > 12 * min(values)
 
 

@@ -17,8 +17,10 @@ from morphable.report.scene import Scene
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """result: the evaluation and its measures. metrics: the rows of metrics.jsonl, empty for an
-    estimated model. folder: the run's, if there is one.
+    """Everything that a section may read.
+
+    result: the evaluation and its measures. metrics: the rows of metrics.jsonl, empty for an
+    estimated model. folder: the run folder, if there is one.
     """
 
     result: Measured
@@ -40,18 +42,18 @@ class ReportContext:
         return self.result.measures
 
     def measures(self, method: str = MODEL) -> Mapping[str, Any]:
-        """What was measured of the model or a baseline, by name; empty if it was not measured."""
+        """The measures of the model or of a baseline, by name; empty if it was not measured."""
         found = self.record if method == MODEL else self.record.get("baselines", {})
         return found.get(method, {})
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """Where model and numbers come from: the model's own record, or evaluation.json's of it."""
+        """Where the model comes from: its own record, updated with the one in evaluation.json."""
         measured = self.record.get("provenance", {}).get("model") or {}
         return dict(self.model.provenance) | dict(measured)
 
 
 SectionMaker = Callable[[ReportContext], Section | None]
-"""Makes a section, or None if it does not apply to the model. It may raise InputError, which is
-then shown in its place.
+"""Makes a section, or returns None if the section does not apply to the model. If it raises
+InputError, the page shows the message in its place.
 """

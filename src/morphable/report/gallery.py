@@ -1,5 +1,5 @@
-"""Picture sections of every model: reconstructions with their errors, best and worst cases, latent
-walks, samples.
+"""Sections of pictures that every model has: reconstructions, best and worst cases, latent walks
+and samples.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ HERO_SHAPES, HERO_HEIGHT = 4, 420
 
 
 def reconstructions(context: ReportContext) -> Section:
-    """Some of the measured meshes, and what the model and PCA make of them."""
+    """Show some measured meshes with their reconstructions by the model and by PCA."""
     scene = context.scene
     rows = middles(len(scene.meshes), SHOWN)
-    few = len(rows) < len(scene.meshes)
-    chosen = "chosen evenly over the test set, not by result" if few else "all there are"
+    partial = len(rows) < len(scene.meshes)
+    chosen = "chosen evenly over the test set, not by result" if partial else "all there are"
     measured = len(context.result.evaluation.measured)
     lead = (
         f"{len(rows)} of {measured} measured meshes, {chosen}. Numbers are mean vertex errors in "
@@ -39,7 +39,7 @@ def reconstructions(context: ReportContext) -> Section:
 
 
 def extremes(context: ReportContext) -> Section | None:
-    """The meshes with the smallest and the largest error."""
+    """Show the meshes with the smallest and the largest errors."""
     scene = context.scene
     if len(scene.meshes) < 2 * EXTREMES:
         return None
@@ -54,7 +54,7 @@ def extremes(context: ReportContext) -> Section | None:
 
 
 def _comparison(scene: Scene, rows: np.ndarray, ranks: Sequence[str] = ()) -> list[Block]:
-    """Pictures of drawn meshes, one per column: input, reconstruction, errors, and PCA's."""
+    """Compare drawn meshes, one per column: input, reconstruction and errors, then those of PCA."""
     view, limit = scene.view, scene.error_limit
     names = [scene.caption(row) for row in rows]
     heads = [f"{rank}\n{name}" for rank, name in zip(ranks, names, strict=True)] if ranks else names
@@ -69,7 +69,7 @@ def _comparison(scene: Scene, rows: np.ndarray, ranks: Sequence[str] = ()) -> li
 
 
 def walks(context: ReportContext) -> Section | None:
-    """What the principal directions of the prior change."""
+    """Show how the shape changes along the principal directions of the prior."""
     scene = context.scene
     if not scene.walks:
         return None
@@ -106,7 +106,7 @@ def _deviations(step: float) -> str:
 
 
 def samples(context: ReportContext) -> Section:
-    """Random draws from the prior."""
+    """Show random draws from the prior."""
     scene = context.scene
     pictures = [
         scene.view.picture(shape, f"Random sample {number}")
@@ -123,8 +123,8 @@ def samples(context: ReportContext) -> Section:
 
 
 def hero(scene: Scene) -> list[Block]:
-    """The picture at the head of the page: samples, or measured meshes if the model cannot be
-    sampled.
+    """Return the picture at the head of the page: samples, or measured meshes if the model cannot
+    be sampled.
     """
     try:
         shapes, text = scene.samples[:HERO_SHAPES], "Four random samples"

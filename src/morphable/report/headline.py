@@ -1,5 +1,5 @@
-"""The head of a report: the mean vertex error, and honestly how it compares with PCA at the same
-latent size.
+"""The head of a report: the mean vertex error, and how it compares with PCA of the same latent
+size. It claims a difference only if the measured meshes show one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA
 from morphable.report.context import ReportContext
 
 NEGLIGIBLE = 5e-4
-"""A relative difference below this is none."""
+"""Relative differences below this count as no difference."""
 MULTIPLE = 2.0
-"""An error from so many times the other's on is given as a multiple, not in per cent."""
+"""An error at least this many times the other is given as a multiple, not in per cent."""
 BAR_COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the model compares: `emphasis` and `text` are one sentence. better: None if the measured
-    meshes do not show it.
+    """How the model compares with a baseline.
+
+    emphasis, text: the two halves of one sentence. better: None if the measured meshes do not show
+    which is better.
     """
 
     emphasis: str
@@ -32,7 +34,7 @@ class Verdict:
 
 
 def setting(context: ReportContext) -> str:
-    """On what the errors were measured, in words that cannot be mistaken for more."""
+    """Say on what the errors were measured, claiming no more than the split allows."""
     evaluation = context.result.evaluation
     split, subset = evaluation.data.name, evaluation.subset
     if subset == "train":
@@ -50,9 +52,9 @@ def setting(context: ReportContext) -> str:
 
 
 def verdict(context: ReportContext) -> Verdict | None:
-    """The comparison with PCA, or of PCA with the mean shape; None if there is nothing to compare.
+    """Compare the model with PCA, or PCA with the mean shape; None if there is nothing to compare.
 
-    The interval is a paired one: differences mesh by mesh, whole subjects redrawn.
+    The interval is a paired one: it is of differences mesh by mesh, and whole subjects are redrawn.
     """
     own, other = _mean(context, MODEL), _mean(context, PCA)
     if context.scene.pca is None or own is None or not other:
@@ -79,7 +81,7 @@ def verdict(context: ReportContext) -> Verdict | None:
 
 
 def compared(own: float, other: float, name: str) -> tuple[str, str]:
-    """An error against another's in words: what to emphasize, and the rest.
+    """Put the comparison of two errors into words: what to emphasize, and the rest.
 
     >>> compared(0.8, 1.0, "PCA"), compared(257.0, 1.0, "PCA")
     (('20 % lower', 'than that of PCA'), ('257 times', 'the error of PCA'))
@@ -98,7 +100,7 @@ def _mean(context: ReportContext, method: str) -> float | None:
 
 
 def headline(context: ReportContext) -> list[Block]:
-    """The large number, the verdict and the bars at the head of the page."""
+    """Return the large number, the verdict and the bars at the head of the page."""
     error = context.measures().get("vertex_error_mm", {})
     bounds = interval(error.get("ci95"))
     where = setting(context)
@@ -108,8 +110,8 @@ def headline(context: ReportContext) -> list[Block]:
         BigNumber(number(error.get("mean")), "mm mean vertex error"),
         Text(where[0].upper() + where[1:] + ".", "note"),
     ]
-    if said := verdict(context):
-        blocks.append(_sentence(said))
+    if result := verdict(context):
+        blocks.append(_sentence(result))
     if bars := _bars(context):
         caution = "Bars: mean vertex error; whiskers: 95 % confidence interval."
         if context.scene.pca is not None:
@@ -118,10 +120,11 @@ def headline(context: ReportContext) -> list[Block]:
     return blocks
 
 
-def _sentence(said: Verdict) -> Text:
-    if said.better is None:
-        return Text(f"{said.emphasis} {said.text}", "verdict")
-    return Text(said.text, "verdict" if said.better else "verdict worse", said.emphasis)
+def _sentence(result: Verdict) -> Text:
+    # A difference that the meshes do not show gets no bold number.
+    if result.better is None:
+        return Text(f"{result.emphasis} {result.text}", "verdict")
+    return Text(result.text, "verdict" if result.better else "verdict worse", result.emphasis)
 
 
 def _bars(context: ReportContext) -> Bars | None:

@@ -1,6 +1,4 @@
-"""Sections on identity and expression: codes by subject and expression, neutral shapes, swaps,
-named expressions.
-"""
+"""Sections on identity and expression: codes, neutral shapes, swaps and named expressions."""
 
 from __future__ import annotations
 
@@ -24,26 +22,26 @@ NAMED = 6
 
 
 def identity_codes(context: ReportContext) -> Section | None:
-    """The codes of the measured meshes in the plane of each part's two principal directions, by
-    subject and by expression.
+    """Show the codes of the measured meshes in the plane of each part's two principal directions,
+    colored by subject and by expression.
 
-    Identity codes should cluster by subject and not by expression; expression codes the other way
+    Identity codes should cluster by subject and not by expression, expression codes the other way
     round.
     """
     scene, model = context.scene, context.model
     labels = scene.meshes.labels
     columns = [name for name in ("subject", "expression") if name in labels]
     classes = {name: labels.classes(name) for name in columns}
-    classes = {name: found for name, found in classes.items() if len(found.names) > 1}
+    classes = {name: labeled for name, labeled in classes.items() if len(labeled.names) > 1}
     if "identity" not in model.parts or not classes:
         return None
     codes = scene.codes.cpu().numpy()
     charts: list[Sequence[Block]] = []
     for part in model.parts.free_names:
         points = in_plane(codes[:, model.parts[part]])
-        for column, found in classes.items():
+        for column, labeled in classes.items():
             text = f"{part} codes by {column}: scatter in the plane of two principal directions"
-            chart = Scatter(points, found.numbers, found.names, text)
+            chart = Scatter(points, labeled.numbers, labeled.names, text)
             charts.append([Heading(f"{part} code by {column}"), chart])
     lead = (
         f"Codes of {len(codes)} measured meshes, in the plane of each part's two principal "
@@ -54,7 +52,7 @@ def identity_codes(context: ReportContext) -> Section | None:
 
 
 def neutral_shapes(context: ReportContext) -> Section | None:
-    """Input, reconstruction and predicted neutral shape, each with its errors."""
+    """Show input, reconstruction and predicted neutral shape, the latter two with their errors."""
     if "identity" not in context.model.parts:
         return None
     scene, view = context.scene, context.scene.view
@@ -84,8 +82,8 @@ def neutral_shapes(context: ReportContext) -> Section | None:
 
 
 def swaps(context: ReportContext) -> Section | None:
-    """People by expressions: the identity of each mesh on the left with all else of each mesh at
-    the top.
+    """Show people by expressions: the identity of each mesh on the left combined with the rest of
+    the code of each mesh at the top.
     """
     scene = context.scene
     if "identity" not in context.model.parts or len(scene.meshes) < 2:
@@ -114,8 +112,9 @@ def _mesh(scene: Scene, row: int) -> Cell:
 
 
 def named_expressions(context: ReportContext) -> Section | None:
-    """One person with named expressions at three levels, and people with one of them, for models
-    whose conditions have names.
+    """Show one person with named expressions at three levels, and several people with one of them.
+
+    Only models whose conditions have names have this section.
     """
     scene, model = context.scene, context.model
     parts = [part for part in model.parts if model.names_of(part)]
@@ -128,6 +127,7 @@ def named_expressions(context: ReportContext) -> Section | None:
     person = people[len(people) // 2]
     shapes = [_with_expressions(scene, person, list(places.values()), level) for level in LEVELS]
     moved = np.linalg.norm(shapes[-1] - shapes[0], axis=-1).mean(-1)
+    # The expression that moves the surface most is the easiest to compare between people.
     strongest = list(places)[int(moved.argmax())]
     return Section(
         "Named expressions",
@@ -141,7 +141,7 @@ def named_expressions(context: ReportContext) -> Section | None:
 def _three_levels(
     scene: Scene, person: int, names: list[str], shapes: list[np.ndarray]
 ) -> list[Block]:
-    """One person's shapes (n, V, 3) mm with n expressions, a row per level."""
+    """Show one person with n expressions, one row per level. shapes: (n, V, 3) mm per level."""
     lines = [
         scene.view.row(f"level {level:g}", made, [f"{name} at {level:g}" for name in names])
         for level, made in zip(LEVELS, shapes, strict=True)
@@ -154,7 +154,7 @@ def _three_levels(
 
 
 def _people_with(scene: Scene, people: np.ndarray, name: str, place: int) -> list[Block]:
-    """Several people with one expression, whose entry of the code is at `place`."""
+    """Show several people with one expression. place: the index of its entry in the code."""
     captions = [scene.caption(row) for row in people]
     codes = _identity_alone(scene, people)
     codes[:, place] = 1
@@ -169,7 +169,7 @@ def _people_with(scene: Scene, people: np.ndarray, name: str, place: int) -> lis
 
 
 def _identity_alone(scene: Scene, rows: np.ndarray) -> Tensor:
-    """(n, L) codes of drawn meshes with all but their identity part zero."""
+    """Return the codes (n, L) of drawn meshes with everything but the identity part set to zero."""
     own = scene.codes[torch.from_numpy(rows)]
     identity = scene.model.parts["identity"]
     codes = torch.zeros_like(own)
@@ -178,7 +178,7 @@ def _identity_alone(scene: Scene, rows: np.ndarray) -> Tensor:
 
 
 def _with_expressions(scene: Scene, person: int, places: list[int], level: float) -> np.ndarray:
-    """(n, V, 3) mm shapes of one person, each with one of n entries of the code at the level."""
+    """Decode one person with each of n entries of the code at a level: (n, V, 3) mm."""
     codes = _identity_alone(scene, np.array([person])).repeat(len(places), 1)
     codes[torch.arange(len(places)), torch.tensor(places)] = level
     return decode_all(scene.model, codes)
@@ -189,31 +189,32 @@ def _distances(shapes: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _true_neutral(scene: Scene, rows: np.ndarray) -> np.ndarray | None:
-    """(n, V, 3) mm, or None if one of them is not known."""
+    """Return the true neutral shapes (n, V, 3) mm, or None if one of them is not known."""
     folder_rows = scene.meshes.rows[rows]
     known = scene.neutral.known(folder_rows).all()
     return scene.neutral.of(folder_rows) if known else None
 
 
 def posed_rows(scene: Scene) -> np.ndarray:
-    """The drawn meshes that are not their subject's neutral mesh; all, if there are no others."""
-    every = np.arange(len(scene.meshes))
+    """Return the drawn meshes that are not their subject's neutral mesh, or all if each one is."""
+    all_rows = np.arange(len(scene.meshes))
     own = scene.neutral.index[scene.meshes.rows] == scene.meshes.rows
-    rows = every if scene.neutral.computed else np.flatnonzero(~own)
-    return rows if len(rows) else every
+    # A computed neutral shape is a mean of frames, so no mesh of the dataset is one.
+    rows = all_rows if scene.neutral.computed else np.flatnonzero(~own)
+    return rows if len(rows) else all_rows
 
 
-def _one_each(subjects: np.ndarray, most: int) -> np.ndarray:
-    """The row of the middle mesh of at most `most` subjects, evenly spread among them."""
+def _one_each(subjects: np.ndarray, limit: int) -> np.ndarray:
+    """Return the row of the middle mesh of each of at most `limit` subjects, evenly spread."""
     names = np.unique(subjects)
-    chosen = names[evenly_spread(len(names), most)]
+    chosen = names[evenly_spread(len(names), limit)]
     rows = [np.flatnonzero(subjects == name) for name in chosen]
     return np.array([own[len(own) // 2] for own in rows])
 
 
 def in_plane(codes: np.ndarray) -> np.ndarray:
-    """(N, 2) coordinates in the plane of the two principal directions; codes of one dimension lie
-    on a line.
+    """Return coordinates (N, 2) in the plane of the two principal directions of codes (N, L).
+    Codes with one dimension lie on a line.
     """
     centered = codes - codes.mean(0)
     axes = np.linalg.svd(centered, full_matrices=False)[2][:2]

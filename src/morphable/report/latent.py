@@ -1,4 +1,4 @@
-"""What a model's code does: walks along the principal directions of its prior, and samples."""
+"""Latent walks along the principal directions of a model's prior, and samples from it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ MAX_PER_PART, MAX_WALKS = 8, 16
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Shapes (5, V, 3) mm at STEPS standard deviations along one direction; movement: (V,) mm from
-    first to last.
+    """A walk along one direction of the prior.
+
+    shapes: (5, V, 3) mm at STEPS standard deviations. movement: (V,) mm from first to last.
     """
 
     title: str
@@ -28,17 +29,17 @@ class Walk:
 
 
 def all_walks(model: MorphableModel) -> list[Walk]:
-    """Walks in every free part, up to eight in a part and sixteen in all."""
+    """Return walks in each part that the prior draws, at most 8 per part and 16 in all."""
     parts = model.parts.free_names[:MAX_WALKS]
     each = min(MAX_PER_PART, max(1, MAX_WALKS // max(1, len(parts))))
     return [walk for part in parts for walk in prior_walks(model, part, each)]
 
 
-def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
-    """Walks along the principal directions of the prior within a part, those that move the surface
-    most first.
+def prior_walks(model: MorphableModel, part: str, limit: int) -> list[Walk]:
+    """Return at most `limit` walks along the principal directions of the prior within a part,
+    ordered by how far they move the surface.
     """
-    steps = principal_directions(model, part, most).cpu().numpy()
+    steps = principal_directions(model, part, limit).cpu().numpy()
     if not len(steps):
         return []
     mean = model.require_prior().mean.cpu().numpy()
@@ -51,6 +52,6 @@ def prior_walks(model: MorphableModel, part: str, most: int) -> list[Walk]:
 
 
 def draw(model: MorphableModel, count: int, seed: int = 0) -> np.ndarray:
-    """(count, V, 3) float32 mm shapes from the prior."""
+    """Draw shapes (count, V, 3) float32 mm from the prior."""
     with torch.no_grad():
         return np.asarray(model.sample(count, torch.Generator().manual_seed(seed)).cpu().numpy())

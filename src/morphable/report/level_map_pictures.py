@@ -1,5 +1,6 @@
-"""Sections on learned maps between levels (Chen and Kim 2021, figures 5 and 6): what they mix, how
-they came to it.
+"""Sections on learned maps between levels: what they mix, and how that changed during training.
+
+They follow figures 5 and 6 of Chen and Kim (CVPR 2021).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from morphable.report.scene import Scene
 from morphable.rows import evenly_spread
 
 MAX_EMBEDDED = 1000
-"""Vertices of a level, evenly spread, that t-SNE arranges; each of the others takes the color of
-the nearest.
+"""t-SNE arranges at most this many vertices of a level, evenly spread. Each of the others takes the
+color of the nearest one.
 """
 DIMENSIONS = 30
 """Rows are reduced to this many directions before t-SNE."""
@@ -41,7 +42,7 @@ SHOWN = 4
 
 @dataclass(frozen=True, eq=False)
 class LearnedMaps:
-    """A model's hierarchy, and its learned maps by level; None if the precomputed map is used."""
+    """A model's hierarchy, and its maps by level; None at a level that uses the precomputed map."""
 
     hierarchy: Hierarchy
     down: Sequence[sp.csr_matrix | None]
@@ -49,7 +50,7 @@ class LearnedMaps:
 
 
 def learned_maps(context: ReportContext) -> LearnedMaps | None:
-    """None for a model without constant learned maps."""
+    """Return the learned maps of a model, or None if it has none that are constant."""
     geometry = context.model.geometry
     if not isinstance(geometry, MeshGeometry) or geometry.folded is None:
         return None
@@ -57,7 +58,7 @@ def learned_maps(context: ReportContext) -> LearnedMaps | None:
 
 
 def mapped_vertices(context: ReportContext) -> Section | None:
-    """Each level's vertices colored by what the learned and the precomputed maps make of them."""
+    """Show the vertices of each level, colored by what the learned and the precomputed maps mix."""
     maps = learned_maps(context)
     if maps is None:
         return None
@@ -82,10 +83,11 @@ def mapped_vertices(context: ReportContext) -> Section | None:
 def _map_row(
     scene: Scene, given: Hierarchy, title: str, matrices: Sequence[sp.csr_matrix | None]
 ) -> list[Cell]:
-    """The maps between all levels in one direction, a picture per level."""
+    """Show the maps between all levels in one direction, one picture per level."""
     cells: list[Cell] = [title]
     for level, matrix in enumerate(matrices):
         assert matrix is not None
+        # The vertices of the finer level are the columns of a map down and the rows of a map up.
         features = sp.csr_matrix(matrix.T) if title.startswith("down") else matrix
         colors = _on_template(given, level, _colors(features, given.levels[level].vertices))
         entries = f"{matrix.nnz / matrix.shape[0]:.1f} entries per row"
@@ -96,7 +98,7 @@ def _map_row(
 
 
 def receptive_fields(context: ReportContext) -> Section | None:
-    """From where the finest level's vertices are made, at the epochs that training kept."""
+    """Show which coarser vertices make a fine one, at the epochs whose maps training kept."""
     maps = learned_maps(context)
     files = snapshot_files(context.folder)
     if maps is None or not files:
@@ -128,7 +130,7 @@ def receptive_fields(context: ReportContext) -> Section | None:
 
 
 def _snapshot(path: Path, vertices: int) -> Mapping[str, np.ndarray]:
-    """Where each of the finest vertices is made from, at one epoch."""
+    """Read the finest learned map at one epoch. Raises InputError if it is not of this model."""
     shot = read_npz(path)
     if {"index", "weights", "share"} - shot.keys() or len(shot["index"]) != vertices:
         raise InputError(f"{path}: not a snapshot of this model")
@@ -138,7 +140,7 @@ def _snapshot(path: Path, vertices: int) -> Mapping[str, np.ndarray]:
 def _field(
     scene: Scene, vertex: int, owner: np.ndarray, index: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """The picture of a vertex's receptive field. owner: (V,) the nearest coarse vertex of each."""
+    """Draw the receptive field of a vertex. owner: (V,) the nearest coarse vertex of each."""
     template = np.asarray(scene.model.template.mesh.vertices)
     strength = np.bincount(index, weights, minlength=owner.max() + 1)
     pixels = scene.view.pixels(template, _field_colors(strength[owner]))
@@ -148,15 +150,15 @@ def _field(
 
 
 def snapshot_files(folder: Path | None) -> list[tuple[int, Path]]:
-    """The epochs of which training kept the finest learned map, and the files."""
+    """Return the epochs of which training kept the finest learned map, with the files."""
     if folder is None:
         return []
-    found = sorted((folder / "snapshots").glob("epoch-*.npz"))
-    return [(int(path.stem.removeprefix("epoch-")), path) for path in found]
+    paths = sorted((folder / "snapshots").glob("epoch-*.npz"))
+    return [(int(path.stem.removeprefix("epoch-")), path) for path in paths]
 
 
 def facing_vertices(scene: Scene, count: int) -> np.ndarray:
-    """Vertices that look at the viewer, as far apart as can be, from the middle outwards."""
+    """Choose vertices that face the viewer and lie far apart, starting in the middle."""
     mesh = scene.model.template.mesh
     vertices = np.asarray(mesh.vertices)
     towards = vertex_normals(vertices, mesh.triangles) @ scene.view.camera.rotation[2]
@@ -164,6 +166,7 @@ def facing_vertices(scene: Scene, count: int) -> np.ndarray:
     distance = np.linalg.norm(vertices[facing] - vertices[facing].mean(0), axis=1)
     chosen = [int(facing[distance.argmin()])]
     distance = np.linalg.norm(vertices[facing] - vertices[chosen[0]], axis=1)
+    # Farthest point sampling: each next vertex is the farthest from all chosen ones.
     for _ in range(min(count, len(facing)) - 1):
         chosen.append(int(facing[distance.argmax()]))
         distance = np.minimum(
@@ -173,8 +176,8 @@ def facing_vertices(scene: Scene, count: int) -> np.ndarray:
 
 
 def _colors(features: sp.csr_matrix, vertices: np.ndarray) -> np.ndarray:
-    """(n, 3) colors of n vertices by the order of their features (n, m) in one dimension; gray
-    if all are zero.
+    """Return colors (n, 3) sRGB of n vertices by the order of their features (n, m) in one
+    dimension. Vertices whose features are all zero are gray.
     """
     used = np.flatnonzero(np.diff(features.indptr))
     colors = np.tile(np.array(GRAY), (features.shape[0], 1))
@@ -182,6 +185,7 @@ def _colors(features: sp.csr_matrix, vertices: np.ndarray) -> np.ndarray:
         return colors
     sample = used[evenly_spread(len(used), MAX_EMBEDDED)]
     order = one_dimension(features[sample])
+    # t-SNE has no preferred direction. Let the order rise with y, so that pictures look alike.
     if np.corrcoef(order, vertices[sample, 1])[0, 1] < 0:
         order = 1 - order
     nearest = cKDTree(vertices[sample]).query(vertices[used])[1]
@@ -190,8 +194,8 @@ def _colors(features: sp.csr_matrix, vertices: np.ndarray) -> np.ndarray:
 
 
 def one_dimension(features: sp.csr_matrix) -> np.ndarray:
-    """(n,) places between 0 and 1, evenly spread, in the order of a one-dimensional t-SNE of the
-    rows (n, m).
+    """Order rows (n, m) by a one-dimensional t-SNE and return their places (n,), evenly spread from
+    0 to 1.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -212,15 +216,15 @@ def one_dimension(features: sp.csr_matrix) -> np.ndarray:
 
 
 def _on_template(hierarchy: Hierarchy, level: int, colors: np.ndarray) -> np.ndarray:
-    """Colors (n_level, 3) carried to the finest level by the precomputed maps."""
+    """Carry colors (n_level, 3) to the finest level with the precomputed maps."""
     for up in reversed(hierarchy.up[:level]):
         colors = up @ colors
     return np.clip(colors, 0, 1)
 
 
 def _field_colors(strength: np.ndarray) -> np.ndarray:
-    """(V, 3) from gray to the field's color by the root of the strength (V,) relative to the
-    largest.
+    """Return colors (V, 3), from gray to the field's color by the square root of the strength (V,)
+    relative to the largest.
     """
     share = np.sqrt(np.clip(strength / max(float(strength.max()), 1e-12), 0, 1))[:, None]
     return np.asarray((1 - share) * np.array(GRAY) + share * np.array(FIELD))

@@ -1,6 +1,4 @@
-"""write_report: one HTML file that shows a model: pictures, charts and tables, with nothing outside
-the file.
-"""
+"""write_report: one HTML file with pictures, charts and tables that shows a model."""
 
 from __future__ import annotations
 
@@ -52,11 +50,11 @@ SECTIONS: tuple[SectionMaker, ...] = (
     all_measures,
     provenance,
 )
-"""Every section in the order of the page; those that apply to the model are shown."""
+"""All sections in the order of the page. Those that do not apply to the model are left out."""
 
 
 def write_report(result: Measured, metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the report of a measured model as one HTML file that needs nothing else.
+    """Write the report of a measured model as one HTML file that loads nothing else.
 
     metrics: the rows of metrics.jsonl, empty for an estimated model. Raises InputError if the file
     cannot be written.
@@ -65,10 +63,10 @@ def write_report(result: Measured, metrics: Sequence[Mapping[str, Any]], path: P
 
 
 def report_page(context: ReportContext) -> Page:
-    """The page as values, not yet rendered."""
+    """Return the page as values, not yet rendered."""
     scene, template = context.scene, context.model.template
-    known = MODELS.get(context.model.family)
-    summary = known.summary if known else type(context.model).__name__
+    family = MODELS.get(context.model.family)
+    summary = family.summary if family else type(context.model).__name__
     summary = summary[0].upper() + summary[1:]
     return Page(
         title=f"{scene.name} on {template.name}s: report",
@@ -82,7 +80,7 @@ def report_page(context: ReportContext) -> Page:
 
 
 def _made(make: SectionMaker, context: ReportContext) -> Section | None:
-    """A section; if the model cannot do what it shows, the reason in its place."""
+    """Make a section. If the model cannot do what it shows, give the reason in its place."""
     try:
         return make(context)
     except InputError as error:
@@ -91,6 +89,6 @@ def _made(make: SectionMaker, context: ReportContext) -> Section | None:
 
 
 def _size(parts: Parts) -> str:
-    """The latent size and what it is made of."""
+    """Say the latent size and the sizes of the parts."""
     sizes = [f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in parts.entries]
     return f"Latent size {parts.free_size}: {', '.join(sizes)}."

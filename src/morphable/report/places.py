@@ -1,4 +1,4 @@
-"""Section on the places of the errors: on the surface, from both sides, and by region."""
+"""Section on where the errors are: on the surface, from both sides, and by region."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEIGHT = 420
 
 
 def places(context: ReportContext) -> Section:
-    """Where on the surface the errors are."""
+    """Show where on the surface the errors are."""
     scene = context.scene
     means = {m: scene.errors[m].mean(axis=0) for m in (MODEL, PCA) if m in scene.errors}
     limit = scale_end(np.stack(list(means.values())))
@@ -76,7 +76,7 @@ def _regions(context: ReportContext) -> list[Block]:
 
 
 def _errors(context: ReportContext, region: str) -> list[str]:
-    """The cells of a region: the model's error, and the baselines' means."""
+    """Return the cells of a region: the model's error, and the mean errors of the baselines."""
 
     def error(method: str) -> dict[str, Any]:
         return context.measures(method).get(f"vertex_error_mm/{region}", {})
@@ -87,7 +87,7 @@ def _errors(context: ReportContext, region: str) -> list[str]:
 
 
 def _both_sides(scene: Scene, colors: np.ndarray, text: str) -> Columns:
-    """The template in colors (V, 3), from the front and the back."""
+    """Show the template in colors (V, 3), from the front and the back."""
     template = scene.model.template.mesh.vertices
     sides = [
         Picture(scene.view.pixels(template, colors, yaw, HEIGHT), f"{text}, {side}")

@@ -1,6 +1,4 @@
-"""Section on point clouds: what an encoder that reads points in any order makes of a mesh's
-scattered points.
-"""
+"""Section on point clouds: reconstructions of a mesh from points in random order."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ from morphable.report.scene import Scene, middles
 
 SHOWN = 4
 SHARE = 0.25
-"""Share of the vertices that a cloud keeps."""
+"""The share of the vertices that a cloud keeps."""
 MIN_POINTS = 64
 
 
 def point_clouds(context: ReportContext) -> Section | None:
-    """A shuffled, thinned and noisy cloud of each mesh's vertices, and the shape that its code
-    gives.
+    """Show a shuffled, thinned and noisy cloud of each mesh's vertices, and the shape that the
+    model reconstructs from it.
     """
     model, scene = context.model, context.scene
     if not isinstance(model, IbVae):
@@ -71,7 +69,7 @@ def _compared(
 
 
 def scattered(vertices: np.ndarray) -> np.ndarray:
-    """(n, P, 3) float32 mm: a random quarter of the vertices (n, V, 3), shuffled, with noise."""
+    """Return a random quarter (n, P, 3) float32 mm of vertices (n, V, 3), shuffled, with noise."""
     random = np.random.default_rng(0)
     count = max(MIN_POINTS, round(SHARE * vertices.shape[1]))
     kept = random.permutation(vertices.shape[1])[:count]
@@ -81,7 +79,7 @@ def scattered(vertices: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def _encoded(model: IbVae, clouds: np.ndarray, codes: Tensor) -> Tensor:
-    """(n, L) codes of clouds, with the pinned parts that the codes of the meshes have."""
+    """Encode clouds into codes (n, L), given the pinned parts of the codes of their meshes."""
     given = {
         name: codes[:, model.parts[name]].to(model.device) for name in model.parts.pinned_names
     }

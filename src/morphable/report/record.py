@@ -1,4 +1,6 @@
-"""Table sections: every measure with its spread, and where data, model and numbers come from."""
+"""Sections of tables: all measures with their spread, and where data, model and numbers come
+from.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ HEADER = ("measure, mm", "of", "mean", "95 % interval", "std", "median", "95th p
 
 
 def all_measures(context: ReportContext) -> Section:
-    """Every number of evaluation.json."""
+    """Show all numbers of evaluation.json."""
     spread, single = [], []
     meanings = {}
     for key, name, value in _values(context):
@@ -40,19 +42,20 @@ def all_measures(context: ReportContext) -> Section:
 
 
 def _values(context: ReportContext) -> Iterator[tuple[str, str, Any]]:
-    """(key, who was measured, value), measure by measure; lists have charts of their own."""
+    """Yield (key, name of the method, value), without lists, which have charts of their own."""
     baselines = context.record.get("baselines", {})
     methods = dict.fromkeys((*METHODS, *baselines))
-    found = {method: context.measures(method) for method in methods}
-    for key in dict.fromkeys(key for measures in found.values() for key in measures):
-        for method, measures in found.items():
+    measured = {method: context.measures(method) for method in methods}
+    # dict.fromkeys drops repeated keys and, unlike a set, keeps their order.
+    for key in dict.fromkeys(key for measures in measured.values() for key in measures):
+        for method, measures in measured.items():
             value = measures.get(key)
             if isinstance(value, int | float) or (isinstance(value, Mapping) and "mean" in value):
                 yield key, context.scene.method_name(method), value
 
 
 def provenance(context: ReportContext) -> Section:
-    """Where everything came from: enough to make the numbers again."""
+    """Say where everything comes from: enough to reproduce the numbers."""
     record, evaluation = context.provenance, context.result.evaluation
     whole, split = evaluation.data.whole, evaluation.data.split
     template = context.model.template

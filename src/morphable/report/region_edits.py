@@ -1,6 +1,4 @@
-"""Report section of models with handles: one shape with one region after another edited, and how
-far it moved.
-"""
+"""Section on edits by region, for models with handles: edited shapes, and how far they moved."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ MEASURED = (
 
 
 def region_edits(context: ReportContext) -> Section | None:
-    """One test mesh with the region of another, region by region: with a hard blend, and with no
-    blend, which shows what the model alone moves.
+    """Show one test mesh with one region of another, region by region: with a hard blend, and
+    without, which shows what the model itself moves.
     """
     model, scene = context.model, context.scene
     if not isinstance(model, RegionEditor) or len(scene.meshes) < 2:
@@ -63,7 +61,7 @@ def region_edits(context: ReportContext) -> Section | None:
 
 
 def chosen_regions(model: RegionEditor) -> list[str]:
-    """At most SHOWN regions that have handles; those that people know come first."""
+    """Return at most SHOWN regions that have handles, those with familiar names first."""
     able = [
         name
         for name, controls in zip(model.regions.names, model.regions.controls, strict=True)
@@ -92,14 +90,14 @@ def _movement(scene: Scene, source: np.ndarray, edit: RegionEdit, what: str, lim
 
 
 def _measures(context: ReportContext) -> list[Block]:
-    """The measures of edits, of the model and of region-PCA, if they were measured."""
+    """Show the measures of edits by the model and by region-PCA, if there are any."""
     rows = []
-    for title, found in (
+    for title, measures in (
         (context.scene.name, context.measures()),
         ("region-PCA", context.measures("region_pca")),
     ):
-        if MEASURED[0] in found:
-            rows.append([title, *(number(found[key]) for key in MEASURED)])
+        if MEASURED[0] in measures:
+            rows.append([title, *(number(measures[key]) for key in MEASURED)])
     if not rows:
         return []
     header = ["", *(_head(key) for key in MEASURED)]

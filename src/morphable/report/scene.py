@@ -1,5 +1,5 @@
-"""Scene: what can be drawn of an evaluation: its meshes with their errors, the model's samples and
-walks, all under one camera. Each part is computed once, when it is first asked for.
+"""Scene: what can be drawn of an evaluation, namely its meshes with their errors and the model's
+samples and walks, all under one camera. Each is computed once, on first use.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from morphable.report.latent import Walk, all_walks, draw
 from morphable.rows import evenly_spread
 
 MAX_MESHES = 300
-"""Measured meshes, evenly spread, that pictures and charts are of; the numbers of evaluation.json
-are of all of them.
+"""Pictures and charts show at most this many of the measured meshes, evenly spread. The numbers of
+evaluation.json are of all measured meshes.
 """
 SAMPLES = 12
 MAX_GROWTH = 1.2
-"""How much samples and walks may widen the frame that the measured meshes need."""
+"""Samples and walks may widen the frame of the measured meshes by at most this factor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Scene:
 
     @cached_property
     def subjects(self) -> np.ndarray:
-        """(N,) their subject numbers; a number of its own for a mesh whose subject is not known."""
+        """(N,) their subject numbers. A mesh whose subject is not known has a number of its own."""
         return self.evaluation.groups[self.rows]
 
     @cached_property
@@ -84,7 +84,7 @@ class Scene:
 
     @cached_property
     def errors(self) -> Mapping[str, np.ndarray]:
-        """(N, V) mm vertex errors by method; PCA's unless it is the model."""
+        """(N, V) mm vertex errors by method; without PCA if the model is PCA itself."""
         methods = (MODEL, MEAN_SHAPE) if self.pca is None else (MODEL, PCA, MEAN_SHAPE)
         return {method: self.evaluation.errors(method, self.rows) for method in methods}
 
@@ -93,19 +93,19 @@ class Scene:
         return self.evaluation.mesh_errors[method][self.rows]
 
     def reconstructions(self, rows: np.ndarray, method: str = MODEL) -> np.ndarray:
-        """(n, V, 3) mm shapes of drawn meshes by the model, or by PCA."""
+        """Return the reconstructions (n, V, 3) mm of drawn meshes by the model, or by PCA."""
         return self.evaluation.reconstructions(self.rows[rows], method)
 
     def method_name(self, method: str) -> str:
-        """What a method is called on the page."""
+        """The name of a method on the page."""
         names = {MODEL: self.name, PCA: f"PCA, {self.latent} latents", MEAN_SHAPE: "mean shape"}
         return names.get(method, method.replace("_", "-"))
 
     def caption(self, row: int) -> str:
-        """What is known of a drawn mesh, in a few words."""
+        """Describe a drawn mesh by its labels."""
         labels = self.meshes.labels
         columns = [name for name in ("subject", "expression", "sequence") if name in labels]
-        # A sequence is often named after its expression: once is enough.
+        # A sequence often has the name of its expression, which should not be repeated.
         words = [word for word in dict.fromkeys(str(labels[name][row]) for name in columns) if word]
         if "frame" in labels:
             words.append(f"frame {labels['frame'][row]}")
@@ -123,26 +123,26 @@ class Scene:
 
     @cached_property
     def error_limit(self) -> float:
-        """The end of the color scale of errors in mm, the same wherever single meshes are shown."""
+        """The end in mm of the color scale of errors, one for all pictures of single meshes."""
         errors = self.errors
         return scale_end(np.stack([errors[name] for name in (MODEL, PCA) if name in errors]))
 
     @cached_property
     def view(self) -> View:
-        """One view for all pictures: its frame holds the measured meshes, and samples and walks
-        within reason.
+        """The view of all pictures. Its frame holds the measured meshes; samples and walks may
+        widen it by MAX_GROWTH.
         """
         template = self.model.template
         camera = view_for(template, self.meshes.vertices[evenly_spread(len(self.meshes), 100)])
         shapes = [shape for walk in self.walks for shape in walk.shapes]
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(InputError):  # a model without a prior has no samples
             shapes += list(self.samples)
         return View(camera.widened(shapes, MAX_GROWTH), template.mesh.triangles)
 
 
-def middles(count: int, most: int) -> np.ndarray:
-    """The middle of each of at most `most` equal runs of 0..count-1: evenly spread, without the
-    ends.
+def middles(count: int, limit: int) -> np.ndarray:
+    """Return at most `limit` evenly spread numbers of 0..count-1: the middles of equal runs, which
+    leave out the ends.
     """
-    parts = min(count, most)
-    return ((np.arange(parts) + 0.5) * count / parts).astype(int)
+    runs = min(count, limit)
+    return ((np.arange(runs) + 0.5) * count / runs).astype(int)

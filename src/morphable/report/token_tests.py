@@ -1,5 +1,5 @@
 """Sections on how local a LAMM's regions are: one learned token corrupted, one region drawn at
-random (LAMM, supplement).
+random (Tarasiou et al., CVPR 2024, supplement).
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from morphable.report.context import ReportContext
 from morphable.report.scene import Scene, middles
 
 NOISE = 0.5
-"""Standard deviation of what is added to each entry of a token; entries start at 1."""
+"""Standard deviation of the noise on each entry of a token. That of a fresh token is 1."""
 DRAWS = 3
 MAX_REGIONS = 11
 COLUMNS = 4
 
 
 def corrupted_tokens(context: ReportContext) -> Section | None:
-    """Where the surface moves when Gaussian noise is added to the learned token of one region."""
+    """Show where the surface moves if Gaussian noise is added to the learned token of one
+    region.
+    """
     model, scene = context.model, context.scene
     if not isinstance(model, Lamm) or not model.config.bottleneck:
         return None
@@ -59,9 +61,10 @@ def corrupted_tokens(context: ReportContext) -> Section | None:
 
 @torch.no_grad()
 def token_movements(model: Lamm, code: Tensor) -> Iterator[np.ndarray]:
-    """For each region, how far (V,) mm each vertex of a code (1, L) moves with noise on its token.
+    """Yield, for each region, how far (V,) mm each vertex moves if its token is given noise.
 
-    The noise is drawn with a fixed seed, region by region; the model itself stays as it is.
+    code: (1, L). The noise is drawn with a fixed seed, region by region, and the model itself is
+    not changed.
     """
     generator = torch.Generator().manual_seed(0)
     code = code.to(model.device)
@@ -74,8 +77,8 @@ def token_movements(model: Lamm, code: Tensor) -> Iterator[np.ndarray]:
 
 
 def drawn_regions(context: ReportContext) -> Section | None:
-    """Each region drawn at random on one mesh, without blend, and how far its neighbors move with
-    it.
+    """Show each region drawn at random on one mesh, without blend, and how far other regions move
+    with it.
     """
     model, scene = context.model, context.scene
     if not isinstance(model, RegionEditor):
@@ -133,7 +136,7 @@ def _places(means: tuple[float, float, float]) -> str:
 
 
 def touching_regions(model: RegionEditor) -> np.ndarray:
-    """(R, R) bool: which regions share an edge of the surface."""
+    """Return which regions share an edge of the surface, (R, R) bool."""
     labels = model.regions.labels
     pairs = adjacency(model.template.mesh.faces, len(labels)).tocoo()
     touching = np.zeros((len(model.regions.names),) * 2, bool)
@@ -144,8 +147,10 @@ def touching_regions(model: RegionEditor) -> np.ndarray:
 def movement_by_place(
     labels: np.ndarray, touching: np.ndarray, movement: np.ndarray, region: int
 ) -> tuple[float, float, float]:
-    """Mean of movement (V,) mm in the region, in regions that touch it, and in all others; 0 if
-    there are none.
+    """Return the mean movement in mm in a region, in regions that touch it, and in all others; 0
+    for a place without vertices.
+
+    labels: (V,) region of each vertex. touching: (R, R) bool. movement: (V,) mm.
     """
     inside = labels == region
     near = touching[region][labels] & ~inside

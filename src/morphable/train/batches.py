@@ -1,4 +1,4 @@
-"""Batches: batches of a dataset in an order that depends on the seed and the epoch alone."""
+"""Batches: the training batches, in an order that depends only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from morphable.models.base import Shapes
 from morphable.models.training import Batch
 
 RESIDENT_BYTES = 3 * 1024**3
-"""Sets up to this size are kept in memory (on the GPU, where one trains); larger ones are read
-batch by batch.
+"""Training meshes up to this size are kept in the memory of the device; larger sets are read batch
+by batch.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What training reads: `vertices` (N, V, 3) mm, their `neutral` meshes, and `labels` by name:
-    (N,) class numbers, -1 if unknown, or for `level` float32.
+    """What training reads.
+
+    vertices: (N, V, 3) mm. neutral: the neutral mesh of each. labels: by name, (N,) class numbers
+    with -1 = unknown; `level` is float32.
     """
 
     vertices: Shapes
@@ -38,6 +40,7 @@ class TrainingData:
 
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
+        """The training data of a dataset, with those of `labels` that it has."""
         named = [name for name in labels if name != "level" and name in dataset.labels]
         columns = {name: dataset.labels.classes(name).numbers for name in named}
         targets = neutral_targets(dataset)
@@ -50,12 +53,15 @@ class TrainingData:
         return cls(vertices, targets, columns)
 
     def with_neutral_meshes(self) -> TrainingData:
-        """The same with computed neutral meshes added after all others: without a name, of level 0."""
+        """Return the same data, with neutral meshes that were computed added at the end. Added
+        meshes have no class (-1) and level 0.
+        """
         if not self.neutral.computed:
             return self
         own = self.vertices
         stack = own if isinstance(own, MeshStack) else MeshStack([np.asarray(own)])
         known = self.neutral.index >= 0
+        # Several meshes can share a neutral mesh. Add each that is used once, and point to it.
         used, place = np.unique(self.neutral.index[known], return_inverse=True)
         added = len(self) + np.arange(len(used))
         index = np.full(len(self), -1)
@@ -72,7 +78,9 @@ class TrainingData:
 
 
 class Batches:
-    """Batches for one process of `world`; each process gets its share of the same global batches."""
+    """The batches of process `rank` out of `world`. Each process gets its share of the same global
+    batches.
+    """
 
     def __init__(
         self,
@@ -89,26 +97,28 @@ class Batches:
         self._resident = None if resident is None else torch.from_numpy(resident).to(device)
 
     def of_size(self, batch_size: int) -> Batches:
-        """The same meshes in batches of another size; they are in memory once."""
+        """The same meshes in batches of another size. Both share the meshes in memory."""
         other = copy.copy(self)
         other.batch_size = batch_size
         return other
 
     @property
     def steps(self) -> int:
-        """Batches per epoch; a last batch too small to give every process a mesh is left out."""
+        """Number of batches per epoch. A last batch that is too small to give every process a mesh
+        is left out.
+        """
         full, rest = divmod(len(self.data), self.batch_size)
         return full + (rest >= self.world)
 
     def rows(self, epoch: int) -> list[np.ndarray]:
-        """The rows of each batch of an epoch that this process works on."""
+        """The numbers of this process's meshes, for each batch of an epoch."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
         starts = range(0, self.steps * self.batch_size, self.batch_size)
         return [order[start : start + self.batch_size][self.rank :: self.world] for start in starts]
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `skip` on; the next one is read while the current one
-        is worked on.
+        """The batches of an epoch, starting at number `skip`. A thread reads the next batch from
+        disk while the current one is in use.
         """
         rows = self.rows(epoch)[skip:]
         if self._resident is not None or not rows:
@@ -130,13 +140,13 @@ class Batches:
         return Batch(self._meshes(rows), self._neutral(rows), labels)
 
     def _neutral(self, rows: np.ndarray) -> Tensor | None:
-        """Neutral meshes of a batch; None unless every mesh has one."""
+        """The neutral meshes of a batch; None if one of its meshes has none."""
         targets = self.data.neutral
         if not targets.known(rows).all():
             return None
         if targets.computed:
             return torch.from_numpy(targets.of(rows)).to(self.device)
-        return self._meshes(targets.index[rows])  # training meshes, which may be on the device
+        return self._meshes(targets.index[rows])  # they are training meshes, already on the device
 
     def _meshes(self, rows: np.ndarray) -> Tensor:
         if self._resident is not None:

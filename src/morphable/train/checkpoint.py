@@ -1,5 +1,5 @@
-"""Checkpoints: everything that a run needs to go on bit for bit, written atomically and read
-without running any pickle; and metrics.jsonl.
+"""Checkpoints, and metrics.jsonl. A checkpoint holds everything that a run needs to resume bit for
+bit. It is written atomically, and reading one runs no code.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from morphable.errors import InputError
 from morphable.files import atomic_path, reading, writing
 
 RUN_FORMAT = 2
-"""The version of a run folder's config.toml and checkpoints. Version 1 had no number."""
+"""Format version of config.toml and checkpoints in a run folder. Files without a number are version
+1.
+"""
 
 
 def check_run_format(path: Path, version: object) -> None:
-    """InputError unless a file of a run folder is of this version."""
+    """Raise InputError if a file of a run folder has another format version than RUN_FORMAT."""
     if version != RUN_FORMAT:
         found = 1 if version is None else version
         raise InputError(
@@ -29,17 +31,19 @@ def check_run_format(path: Path, version: object) -> None:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """`state` holds tensors, numbers, texts, lists and dictionaries only. Raises InputError if the
-    disk is full.
+    """Write a checkpoint. `state` may hold tensors, numbers, strings, lists and dictionaries.
+
+    Raises InputError if the disk is full.
     """
-    content = io.BytesIO()  # since on a full disk torch.save fails with an unrelated message
+    # Serialize in memory first: on a full disk, torch.save fails with an unrelated message.
+    content = io.BytesIO()
     torch.save({"format_version": RUN_FORMAT, **state}, content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint. Only plain data is accepted, so no code can run.
+    """Read the state in a checkpoint. Only plain data is accepted, so no code can run.
 
     Raises InputError if the file is missing, damaged or of another format version.
     """
@@ -60,8 +64,8 @@ def append_metrics(path: Path, row: dict[str, Any]) -> None:
 
 
 def cut_metrics(path: Path, epochs: int) -> None:
-    """Keep the first `epochs` whole lines of metrics.jsonl: what a killed run wrote after its
-    checkpoint is redone.
+    """Keep only the first `epochs` complete lines of metrics.jsonl. A killed run may have written
+    more lines after its last checkpoint; the resumed run writes them again.
     """
     if not path.exists():
         return
@@ -77,7 +81,9 @@ def cut_metrics(path: Path, epochs: int) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, one per epoch; none if the model was estimated in closed form."""
+    """The rows of metrics.jsonl, one per epoch. Empty if there is no file, because the model was
+    estimated, not trained.
+    """
     if not path.exists():
         return []
     with reading(path, "not valid JSON lines, the file may be truncated"):

@@ -1,4 +1,4 @@
-"""Workers: the processes of a `torchrun`, or just this one."""
+"""Workers: the processes of a `torchrun`, or this process alone."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from morphable.errors import InputError
 
 @dataclass(frozen=True)
 class Workers:
-    """This process's `rank` among `count`, and the device it works on."""
+    """The `rank` of this process among `count` processes, and the device that it uses."""
 
     rank: int
     count: int
     device: torch.device
 
     def mean(self, values: Sequence[float]) -> list[float]:
-        """Each number averaged over the processes: all see the same, so all decide alike."""
+        """Average each number over the processes. All processes get the same result, so decisions
+        based on it agree.
+        """
         if self.count == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -32,7 +34,7 @@ class Workers:
         return (total / self.count).tolist()
 
     def gather(self, value: Tensor) -> list[Tensor]:
-        """A CPU tensor of every process, by rank."""
+        """Collect a CPU tensor from every process, in the order of ranks."""
         if self.count == 1:
             return [value]
         collected = [torch.empty_like(value, device=self.device) for _ in range(self.count)]
@@ -40,13 +42,18 @@ class Workers:
         return [item.cpu() for item in collected]
 
     def barrier(self) -> None:
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             dist.barrier()
 
 
 @contextlib.contextmanager
 def workers(device: str) -> Iterator[Workers]:
-    """The process group that torchrun announced in the environment, or a single worker."""
+    """Join the process group that torchrun announces in the environment; without torchrun, give a
+    single worker.
+
+    Raises InputError if `device` is neither cpu nor cuda, or if there is no usable GPU.
+    """
     if device not in ("cpu", "cuda"):
         raise InputError(f"`device` {device}: expected cpu or cuda", "device")
     if device == "cuda" and not torch.cuda.is_available():
@@ -65,7 +72,8 @@ def workers(device: str) -> Iterator[Workers]:
     try:
         yield Workers(dist.get_rank(), count, place)
     finally:
-        # A learner and its DistributedDataParallel refer to each other, so only the collector frees
-        # them. If that happens as the interpreter exits, the group is gone and the process aborts.
+        # A learner and its DistributedDataParallel refer to each other, so only the garbage
+        # collector frees them. If it runs at interpreter exit, after the group is gone, the process
+        # aborts.
         gc.collect()
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""TrainingEvent: what the loop says of its progress, to a progress bar and to TensorBoard."""
+"""TrainingEvent: the progress that the loop reports to a progress bar and to TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrainingEvent:
-    """A step was taken, or an epoch has ended (`epoch_ended`).
+    """Sent after every step, and once more at the end of every epoch (`epoch_ended`).
 
-    epoch: the one at work, counted from 0 over the whole run. step: how many are done. terms: the
-    loss terms of the step, or their means over the epoch. validation_mm: None after a step, and if
-    the model has no validation. best_mm: the best of the stage so far.
+    epoch: the current epoch, counted from 0 over the whole run. step: number of steps done so far.
+    terms: the loss terms of the step; at the end of an epoch, their means over the epoch.
+    validation_mm: None after a step, and if the model has no validation. best_mm: the smallest
+    validation error of the stage so far.
     """
 
     epoch: int
@@ -30,8 +31,8 @@ Listener = Callable[[TrainingEvent], None]
 
 
 def with_event_files(listener: Listener | None, folder: Path) -> Listener | None:
-    """A listener that also writes TensorBoard's event files; the same one if the `tensorboard`
-    extra is not installed.
+    """Return a listener that also writes TensorBoard event files to `folder`. If the `tensorboard`
+    extra is not installed, return `listener` itself.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -33,22 +33,21 @@ def train_model(
 
     Args:
         family: A row of `MODELS`, such as "coma".
-        data: A dataset divided by one of its splits, `dataset.split("subject")`. The model learns
-            from the training subset; the validation subset says which epoch is kept.
-        folder: The run folder to write. It must not exist.
-        latent: The latent size, in total or of each part by name; None: as in the recipe.
-        recipe: "fast" (ours) or "paper" (as published).
-        model: Settings of the model that differ from the recipe, `{"activation": "elu"}`.
-        train: Settings of the training that differ from the recipe, `{"epochs": 5}`.
-        device: "cpu" or "cuda".
-        listener: Called with a `TrainingEvent` after every step, to show progress.
+        data: A dataset divided by one of its splits, `dataset.split("subject")`. The model is
+        trained on the training subset; the errors on the validation subset decide which epoch is
+        kept. folder: The run folder to write. It must not exist. latent: The latent size, in total
+        or of each part by name. If None, that of the recipe. recipe: "fast" (ours) or "paper" (as
+        published). model: Settings of the model that differ from the recipe, `{"activation":
+        "elu"}`. train: Settings of the training that differ from the recipe, `{"epochs": 5}`.
+        device: "cpu" or "cuda". listener: Called with a `TrainingEvent` after every step, to show
+        progress.
 
     Returns:
         The trained model, in evaluation mode.
 
     Raises:
-        InputError: For a setting that does not exist, a folder that does, or data that the family
-            cannot learn from.
+        InputError: If a setting does not exist, the folder exists already, or the family cannot be
+            trained on the data.
     """
     row = find(family).recipe(recipe)
     settings = with_overrides(row.model, model or {}, "model")

@@ -1,14 +1,13 @@
-"""Learner: takes one training step, and owns the optimizers that do it.
+"""Learner: takes one training step, and owns the optimizers for it.
 
-The loop decides when a step is due; a learner knows what a step is. `Descent` descends the one
-objective of a TrainableModel. `Adversarial` moves the critic or the generator of an
-AdversarialModel, whichever has its turn.
+The loop decides when to take a step; the learner defines what a step is. `Descent` minimizes the
+single objective of a TrainableModel. `Adversarial` updates the critic or the generator of an
+AdversarialModel in turn.
 
-A step is one action of one optimizer on one batch, in both. So a run can stop and write a
-checkpoint between any two optimizer actions, in the middle of the critic's steps too, and whose
-turn is next follows from the number of the step alone: a resumed run has no other counter to
-restore. An epoch remains a pass over the training meshes, of which the generator's steps take
-their share.
+In both, a step is one update of one optimizer on one batch. So a run can stop and write a
+checkpoint between any two updates, even between two critic steps. The number of the step determines
+whose turn is next, so a resumed run has no other counter to restore. An epoch is still one pass
+over the training meshes; critic and generator share its batches.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ class Learner(ABC):
         self._players, self.config, self.rate = players, config, config.learning_rate
 
     def restart(self, config: TrainConfig) -> None:
-        """Begin a stage: fresh optimizers, since the moments of the old ones are of another
-        objective.
+        """Begin a stage with fresh optimizers, because the moments of the old ones belong to
+        another objective.
         """
         self.config, self.rate = config, config.learning_rate
         for player in self._players.values():
@@ -50,7 +49,7 @@ class Learner(ABC):
 
     @abstractmethod
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
-        """Move the model by one step; returns the loss terms of this process, by name."""
+        """Take one training step; returns the loss terms of this process by name."""
 
     def _move(self, player: str, batch: Batch, progress: Progress) -> dict[str, float]:
         self.rate = rate_at(progress.step, progress.steps_per_epoch, self.config)
@@ -61,13 +60,13 @@ class Learner(ABC):
         return {name: player.optimizer.state_dict() for name, player in self._players.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises KeyError or ValueError if the state is not that of these optimizers."""
+        """Restore the optimizers. Raises KeyError or ValueError if the state belongs to others."""
         for name, player in self._players.items():
             player.optimizer.load_state_dict(state[name])
 
 
 class Descent(Learner):
-    """Every step descends the one objective."""
+    """Every step updates the whole model by the gradient of its one objective."""
 
     def __init__(self, model: TrainableModel, config: TrainConfig, workers: Workers) -> None:
         player = Player(model, model.loss, model.parameters(), config, workers)
@@ -78,9 +77,9 @@ class Descent(Learner):
 
 
 class Adversarial(Learner):
-    """`critic_steps` steps of the critic, then one of the generator, and so on.
+    """Alternates between `critic_steps` steps of the critic and one step of the generator.
 
-    The names of terms begin with the name of the player, `critic/...` or `generator/...`.
+    The names of loss terms begin with the name of the player, `critic/...` or `generator/...`.
     """
 
     def __init__(self, model: AdversarialModel, config: TrainConfig, workers: Workers) -> None:
@@ -100,7 +99,7 @@ class Adversarial(Learner):
 
 
 def learner_for(model: LearnedModel, config: TrainConfig, workers: Workers) -> Learner:
-    """The learner of a model, by its kind."""
+    """The learner for a model, chosen by its kind."""
     match model:
         case TrainableModel():
             return Descent(model, config, workers)
@@ -109,10 +108,10 @@ def learner_for(model: LearnedModel, config: TrainConfig, workers: Workers) -> L
 
 
 class Player:
-    """Some parameters of a model, the objective that they descend, and their optimizer.
+    """Some parameters of a model, the objective that they minimize, and their optimizer.
 
-    While a player moves, the other parameters of the model are frozen: the generator learns from
-    the critic without the cost of gradients that nobody uses.
+    During a player's step, the other parameters of the model are frozen. So a step of the generator
+    does not compute gradients of the critic's parameters, which nobody uses.
     """
 
     def __init__(
@@ -129,17 +128,19 @@ class Player:
         self._others = [parameter for parameter in model.parameters() if parameter not in own]
         self._objective: nn.Module = _Objective(model, loss)
         if workers.count > 1:
-            with self._others_frozen():  # it waits for the gradients of all that are not frozen now
+            # DistributedDataParallel waits for the gradients of all parameters that are not frozen
+            # at its construction.
+            with self._others_frozen():
                 self._objective = DistributedDataParallel(self._objective)
 
     def restart(self, config: TrainConfig) -> None:
-        """A fresh optimizer."""
+        """Replace the optimizer by a fresh one."""
         self.optimizer = make_optimizer(self._parameters, config)
 
     def step(
         self, batch: Batch, progress: Progress, rate: float, config: TrainConfig
     ) -> dict[str, float]:
-        """Move the player by one step at this learning rate; returns its loss terms by name."""
+        """Take one step at this learning rate; returns the loss terms by name."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -169,7 +170,9 @@ class Player:
 
 
 class _Objective(nn.Module):
-    """The sum of loss terms as a forward pass: DistributedDataParallel wraps nothing else."""
+    """Computes the sum of the loss terms in `forward`, because DistributedDataParallel can only
+    wrap a module's `forward`.
+    """
 
     def __init__(self, model: nn.Module, loss: Callable[[Batch, Progress], Terms]) -> None:
         super().__init__()
@@ -183,7 +186,7 @@ class _Objective(nn.Module):
 
 
 def _check_players(model: AdversarialModel) -> None:
-    """InputError unless each parameter belongs to the critic or to the generator, not to both."""
+    """Raise InputError if a parameter belongs to both critic and generator, or to neither."""
     critic, generator = set(model.critic_parameters()), set(model.generator_parameters())
     for name, parameter in model.named_parameters():
         owners = (parameter in critic) + (parameter in generator)

@@ -1,6 +1,6 @@
 """The training loop: epochs, stages, validation, checkpoints, signals, and an exact resume.
 
-What a step does is the learner's business (`train/learner.py`).
+The learner defines what a step does (`train/learner.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 
 class Loop:
-    """One training run of `model`; its state lives in `folder`/checkpoint and
+    """One training run of `model`. Its state on disk is in `folder`/checkpoint and
     `folder`/metrics.jsonl.
     """
 
@@ -63,29 +63,27 @@ class Loop:
         self._last_write = time.monotonic()
 
     def run(self) -> None:
-        """Train to the end of the last epoch. Raises Interrupted after Ctrl-C, with everything
-        saved.
-        """
+        """Train to the end of the last epoch. After Ctrl-C, save everything and raise Interrupted."""
         with stop_signals() as signals:
             self._last_write = time.monotonic()
             while self.step < self.total_steps:
                 stage = self._stage_at(self.step)
                 epoch, done = stage.epoch_at(self.step)
 
-                # Once per stage, except the first: go on from the weights that the previous stage
-                # kept, which need not be those of its last step.
+                # Once per stage, except the first: continue from the weights that the previous
+                # stage kept, which may not be those of its last step.
                 if self.step and self.step == stage.first_step:
                     self._enter(stage)
 
                 self.model.train()
                 clock = time.monotonic()
                 for batch in stage.batches.batches(epoch, skip=done):
-                    # Every step: one action of one optimizer.
+                    # Every step: one update of one optimizer.
                     terms = self.learner.step(batch, self._progress(stage, epoch))
                     self.step += 1
 
-                    # Every step: decide together. A process that stopped or wrote a checkpoint
-                    # alone would leave the others waiting for it for ever.
+                    # Every step: all processes decide together. If one stopped or wrote a
+                    # checkpoint alone, the others would wait for it forever.
                     late = time.monotonic() - self._last_write > self.config.checkpoint_seconds
                     terms, stop, due = self._agree(terms, bool(signals), late)
                     self._check_finite(terms)
@@ -93,8 +91,8 @@ class Loop:
                     self._notify(epoch, terms)
                     self.seconds += time.monotonic() - clock
 
-                    # Once a minute, and before stopping: a checkpoint, so that a kill costs little.
-                    # Not after the last step of an epoch, whose end writes one.
+                    # Once per minute and before stopping: write a checkpoint, so that a killed run
+                    # loses little. After the last step of an epoch, its end writes one anyway.
                     epoch_ended = self.step == stage.step_of(epoch + 1)
                     if (stop or due) and not epoch_ended:
                         self.write()
@@ -105,8 +103,8 @@ class Loop:
                 # Once per epoch: validate, keep the weights if they are the best, and record.
                 self._finish_epoch(stage, epoch)
 
-                # Asked to stop in the last step of an epoch. After the very last one there is
-                # nothing left to resume.
+                # If the signal came during the last step of an epoch, stop here. After the very
+                # last epoch there is nothing left to resume, so the run just finishes.
                 if stop and self.step < self.total_steps:
                     raise Interrupted
 
@@ -116,15 +114,17 @@ class Loop:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages together."""
+        """Number of epochs of all stages together."""
         return self.stages[-1].end_epoch
 
     def _stage_at(self, step: int) -> Stage:
-        """The stage that a step belongs to; after the last step, the last one."""
+        """The stage that a step belongs to. After the last step, it is the last stage."""
         return next((stage for stage in self.stages if step < stage.end_step), self.stages[-1])
 
     def kept_path(self, stage: Stage) -> Path:
-        """The checkpoint with the weights that a stage keeps; those of the last are the run's."""
+        """Path of the checkpoint with the weights that a stage keeps. Those of the last stage are
+        the result of the run.
+        """
         name = "kept.pt" if stage is self.stages[-1] else f"kept-{stage.name}.pt"
         return self.folder / "checkpoint" / name
 
@@ -148,8 +148,8 @@ class Loop:
     def _agree(
         self, terms: dict[str, float], stop: bool, due: bool
     ) -> tuple[dict[str, float], bool, bool]:
-        """The terms averaged over the processes; whether any of these was asked to stop, or finds
-        that a checkpoint is due.
+        """The terms averaged over the processes; whether any process was asked to stop; and whether
+        a checkpoint is due on any process.
         """
         *means, stops, dues = self.workers.mean([*terms.values(), stop, due])
         return dict(zip(terms, means, strict=True)), stops > 0, dues > 0
@@ -163,8 +163,8 @@ class Loop:
             )
 
     def _add(self, terms: dict[str, float]) -> None:
-        """Add a step's terms to the sums of the epoch. Not every step has every term: the critic
-        and the generator have their own.
+        """Add the terms of a step to the sums of the epoch. Each term has its own count, because
+        critic and generator have different terms.
         """
         for name, value in terms.items():
             total, count = self.sums.get(name, (0.0, 0))
@@ -209,7 +209,7 @@ class Loop:
     def _metrics(
         self, stage: Stage, epoch: int, terms: dict[str, float], error: float | None
     ) -> dict[str, Any]:
-        """The line of an epoch in metrics.jsonl; without errors if the model has no validation."""
+        """The line of an epoch in metrics.jsonl. It has no errors if the model has no validation."""
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.step}
         row |= {f"train/{name}": value for name, value in terms.items()}
         if error is not None:
@@ -219,7 +219,7 @@ class Loop:
 
     @torch.no_grad()
     def _validation_error(self, stage: Stage) -> float | None:
-        """The mean error in mm over the validation meshes; None if the model has no validation."""
+        """Mean error in mm over the validation meshes; None if the model has no validation."""
         self.model.eval()
         size = stage.batches.batch_size
         total, count = 0.0, 0
@@ -232,7 +232,7 @@ class Loop:
         return total / count
 
     def write(self) -> None:
-        """Write the last checkpoint: model, optimizers, random states and position."""
+        """Write the checkpoint to resume from: model, optimizers, random states and position."""
         self._last_write = time.monotonic()
         generators = self.workers.gather(self.generator.get_state())
         if self.workers.rank != 0:
@@ -251,10 +251,10 @@ class Loop:
         write_checkpoint(self.folder / "checkpoint" / "last.pt", state)
 
     def resume(self) -> None:
-        """Go back to the last checkpoint, or to the start if there is none.
+        """Continue from the last checkpoint, or from the start if there is none.
 
-        Raises InputError if the checkpoint is damaged, of another model or of another number of
-        processes.
+        Raises InputError if the checkpoint is damaged, or was written by another model or another
+        number of processes.
         """
         path = self.folder / "checkpoint" / "last.pt"
         if path.exists():
@@ -267,13 +267,15 @@ class Loop:
         world = state.get("world")
         if world != self.workers.count:
             raise InputError(
-                f"{path}: was written by {world} processes, cannot go on with {self.workers.count}"
+                f"{path}: was written by {world} processes, cannot be resumed with "
+                f"{self.workers.count}"
             )
         try:
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
             self.model.load_state_dict(state["model"])
-            # The optimizers are still those of the last step, also if the next one begins a stage.
+            # The saved optimizers are those of the last step. If the next step begins a stage,
+            # `run` replaces them.
             self.learner.restart(self._stage_at(self.step - 1).config)
             self.learner.load_state_dict(state["learner"])
             self.generator.set_state(state["generators"][self.workers.rank])
@@ -284,7 +286,9 @@ class Loop:
 
 
 def snapshot_epochs(epochs: int) -> set[int]:
-    """The first epoch and the end of every sixth of the run, counted from 0."""
+    """The epochs, counted from 0, whose snapshots are saved: the first, and the last of each sixth
+    of the run.
+    """
     return {0} | {
         round(epochs * part / 6) - 1 for part in range(1, 7) if round(epochs * part / 6) >= 1
     }

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule of a stage; the rate is a pure function of the step."""
+"""The optimizer and the learning rate schedule of a stage. The rate is a pure function of the step."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that `config` names.
 
-    Fused: one pass over weights, gradients and moments, which on a CPU takes a fifth of the time of
-    the default.
+    It is the fused implementation, which makes one pass over weights, gradients and moments. On a
+    CPU it takes a fifth of the time of the default.
     """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
@@ -29,8 +29,8 @@ def make_optimizer(
 
 
 def rate_at(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """The learning rate at a step of a stage: linear warm-up over a share of the stage, then
-    constant, exponential or cosine to zero.
+    """The learning rate at a step of a stage. It rises linearly during the warm-up; then it is
+    constant, decays exponentially, or falls to zero as a cosine.
     """
     total = config.epochs * steps_per_epoch
     warmup = round(config.warmup * total)

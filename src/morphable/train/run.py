@@ -1,4 +1,4 @@
-"""A run: one model trained on one dataset, with everything about it in one folder."""
+"""A run: trains one model on one dataset, and writes everything about it into one folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_PRIOR_CODES = 20_000
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train and how. `train` is None for a model that is estimated."""
+    """What to train and how. `train` is None if the model is estimated, not trained."""
 
     family: str
     model: Any
@@ -60,7 +60,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What config.toml of a run folder says: its settings, and which data it was started on."""
+    """The content of config.toml in a run folder: the settings of the run, and its dataset."""
 
     config: RunConfig
     path: Path
@@ -69,7 +69,7 @@ class RecordedRun:
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
-        """Raises InputError if the folder holds no run or its config.toml is not one of ours."""
+        """Read config.toml. Raises InputError if there is none, or if it is not that of a run."""
         where = folder / "config.toml"
         if not where.exists():
             raise InputError(f"{folder}: nothing to resume: training never reached its first step")
@@ -94,6 +94,7 @@ class RecordedRun:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises InputError if it cannot be read."""
     with reading(path, "cannot be read as TOML"):
         return tomllib.loads(path.read_text(encoding="utf-8"))
 
@@ -106,10 +107,10 @@ def run(
     resume: bool = False,
     listener: Listener | None = None,
 ) -> MorphableModel:
-    """Train (or estimate) on data.train and write `folder`/model.
+    """Train or estimate a model on `data.train`, and write it to `folder`/model.
 
-    With `resume` an existing folder is continued from its last checkpoint, or from the start if it
-    has none. Raises InputError before any work starts if the input is wrong.
+    resume: if True, continue the run in an existing folder from its last checkpoint, or from the
+    start if it has none. Raises InputError if the input is wrong, before any work starts.
     """
     if len(data.train) < 2:
         raise InputError(
@@ -123,9 +124,10 @@ def run(
     if issubclass(kind, EstimatedModel):
         origin = Origin(config.family, _provenance(config, data, None))
         estimated = _estimate(kind, config, data).with_origin(origin)
-        workers.barrier()  # every process has seen that the folder is new
+        workers.barrier()  # no process may write before all have checked that the folder is new
         if workers.rank == 0:
-            with atomic_folder(folder) as new:  # at once, since there is nothing to resume
+            # All files at once, because an interrupted estimate leaves nothing to resume.
+            with atomic_folder(folder) as new:
                 write_text(new / "config.toml", config.toml(data))
                 save(estimated, new / "model")
         workers.barrier()
@@ -141,8 +143,8 @@ def run(
 
 
 def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
-    """The configuration with what the model must know of its training data, such as the names of
-    expressions.
+    """Return the configuration with the model's settings that depend on the training data, such as
+    the names of expressions.
     """
     labels = data.train.labels
     classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
@@ -166,7 +168,7 @@ def _loop(
     workers: Workers,
     listener: Listener | None,
 ) -> Loop:
-    """A fresh model with everything it needs to be trained; nothing is written yet."""
+    """Build an untrained model with everything needed to train it. Nothing is written yet."""
     kind = family(config.family).model
     assert config.train is not None and issubclass(kind, LearnedModel)
     check_stages(config.family, config.train, kind.stages)
@@ -196,16 +198,16 @@ def _loop(
 def _write_config(
     config: RunConfig, data: SplitDataset, folder: Path, workers: Workers, resume: bool
 ) -> None:
-    """Make the run folder: only now, when nothing about the input can be wrong any more."""
-    workers.barrier()  # every process has seen that the folder is new
+    """Create the run folder. This comes last, so that wrong input leaves no folder behind."""
+    workers.barrier()  # no process may write before all have checked that the folder is new
     if workers.rank == 0 and not resume:
         write_text(folder / "config.toml", config.toml(data))
     workers.barrier()
 
 
 def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
-    """Run the loop and take the weights that it kept; returns the finished model and the epoch that
-    these are of.
+    """Run the loop and load the weights that it kept; returns the model for inference and the
+    number of the epoch of its weights.
     """
     model, training = loop.model, loop.batches.data
     model.initialize(training.vertices)
@@ -238,7 +240,7 @@ def fit_prior(model: MorphableModel, training: TrainingData) -> None:
 
 
 class _Rows:
-    """Some of the training meshes, read when asked for."""
+    """A subset of the training meshes, read only when indexed."""
 
     def __init__(self, training: TrainingData, rows: np.ndarray) -> None:
         self.training, self.rows = training, rows
@@ -274,13 +276,14 @@ def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dic
 
 
 def command_line() -> str:
-    """The command that this process was started with, as a person would type it."""
+    """The command that started this process, as it would be typed in a shell."""
     program = Path(sys.argv[0]).name
     words = ["morphable" if program in ("__main__.py", "main.py") else program, *sys.argv[1:]]
     return shlex.join(words)
 
 
 def versions() -> dict[str, str]:
+    """The versions of the software that results depend on."""
     return {
         "morphable": morphable.__version__,
         "python": platform.python_version(),

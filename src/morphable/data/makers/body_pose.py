@@ -1,8 +1,8 @@
-"""Body poses: eighteen turns and two grasps drive the 104 joints of the body rig, within human
+"""Body poses: eighteen turns and two grasps control the 104 joints of the body rig, within human
 ranges of motion.
 
-Angles below are degrees in the rig's axes (x to the subject's left, y up, z forward); left and
-right mirror each other.
+Angles below are in degrees, in the rig's axes: x to the subject's left, y up, z forward. The ranges
+of the left and right side mirror each other.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ MAX_KNEE = np.degrees(2.3)
 
 
 def sample_poses(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(count, 18, 3) rotation vectors in radians in the order of TURNS, and (count, 2) how far each
-    hand is closed.
+    """Draw poses: rotation vectors (count, 18, 3) in radians, in the order of TURNS, and the
+    closure (count, 2) of each hand, 0 to 1.
     """
 
     def draw(mean: float, spread: float, low: float, high: float) -> np.ndarray:
@@ -55,7 +55,8 @@ def sample_poses(random: np.random.Generator, count: int) -> tuple[np.ndarray, n
         turns[f"hip.{side}"] = _turn(
             x=-hip, z=out * draw(4, 9, -8, 40), y=out * draw(0, 10, -25, 30)
         )
-        # The knee follows the hip, which makes crouches and strides rather than unrelated joints.
+        # The knee depends on the hip, because independent joints would not give crouches and
+        # strides.
         turns[f"knee.{side}"] = _turn(x=np.clip(0.7 * hip + draw(15, 22, 0, 60), 0, MAX_KNEE))
         turns[f"ankle.{side}"] = _turn(x=draw(0, 10, -30, 25))
         turns[f"clavicle.{side}"] = _turn(z=out * draw(0, 5, -15, 15))
@@ -72,8 +73,8 @@ def sample_poses(random: np.random.Generator, count: int) -> tuple[np.ndarray, n
 
 
 def joint_rotations(rig: Rig, turns: np.ndarray, grasps: np.ndarray) -> np.ndarray:
-    """(N, J, 3) rotation vectors of every joint of the body rig from turns (N, 18, 3) and grasps
-    (N, 2).
+    """Convert turns (N, 18, 3) and grasps (N, 2) to rotation vectors (N, J, 3) in radians of all
+    joints of the body rig.
     """
     vectors = np.zeros((len(turns), len(rig.joints), 3))
     for name, turn in zip(TURNS, turns.swapaxes(0, 1), strict=True):
@@ -87,7 +88,7 @@ def joint_rotations(rig: Rig, turns: np.ndarray, grasps: np.ndarray) -> np.ndarr
 
 
 def _relaxed(closed: np.ndarray) -> Grasp:
-    """All fingers of N hands closed alike, `closed` (N,) in 0..1."""
+    """The grasp of N hands whose fingers are all closed equally; closed: (N,) in 0..1."""
     finger = np.radians(np.array([[70.0, 85.0, 50.0]] * FINGERS))
     finger[0] = np.radians([12.0, 25.0, 25.0])
     still = np.zeros((len(closed), FINGERS))
@@ -104,8 +105,8 @@ def _turn(
 
 
 def _shoulder(out: float, lowering: np.ndarray, swing: np.ndarray, twist: np.ndarray) -> np.ndarray:
-    """(N, 3): twist about the arm, which hangs 45 degrees out, lower it sideways, then swing it
-    forward.
+    """(N, 3) rotation vectors: twist the arm, which points 45 degrees outwards and down, about its
+    axis, lower it sideways, then swing it forward.
     """
     arm = np.array([out, -1.0, 0.0]) / np.sqrt(2)
     turned = Rotation.from_rotvec(np.radians(twist)[:, None] * arm)

@@ -1,6 +1,4 @@
-"""Small laws that every source follows: how a count spreads over subjects, how draws are made, how
-labels are named.
-"""
+"""Functions that all makers share: spreading a count over subjects, random draws, subject names."""
 
 from __future__ import annotations
 
@@ -11,13 +9,13 @@ import numpy as np
 from morphable.errors import InputError
 
 LABEL_DECIMALS = 6
-"""Parameters are rounded to this many decimals before use: labels.csv stays small and gives back
-the very same mesh.
+"""Parameters are rounded to this many decimals before use, so that labels.csv is small and still
+reproduces exactly the same mesh.
 """
 
 
 def check_count(count: int, seed: int) -> None:
-    """Raise InputError unless a source can make `count` meshes from `seed`."""
+    """Raise InputError if `count` is below 1 or `seed` is negative."""
     if count < 1:
         raise InputError(f"`count` {count}: expected at least 1", "count")
     if seed < 0:
@@ -25,8 +23,8 @@ def check_count(count: int, seed: int) -> None:
 
 
 def spread_evenly(count: int, groups: int) -> np.ndarray:
-    """(count,) group number of every row, in groups whose sizes differ by at most one, the larger
-    first.
+    """Assign `count` rows to groups whose sizes differ by at most one, larger ones first. Returns
+    the group number (count,) of each row.
 
     >>> spread_evenly(5, 2).tolist()
     [0, 0, 0, 1, 1]
@@ -37,7 +35,7 @@ def spread_evenly(count: int, groups: int) -> np.ndarray:
 
 
 def in_blocks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` rows that cover 0..count-1."""
+    """Yield slices of at most `size` rows that cover 0..count-1."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -45,12 +43,14 @@ def in_blocks(count: int, size: int) -> Iterator[slice]:
 def clipped_normal(
     random: np.random.Generator, count: int, mean: float, spread: float, low: float, high: float
 ) -> np.ndarray:
-    """(count,) draws of N(mean, spread) clipped to low..high."""
+    """Draw (count,) numbers of a normal distribution with standard deviation `spread`, clipped to
+    low..high.
+    """
     return np.clip(random.normal(mean, spread, count), low, high)
 
 
 def smoothstep(t: np.ndarray) -> np.ndarray:
-    """A rise from 0 to 1 over t in 0..1 that starts and ends at rest; constant outside.
+    """Rise smoothly from 0 to 1 for t in 0..1, with slope zero at both ends; constant outside.
 
     >>> smoothstep(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])).tolist()
     [0.0, 0.0, 0.5, 1.0, 1.0]
@@ -60,19 +60,19 @@ def smoothstep(t: np.ndarray) -> np.ndarray:
 
 
 def centered(vertices: np.ndarray) -> np.ndarray:
-    """(B, V, 3) float32 with the centroid of every mesh at the origin: what stands in for alignment
-    in posed shapes.
+    """Move the centroid of every mesh (B, V, 3) float32 to the origin. Posed shapes have no rigid
+    part to align, so this replaces the alignment.
     """
     return vertices - vertices.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
 
 
 def subject_names(prefix: str, numbers: np.ndarray) -> np.ndarray:
-    """(N,) text such as "hand007"."""
+    """Name subjects by number: (N,) texts such as "hand007"."""
     return np.array([f"{prefix}{number:03d}" for number in numbers.tolist()])
 
 
 def subject_numbers(prefix: str, names: np.ndarray) -> np.ndarray:
-    """(N,) the numbers that `subject_names` wrote; InputError for a name of another source."""
+    """Invert `subject_names`: (N,) numbers. Raises InputError if a name has another form."""
     texts = [str(name) for name in names]
     for text in texts:
         if not (text.startswith(prefix) and text.removeprefix(prefix).isdecimal()):

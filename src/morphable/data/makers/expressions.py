@@ -18,7 +18,9 @@ MAX_EXTRA = 0.25
 
 @cache
 def recipes() -> Mapping[str, Mapping[str, float]]:
-    """Expression name -> shape name -> weight at level 1, in the order of the file."""
+    """Read the named expressions: expression name -> shape name -> weight at level 1, in the order
+    of the file.
+    """
     expressions: Mapping[str, Mapping[str, float]] = read_json(ASSETS / "face_expressions.json")[
         "expressions"
     ]
@@ -26,7 +28,9 @@ def recipes() -> Mapping[str, Mapping[str, float]]:
 
 
 def recipe(expression: str, names: Sequence[str]) -> np.ndarray:
-    """(53,) weights of a named expression at level 1; InputError for a name that does not exist."""
+    """Return the weights (53,) of a named expression at level 1. Raises InputError if the name is
+    unknown.
+    """
     if expression not in recipes():
         raise InputError(f"expression {expression!r}: expected one of {', '.join(recipes())}")
     weights = np.zeros(len(names))
@@ -38,11 +42,10 @@ def recipe(expression: str, names: Sequence[str]) -> np.ndarray:
 def sequence_weights(
     random: np.random.Generator, expression: str, names: Sequence[str], time: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(T, 53) weights at times (T,) in 0..1 and (T,) the level reached, of one performance of an
-    expression.
+    """Draw one performance of an expression: weights (T, 53) and levels (T,) at times (T,) in 0..1.
 
-    Every shape of the recipe rises, holds and falls on a clock of its own; two other shapes come
-    and go faintly.
+    Every shape of the recipe rises, holds and falls at its own times. Two other shapes rise and
+    fall weakly.
     """
     target = recipe(expression, names)
     gain = random.uniform(0.75, 1.05)
@@ -65,8 +68,8 @@ def sequence_weights(
 
 
 def random_weights(random: np.random.Generator, names: Sequence[str], count: int) -> np.ndarray:
-    """(count, 53) weights of random expressions: one to four units at once, mostly symmetric, often
-    an open jaw.
+    """Draw the weights (count, 53) of random expressions: one to four units at once, mostly
+    symmetric, often with an open jaw.
     """
     return (
         np.stack([_random_expression(random, names) for _ in range(count)])
@@ -88,7 +91,7 @@ def _random_expression(random: np.random.Generator, names: Sequence[str]) -> np.
             value[unit[1]] = strength if random.uniform() < 0.8 else strength * random.uniform()
     if random.uniform() < 0.35:
         value["jawOpen"] = random.beta(2, 2)
-    # Closing the lips means something only against an open jaw, which it undoes.
+    # mouthClose closes the lips of an open jaw, so it must not exceed jawOpen.
     if "mouthClose" in value:
         value["mouthClose"] = min(value["mouthClose"], value.get("jawOpen", 0.0))
     weights = np.zeros(len(names))
@@ -99,7 +102,7 @@ def _random_expression(random: np.random.Generator, names: Sequence[str]) -> np.
 
 @cache
 def _units(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Shapes that move together: left with right, and the single ones."""
+    """Groups of shapes that move together: pairs of left and right, and single shapes."""
     lefts = [name for name in names if name.endswith("_L")]
     singles = [name for name in names if not name.endswith(("_L", "_R"))]
     return tuple((left, f"{left.removesuffix('_L')}_R") for left in lefts) + tuple(

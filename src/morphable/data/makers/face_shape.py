@@ -1,12 +1,12 @@
-"""FaceShapes: ICT-FaceKit's linear faces, and a curved variant in which jaw and eyelids turn about
-their hinges.
+"""FaceShapes: ICT-FaceKit's linear faces, and a nonlinear variant in which jaw and eyelids rotate
+about their hinges.
 
-A linear expression moves a vertex along a straight chord. Here (a) the lower jaw turns about the
-jaw hinge and (b) the eyelids about the eyeballs, so that they travel on arcs that end where the
-artist's shape ends; (c) every displacement is carried from the mean face to the individual by the
+A linear expression moves a vertex along a straight line. In the nonlinear variant, (a) the lower
+jaw rotates about the jaw hinge and (b) the eyelids about the eyeballs, on arcs that end at the
+artist's shape; (c) every displacement is transferred from the mean face to the individual by the
 local deformation gradient between the two (Sumner & Popovic, "Deformation transfer for triangle
-meshes", SIGGRAPH 2004); and (d) stacked displacements saturate softly. A neutral face is the same
-to the bit in both variants.
+meshes", SIGGRAPH 2004); and (d) the sum of displacements saturates smoothly. Neutral faces are
+identical in both variants, to the last bit.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from morphable.mesh.topology import adjacency, triangulate, vertex_normals
 
 JAW_ANGLE = np.radians(25.33)
 JAW_HINGE = np.array([-5.5, 18.2])
-"""(y, z) mm of the axis, parallel to x, about which the lower teeth turn under jawOpen on the mean
-face.
-"""
+"""(y, z) mm of the axis, parallel to x, about which jawOpen rotates the mean face's lower teeth."""
 JAW_RANGE = (-0.1 * JAW_ANGLE, 1.05 * JAW_ANGLE)
 LID_RANGE = (-np.radians(44), np.radians(44))
 SATURATION = np.float32(16)
-"""mm that stacked displacements approach but never pass."""
+"""Upper limit, mm, that the length of a summed displacement approaches."""
 BLOCK = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Hinge:
-    """One expression shape as a turn about an axis parallel to x, plus what the turn leaves over.
+    """One expression shape as a rotation about an axis parallel to x, plus a remainder.
 
-    shape: number of the expression; vertices: (K,) that it turns; angles: (K,) radians at weight 1;
-    center: (2,) its (y, z) mm on the mean face; center_modes: (100, 2) how identity moves it;
-    rest: (V, 3) mm at weight 1 that the turn does not explain.
+    shape: number of the expression. vertices: (K,) the vertices that rotate. angles: (K,) radians
+    at weight 1. center: (2,) position (y, z) of the axis on the mean face, mm. center_modes:
+    (100, 2) its displacement per unit of each identity weight, mm. rest: (V, 3) the displacement at
+    weight 1 that the rotation does not explain, mm.
     """
 
     shape: int
@@ -52,8 +51,10 @@ class Hinge:
 
 @dataclass(frozen=True, eq=False)
 class Individual:
-    """A neutral face (V, 3) mm, its deformation gradients from the mean face (V, 3, 3), its hinges'
-    centers (H, 2).
+    """One person's face.
+
+    neutral: (V, 3) mm. gradients: (V, 3, 3) deformation gradients from the mean face to it.
+    centers: (H, 2) positions (y, z) of its hinges, mm.
     """
 
     neutral: np.ndarray
@@ -62,7 +63,10 @@ class Individual:
 
 
 class FaceShapes:
-    """Meshes of the first `n_vertices` of the model from identity and expression weights."""
+    """Makes meshes of the model's first `n_vertices` from identity and expression weights.
+
+    linear: use the model's own straight-line expressions instead of the nonlinear variant.
+    """
 
     def __init__(self, model: IctModel, n_vertices: int = HEAD, linear: bool = False) -> None:
         self.linear = linear
@@ -79,13 +83,13 @@ class FaceShapes:
             self.triangles = triangulate(inside, self.neutral)
             self.transfer = Transfer(self.neutral.astype(np.float64), self.triangles)
             self.hinges = fit_hinges(model, n_vertices, self.transfer.average)
-            # A hinged shape leaves the linear stack; its remainder is added unsaturated, so that
-            # weight 1 is exact.
+            # A hinged shape is removed from the linear sum. Its remainder is added without
+            # saturation, so that weight 1 gives exactly the artist's shape.
             self.deltas[[hinge.shape for hinge in self.hinges]] = 0
             self.rests = np.stack([hinge.rest.ravel() for hinge in self.hinges])
 
     def individual(self, identity: np.ndarray) -> Individual:
-        """The neutral face of identity weights (100,) in standard deviations."""
+        """Make the person with identity weights (100,) in standard deviations."""
         offset = (identity.astype(np.float32) @ self.modes).reshape(-1, 3)
         neutral = self.neutral + offset
         if self.linear:
@@ -94,7 +98,7 @@ class FaceShapes:
         return Individual(neutral, self.transfer.gradients(neutral), centers)
 
     def express(self, person: Individual, weights: np.ndarray) -> np.ndarray:
-        """(B, V, 3) float32 mm: one individual with expression weights (B, 53) in 0..1."""
+        """Make one person's meshes (B, V, 3) float32 mm with expression weights (B, 53) in 0..1."""
         made = np.empty((len(weights), self.n_vertices, 3), np.float32)
         for rows in in_blocks(len(weights), BLOCK):
             made[rows] = self._express(person, weights[rows].astype(np.float32))
@@ -114,12 +118,12 @@ class FaceShapes:
 
 
 class Transfer:
-    """Deformation gradients from a mean face to other faces, as fixed sparse products (prepared
-    once per topology).
+    """Computes deformation gradients from a mean face to other faces, by sparse products that are
+    prepared once per topology.
 
-    At each vertex the gradient is the least-squares 3x3 matrix that maps the mean face's two-ring
-    edges, and its normal, onto the other face's; gradients are then averaged over neighbors three
-    times.
+    At each vertex, the gradient is the 3x3 matrix that maps the mean face's two-ring edges and
+    normal to the other face's, in the least-squares sense. Gradients are then averaged over
+    neighbors three times.
     """
 
     def __init__(self, mean: np.ndarray, triangles: np.ndarray) -> None:
@@ -136,8 +140,8 @@ class Transfer:
         np.add.at(gram, row, edge[:, :, None] * edge[:, None, :])
         scale = np.maximum(np.trace(gram, axis1=1, axis2=2) / 2, 1e-12)
         gram += scale[:, None, None] * normals[:, :, None] * normals[:, None, :]
-        # Where vertices lie on one line, or alone, the gradient stays near the identity rather than
-        # undefined.
+        # If neighbors lie on one line or are missing, this keeps the gradient near the identity;
+        # without it, it would be undefined.
         gram += 1e-6 * scale[:, None, None] * np.eye(3)
         inverse = np.linalg.inv(gram)
         share = np.einsum("eij,ej->ei", inverse[row], edge)
@@ -147,7 +151,7 @@ class Transfer:
         self.slack = 1e-6 * scale[:, None, None] * inverse
 
     def gradients(self, vertices: np.ndarray) -> np.ndarray:
-        """(V, 3, 3) float32 gradients towards the face (V, 3)."""
+        """Compute the gradients (V, 3, 3) float32 from the mean face to a face (V, 3)."""
         points = vertices.astype(np.float64)
         normals = vertex_normals(points, self.triangles)
         gradient = np.stack([edges @ points for edges in self.edges], axis=-1)
@@ -159,9 +163,12 @@ class Transfer:
 
 
 def fit_hinges(model: IctModel, n_vertices: int, average: sp.csr_matrix) -> tuple[Hinge, ...]:
-    """The jaw and the two lids, each fitted to the artist's shape on the mean face."""
+    """Fit the jaw and the two eyelids to the artist's shapes on the mean face.
+
+    average: (V, V) the sparse matrix that averages over neighbors.
+    """
     points = model.neutral[:HEAD].astype(np.float64)
-    # Skin over the two jaw joints stands in for the joints, which the model does not have.
+    # The model has no jaw joints, so the skin over them is used instead.
     near = np.linalg.norm(points[:, 1:] - JAW_HINGE, axis=1) < 20
     joint = np.flatnonzero(near & (np.abs(points[:, 0]) > 50))
     jaw_modes = model.identity_modes[:, joint, 1:].mean(axis=1, dtype=np.float64)
@@ -209,7 +216,7 @@ def _fit_hinge(
 
 
 def sphere_center(points: np.ndarray) -> np.ndarray:
-    """(3,) center of the least-squares sphere through points (N, 3)."""
+    """Compute the center (3,) of the least-squares sphere through points (N, 3)."""
     middle = points.mean(axis=0)
     local = points - middle
     system = np.concatenate([2 * local, np.ones((len(local), 1))], axis=1)
@@ -217,8 +224,8 @@ def sphere_center(points: np.ndarray) -> np.ndarray:
 
 
 def _turn(arm: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """(..., K, 2) how far arms (K, 2) in (y, z) move when turned by angles (..., K) about +x;
-    exactly zero at zero.
+    """(..., K, 2) displacement of arms (K, 2) in (y, z) when rotated by angles (..., K) about +x;
+    exactly zero if the angle is zero.
     """
     less, sine = np.cos(angles) - 1, np.sin(angles)
     y, z = arm[:, 0], arm[:, 1]
@@ -226,7 +233,7 @@ def _turn(arm: np.ndarray, angles: np.ndarray) -> np.ndarray:
 
 
 def _transferred(gradients: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """(B, V, 3) displacements carried over by gradients (V, 3, 3)."""
+    """(B, V, 3) displacements multiplied by gradients (V, 3, 3)."""
     carried = moved[..., :1] * gradients[..., 0]
     carried += moved[..., 1:2] * gradients[..., 1]
     carried += moved[..., 2:] * gradients[..., 2]
@@ -234,6 +241,7 @@ def _transferred(gradients: np.ndarray, moved: np.ndarray) -> np.ndarray:
 
 
 def _saturated(moved: np.ndarray) -> np.ndarray:
+    """(B, V, 3) displacements whose lengths l are shortened to S tanh(l / S), S = SATURATION."""
     length = np.sqrt(np.einsum("bvi,bvi->bv", moved, moved)) / SATURATION
     factor = np.ones_like(length)
     np.divide(np.tanh(length), length, out=factor, where=length > 1e-6)
@@ -243,6 +251,6 @@ def _saturated(moved: np.ndarray) -> np.ndarray:
 def _differences(
     row: np.ndarray, col: np.ndarray, share: np.ndarray, shape: tuple[int, int]
 ) -> sp.csr_matrix:
-    """The matrix that sums share * (x[col] - x[row]) for each row."""
+    """The matrix whose product with x is, in each row, the sum of share * (x[col] - x[row])."""
     matrix = sp.csr_matrix((share, (row, col)), shape=shape)
     return sp.csr_matrix(matrix - sp.diags(np.bincount(row, weights=share, minlength=shape[0])))

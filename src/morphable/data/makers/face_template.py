@@ -1,5 +1,5 @@
-"""The topologies that faces come in: head or face, at 5k, 12k or 70k vertices, each with everything
-known about it.
+"""The topologies of face datasets: head or face, with 5k, 12k or 70k vertices, as templates with
+regions and landmarks.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ PARTS = {"head": HEAD, "face": FACE}
 SMALL = 5_023
 CONTROLS = 10
 MIRROR_TOLERANCE = 1.0
-"""mm; the mean head is symmetric to half of that."""
+"""mm; the asymmetry of the mean head is half of that."""
 
 
 @dataclass(frozen=True, eq=False)
 class FaceTopology:
-    """A template, the number of leading model vertices that it is made from, and the (V, n_base)
-    map, if any.
+    """A template and the way from the model to it.
+
+    n_base: number of the model's first vertices that it is made from. resample: (V, n_base) map
+    from those to the template's vertices; None: they are the same.
     """
 
     template: Template
@@ -40,7 +42,7 @@ class FaceTopology:
     resample: sp.csr_matrix | None = None
 
     def finish(self, vertices: np.ndarray) -> np.ndarray:
-        """(B, n_base, 3) meshes of the model's own topology to (B, V, 3) of the template's."""
+        """Map meshes (B, n_base, 3) of the model's topology to (B, V, 3) of the template's."""
         if self.resample is None:
             return vertices
         flat = vertices.swapaxes(0, 1).reshape(self.n_base, -1)
@@ -49,7 +51,7 @@ class FaceTopology:
 
 
 def face_topology(model: IctModel, size: str = "12k", part: str = "head") -> FaceTopology:
-    """The topology of a size and part; InputError if they do not exist."""
+    """Return the topology of a size and part. Raises InputError if they do not exist."""
     if size not in SIZES:
         raise InputError(f"`size` {size}: expected one of {', '.join(SIZES)}", "size")
     if part not in PARTS:
@@ -68,7 +70,7 @@ def face_topology(model: IctModel, size: str = "12k", part: str = "head") -> Fac
 
 @cache
 def leading_template(model: IctModel, count: int) -> Template:
-    """The first `count` vertices of the model as a template, quads and texture seams kept."""
+    """Make a template of the model's first `count` vertices, with its quads and texture seams."""
     inside = model.faces.max(axis=1) < count
     faces, uv_faces = model.faces[inside], model.uv_faces[inside]
     used = np.unique(uv_faces[uv_faces >= 0])
@@ -79,7 +81,7 @@ def leading_template(model: IctModel, count: int) -> Template:
     labelled = min(count, HEAD)
     regions[:labelled] = known["region"][:labelled]
     regions = grow_regions(regions, faces)
-    # Gums and tongue hang on nothing; they belong to the mouth.
+    # Gums and tongue are not connected to the skin; they belong to the mouth.
     regions[regions < 0] = names.index("mouth")
     regions = connected_regions(regions, faces)
     return Template(
@@ -102,8 +104,8 @@ def leading_template(model: IctModel, count: int) -> Template:
 def _controls(
     vertices: np.ndarray, regions: np.ndarray, known: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The known control vertices (R, K) that exist here, and newly spread ones for regions that
-    lost any.
+    """Choose the control vertices of each region: the known ones (R, K), or newly spread ones if
+    any of those does not exist in this region.
     """
     chosen = []
     for region, row in enumerate(known):
@@ -117,10 +119,10 @@ def _controls(
 
 @cache
 def _decimated(base: Template) -> FaceTopology:
-    """5,023 of the base's vertices, so that meshes are a selection of the larger ones.
+    """Select 5,023 of the base's vertices, so that meshes are subsets of the larger ones.
 
-    Texture coordinates and the mirror map do not survive: coarse faces straddle the seams and the
-    middle line.
+    Texture coordinates and the mirror map are dropped, because coarse faces cross the seams and the
+    midline.
     """
     triangles = base.mesh.triangles
     coarse = decimate(base.mesh.vertices, triangles, SMALL)
@@ -135,7 +137,7 @@ def _decimated(base: Template) -> FaceTopology:
         farthest_points(vertices, np.flatnonzero(regions == region), CONTROLS)
         for region in range(len(names))
     )
-    # A landmark that was not kept moves to the nearest vertex that was.
+    # A landmark whose vertex was not kept moves to the nearest kept vertex.
     marks = [
         int(np.linalg.norm(vertices - point, axis=1).argmin())
         for point in base.mesh.vertices[base.landmarks]
@@ -155,8 +157,8 @@ def _decimated(base: Template) -> FaceTopology:
 
 @cache
 def _subdivided(base: Template) -> FaceTopology:
-    """One Catmull-Clark step of the closed head: 68,089 vertices, the first 17,039 being the
-    base's, smoothed.
+    """Apply one Catmull-Clark step to the closed head: 68,089 vertices, of which the first 17,039
+    are the base's, smoothed.
     """
     step = subdivide(base.mesh.faces, base.n_vertices)
     assert base.regions is not None and base.uv is not None and base.uv_faces is not None
@@ -181,8 +183,8 @@ def _subdivided(base: Template) -> FaceTopology:
 def _inherited(
     values: np.ndarray, step: Subdivision, faces: np.ndarray, join: np.ufunc = np.maximum
 ) -> np.ndarray:
-    """Per-vertex values for old vertices, edges and faces; where the parents differ, `join`
-    decides.
+    """Extend values per vertex to the new vertices of edges and faces; `join` combines the values
+    of the ends or corners.
     """
     ends = join(values[step.edges[:, 0]], values[step.edges[:, 1]])
     corners = values[np.where(faces < 0, faces[:, :1], faces)]

@@ -1,9 +1,9 @@
-"""faces and face-population: ICT-FaceKit identities with expressions, as COMA-like sequences or as
-a wide population.
+"""faces and face-population: ICT-FaceKit identities with expressions, as sequences like COMA's or
+as a large population.
 
 `faces` follows the layout of COMA (Ranjan et al., ECCV 2018): few subjects, twelve extreme
-expressions, many frames. `face_population` has many subjects with a complete grid of six named
-expressions, the true answer to every swap.
+expressions, many frames. `face_population` has many subjects, each with the same six named
+expressions, so that the true result of swapping them is known.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ PER_SUBJECT = 20
 GRID = ("bareteeth", "eyebrow", "high_smile", "mouth_down", "mouth_open", "mouth_side")
 LARGE_SUBJECTS = 300
 LARGE_PER_SUBJECT = 6
-"""At 70k vertices: fewer meshes, the neutral and five of the named expressions."""
+"""At 70k vertices there are fewer meshes: the neutral face and five of the named expressions."""
 PREFIX = "face"
 FLOATS_PER_BLOCK = 4_000_000
 
 
 class FaceMaker:
-    """The truth behind both sets: the mesh of any subject with any expression weights, on the
-    chosen topology.
+    """Makes the mesh of any subject with any expression weights, on the chosen topology. Both
+    datasets consist of such meshes.
     """
 
     def __init__(self, model: IctModel, topology: FaceTopology, seed: int, linear: bool) -> None:
@@ -55,11 +55,13 @@ class FaceMaker:
         self.shapes = FaceShapes(model, topology.n_base, linear)
 
     def identity(self, subject: int) -> np.ndarray:
-        """(100,) identity weights of a subject, drawn from N(0, 1); the same whatever else is made."""
+        """Draw the identity weights (100,) of a subject from N(0, 1). They depend on the seed and
+        the subject only, not on the other meshes made.
+        """
         return np.random.default_rng([self.seed, 0, subject]).standard_normal(IDENTITY_MODES)
 
     def faces(self, subjects: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(B, V, 3) float32 mm: subjects (B,) with expression weights (B, 53)."""
+        """Make the meshes (B, V, 3) float32 mm of subjects (B,) with expression weights (B, 53)."""
         made = np.empty((len(subjects), self.shapes.n_vertices, 3), np.float32)
         for subject in np.unique(subjects):
             rows = np.flatnonzero(subjects == subject)
@@ -77,8 +79,9 @@ def face_maker(
     size: str = "12k",
     part: str = "head",
 ) -> FaceMaker:
-    """The maker of a set made with the same options; `faces` and `face_population` are what it
-    makes, with labels.
+    """Return the maker of the meshes that `faces` and `face_population` make with the same options.
+
+    The options are those of `faces`.
     """
     model = _model(find_ict(source).resolve())
     return FaceMaker(model, face_topology(model, size, part), seed, linear)
@@ -104,16 +107,19 @@ def faces(
     size: str = "12k",
     part: str = "head",
 ) -> MeshSource:
-    """`count` faces: for each of 12 subjects the neutral face, then frames spread evenly over 12
-    expression sequences.
+    """Make `count` faces: for each of 12 subjects the neutral face, then frames spread evenly over
+    12 expression sequences.
 
-    Fewer than 156 meshes use fewer subjects. A sequence rises from neutral to its expression and
+    source: a clone of ICT-FaceKit or a packed archive; None: the path in MORPHABLE_ICT. linear: use
+    the model's own expressions, in which vertices move on straight lines. size: 5k, 12k or 70k
+    vertices. part: head or face.
+
+    Fewer than 156 meshes have fewer subjects. A sequence rises from neutral to its expression and
     falls back, each part of the face in its own time. Labels: subject, expression, sequence, level
-    (how far the expression is reached), frame, neutral, and the 53 expression weights as `w/NAME`.
+    (the share of the expression that is reached), frame, neutral, and the 53 expression weights as
+    `w/NAME`.
 
-    source: a clone of ICT-FaceKit or a packed archive; linear: the model's own straight-line
-    expressions; size: 5k, 12k or 70k vertices; part: head or face. Raises InputError for options
-    that do not exist or no model.
+    Raises InputError if an option has an unknown value or the model is missing.
     """
     check_count(count, seed)
     maker = face_maker(seed=seed, source=source, linear=linear, size=size, part=part)
@@ -157,16 +163,19 @@ def face_population(
     neutral_only: bool = False,
     labelled: float | None = None,
 ) -> MeshSource:
-    """Up to 1,000 subjects with 20 faces each: the neutral, six named expressions in full, thirteen
-    random ones.
+    """Make up to 1,000 subjects with 20 faces each: the neutral face, six named expressions at full
+    level, and thirteen random ones.
 
-    Smaller counts use fewer subjects of 20 faces, larger ones more faces for each. Size 70k has up
-    to 300 subjects of six. Random expressions carry no expression name; their level is the largest
-    weight. Labels as in `faces`, with `frame` the number of the face within its subject.
+    neutral_only: make a single neutral face per subject, so that there are as many subjects as
+    meshes. labelled: the share of all meshes that keep their expression name; the names of the
+    others, chosen at random, are removed. The other options are those of `faces`.
 
-    neutral_only: one neutral face per subject, as many subjects as meshes. labelled: hide
-    expression names, drawn at random, until only this share of all meshes has one. The other
-    options are those of `faces`.
+    Smaller counts have fewer subjects of 20 faces; larger ones have more faces per subject. Size
+    70k has up to 300 subjects of six faces. Random expressions have no expression name; their level
+    is the largest weight. Labels are those of `faces` without `sequence`; `frame` is the number of
+    the face within its subject.
+
+    Raises InputError if an option has an unknown value or the model is missing.
     """
     subjects, per_subject = (
         (LARGE_SUBJECTS, LARGE_PER_SUBJECT) if size == "70k" else (POPULATION_SUBJECTS, PER_SUBJECT)
@@ -207,7 +216,7 @@ def face_population(
 
 
 def weight_labels(labels: LabelTable) -> np.ndarray:
-    """(N, 53) the expression weights that a label table of these sources holds, in the model's
+    """Read the expression weights (N, 53) from the labels of one of these datasets, in the model's
     order.
     """
     return np.stack(
@@ -221,7 +230,7 @@ def _model(path: Path) -> IctModel:
 
 
 def _hidden(names: np.ndarray, keep: int, random: np.random.Generator) -> np.ndarray:
-    """(N,) the names, of which only `keep` (or as many as there are) are left, drawn at random."""
+    """(N,) the names, with all but `keep` randomly drawn ones replaced by empty texts."""
     named = np.flatnonzero(names != "")
     kept = random.permutation(named)[:keep]
     hidden = np.full_like(names, "")

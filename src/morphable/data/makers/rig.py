@@ -1,4 +1,4 @@
-"""A rig poses rest meshes: forward kinematics down a joint tree, then linear blend skinning.
+"""Rig: pose rest meshes by forward kinematics along a joint tree and linear blend skinning.
 
 Magnenat-Thalmann, Laperriere & Thalmann, "Joint-dependent local deformations for hand animation and
 object grasping", Graphics Interface 1988.
@@ -23,20 +23,21 @@ from morphable.files import read_npz
 
 ASSETS = Path(__file__).parent.parent / "assets"
 Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-"""Takes z up, facing -y (Blender's habit) to y up, facing +z."""
+"""Turns axes with z up, facing -y (Blender's convention) to y up, facing +z."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rig:
     """S subjects that share one mesh topology, one joint tree and one skinning.
 
-    rest: (S, V, 3) rest meshes, mm; heads: (S, J, 3) where each joint sits in them, mm.
-    orientations: (S, J, 3, 3) rotation of each joint in the rest mesh; reference: (J, 3, 3) the
-    same in the common reference pose, which every subject takes when all pose rotations are zero.
-    parents: (J,) number of the parent joint, always smaller than the joint's own; -1 for the root.
-    weights: (V, J) skinning weights, rows sum to one. triangles (T, 3), uv (U, 2), uv_faces (T, 3):
-    topology and texture coordinates. joints: J names; subject_labels: name -> (S,) what is known
-    about the subjects.
+    rest: (S, V, 3) rest meshes, mm. heads: (S, J, 3) position of each joint in them, mm.
+    orientations: (S, J, 3, 3) rotation of each joint in the rest mesh.
+    reference: (J, 3, 3) rotation of each joint in the common reference pose, which every subject
+        takes if all pose rotations are zero.
+    parents: (J,) number of the parent joint, smaller than the joint's own; -1 for the root.
+    weights: (V, J) skinning weights; rows sum to one.
+    triangles, uv, uv_faces: (T, 3), (U, 2) and (T, 3) topology and texture coordinates.
+    joints: J names. subject_labels: name -> (S,) known facts about the subjects, such as age.
     """
 
     rest: np.ndarray
@@ -55,7 +56,7 @@ class Rig:
         return self.joints.index(name)
 
     def rotated(self, frame: np.ndarray) -> Rig:
-        """The same rig in other axes: `frame` (3, 3) is a rotation whose rows are the new axes."""
+        """Return the rig in other axes: `frame` (3, 3) is a rotation with the new axes as rows."""
         return Rig(
             rest=(self.rest @ frame.T.astype(self.rest.dtype)),
             heads=self.heads @ frame.T,
@@ -73,13 +74,14 @@ class Rig:
     def transforms(
         self, subjects: np.ndarray, rotations: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(B, J, 3, 3) linear parts and (B, J, 3) offsets, mm, that carry each joint's rest
-        surroundings to the pose.
+        """Compute the affine maps from the rest mesh to the pose: linear parts (B, J, 3, 3) and
+        offsets (B, J, 3), mm.
 
-        rotations: (B, J, 3, 3), each about axes aligned with the world in the reference pose. With
-        parent p of joint c the pose accumulates G_c = G_p D_c, the linear part is A_c = G_c U_c
-        R_c^T, the joint moves to t_c = t_p + A_p (h_c - h_p), and the offset is t_c - A_c h_c. The
-        root joint stays at the origin.
+        rotations: (B, J, 3, 3), each about axes aligned with the world in the reference pose. For
+        joint c with parent p, rotation D_c, reference U_c, orientation R_c and head h_c, the
+        accumulated rotation is G_c = G_p D_c and the linear part A_c = G_c U_c R_c^T. The joint
+        moves to t_c = t_p + A_p (h_c - h_p), and the offset is t_c - A_c h_c. The root joint stays
+        at the origin.
         """
         heads, turned = self.heads[subjects], np.empty_like(rotations)
         linear, moved = np.empty_like(rotations), np.zeros_like(heads)
@@ -97,11 +99,12 @@ class Rig:
         return linear, moved - np.einsum("bcij,bcj->bci", linear, heads)
 
     def pose(self, subjects: np.ndarray, rotation_vectors: np.ndarray) -> np.ndarray:
-        """(B, V, 3) float32 mm: subjects number (B,) with joint rotations (B, J, 3) as rotation
-        vectors in radians.
+        """Pose subjects: (B, V, 3) float32 mm, with the root joint at the origin.
 
-        Zero vectors give the reference pose. The root joint lies at the origin. Raises InputError
-        for subjects that do not exist or a wrong shape.
+        subjects: (B,) their numbers. rotation_vectors: (B, J, 3) joint rotations in radians; zero
+        vectors give the reference pose.
+
+        Raises InputError if a subject does not exist or a shape is wrong.
         """
         last = len(self.rest) - 1
         if len(subjects) and (subjects.min() < 0 or subjects.max() > last):
@@ -134,11 +137,11 @@ class Rig:
         return sp.csr_matrix(self.weights)
 
     def skinning(self, subject: int) -> sp.csr_matrix:
-        """(V, 4 J) the linear map from one subject's joint transforms to its vertices.
+        """Build the linear map (V, 4 J) from one subject's joint transforms to its vertices.
 
-        Row v holds w_vj (x, y, z, 1) for each joint j that pulls the vertex, x y z being its rest
-        position. One sparse product then skins any number of poses, in the same order of additions
-        however many there are.
+        Row v holds w_vj (x, y, z, 1) for each joint j with a weight at the vertex, whose rest
+        position is (x, y, z). One sparse product then skins any number of poses, and its additions
+        have the same order for every number, so results do not depend on the batch.
         """
         weights, width = self._pulls, 4
         homogeneous = np.concatenate(
@@ -151,14 +154,14 @@ class Rig:
         return sp.csr_matrix((data.ravel(), columns.ravel(), weights.indptr * width), shape=shape)
 
     def reference_pose(self) -> np.ndarray:
-        """(S, V, 3) float32 mm: every subject in the common reference pose."""
+        """Pose every subject in the common reference pose: (S, V, 3) float32 mm."""
         subjects = np.arange(len(self.rest))
         still = np.zeros((1, len(self.joints), 3))
         return np.concatenate([self.pose(subjects[s : s + 1], still) for s in subjects])
 
     def reference_heads(self) -> np.ndarray:
-        """(J, 3) mm: mean joint positions over the subjects in the reference pose, root at the
-        origin.
+        """Compute the mean joint positions (J, 3), mm, over the subjects in the reference pose,
+        with the root joint at the origin.
         """
         subjects = np.arange(len(self.rest))
         still = np.broadcast_to(np.eye(3), (len(subjects), len(self.joints), 3, 3)).copy()
@@ -167,8 +170,8 @@ class Rig:
 
 
 def load_rig(path: Path) -> Rig:
-    """Read a rig archive (meters, z up, facing -y; see assets/PROVENANCE.md) as a `Rig` in mm, y
-    up, facing +z.
+    """Read a rig archive (meters, z up, facing -y; see assets/PROVENANCE.md) and convert it to mm,
+    y up, facing +z.
     """
     arrays = read_npz(path)
     rest, poses = arrays["rest_vertices"], arrays["rest_bone_poses"].astype(np.float64)

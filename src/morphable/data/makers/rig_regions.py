@@ -1,4 +1,4 @@
-"""Regions from skinning weights, and control vertices spread over a region by farthest-point
+"""Regions from skinning weights, and control vertices spread over each region by farthest-point
 sampling.
 """
 
@@ -15,10 +15,11 @@ SMOOTHING_ROUNDS = 3
 
 
 def skin_regions(weights: np.ndarray, groups: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V,) the region whose joints pull each vertex most, made connected.
+    """Assign each vertex to the region whose joints have the largest weight, and make the regions
+    connected. Returns region numbers (V,).
 
-    weights: (V, J) skinning weights; groups: (J,) region number of every joint. The pulls are
-    averaged over neighbors first, so that borders run smoothly where two joints pull alike.
+    weights: (V, J) skinning weights. groups: (J,) region number of every joint. The weights are
+    first averaged over neighbors, so that borders are smooth between joints of similar weight.
     """
     member = (groups[:, None] == np.arange(groups.max() + 1)).astype(np.float64)
     average = adjacency(faces, len(weights)) + sp.identity(len(weights))
@@ -29,7 +30,7 @@ def skin_regions(weights: np.ndarray, groups: np.ndarray, faces: np.ndarray) -> 
 
 
 def grow_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V,) with every -1 replaced ring by ring by the most frequent region among its neighbors.
+    """Replace every -1 in regions (V,), ring by ring, by the most frequent region of its neighbors.
 
     Vertices that no face path connects to a known region stay -1.
     """
@@ -47,7 +48,7 @@ def grow_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def control_points(vertices: np.ndarray, regions: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """`count` control vertices for each region 0, 1, ..."""
+    """Choose `count` control vertices for each region 0, 1, ..."""
     return tuple(
         farthest_points(vertices, np.flatnonzero(regions == r), count)
         for r in range(regions.max() + 1)
@@ -55,10 +56,10 @@ def control_points(vertices: np.ndarray, regions: np.ndarray, count: int) -> tup
 
 
 def mirror_map(vertices: np.ndarray, tolerance: float) -> np.ndarray | None:
-    """(V,) the vertex nearest to each vertex's image across x = 0, or None where that is no exact
-    pairing.
+    """Find the vertex (V,) nearest to the mirror image of each vertex across x = 0. Returns None if
+    that does not pair the vertices.
 
-    tolerance: mm by which an image may miss its partner.
+    tolerance: maximum distance of an image from its partner, mm.
     """
     image = vertices * np.array([-1.0, 1.0, 1.0])
     distance, partner = cKDTree(vertices).query(image)
@@ -69,5 +70,5 @@ def mirror_map(vertices: np.ndarray, tolerance: float) -> np.ndarray | None:
 
 
 def largest_along(vertices: np.ndarray, candidates: np.ndarray, direction: np.ndarray) -> int:
-    """The candidate vertex that lies farthest along a direction."""
+    """Return the candidate vertex that is farthest in a direction (3,)."""
     return int(candidates[(vertices[candidates] @ direction).argmax()])

@@ -1,8 +1,8 @@
-"""One subdivision step of a polygon mesh as a fixed sparse matrix (Catmull & Clark, Computer-Aided
-Design 1978).
+"""One subdivision step of a polygon mesh as a constant sparse matrix (Catmull & Clark,
+Computer-Aided Design 1978).
 
-Every polygon becomes as many quads as it has corners. The new vertices are the old ones, one per
-edge, one per face.
+Every polygon becomes as many quads as it has corners. The new vertices are the moved old ones, then
+one per edge, then one per face.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import scipy.sparse as sp
 
 @dataclass(frozen=True, eq=False)
 class Subdivision:
-    """matrix: (V', V), new positions = matrix @ old, rows sum to one; faces: (F', 4); edges: (E, 2)
-    their old ends.
+    """The result of `subdivide`.
+
+    matrix: (V', V) new positions = matrix @ old positions; rows sum to one. faces: (F', 4). edges:
+    (E, 2) old vertices at the ends of each edge.
     """
 
     matrix: sp.csr_matrix
@@ -25,10 +27,10 @@ class Subdivision:
 
 
 def subdivide(faces: np.ndarray, n_vertices: int, smooth: bool = True) -> Subdivision:
-    """One step on (F, 3 or 4) faces, -1 padded; `smooth=False` only inserts midpoints, as texture
-    coordinates want it.
+    """Subdivide faces once.
 
-    Border edges and border vertices follow the cubic B-spline of the border alone.
+    faces: (F, 3 or 4), -1 padded. smooth: if False, only insert midpoints, which is right for
+    texture coordinates. Border edges and border vertices follow the cubic B-spline of the border.
     """
     corner_face, start, end = _sides(faces)
     edges, side_edge = np.unique(
@@ -59,7 +61,7 @@ def subdivide(faces: np.ndarray, n_vertices: int, smooth: bool = True) -> Subdiv
 
 
 def _sides(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(H,) face, start and end of every polygon side, in face order."""
+    """Face, start vertex and end vertex of every polygon side, (H,) each, in face order."""
     corners = faces.shape[1]
     length = (faces >= 0).sum(axis=1)
     position = np.arange(corners)[None, :]
@@ -69,7 +71,7 @@ def _sides(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _previous_side(corner_face: np.ndarray) -> np.ndarray:
-    """(H,) number of the side before each side, around its own face."""
+    """(H,) number of the previous side of the same face, for each side."""
     length = np.bincount(corner_face)
     last = np.cumsum(length) - 1
     previous = np.arange(len(corner_face)) - 1
@@ -78,14 +80,14 @@ def _previous_side(corner_face: np.ndarray) -> np.ndarray:
 
 
 def _averages(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
-    """The matrix that averages, for each row, the columns paired with it."""
+    """The matrix whose rows average the columns that they are paired with."""
     matrix = sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
     count = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1)
     return sp.diags(1 / count) @ matrix
 
 
 def _choose(first: np.ndarray, one: sp.csr_matrix, other: sp.csr_matrix) -> sp.csr_matrix:
-    """Rows of `one` where `first` is true, of `other` elsewhere."""
+    """The rows of `one` at which `first` is true, and the other rows of `other`."""
     pick = sp.diags(first.astype(np.float64))
     return (pick @ one + (sp.identity(len(first)) - pick) @ other).tocsr()
 
@@ -93,8 +95,11 @@ def _choose(first: np.ndarray, one: sp.csr_matrix, other: sp.csr_matrix) -> sp.c
 def _vertex_rule(
     edges: np.ndarray, border_edge: np.ndarray, middles: sp.csr_matrix, around: sp.csr_matrix
 ) -> sp.csr_matrix:
-    """(V, V) where the old vertices move: (Q + 2 R + (n - 3) S) / n inside, the spline rule on a
-    border.
+    """(V, V) new positions of the old vertices: (Q + 2 R + (n - 3) S) / n inside, and the spline
+    rule on a border.
+
+    n: edges at the vertex. Q: mean center of its faces. R: mean midpoint of its edges. S: the
+    vertex itself.
     """
     n_vertices = middles.shape[1]
     ends, edge = edges.ravel(), np.repeat(np.arange(len(edges)), 2)

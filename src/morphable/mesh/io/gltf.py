@@ -21,7 +21,7 @@ _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963  # buffer targets of the specificat
 
 def write_gltf(path: Path, mesh: Mesh) -> None:
     """Write float32 positions, smooth normals and triangles; larger polygons are split. A .gltf
-    its data inline.
+    file holds its data inline.
 
     Raises InputError if there is no triangle, because the format cannot express that.
     """
