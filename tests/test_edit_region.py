@@ -187,7 +187,7 @@ def test_named_handles_go_where_told_and_others_follow(model: Lamm) -> None:
 
 
 def test_only_control_vertices_can_be_moved(model: Lamm) -> None:
-    with pytest.raises(InputError, match="`move` -1: the control vertices of 'palm' are"):
+    with pytest.raises(InputError, match="`move` v-1: region 'palm' has no such handle"):
         complete_moves(model, find_region(model, "palm"), {-1: np.ones(3)})
 
 
@@ -214,7 +214,6 @@ def test_the_commands_write_edited_meshes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     a, b, name = str(folder / "a.ply"), str(folder / "b.ply"), model.regions.names[2]
-    handle = model.regions.controls[2][0]
     base = ["edit"]
     main(
         [
@@ -225,7 +224,7 @@ def test_the_commands_write_edited_meshes(
             "--region",
             name,
             "--move",
-            f"{handle}:0,0,3",
+            "h0:0,0,3",
             "--out",
             str(tmp_path / "m.ply"),
         ]

@@ -154,17 +154,40 @@ def region() -> Region:
     return Region("palm", 0, np.ones(9, bool), np.array([5, 7]), sp.csr_matrix((9, 9)))
 
 
-def test_moves_by_vertex(region: Region) -> None:
-    moves = parse_moves(region, ["5:0,0,2", "7:-1,.5,1e1"])
+@pytest.mark.parametrize(
+    "handles", [("5", "7"), ("v5", "v7"), ("h0", "h1"), ("0", "1"), ("0", "7")]
+)
+def test_handles_are_moved_by_number_or_by_vertex(region: Region, handles: tuple[str, str]) -> None:
+    moves = parse_moves(region, [f"{handles[0]}:0,0,2", f"{handles[1]}:-1,.5,1e1"])
     assert {vertex: move.tolist() for vertex, move in moves.items()} == {
         5: [0, 0, 2], 7: [-1, 0.5, 10],
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["5", "a:1,2,3", "5:1,2", "5:1,2,3,4", "5:1,2,nan", "5:1,2,x", ""])
+@pytest.mark.parametrize("text", ["5", "5:1,2", "5:1,2,3,4", "5:1,2,nan", "5:1,2,x", ""])
 def test_texts_that_are_no_move(region: Region, text: str) -> None:
-    with pytest.raises(InputError, match=rf"--move {text}: expected VERTEX:dx,dy,dz .* 5:0,0,2"):
+    with pytest.raises(InputError, match=rf"--move {text}: expected HANDLE:dx,dy,dz .* v5:0,0,2"):
         parse_moves(region, [text])
+
+
+@pytest.mark.parametrize("handle", ["a", "2", "812", "h2", "v0", "v6", "-1", "", "h", "hh1", "٣"])
+def test_a_handle_that_does_not_exist_is_answered_by_those_that_do(
+    region: Region, handle: str
+) -> None:
+    with pytest.raises(InputError, match=rf"`move` {handle}: region 'palm' .* h0=5 h1=7$"):
+        parse_moves(region, [f"{handle}:0,0,1"])
+
+
+def test_a_number_that_is_a_handle_and_a_vertex_is_refused() -> None:
+    region = Region("palm", 0, np.ones(9, bool), np.array([1, 7]), sp.csr_matrix((9, 9)))
+    with pytest.raises(InputError, match=r"`move` 1: .* write h1 or v1"):
+        parse_moves(region, ["1:0,0,1"])
+    assert list(parse_moves(region, ["h1:0,0,1", "v1:0,0,1"])) == [7, 1]
+
+
+def test_a_handle_is_moved_once(region: Region) -> None:
+    with pytest.raises(InputError, match="--move 5:0,0,2: this handle, vertex 5, is moved twice"):
+        parse_moves(region, ["h0:0,0,1", "5:0,0,2"])
 
 
 # errors: the library names arguments, the command line its flags

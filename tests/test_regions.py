@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
 from conftest import ball_template
@@ -15,6 +17,7 @@ from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.makers.bodies import bodies
 from morphable.data.makers.hands import hands as make_hands
+from morphable.draw.region_map import region_picture
 from morphable.errors import InputError
 from morphable.mesh.automatic_regions import automatic_regions, template_regions
 from morphable.mesh.mesh import Mesh
@@ -245,6 +248,38 @@ def test_the_command_saves_draws_and_refuses(
         assert stop.value.code == 2
     kept = load_dataset(data).template.regions
     assert kept is not None and np.array_equal(kept.labels, template.regions.labels)
+
+
+def test_the_command_prints_the_handles_that_models_have_and_keeps_regions_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "hands"
+    regions = write_dataset(make_hands(count=10, seed=3), data, 3).template.regions
+    assert regions is not None
+    before = (data / "template.npz").read_bytes()
+    main(["data", "regions", str(data)])
+    said = capsys.readouterr().out
+    assert (data / "template.npz").read_bytes() == before
+    for name, controls in zip(regions.names, regions.controls, strict=True):
+        assert name in said
+        for number, vertex in enumerate(controls):
+            assert f"h{number}={vertex}" in said.split(), (name, number)
+
+
+def test_the_picture_shows_each_handle_with_its_number(ball: Template) -> None:
+    """A picture of the same regions with and without handles differs next to the handle."""
+    labels = np.repeat([0, 1], 160)
+    front = int(ball.mesh.vertices[:160, 2].argmax())
+    plain = replace(ball, regions=Regions(labels, ("a", "b")))
+    numbered = replace(
+        ball, regions=Regions(labels, ("a", "b"), (np.array([front]), np.zeros(0, np.int64)))
+    )
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(region_picture(template, 200))), int)
+        for template in (plain, numbered)
+    ]
+    changed = np.abs(pictures[0] - pictures[1]).sum(-1) > 0
+    assert 40 < changed.sum() < 2000  # a dot and a digit in the views from which it is seen
 
 
 def test_regions_without_controls_get_spread_ones(ball: Template) -> None:

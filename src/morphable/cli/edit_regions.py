@@ -44,7 +44,8 @@ def region(
     move: Annotated[
         list[str] | None,
         Parameter(
-            help="VERTEX:dx,dy,dz in mm, moves a control vertex; the others follow; repeatable",
+            help="HANDLE:dx,dy,dz in mm, repeatable; the region's other handles follow. HANDLE is "
+            "a number that `data regions` prints and draws, or the vertex of a handle",
             negative="",
         ),
     ] = None,
@@ -63,7 +64,7 @@ def region(
     from morphable.files import require_new
 
     if (move is None) == (target is None):
-        raise InputError("edit region: expected either --move VERTEX:dx,dy,dz or --target FILE")
+        raise InputError("edit region: expected either --move HANDLE:dx,dy,dz or --target FILE")
     require_new(out)
     loaded = _load_editor(model)
     shape = read_registered(mesh, loaded.template, unit)

@@ -131,18 +131,23 @@ def format_given(model: MorphableModel, code: Tensor) -> str:
 
 
 def parse_moves(region: Region, texts: Iterable[str]) -> dict[int, np.ndarray]:
-    """Parse `VERTEX:dx,dy,dz` texts into displacements (3,) mm by vertex."""
+    """`HANDLE:dx,dy,dz` texts as displacements (3,) mm by vertex."""
     import numpy as np
 
-    moves = {}
+    moves: dict[int, np.ndarray] = {}
     for text in texts:
-        vertex, _, values = text.partition(":")
+        handle, _, values = text.partition(":")
         try:
-            number, step = int(vertex), np.array(_numbers(values))
+            step = np.array(_numbers(values))
         except ValueError:
-            number, step = -1, np.zeros(0)
+            step = np.zeros(0)
         if step.shape != (3,) or not np.isfinite(step).all():
-            example = f"{region.controls[0]}:0,0,2"
-            raise InputError(f"--move {text}: expected VERTEX:dx,dy,dz in mm, as in {example}")
-        moves[number] = step
+            raise InputError(
+                f"--move {text}: expected HANDLE:dx,dy,dz in mm, as in h0:0,0,2 or "
+                f"v{region.controls[0]}:0,0,2"
+            )
+        vertex = region.handle(handle)
+        if vertex in moves:
+            raise InputError(f"--move {text}: this handle, vertex {vertex}, is moved twice")
+        moves[vertex] = step
     return moves

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from morphable.errors import InputError
+
+if TYPE_CHECKING:
+    from morphable.mesh.regions import Regions
+    from morphable.mesh.template import Template
 
 
 def regions(
     dataset: Annotated[Path, Parameter(help="a dataset folder")],
     /,
     *,
-    count: Annotated[int | None, Parameter(help="number of automatic regions; default: 11")] = None,
+    count: Annotated[
+        int | None,
+        Parameter(help="make this many automatic regions; 11 if the template has none yet"),
+    ] = None,
     labels: Annotated[
         Path | None, Parameter(help="file of region labels: .json, .csv, .npy, .npz, .obj groups")
     ] = None,
@@ -23,10 +30,11 @@ def regions(
         Parameter(help="make this many first and merge them down to --count: such sets nest"),
     ] = None,
 ) -> None:
-    """Give the dataset's template regions and control vertices, and draw them into
+    """Print the regions of the dataset's template with their numbered handles, and draw them into
     DATASET/regions.png.
 
-    Models that were trained earlier keep the regions that they were trained with.
+    --count, --merged-from and --labels give the template new regions first. Models trained before
+    keep the regions they were trained with.
     """
     from dataclasses import replace
 
@@ -34,8 +42,7 @@ def regions(
     from morphable.data.dataset import load_dataset
     from morphable.draw.region_map import region_picture
     from morphable.files import atomic_path
-    from morphable.mesh.automatic_regions import automatic_regions
-    from morphable.mesh.region_files import read_regions
+    from morphable.mesh.regions import handle_list
 
     if labels is not None and (count is not None or merged_from is not None):
         raise InputError(
@@ -43,23 +50,34 @@ def regions(
             "use one of the two"
         )
     template = load_dataset(dataset).template
-    if labels is not None:
-        made = read_regions(labels, template.mesh)
-    else:
-        made = automatic_regions(
-            template.mesh, 11 if count is None else count, template.mirror, merged_from or 0
-        )
-    template = replace(template, regions=made)
+    made = _regions_of(template, count, labels, merged_from)
+    changed = replace(template, regions=made)
     # The picture first: if it cannot be drawn, the template on disk stays as it was.
     with atomic_path(dataset / "regions.png") as picture:
-        picture.write_bytes(region_picture(template))
-    template.save(dataset / "template.npz")
+        picture.write_bytes(region_picture(changed))
+    if made is not template.regions:
+        changed.save(dataset / "template.npz")
     rows = [
-        [name, f"{(made.labels == number).sum():,}", str(len(made.controls[number]))]
+        [name, f"{(made.labels == number).sum():,}", handle_list(made.controls[number])]
         for number, name in enumerate(made.names)
     ]
     print_table(
         f"{dataset}: {len(rows)} regions, drawn in {dataset / 'regions.png'}",
-        ["region", "vertices", "controls"],
+        ["region", "vertices", "handles: number=vertex"],
         rows,
     )
+
+
+def _regions_of(
+    template: Template, count: int | None, labels: Path | None, merged_from: int | None
+) -> Regions:
+    """The regions that the options ask for; without options those that a model would train with."""
+    from morphable.mesh.automatic_regions import COUNT, automatic_regions, template_regions
+    from morphable.mesh.region_files import read_regions
+
+    if labels is not None:
+        return read_regions(labels, template.mesh)
+    if count is None and merged_from is None:
+        return template_regions(template)
+    count = COUNT if count is None else count
+    return automatic_regions(template.mesh, count, template.mirror, merged_from or 0)

@@ -18,6 +18,7 @@ import torch
 from scipy.sparse.linalg import spsolve
 
 from morphable.errors import InputError
+from morphable.mesh.regions import handle_list
 from morphable.mesh.topology import adjacency
 from morphable.models.base import MorphableModel
 from morphable.models.handles import RegionEditor
@@ -33,8 +34,9 @@ Blend = Literal["hard", "none"]
 class Region:
     """A region of a model's template that can be edited.
 
-    number: its index among the model's regions. inside: (V,) bool, its vertices. controls: (C,) its
-    control vertices. neighbors: (V, V) sparse adjacency of the whole template.
+    number: its position among the model's regions. inside: (V,) bool. controls: (C,) its control
+    vertices: handle 0, 1, ... of the region. neighbors: (V, V) sparse adjacency of the whole
+    template.
     """
 
     name: str
@@ -42,6 +44,33 @@ class Region:
     inside: np.ndarray
     controls: np.ndarray
     neighbors: sp.csr_matrix
+
+    def handle(self, text: str) -> int:
+        """The control vertex that a user names: `h3` is handle 3 of this region, `v791` is vertex
+        791, and a plain number is whichever of the two exists.
+
+        Raises InputError, listing the handles, if there is none, or if a plain number is both.
+        """
+        kind, digits = (text[:1], text[1:]) if text[:1] in ("h", "v") else ("", text)
+        number = int(digits) if digits.isascii() and digits.isdecimal() else -1
+        found = []
+        if kind != "v" and 0 <= number < len(self.controls):
+            found.append(int(self.controls[number]))
+        if kind != "h" and number in self.controls:
+            found.append(number)
+        if not found:
+            raise InputError(
+                f"`move` {text}: region {self.name!r} has no such handle; its handles and their "
+                f"vertices are {handle_list(self.controls)}",
+                "move",
+            )
+        if len(set(found)) > 1:
+            raise InputError(
+                f"`move` {text}: handle {number} of {self.name!r} is vertex {found[0]}, and vertex "
+                f"{number} is a handle too; write h{number} or v{number}",
+                "move",
+            )
+        return found[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +130,7 @@ def complete_moves(
     displacement. Raises InputError if a vertex is not a control vertex of the region.
     """
     for vertex in move:
-        if vertex not in region.controls:
-            listed = ", ".join(map(str, region.controls))
-            raise InputError(
-                f"`move` {vertex}: the control vertices of {region.name!r} are {listed}", "move"
-            )
+        region.handle(f"v{vertex}")
     return model.handles.complete(region.number, move)
 
 

@@ -192,9 +192,12 @@ class IbVae(TrainableModel):
         Raises InputError if there are fewer points, or if the condition is missing.
         """
         if self.condition is not None and CONDITION not in (given or {}):
+            names = self.condition.names
             raise InputError(
-                "encode_points: this family needs given={'condition': ...}, e.g. zeros for a "
-                "neutral face"
+                f"`given`: a cloud of points needs the condition of {self.family}; add "
+                f"condition={names[0]}:1 for a full {names[0]}, or condition={names[0]}:0 for a "
+                f"neutral shape (conditions are {', '.join(names)})",
+                "given",
             )
         return self.code_of(self.encoder(points), given)
 
