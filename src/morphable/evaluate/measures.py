@@ -153,12 +153,14 @@ def compactness(evaluation: Evaluation) -> list[float]:
     2, ...
 
     The codes of the meshes are projected onto the first k directions of the prior and decoded. For
-    PCA, this is the classical compactness.
+    PCA, this is the classical compactness. Empty if the meshes do not vary, as a single one.
     """
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)
     shapes = torch.from_numpy(evaluation.measured.vertices[rows])
     total = (shapes - shapes.mean(0)).square().sum()
+    if total == 0:
+        return []
     mean = model.require_prior().mean
     directions = principal_directions(model, most=COMPACTNESS_DIRECTIONS)
     axes = torch.nn.functional.normalize(directions).T
