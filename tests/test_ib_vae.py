@@ -306,6 +306,17 @@ def test_only_models_that_learned_from_points_encode_them(
             model.encode_points(shapes(ball, 1))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("sampling", ["cloud", "template"])
+def test_a_small_template_needs_no_more_points_than_it_has(sampling: str) -> None:
+    small = ball_template(42)
+    model = ib_vae(small, sampling=sampling, scan_share=0.25).eval()
+    assert model.encode(shapes(small, 2)).shape == (2, 8)
+    assert model.encode_points(shapes(small, 2)).shape == (2, 8)
+    with pytest.raises(InputError, match="P >= 42, got"):
+        model.encode_points(shapes(small, 2)[:, :41])
+
+
 def test_a_missing_sampling_is_refused(ball: Template) -> None:
     config = IbVaeConfig(**SMALL, sampling="template")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="sampling is missing"):

@@ -124,7 +124,7 @@ class IbVae(TrainableModel):
 
         self.condition = condition
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
-        self.encoder = PointEncoder(geometry, config)
+        self.encoder = PointEncoder(geometry, config, template.n_vertices)
         self.to_posterior = nn.Linear(HEAD[-1] + given, 2 * free.size)
         # `to_posterior` gives the mean and log variance of identity, then those of expression.
         # Shift the biases of both log variances, so that the first posteriors have the initial

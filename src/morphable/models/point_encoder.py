@@ -98,9 +98,11 @@ class PointEncoder(nn.Module):
     """Maps points (B, P, 3) mm to features (B, 64) that do not depend on the order of the points.
 
     `forward` samples each cloud anew. `of_meshes` does so too, or it uses the template's sampling.
+
+    vertices: number of vertices of the template.
     """
 
-    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig) -> None:
+    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig, vertices: int) -> None:
         super().__init__()
         if config.sampling == "template" and geometry.sampling is None:
             raise InputError("model.sampling: is template, but the template's sampling is missing")
@@ -109,7 +111,9 @@ class PointEncoder(nn.Module):
         self.radius = nn.Buffer(torch.ones(()))
         shared = geometry.sampling if config.sampling == "template" else None
         self.own_sampling = None if shared is None else SamplingBuffers(shared)
-        self.trunk = PointTransformer(config.sizes, config.neighbors)
+        # A template with fewer than 64 vertices has no larger clouds.
+        min_points = min(MIN_POINTS, vertices)
+        self.trunk = PointTransformer(config.sizes, config.neighbors, min_points)
         widths = (self.trunk.features, *HEAD)
         layers = [
             (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in itertools.pairwise(widths)
@@ -126,7 +130,7 @@ class PointEncoder(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """(B, P, 3) mm -> (B, 64) features of clouds.
 
-        Raises InputError if a cloud has fewer than 64 points.
+        Raises InputError if a cloud has fewer than 64 points, or than a smaller template has.
         """
         return self.head(self.trunk(self._local(points)))
 
