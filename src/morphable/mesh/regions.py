@@ -143,7 +143,7 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Make regions connected: every fragment except a region's largest goes to the neighboring
     region that it shares most edges with.
 
-    regions: (V,) region numbers. faces: (F, 3 or 4). Returns new numbers (V,). A region keeps its
+    regions: (V,) region numbers. faces: (F, K). Returns new numbers (V,). A region keeps its
     largest fragment on each connected component of the mesh, so that an eyeball stays in its
     region.
     """

@@ -24,7 +24,7 @@ class Template:
 
     mesh: the reference shape, millimeters.
     name: of the class, such as "hand".
-    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, which
+    uv, uv_faces: (U, 2) texture coordinates and (F, K) their indices per face corner, which
         keeps seams; or None.
     regions: disjoint regions that cover the mesh, with their control vertices; or None.
     landmarks: (K,) vertex indices of the landmarks; empty if none are known.
