@@ -16,7 +16,9 @@ from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
+from morphable.data.labels import LabelTable
 from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
+from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import procrustes
 from morphable.mesh.io import read_mesh, write_mesh
@@ -326,6 +328,45 @@ def test_labels_by_pattern(
 def test_patterns_that_are_none(few: Path, pattern: str) -> None:
     with pytest.raises(InputError, match="`pattern`"):
         folder(few, unit="mm", pattern=pattern)
+
+
+@pytest.mark.parametrize("name", ["row", "file", "neutral"])
+def test_a_pattern_cannot_fill_a_column_of_ours(few: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"`pattern` .*: {name} is the .*; choose another name"):
+        imported(few, tmp_path / "set", pattern=f"{{{name}}}")
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_name_of_a_label_may_be_no_word_of_python(few: Path) -> None:
+    assert folder(few, unit="mm", pattern="{1a}").labels["1a"].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("value", ["a", "9", "0.5", ""])
+def test_neutral_rows_that_are_none_leave_no_dataset(
+    template: Template, meshes: np.ndarray, tmp_path: Path, value: str
+) -> None:
+    write_shape(tmp_path / "template.obj", meshes[0], template)
+    np.save(tmp_path / "stack.npy", meshes[:6])
+    (tmp_path / "l.csv").write_text("row,neutral\n" + f"0,{value}\n" * 6)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"l\.csv: neutral: expected row numbers from -1 to 5"):
+        imported(
+            tmp_path / "stack.npy",
+            tmp_path / "set",
+            template=tmp_path / "template.obj",
+            labels=tmp_path / "l.csv",
+        )
+    assert tree(tmp_path) == before
+
+
+def test_what_could_not_be_opened_is_not_written(
+    template: Template, meshes: np.ndarray, tmp_path: Path
+) -> None:
+    table = LabelTable({"row": np.arange(6)}, 6)
+    source = MeshSource(template, table, lambda: iter([meshes[:6]]), {})
+    with pytest.raises(InputError, match=r"set/labels\.csv: two columns are called 'row'"):
+        write_dataset(source, tmp_path / "set")
+    assert tree(tmp_path) == {}
 
 
 def test_a_path_that_does_not_match(few: Path) -> None:

@@ -10,13 +10,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ball_template
 from helpers import command, dataset, environment, in_process, real, tree
+from morphable.data.dataset import load_dataset
 from morphable.errors import InputError
 from morphable.files import remove_leftovers
 from morphable.lock import LOCK, locked, require_idle
+from morphable.models.pca_mlp import PcaMlpConfig
+from morphable.models.training import TrainConfig
 from morphable.train.checkpoint import read_metrics
+from morphable.train.distributed import Workers
+from morphable.train.events import TrainingEvent
+from morphable.train.run import RunConfig, run
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +156,16 @@ def test_a_training_that_diverges_at_once_leaves_nothing(
     assert tree(tmp_path) == {}
 
 
-def test_a_training_that_fails_in_its_first_step_leaves_nothing(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = dataset(ball_template(42), tmp_path / "few", 60, subjects=20).path
-    before = tree(tmp_path)
-    in_process(capsys, "train", "ib-vae", "--data", few, "--out", tmp_path / "run").refuses()
-    assert tree(tmp_path) == before
+def test_a_training_that_fails_in_its_first_step_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    def fail(event: TrainingEvent) -> None:
+        raise InputError("this family cannot take the data")
+
+    config = RunConfig("pca-mlp", PcaMlpConfig(latent=2), TrainConfig(epochs=2))
+    split = load_dataset(data).split()
+    here = Workers(0, 1, torch.device("cpu"))
+    with pytest.raises(InputError, match="cannot take the data"):
+        run(config, split, tmp_path / "deep" / "run", here, listener=fail)
+    assert tree(tmp_path) == {}
 
 
 def test_leftovers_are_told_from_files_of_the_user(tmp_path: Path) -> None:

@@ -157,8 +157,7 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
             f"{labels.count} labels"
         )
         raise InputError(f"{path}: the counts differ ({counts})")
-    if "neutral" in labels:
-        _check_neutral(labels, path / "labels.csv")
+    labels.check_neutral(path / "labels.csv")
     state = FolderState.of(path, info["vertex_files"])
     if not changed and info.get("sampled_hash", state.sampled_hash) != state.sampled_hash:
         raise InputError(
@@ -194,12 +193,6 @@ def _read_info(path: Path) -> dict[str, Any]:
             f"{path}: vertex_files: expected names of files in the folder, got {names!r}"
         )
     return info
-
-
-def _check_neutral(labels: LabelTable, path: Path) -> None:
-    rows = labels["neutral"]
-    if rows.dtype.kind != "i" or rows.min() < -1 or rows.max() >= labels.count:
-        raise InputError(f"{path}: neutral: expected row numbers from -1 to {labels.count - 1}")
 
 
 def _map_vertices(path: Path, template: Template) -> np.ndarray:
@@ -253,6 +246,7 @@ def write_dataset(
         )
         for name, split in make_splits(source.labels, seed).items():
             split.write(folder / "splits" / f"{name}.json")
+        load_dataset(folder)  # labels can be such that the result could not be opened
     return load_dataset(path)
 
 

@@ -153,8 +153,9 @@ def run(
         workers.barrier()
         if changed is not None:
             raise InputError(
-                f"{changed}; training stopped, and {folder / 'model'} is what it had learned by "
-                f"epoch {epoch}"
+                f"{changed}; training stopped, and {folder / 'model'} holds what it had learned "
+                f"(epoch {epoch}); to continue once the dataset is back, remove that folder and "
+                "resume"
             ) from changed
     return model
 

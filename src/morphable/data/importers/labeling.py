@@ -10,6 +10,13 @@ import numpy as np
 from morphable.data.labels import LabelTable, frame_numbers, typed
 from morphable.errors import InputError
 
+RESERVED = {
+    "row": "the number of the mesh in the dataset",
+    "file": "the path of the mesh",
+    "neutral": "the row of the subject's neutral mesh",
+}
+"""Columns of labels.csv that a pattern cannot fill, and what they hold."""
+
 
 def label_files(
     files: list[Path], raw: Path, labels: Path | None, pattern: str | None
@@ -53,18 +60,20 @@ def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
             f"`pattern` {pattern}: expected names in braces, each once, as in {{subject}}/{{frame}}",
             "pattern",
         )
-    pieces = re.split(r"\{\w+\}", pattern)
-    body = re.escape(pieces[0]) + "".join(
-        f"(?P<{name}>[^/]+?){re.escape(piece)}"
-        for name, piece in zip(fields, pieces[1:], strict=True)
-    )
+    for name in fields:
+        if name in RESERVED:
+            raise InputError(
+                f"`pattern` {pattern}: {name} is {RESERVED[name]}; choose another name", "pattern"
+            )
+    first, *pieces = re.split(r"\{\w+\}", pattern)
+    body = re.escape(first) + "".join(f"([^/]+?){re.escape(piece)}" for piece in pieces)
     expression = re.compile(rf"(?:^|.*/){body}$")
     rows = []
     for name in names:
         match = expression.match(name.rsplit(".", 1)[0])
         if match is None:
             raise InputError(f"{name}: its path does not match the pattern {pattern}")
-        rows.append(match.groupdict())
+        rows.append(dict(zip(fields, match.groups(), strict=True)))
     columns = {field: typed(field, [row[field] for row in rows]) for field in fields}
     if "frame" in columns:
         columns["frame"] = frame_numbers(columns["frame"], names)
