@@ -42,6 +42,7 @@ def evaluate(
     measured = Measured.of(Evaluation.of(loaded, split_data, subset))
     # Printed first, so that a folder that cannot be written to does not cost the result.
     print_table(*evaluation_table(loaded.family, measured.measures))
+    print(measured.measures["provenance"]["intervals"])
     # A run folder's evaluation is the one that `report` and `bench` read: on its own test subset.
     if (model / "config.toml").exists() and split is None and data is None:
         measured.write(model)
@@ -73,9 +74,9 @@ def evaluation_table(
     rows = []
     for name, error in errors.items():
         statistics = [error[key] for key in ("mean", "std", "median", "p95", "max")]
-        low, high = error["ci95"]
-        numbers = [f"{number:.{measure.digits}f}" for number in (*statistics, low, high)]
-        rows.append([name, *numbers[:-2], f"{numbers[-2]} .. {numbers[-1]}"])
+        numbers = [f"{number:.{measure.digits}f}" for number in statistics]
+        ends = [f"{end:.{measure.digits}f}" for end in error["ci95"] or ()]
+        rows.append([name, *numbers, " .. ".join(ends) or "none"])
     header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
     return title, header, rows
 

@@ -16,6 +16,7 @@ from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.edit_errors import editing
 from morphable.evaluate.errors import summary
 from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA, Evaluation
+from morphable.evaluate.intervals import described
 from morphable.mesh.distance import surface_distance
 from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
@@ -68,6 +69,7 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
 def provenance(evaluation: Evaluation) -> dict[str, Any]:
     """The model, the data and the settings of an evaluation, so that it can be repeated."""
     model, data = evaluation.model, evaluation.data
+    subjects = len(set(evaluation.groups.tolist()))
     return {
         "model": dict(model.provenance),
         "data": str(data.whole.path.resolve()),
@@ -76,7 +78,8 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:
         "part": evaluation.subset,
         "split_hash": data.split.hash,
         "meshes": len(evaluation.measured),
-        "subjects": len(set(evaluation.groups.tolist())),
+        "subjects": subjects,
+        "intervals": described(subjects),
         "train_meshes": len(data.train),
         "latent": model.latent,
         "pca_latent": evaluation.pca.latent,
@@ -185,12 +188,14 @@ def compactness(evaluation: Evaluation) -> list[float]:
 
     The codes of the meshes are projected onto the first k directions of the prior and decoded. For
     PCA, this is the classical compactness. The conditions of a conditional model vary as those of
-    the training meshes do.
+    the training meshes do. Empty if the meshes do not vary, as a single one.
     """
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)
     shapes = torch.from_numpy(evaluation.measured.vertices[rows])
     total = (shapes - shapes.mean(0)).square().sum()
+    if total == 0:
+        return []
     prior = model.require_prior()
     if evaluation.training_conditions is not None:
         prior = prior.with_pinned(evaluation.training_conditions)

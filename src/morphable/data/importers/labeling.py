@@ -10,12 +10,8 @@ import numpy as np
 from morphable.data.labels import LabelTable, frame_numbers, typed
 from morphable.errors import InputError
 
-RESERVED = {
-    "row": "the number of the mesh in the dataset",
-    "file": "the path of the mesh",
-    "neutral": "the row of the subject's neutral mesh",
-}
-"""Columns of labels.csv that a pattern cannot fill, and what they hold."""
+RESERVED = ("row", "file", "neutral")
+"""Columns that follow from the files and the other columns."""
 
 
 def label_files(
@@ -25,6 +21,9 @@ def label_files(
     each, completed.
     """
     names = [path.relative_to(raw).as_posix() for path in files]
+    odd = next((name for name in names if not _is_unicode(name)), None)
+    if odd is not None:
+        raise InputError(f"{raw}: the name of the file {odd!a} is not valid UTF-8, rename it")
     columns = {"file": np.array(names)}
     if labels is not None:
         columns |= _from_csv(LabelTable.read(labels), labels, names)
@@ -32,6 +31,10 @@ def label_files(
         columns |= _from_pattern(pattern, names)
     table = LabelTable(columns, len(files))
     return completed(table)
+
+
+def _is_unicode(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _from_csv(table: LabelTable, path: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -60,21 +63,29 @@ def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
             f"`pattern` {pattern}: expected names in braces, each once, as in {{subject}}/{{frame}}",
             "pattern",
         )
-    for name in fields:
-        if name in RESERVED:
-            raise InputError(
-                f"`pattern` {pattern}: {name} is {RESERVED[name]}; choose another name", "pattern"
-            )
-    first, *pieces = re.split(r"\{\w+\}", pattern)
-    body = re.escape(first) + "".join(f"([^/]+?){re.escape(piece)}" for piece in pieces)
+    reserved = next((name for name in fields if name in RESERVED), None)
+    if reserved is not None:
+        raise InputError(
+            f"`pattern` {pattern}: {{{reserved}}} is a column that the import writes itself, choose "
+            "another name",
+            "pattern",
+        )
+    pieces = re.split(r"\{\w+\}", pattern)
+    if "" in pieces[1:-1]:
+        raise InputError(
+            f"`pattern` {pattern}: two names follow each other, expected some text between them",
+            "pattern",
+        )
+    body = "([^/]+?)".join(map(re.escape, pieces))
     expression = re.compile(rf"(?:^|.*/){body}$")
     rows = []
     for name in names:
         match = expression.match(name.rsplit(".", 1)[0])
         if match is None:
             raise InputError(f"{name}: its path does not match the pattern {pattern}")
-        rows.append(dict(zip(fields, match.groups(), strict=True)))
-    columns = {field: typed(field, [row[field] for row in rows]) for field in fields}
+        rows.append(match.groups())
+    texts = zip(*rows, strict=True)
+    columns = {field: typed(field, column) for field, column in zip(fields, texts, strict=True)}
     if "frame" in columns:
         columns["frame"] = frame_numbers(columns["frame"], names)
     return columns
