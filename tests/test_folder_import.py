@@ -295,6 +295,16 @@ def test_labels_that_do_not_fit(few: Path, tmp_path: Path) -> None:
             {"subject": "1", "sequence": "2", "frame": 30},
         ),
         ("scan-{subject}", "scan-1 x.ply", {"subject": "1 x"}),
+        (
+            "{subject}/{sequence}/{frame}",
+            "FaceTalk_170725_00137_TA/bareteeth/bareteeth.000012.ply",
+            {"subject": "FaceTalk_170725_00137_TA", "sequence": "bareteeth", "frame": 12},
+        ),
+        (
+            "{subject}/{name}.{frame}",
+            "a/bareteeth.000012.ply",
+            {"subject": "a", "name": "bareteeth", "frame": 12},
+        ),
     ],
 )
 def test_labels_by_pattern(
@@ -325,6 +335,12 @@ def test_a_path_that_does_not_match(few: Path) -> None:
         folder(few / ".." / "few", unit="mm", pattern="{subject}/{frame}")
     with pytest.raises(InputError, match="give one of the two"):
         folder(few, unit="mm", pattern="{subject}", labels=few / "l.csv")
+
+
+def test_a_frame_without_a_number_is_named_with_its_file(few: Path) -> None:
+    (few / "0.ply").rename(few / "last.ply")
+    with pytest.raises(InputError, match=r"last\.ply: its frame 'last' contains no number"):
+        folder(few, unit="mm", pattern="{frame}")
 
 
 def other_count(path: Path, template: Template) -> None:

@@ -222,17 +222,17 @@ def test_cache_separates_names_keys_and_versions(
 ) -> None:
     builds, build = counted(1)
     for name, key in (("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"), ("a", "../odd key/")):
-        assert cached(name, key, build)["value"][0] == 1
+        assert cached(name, key, build, dict)["value"][0] == 1
     assert len(builds) == 4 and len(list(own_cache.iterdir())) == 4
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
-    cached("a", "x", build)
+    cached("a", "x", build, dict)
     assert len(builds) == 5
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "flipped", "array"])
 def test_a_damaged_entry_is_built_again(damage: str, own_cache: Path) -> None:
     builds, build = counted(2)
-    good = cached("a", "x", build)
+    good = cached("a", "x", build, dict)
     (path,) = own_cache.iterdir()
     content = bytearray(path.read_bytes())
     if damage == "flipped":
@@ -248,7 +248,7 @@ def test_a_damaged_entry_is_built_again(damage: str, own_cache: Path) -> None:
             ]
         )
     for _ in range(2):
-        again = cached("a", "x", build)
+        again = cached("a", "x", build, dict)
         assert all(np.array_equal(good[key], again[key]) for key in good)
     assert len(builds) == 2
 
@@ -259,7 +259,9 @@ def test_an_unwritable_folder_costs_only_time(
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("MORPHABLE_CACHE", str(tmp_path / "file" / "below"))
     builds, build = counted(3)
-    assert cached("a", "x", build)["value"][0] == cached("a", "x", build)["value"][0] == 3
+    assert (
+        cached("a", "x", build, dict)["value"][0] == cached("a", "x", build, dict)["value"][0] == 3
+    )
     assert len(builds) == 2
 
 

@@ -130,6 +130,36 @@ def test_what_is_no_text_file(tmp_path: Path) -> None:
             LabelTable.read(path)
 
 
+@pytest.mark.parametrize(
+    ("frames", "numbers"),
+    [
+        (["bareteeth.000001", "bareteeth.000012"], [1, 12]),
+        (["000002", "take2_000010"], [2, 10]),
+        (["7", "frame8b"], [7, 8]),
+        (["f0.5", "3"], [5, 3]),
+        (["0.5", "3"], [0.5, 3]),
+        (["frame 4", ""], [4, np.nan]),
+        (["", ""], [np.nan, np.nan]),
+        (["t20200101120000123456", "1"], [20200101120000123456.0, 1]),
+    ],
+)
+def test_the_frame_is_the_number_in_its_name(
+    frames: list[str], numbers: list[float], tmp_path: Path
+) -> None:
+    lines = [f"a,{frame}" for frame in frames]
+    table = LabelTable.read(written("\n".join(["subject,frame", *lines]), tmp_path))
+    np.testing.assert_array_equal(table["frame"], numbers)
+    table.write(tmp_path / "again.csv")
+    np.testing.assert_array_equal(LabelTable.read(tmp_path / "again.csv")["frame"], numbers)
+
+
+def test_a_frame_without_a_number_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"labels\.csv, line 3: its frame 'last' contains no number"
+    ):
+        LabelTable.read(written("subject,frame\na,1\nb,last\n", tmp_path))
+
+
 def test_columns_of_another_length() -> None:
     with pytest.raises(InputError, match="label column 'frame': expected 2 values"):
         LabelTable({"frame": np.arange(3)}, 2)

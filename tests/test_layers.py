@@ -117,7 +117,7 @@ def python(code: str) -> str:
     return done.stdout
 
 
-PACKAGES = ("torch", "scipy", "matplotlib", "PIL", "jinja2", "trimesh", "sklearn", "igl")
+PACKAGES = ("torch", "scipy", "matplotlib", "PIL", "jinja2", "sklearn", "igl")
 HEAVY = f"[name for name in {PACKAGES} if name in sys.modules]"
 
 

@@ -70,6 +70,14 @@ def test_the_mean_first_frame_where_there_is_no_scan(hands: MeshDataset) -> None
     assert joined.labels["subject"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, -1, -1]
 
 
+def test_a_frame_that_is_not_known_starts_no_sequence(hands: MeshDataset) -> None:
+    made = labelled(
+        hands, subject=["a"] * 3, sequence=["smile"] * 3, frame=[np.nan, 2.0, 1.0]
+    )  # fmt: skip
+    found = neutral_targets(made)
+    assert found.index.tolist() == [0, 0, 0] and found.meshes[:1][0, 0, 0] == 2
+
+
 def test_a_message_that_says_what_to_add(hands: MeshDataset) -> None:
     targets = neutral_targets(labelled(hands, subject=["a", "b"]))
     with pytest.raises(

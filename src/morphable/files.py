@@ -8,6 +8,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -16,7 +17,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ from morphable.errors import InputError
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     struct.error,
     tokenize.TokenError,
     pickle.UnpicklingError,
@@ -181,17 +183,42 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **values)  # type: ignore[arg-type]
 
 
+INFLATION, INFLATION_FLOOR = 32, 256 * 1024**2
+"""A zip archive may inflate to INFLATION times its own size, or to INFLATION_FLOOR bytes if that is
+more. Ours hold numbers, which shrink to a fifth at best; one that grows a thousandfold is an attack.
+"""
+
+
+def check_inflated_size(name: Path | str, archive: zipfile.ZipFile, members: Iterable[str]) -> None:
+    """Raise InputError, which states the limit, if these members of an archive are too large when
+    inflated.
+    """
+    file = archive.fp
+    assert file is not None
+    file.seek(0, os.SEEK_END)
+    limit = max(INFLATION_FLOOR, INFLATION * file.tell())
+    # Reading stops at the size that the archive states, so a false one is no way around the limit.
+    size = sum(archive.getinfo(member).file_size for member in members)
+    if size > limit:
+        raise InputError(
+            f"{name}: would inflate to {size / 1e9:.1f} GB; the limit for a file of its size is "
+            f"{limit / 1e9:.1f} GB"
+        )
+
+
 def read_npz(path: Path | IO[bytes], name: str | None = None) -> dict[str, np.ndarray]:
     """Read all arrays of an .npz file. Pickled objects are never loaded.
 
     path: the file, or an open stream. name: what error messages call it; by default its path.
 
-    Raises InputError if the file is missing or damaged.
+    Raises InputError if the file is missing or damaged, or inflates beyond the limit.
     """
-    damage = reading(name or str(path), "not a readable .npz file, it may be truncated")
+    name = name or str(path)
+    damage = reading(name, "not a readable .npz file, it may be truncated")
     with damage, contextlib.ExitStack() as files:
         stream = files.enter_context(path.open("rb")) if isinstance(path, Path) else path
         archive = files.enter_context(np.load(stream, allow_pickle=False))
+        check_inflated_size(name, archive.zip, archive.zip.namelist())
         return {key: archive[key] for key in archive.files}
 
 

@@ -20,12 +20,13 @@ def describe(dataset: MeshDataset) -> dict[str, Any]:
     """Collect counts, template, labels, splits and origin as values to print."""
     template, labels = dataset.template, dataset.labels
     faces = template.mesh.faces
-    quads = int((faces[:, 3] >= 0).sum()) if faces.shape[1] == 4 else 0
+    corners = (faces >= 0).sum(axis=1)
+    quads, larger = int((corners == 4).sum()), int((corners > 4).sum())
     size = np.ptp(template.mesh.vertices, axis=0)
     facts: dict[str, Any] = {
         "meshes": len(dataset),
         "vertices": template.n_vertices,
-        "faces": f"{len(faces)} ({quads} quads)",
+        "faces": f"{len(faces)} ({quads} quads{f', {larger} larger' if larger else ''})",
         "size_mm": " x ".join(f"{extent:.0f}" for extent in size),
         "components": int(components(faces, template.n_vertices).max()) + 1,
         "boundary_edges": len(boundary_edges(faces)),

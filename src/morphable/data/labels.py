@@ -22,6 +22,7 @@ int64 stay text.
 NUMBER = re.compile(
     r"|[+-]?(nan|inf|([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE
 )
+DIGITS = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,8 @@ class LabelTable:
     """Labels of N meshes: name -> (N,) array of text, int64 or float64.
 
     Standard columns are `subject`, `expression`, `sequence` (text; "" means unknown), `level`
-    (0..1), `frame` and `neutral` (row of the same subject's neutral mesh; -1 means none). Any other
-    columns are allowed.
+    (0..1), `frame` (a number; nan means unknown) and `neutral` (row of the same subject's neutral
+    mesh; -1 means none). Any other columns are allowed.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -133,6 +134,9 @@ class LabelTable:
                     f"{path}, line {line}: expected {len(names)} values, got {len(row)}"
                 )
         table = {name: typed(name, [row[i] for _, row in rows]) for i, name in enumerate(names)}
+        if "frame" in table:
+            where = [f"{path}, line {line}" for line, _ in rows]
+            table["frame"] = frame_numbers(table["frame"], where)
         table.pop("row", None)
         return cls(table, len(rows))
 
@@ -152,3 +156,25 @@ def typed(name: str, values: Sequence[str]) -> np.ndarray:
         if any(values) and all(map(NUMBER.fullmatch, values)):
             return np.array([float(value) if value else np.nan for value in values], np.float64)
     return np.array(list(values), dtype=str) if values else np.zeros(0, "U1")
+
+
+def frame_numbers(column: np.ndarray, where: Sequence[str]) -> np.ndarray:
+    """Convert the `frame` column to numbers: the number in each text, the last one if there are
+    several. An empty text becomes nan.
+
+    where: how an error names each entry, such as its file. Raises InputError if a text contains no
+    number.
+
+    >>> frame_numbers(np.array(["bareteeth.000001", "take2.000012"]), ["a.ply", "b.ply"]).tolist()
+    [1, 12]
+    """
+    if column.dtype.kind in "if":
+        return column
+    texts = column.tolist()
+    found = [DIGITS.findall(text) for text in texts]
+    for text, digits, place in zip(texts, found, where, strict=True):
+        if text and not digits:
+            raise InputError(f"{place}: its frame {text!r} contains no number")
+    numbers = [float(digits[-1]) if digits else np.nan for digits in found]
+    exact = all(abs(number) < 2**53 for number in numbers)
+    return np.array(numbers, np.int64 if exact else np.float64)

@@ -88,7 +88,11 @@ def _neutral_column(dataset: MeshDataset) -> np.ndarray:
 
 
 def _first_frames(labels: LabelTable, rows: np.ndarray) -> np.ndarray:
-    """The first rows of one subject's sequences, of those sequences whose first frame is lowest."""
+    """The first rows of one subject's sequences, of those sequences whose first frame is lowest.
+
+    Meshes whose frame is unknown are ignored.
+    """
+    rows = rows[np.isfinite(labels["frame"][rows])]
     sequence, frame = labels["sequence"].astype(str)[rows], labels["frame"][rows]
     first = [
         named[frame[named].argmin()]

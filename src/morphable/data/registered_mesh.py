@@ -11,7 +11,7 @@ import numpy as np
 from morphable.errors import InputError
 from morphable.mesh.io import read_mesh, read_vertices, write_mesh
 from morphable.mesh.template import Template
-from morphable.mesh.topology import triangulate
+from morphable.mesh.topology import half_edges
 
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 """Millimeters per unit."""
@@ -69,28 +69,29 @@ def read_points(path: Path, template: Template, unit: str = "mm") -> np.ndarray:
 
 
 def same_faces(faces: np.ndarray, template: Template) -> bool:
-    """Whether faces are those of the template, or its quads split along either diagonal, because
+    """Whether faces are the template's, or its polygons split into triangles in any way, because
     formats such as GLB hold triangles only.
     """
     own = template.mesh.faces
     if np.array_equal(faces, own):
         return True
-    if own.shape[1] == 3 or faces.shape[1] != 3 or len(faces) != (own[:, 3] >= 0).sum() + len(own):
+    corners = (own >= 0).sum(axis=1)
+    if own.shape[1] == 3 or faces.shape[1] != 3 or len(faces) != (corners - 2).sum():
         return False
-    turned = np.where(own[:, 3:] >= 0, np.roll(own, 1, axis=1), own)
-    owner = np.repeat(np.arange(len(own)), 1 + (own[:, 3] >= 0))
-    actual = _sorted_triangles(faces, owner)
-    fits = [
-        (actual == _sorted_triangles(triangulate(quads), owner)).all(1) for quads in (own, turned)
-    ]
-    whole = [np.bincount(owner, ~fit, len(own)) == 0 for fit in fits]
-    return bool((whole[0] | whole[1]).all())
+    # Triangles fill a polygon if each of its sides, and no other edge, belongs to one of them only.
+    triangles = _outlines(half_edges(faces), np.repeat(np.arange(len(own)), 3 * (corners - 2)))
+    return np.array_equal(
+        triangles, _outlines(half_edges(own), np.repeat(np.arange(len(own)), corners))
+    )
 
 
-def _sorted_triangles(triangles: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """(T, 3) triangles with sorted corners, and the triangles of each face sorted too."""
-    rows = np.sort(triangles, axis=1)
-    return rows[np.lexsort((*rows.T[::-1], owner))]
+def _outlines(sides: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """(S, 3) the number of a polygon and the two ends of a side, sorted, for the sides (H, 2) that
+    the polygon `owner` (H,) has only once.
+    """
+    rows = np.column_stack([owner, np.sort(sides, axis=1)])
+    unique, count = np.unique(rows, axis=0, return_counts=True)
+    return unique[count == 1]
 
 
 def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) -> None:

@@ -7,37 +7,44 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from morphable.errors import InputError
 from morphable.files import content_hash, read_npz, write_npz
 
+Value = TypeVar("Value")
+
 VERSION = 1
 """Increase this when the layout of the entries changes, so that older ones are not read again."""
 
 
 def cached(
-    name: str, key: str, build: Callable[[], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """Return the arrays that `build` makes, from the cache if it has them.
+    name: str,
+    key: str,
+    build: Callable[[], dict[str, np.ndarray]],
+    read: Callable[[Mapping[str, np.ndarray]], Value],
+) -> Value:
+    """Return `read` of the arrays that `build` makes, from the cache if it has them.
 
     name: what the arrays are, such as "hierarchy". key: text that identifies the inputs and the
-    version of the algorithm. A damaged entry is built and written again. If the cache cannot be
-    written, the arrays are built every time.
+    version of the algorithm. read: makes the value of the arrays, and raises InputError if they are
+    not what `build` makes: a file in a cache is not trusted. Such an entry and a damaged one are
+    built and written again. If the cache cannot be written, the arrays are built every time.
     """
     folder = cache_folder()
     if folder is None:
-        return build()
+        return read(build())
     path = folder / f"{name}-{content_hash(key, str(VERSION))[:32]}.npz"
     with contextlib.suppress(InputError, OSError):
-        return read_npz(path)
+        return read(read_npz(path))
     arrays = build()
     with contextlib.suppress(InputError, OSError):
         write_npz(path, arrays)
-    return arrays
+    return read(arrays)
 
 
 def cache_folder() -> Path | None:

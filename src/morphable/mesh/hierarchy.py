@@ -20,6 +20,7 @@ from morphable.files import content_hash
 from morphable.mesh.cache import cached
 from morphable.mesh.decimate import decimate
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.stored_arrays import stored_indices, stored_numbers, stored_sparse
 from morphable.mesh.topology import nonmanifold_edges
 from morphable.mesh.upsample import up_map
 
@@ -76,17 +77,24 @@ class Hierarchy:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Hierarchy:
-        """Invert `to_arrays`, ignoring other keys. Raises InputError if an array is missing."""
+        """Invert `to_arrays`, ignoring other keys.
+
+        Raises InputError if an array is missing or wrong, whatever the file holds.
+        """
         try:
-            vertices = np.asarray(arrays["vertices"], np.float64)
-            levels = [_level(vertices, arrays, 0)]
-            while f"{len(levels)}/kept" in arrays:
-                levels.append(_level(vertices, arrays, len(levels)))
+            vertices = stored_numbers(arrays, "vertices", (None, 3)).astype(np.float64)
+            count = sum(name.endswith("/kept") for name in arrays)
+            levels = [_level(vertices, arrays, number) for number in range(max(1, count))]
+            if len(levels[0].kept) != len(vertices):
+                raise InputError(f"0/kept: expected all {len(vertices)} vertices")
+            for number, (fine, coarse) in enumerate(_steps(levels)):
+                if not np.isin(coarse.kept, fine.kept).all():
+                    raise InputError(f"{number + 1}/kept: a vertex is not on the finer level")
             up = [
                 _up(arrays, number, fine, coarse)
                 for number, (fine, coarse) in enumerate(_steps(levels))
             ]
-        except (KeyError, IndexError, ValueError) as error:
+        except InputError as error:
             raise InputError(f"hierarchy: not a complete hierarchy ({error})") from error
         return _hierarchy(levels, up)
 
@@ -109,9 +117,15 @@ def build_hierarchy(mesh: Mesh, factors: Sequence[float] = (4, 4, 4, 4)) -> Hier
             "surplus faces"
         )
     key = content_hash(vertices, triangles, str(tuple(map(float, factors))), ALGORITHM)
-    return Hierarchy.from_arrays(
-        cached("hierarchy", key, lambda: _build(vertices, triangles, factors).to_arrays())
-    )
+    sizes = _sizes(len(vertices), factors)
+
+    def read(arrays: Mapping[str, np.ndarray]) -> Hierarchy:
+        hierarchy = Hierarchy.from_arrays(arrays)
+        if hierarchy.sizes != sizes:
+            raise InputError(f"hierarchy: expected levels of {sizes}, got {hierarchy.sizes}")
+        return hierarchy
+
+    return cached("hierarchy", key, lambda: _build(vertices, triangles, factors).to_arrays(), read)
 
 
 def _build(vertices: np.ndarray, triangles: np.ndarray, factors: Sequence[float]) -> Hierarchy:
@@ -127,16 +141,23 @@ def _build(vertices: np.ndarray, triangles: np.ndarray, factors: Sequence[float]
 
 
 def _check_factors(count: int, factors: Sequence[float]) -> None:
-    sizes = [count]
     for factor in factors:
         if not factor > 1:
             raise InputError(f"factors: each must be above 1, got {factor}")
-        sizes.append(math.ceil(sizes[-1] / factor))
+    sizes = _sizes(count, factors)
     if sizes[-1] < 3:
         raise InputError(
-            f"factors {tuple(factors)}: levels of {count} vertices would be {sizes}, "
+            f"factors {tuple(factors)}: levels of {count} vertices would be {list(sizes)}, "
             "expected at least 3 in each"
         )
+
+
+def _sizes(count: int, factors: Sequence[float]) -> tuple[int, ...]:
+    """The number of vertices on each level of a template of `count` vertices."""
+    sizes = [count]
+    for factor in factors:
+        sizes.append(math.ceil(sizes[-1] / factor))
+    return tuple(sizes)
 
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:
@@ -159,12 +180,18 @@ def _selection(rows: np.ndarray, count: int) -> sp.csr_matrix:
 
 
 def _level(vertices: np.ndarray, arrays: Mapping[str, np.ndarray], number: int) -> Level:
-    kept = arrays[f"{number}/kept"].astype(np.int64)
-    return Level(vertices[kept], arrays[f"{number}/triangles"].astype(np.int64), kept)
+    kept = stored_indices(arrays, f"{number}/kept", (None,), len(vertices))
+    if (np.diff(kept) <= 0).any():
+        raise InputError(f"{number}/kept: expected vertices in ascending order")
+    triangles = stored_indices(arrays, f"{number}/triangles", (None, 3), len(kept))
+    return Level(vertices[kept], triangles, kept)
 
 
 def _up(arrays: Mapping[str, np.ndarray], number: int, fine: Level, coarse: Level) -> sp.csr_matrix:
-    weights, columns, rows = (
-        arrays[f"{number}/up_{name}"] for name in ("weights", "columns", "rows")
-    )
-    return sp.csr_matrix((weights, columns, rows), shape=(len(fine.kept), len(coarse.kept)))
+    shape = (len(fine.kept), len(coarse.kept))
+    names = {
+        "data": f"{number}/up_weights",
+        "columns": f"{number}/up_columns",
+        "rows": f"{number}/up_rows",
+    }
+    return stored_sparse(arrays, shape, **names)

@@ -51,7 +51,7 @@ def graph_laplacian(faces: np.ndarray, n_vertices: int, normalized: bool = True)
     """Compute I - D^-1/2 A D^-1/2 (V, V) of the binary edge graph A with degrees D; D - A if not
     `normalized`.
 
-    faces: (F, 3 or 4). An edge counts once, however many faces share it. The normalized row of a
+    faces: (F, K). An edge counts once, however many faces share it. The normalized row of a
     vertex without edges is that of the identity.
     """
     graph = adjacency(faces, n_vertices)

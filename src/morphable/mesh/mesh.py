@@ -17,7 +17,8 @@ class Mesh:
     """A polygon mesh.
 
     vertices: (V, 3) float64 or float32, millimeters, right-handed, y up.
-    faces: (F, 3) or (F, 4) int64; in a mesh of quads, a triangle has -1 as its fourth entry.
+    faces: (F, K) int64, K the corners of the largest polygon; a polygon with fewer corners ends in
+        -1, so a triangle among quads has -1 as its fourth entry.
 
     Raises InputError if a shape is wrong, a position is not finite or an index is outside 0..V-1.
     """
@@ -34,13 +35,9 @@ class Mesh:
             vertices = vertices.astype(np.float64)
         if faces.size == 0:
             faces = faces.reshape(0, 3)
-        if (
-            faces.ndim != 2
-            or faces.shape[1] not in (3, 4)
-            or not np.issubdtype(faces.dtype, np.integer)
-        ):
+        if faces.ndim != 2 or faces.shape[1] < 3 or not np.issubdtype(faces.dtype, np.integer):
             raise InputError(
-                "mesh faces: expected integers of shape (F, 3) or (F, 4), got "
+                "mesh faces: expected integers of shape (F, K) with K of at least 3, got "
                 f"{faces.dtype} {faces.shape}"
             )
         bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
@@ -50,8 +47,10 @@ class Mesh:
                 f"{bad[0]}"
             )
         lowest = faces[:, :3].min(initial=0)
-        if faces.shape[1] == 4:  # -1 is allowed here, in the fourth column only
-            lowest = min(lowest, faces[:, 3].min(initial=0) + 1)
+        if faces.shape[1] > 3:  # -1 is allowed here, but no corner may follow it
+            lowest = min(lowest, faces[:, 3:].min(initial=0) + 1)
+            if ((faces[:, 4:] >= 0) & (faces[:, 3:-1] < 0)).any():
+                raise InputError("mesh faces: a corner follows the -1 that ends its polygon")
         if lowest < 0 or faces.max(initial=-1) >= len(vertices):
             raise InputError(
                 f"mesh faces: indices must lie in 0..{len(vertices) - 1}, got "
@@ -65,7 +64,7 @@ class Mesh:
 
     @property
     def triangles(self) -> np.ndarray:
-        """(T, 3) int64 faces with every quad split along its shorter diagonal."""
+        """(T, 3) int64 faces with every larger polygon split, a quad along its shorter diagonal."""
         return triangulate(self.faces, self.vertices)
 
     def moved(self, vertices: np.ndarray) -> Mesh:

@@ -12,10 +12,14 @@ from scipy.sparse.csgraph import connected_components
 
 from morphable.errors import InputError
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.stored_arrays import stored_indices, stored_texts
 from morphable.mesh.topology import adjacency, components
 
 CONTROLS = 10
 """Number of control vertices per region: two fifths on its border, the others inside."""
+
+CONTROL_KEY = "control_vertices/"
+"""Before the number of the region, the name of the array of its control vertices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,25 +72,27 @@ class Regions:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all fields as plain arrays, in the format of template.npz."""
         controls = {
-            f"control_vertices/{region}": np.asarray(vertices, np.int32)
+            f"{CONTROL_KEY}{region}": np.asarray(vertices, np.int32)
             for region, vertices in enumerate(self.controls)
         }
         return {"regions": self.labels, "region_names": np.array(self.names)} | controls
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self | None:
-        """Invert `to_arrays`, ignoring other keys. Returns None if the arrays hold no regions."""
+        """Invert `to_arrays`, ignoring other keys. Returns None if the arrays hold no regions.
+
+        Raises InputError if an array is missing or wrong, whatever the file holds.
+        """
         if "regions" not in arrays:
             return None
-        names = tuple(str(name) for name in arrays.get("region_names", ()))
-        keys = [
-            key for region in range(len(names)) if (key := f"control_vertices/{region}") in arrays
-        ]
-        return cls(
-            arrays["regions"].astype(np.int64),
-            names,
-            tuple(arrays[key].astype(np.int64) for key in keys),
-        )
+        names = stored_texts(arrays, "region_names")
+        labels = stored_indices(arrays, "regions", (None,), len(names))
+        stored = {key for key in arrays if key.startswith(CONTROL_KEY)}
+        keys = [f"{CONTROL_KEY}{region}" for region in range(len(names))] if stored else []
+        if stored - set(keys):
+            raise InputError(f"{min(stored - set(keys))}: there is no region of this number")
+        controls = [stored_indices(arrays, key, (None,), len(labels)) for key in keys]
+        return cls(labels, names, tuple(controls))
 
 
 def handle_list(controls: Iterable[int]) -> str:
@@ -137,7 +143,7 @@ def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Make regions connected: every fragment except a region's largest goes to the neighboring
     region that it shares most edges with.
 
-    regions: (V,) region numbers. faces: (F, 3 or 4). Returns new numbers (V,). A region keeps its
+    regions: (V,) region numbers. faces: (F, K). Returns new numbers (V,). A region keeps its
     largest fragment on each connected component of the mesh, so that an eyeball stays in its
     region.
     """

@@ -15,6 +15,7 @@ from morphable.errors import InputError
 from morphable.files import content_hash, read_npz, write_npz
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.regions import Regions
+from morphable.mesh.stored_arrays import stored_indices, stored_mask, stored_numbers, stored_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Template:
 
     mesh: the reference shape, millimeters.
     name: of the class, such as "hand".
-    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, which
+    uv, uv_faces: (U, 2) texture coordinates and (F, K) their indices per face corner, which
         keeps seams; or None.
     regions: disjoint regions that cover the mesh, with their control vertices; or None.
     landmarks: (K,) vertex indices of the landmarks; empty if none are known.
@@ -125,23 +126,42 @@ class Template:
         missing = {"vertices", "faces"} - arrays.keys()
         if missing:
             raise InputError(f"{name}: not a template, it has no {', '.join(sorted(missing))}")
+        try:
+            return cls._of(arrays)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
 
-        def index(key: str) -> np.ndarray | None:
-            return arrays[key].astype(np.int64) if key in arrays else None
+    @classmethod
+    def _of(cls, arrays: Mapping[str, np.ndarray]) -> Template:
+        vertices = stored_numbers(arrays, "vertices", (None, 3))
+        count = len(vertices)
+        corners = arrays["faces"].shape[1] if arrays["faces"].ndim == 2 else 3
+        # Only a quad's fourth corner may be -1, which Mesh checks.
+        faces = stored_indices(arrays, "faces", (None, corners), count, at_least=3 - corners)
+        uv = stored_numbers(arrays, "uv", (None, 2)) if "uv" in arrays else None
 
-        landmarks = index("landmarks")
+        def vertices_of(key: str, size: int | None = None) -> np.ndarray | None:
+            return stored_indices(arrays, key, (size,), count) if key in arrays else None
+
+        landmarks = vertices_of("landmarks")
         return cls(
-            mesh=Mesh(arrays["vertices"], arrays["faces"].astype(np.int64)),
-            name=str(arrays.get("name", "template")),
-            uv=arrays.get("uv"),
-            uv_faces=index("uv_faces"),
+            mesh=Mesh(vertices, faces),
+            name=stored_text(arrays, "name") if "name" in arrays else "template",
+            uv=uv,
+            uv_faces=stored_indices(
+                arrays, "uv_faces", faces.shape, 0 if uv is None else len(uv), at_least=3 - corners
+            )
+            if "uv_faces" in arrays
+            else None,
             regions=Regions.from_arrays(arrays),
             landmarks=landmarks if landmarks is not None else np.zeros(0, np.int64),
-            mirror=index("mirror"),
+            mirror=vertices_of("mirror", count),
             masks={
-                k.removeprefix("masks/"): v for k, v in arrays.items() if k.startswith("masks/")
+                key.removeprefix("masks/"): stored_mask(arrays, key, (count,))
+                for key in arrays
+                if key.startswith("masks/")
             },
-            rigid=index("rigid"),
+            rigid=vertices_of("rigid"),
         )
 
     def save(self, path: Path) -> None:

@@ -10,28 +10,67 @@ from scipy.sparse.csgraph import connected_components
 
 
 def triangulate(faces: np.ndarray, vertices: np.ndarray | None = None) -> np.ndarray:
-    """Split faces (F, 3 or 4) into triangles (T, 3), in face order.
+    """Split faces (F, K) into triangles (T, 3), in face order.
 
-    vertices: (V, 3); if given, a quad is split along its shorter diagonal, otherwise from corner 0
-    to corner 2. A row whose fourth entry is -1 is a triangle already.
+    vertices: (V, 3); if given, a quad is split along its shorter diagonal and a larger polygon by
+    cutting off corners, the shortest cut first; otherwise all diagonals start at corner 0. A row
+    that ends in -1 is a polygon with fewer than K corners.
 
     >>> triangulate(np.array([[0, 1, 2, 3], [4, 5, 6, -1]])).tolist()
     [[0, 1, 2], [0, 2, 3], [4, 5, 6]]
     """
     if faces.shape[1] == 3:
         return faces
-    a, b, c, d = faces.T
-    quad = d >= 0
-    split_bd = np.zeros(len(faces), bool)
-    if vertices is not None:
-        ac = np.linalg.norm(vertices[a] - vertices[c], axis=1)
-        bd = np.linalg.norm(vertices[b] - vertices[np.where(quad, d, b)], axis=1)
-        split_bd = quad & (bd < ac)
-    first = np.where(split_bd[:, None], np.stack([a, b, d], 1), np.stack([a, b, c], 1))
-    second = np.where(split_bd[:, None], np.stack([b, c, d], 1), np.stack([a, c, d], 1))
-    both = np.stack([first, second], 1).reshape(-1, 3)
-    keep = np.stack([np.ones(len(faces), bool), quad], 1).reshape(-1)
-    return both[keep]
+    corners = (faces >= 0).sum(axis=1)
+    starts = np.cumsum(corners - 2) - (corners - 2)
+    result = np.empty((int((corners - 2).sum()), 3), faces.dtype)
+    for n in np.unique(corners).tolist():
+        rows = np.flatnonzero(corners == n)
+        place = starts[rows, None] + np.arange(n - 2)
+        result[place] = _split(faces[rows, :n], vertices)
+    return result
+
+
+def _split(polygons: np.ndarray, vertices: np.ndarray | None) -> np.ndarray:
+    """Split polygons (P, n) of equal size into (P, n - 2, 3) triangles."""
+    n = polygons.shape[1]
+    if n > 4 and vertices is not None:
+        return _cut_corners(polygons, np.asarray(vertices, np.float64))
+    fan = np.stack([[0] * (n - 2), range(1, n - 1), range(2, n)], axis=1)
+    triangles = polygons[:, fan]
+    if n == 4 and vertices is not None:
+        a, b, c, d = np.moveaxis(vertices[polygons], 1, 0)
+        other = np.linalg.norm(b - d, axis=1) < np.linalg.norm(a - c, axis=1)
+        triangles[other] = polygons[other][:, [[0, 1, 3], [1, 2, 3]]]
+    return triangles
+
+
+def _cut_corners(polygons: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """Split polygons (P, n) by cutting off one corner after another (ear clipping). The cut is the
+    shortest that lies inside the polygon as seen along its normal.
+    """
+    first = vertices[polygons[:, :1]]
+    spokes = vertices[polygons] - first
+    normal = np.cross(spokes[:, :-1], spokes[:, 1:]).sum(axis=1)[:, None]
+    triangles = []
+    left = polygons
+    for n in range(polygons.shape[1], 3, -1):
+        points = vertices[left]
+        before, after = np.roll(points, 1, axis=1), np.roll(points, -1, axis=1)
+        inside = np.ones((len(left), n, n), bool)  # whether the cut from corner i contains corner j
+        for start, end in ((before, points), (points, after), (after, before)):
+            inward = np.cross(normal, end - start)
+            offset = points[:, None] - start[:, :, None]
+            inside &= (offset * inward[:, :, None]).sum(axis=-1) > 0
+        convex = (np.cross(points - before, after - points) * normal).sum(axis=-1) > 0
+        length = np.linalg.norm(after - before, axis=-1)
+        allowed = convex & ~inside.any(axis=-1)
+        allowed |= ~allowed.any(axis=1, keepdims=True)  # a degenerate polygon is cut anywhere
+        cut = np.where(allowed, length, np.inf).argmin(axis=1)
+        rows = np.arange(len(left))
+        triangles.append(np.stack([left[rows, (cut + k) % n] for k in (-1, 0, 1)], axis=1))
+        left = left[np.arange(n) != cut[:, None]].reshape(-1, n - 1)
+    return np.stack([*triangles, left], axis=1)
 
 
 def edges(faces: np.ndarray) -> np.ndarray:
@@ -42,18 +81,9 @@ def edges(faces: np.ndarray) -> np.ndarray:
 
 def half_edges(faces: np.ndarray) -> np.ndarray:
     """Return the directed sides (H, 2) of the polygons in face order; a quad has four."""
-    if faces.shape[1] == 3:
-        a, b, c = faces.T
-        return np.stack([np.stack([a, b], 1), np.stack([b, c], 1), np.stack([c, a], 1)], 1).reshape(
-            -1, 2
-        )
-    a, b, c, d = faces.T
-    quad = d >= 0
-    third = np.stack([c, np.where(quad, d, a)], 1)
-    sides = np.stack([np.stack([a, b], 1), np.stack([b, c], 1), third, np.stack([d, a], 1)], 1)
-    keep = np.ones(sides.shape[:2], bool)
-    keep[:, 3] = quad
-    return sides[keep]
+    following = np.roll(faces, -1, axis=1)
+    following = np.where(following >= 0, following, faces[:, :1])
+    return np.stack([faces, following], axis=2)[faces >= 0]
 
 
 def adjacency(faces: np.ndarray, n_vertices: int) -> sp.csr_matrix:

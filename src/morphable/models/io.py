@@ -19,7 +19,14 @@ from safetensors.torch import save as save_tensors
 import morphable
 from morphable.config import as_table, with_overrides
 from morphable.errors import InputError
-from morphable.files import BROKEN_JSON, atomic_folder, atomic_path, read_npz, reading
+from morphable.files import (
+    BROKEN_JSON,
+    atomic_folder,
+    atomic_path,
+    check_inflated_size,
+    read_npz,
+    reading,
+)
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Origin
 from morphable.models.families import MODELS, build
@@ -28,6 +35,8 @@ from morphable.models.geometry import prefixed, under
 FORMAT_VERSION = 2
 """Since version 2, regions are stored once, with the template, and tensors have other names."""
 GEOMETRY = "geometry/"
+MEMBERS = ("model.json", "template.npz", "weights.safetensors")
+"""The files of a model that are read; a zip may hold others, which are not even inflated."""
 
 
 def save(model: MorphableModel, path: Path) -> None:
@@ -129,12 +138,11 @@ def load(path: Path | str) -> MorphableModel:
     config = with_overrides(row.fast.model, settings, label("model.json"))
     try:
         geometry = row.model.geometry_type.from_arrays(under(GEOMETRY, arrays), template)
+        model = build(template, config, geometry, origin)
     except (InputError, KeyError) as error:
         raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
-        tensors = load_tensors(read("weights.safetensors"))
-        model = build(template, config, geometry, origin)
-        model.load_state_dict(tensors)
+        model.load_state_dict(load_tensors(read("weights.safetensors")))
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -188,18 +196,17 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
     if path.is_dir():
 
         def read_file(name: str) -> bytes:
+            missing = f"not a model or a finished run, it has no {name}"
             if not (path / name).exists():
-                raise InputError(f"{path}: not a model or a finished run, it has no {name}")
-            return (path / name).read_bytes()
+                raise InputError(f"{path}: {missing}")
+            with reading(path / name, "cannot be read"):
+                return (path / name).read_bytes()
 
         return read_file, lambda name: str(path / name)
-    with reading(
-        path, "not a model folder or a readable zip, it may be truncated", "no such model"
-    ):
+
+    broken = "not a model folder or a readable zip, it may be truncated"
+    with reading(path, broken, "no such model"):
         archive = zipfile.ZipFile(path)
-        damaged = archive.testzip()
-    if damaged:
-        raise InputError(f"{path}: the member {damaged} is damaged")
     # Nothing is extracted, but a user may unpack the zip: reject names that leave the folder.
     for name in archive.namelist():
         member = PurePosixPath(name.replace("\\", "/"))
@@ -207,10 +214,13 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
             raise InputError(
                 f"{path}: the member {name!r} would escape the folder; this is not a model we wrote"
             )
-
-    def read_member(name: str) -> bytes:
+    for name in MEMBERS:
         if name not in archive.namelist():
             raise InputError(f"{path}: not a model, the zip has no {name}")
-        return archive.read(name)
+    check_inflated_size(path, archive, MEMBERS)
+
+    def read_member(name: str) -> bytes:
+        with reading(f"{path}:{name}", "is damaged"):
+            return archive.read(name)
 
     return read_member, lambda name: f"{path}:{name}"

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from torch import nn
 
 from morphable.config import Configuration, Count
+from morphable.errors import InputError
 from morphable.mesh.hierarchy import Level
 from morphable.mesh.topology import adjacency
 from morphable.models.mesh_geometry import FoldedMaps, MeshGeometry
@@ -83,6 +84,9 @@ def build_maps(geometry: MeshGeometry, channels: Filters, config: LevelMapsConfi
     used.
     """
     hierarchy = geometry.hierarchy
+    steps = len(hierarchy.down)
+    if not 1 <= steps <= len(channels.encoder):
+        raise InputError(f"hierarchy: expected 1 to {len(channels.encoder)} steps, got {steps}")
     finest, last = hierarchy.levels[0], len(hierarchy.down) - 1
     none = (None,) * len(hierarchy.down)
     folded = geometry.folded or FoldedMaps(none, none)

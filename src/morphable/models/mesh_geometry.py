@@ -11,8 +11,10 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
+from morphable.errors import InputError
 from morphable.mesh.hierarchy import Hierarchy, build_hierarchy
-from morphable.mesh.spirals import reference_spirals, ring_spirals
+from morphable.mesh.spirals import PADDING, reference_spirals, ring_spirals
+from morphable.mesh.stored_arrays import stored_indices, stored_sparse
 from morphable.mesh.template import Template
 from morphable.models.geometry import Arrays, Geometry, prefixed, under
 
@@ -45,18 +47,13 @@ class FoldedMaps:
         """The inverse of `to_arrays`, for maps between the levels of this hierarchy."""
 
         def maps(side: str, like: Sequence[sp.csr_matrix]) -> tuple[sp.csr_matrix | None, ...]:
+            steps = [under(f"{side}/{step}/", arrays) for step in range(len(like))]
             return tuple(
-                _matrix(under(f"{side}/{step}/", arrays), matrix.shape)
-                for step, matrix in enumerate(like)
+                stored_sparse(own, matrix.shape) if own else None
+                for own, matrix in zip(steps, like, strict=True)
             )
 
         return cls(maps("down", hierarchy.down), maps("up", hierarchy.up))
-
-
-def _matrix(arrays: Arrays, shape: tuple[int, int]) -> sp.csr_matrix | None:
-    if not arrays:
-        return None
-    return sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +92,18 @@ class MeshGeometry(Geometry):
     @classmethod
     def from_arrays(cls, arrays: Arrays, template: Template) -> Self:
         hierarchy = Hierarchy.from_arrays(under("hierarchy/", arrays))
+        if hierarchy.sizes[0] != template.n_vertices:
+            raise InputError(
+                f"hierarchy: expected the template's {template.n_vertices} vertices, "
+                f"got {hierarchy.sizes[0]}"
+            )
         spirals = under("spirals/", arrays)
         folded = under("folded/", arrays)
         return cls(
             hierarchy,
-            tuple(spirals[str(level)].astype(np.int64) for level in range(len(spirals))),
+            tuple(
+                stored_indices(spirals, str(level), (count, None), count, at_least=PADDING)
+                for level, count in enumerate(hierarchy.sizes if spirals else ())
+            ),
             FoldedMaps.from_arrays(folded, hierarchy) if folded else None,
         )

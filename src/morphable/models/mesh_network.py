@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
+from morphable.errors import InputError
 from morphable.mesh.topology import adjacency
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.ops.chebyshev import ChebyshevConv
@@ -189,6 +190,10 @@ def _convolution(
         graph = adjacency(mesh.triangles, len(mesh.vertices))
         return ChebyshevConv(fan_in, fan_out, terms=config.terms, adjacency=graph, bias=bias)
 
+    if not geometry.spirals:
+        raise InputError(
+            f"spirals: expected those of the convolution {config.convolution}, got none"
+        )
     spirals = geometry.spirals[level]
     if config.convolution == "spiral" and first:
         return DummyVertexConv(fan_in, fan_out, spirals, bias=bias)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, Share
+from morphable.errors import InputError
+from morphable.mesh.stored_arrays import stored_indices
 from morphable.mesh.template import Template
 from morphable.models.geometry import Arrays, Geometry
 from morphable.ops.point_sampling import Sampling, sample_points, shared_sampling
@@ -64,8 +66,20 @@ class PointGeometry(Geometry):
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, template: Template) -> Self:
-        indices = {name: torch.from_numpy(index.astype(np.int64)) for name, index in arrays.items()}
-        return cls(Sampling.from_arrays(indices))
+        used = stored_indices(arrays, "used", (None,), template.n_vertices)
+        checked, points = {"used": used}, len(used)
+        for stage in ("first", "second"):
+            centers, neighbors = f"{stage}/centers", f"{stage}/neighbors"
+            checked[centers] = stored_indices(arrays, centers, (1, None), points)
+            samples = checked[centers].shape[1]
+            checked[neighbors] = stored_indices(arrays, neighbors, (1, samples, None), points)
+            points = samples  # the second stage samples the first's samples
+        for name, index in checked.items():
+            if not index.size:
+                raise InputError(f"{name}: expected at least one point")
+        return cls(
+            Sampling.from_arrays({name: torch.from_numpy(index) for name, index in checked.items()})
+        )
 
 
 class PointEncoder(nn.Module):

@@ -4,6 +4,8 @@ gradients.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,7 @@ class BestKeys(nn.Module):
         self.selected = nn.Buffer(torch.arange(k).repeat(n_queries, 1))
         self.age = nn.Buffer(torch.zeros((), dtype=torch.int64))
         self._remembered: tuple[Tensor, Tensor, Tensor] | None = None
+        self.register_load_state_dict_post_hook(_check_selected)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(n_queries, C), (n_keys, C) -> (n_queries, k) int64."""
@@ -52,6 +55,15 @@ class BestKeys(nn.Module):
             best = select_best(queries, keys, self.k, self.selected)
             kept = self._remembered = (queries, keys, best)
         return kept[2]
+
+
+def _check_selected(module: nn.Module, problems: Any) -> None:
+    """Raise RuntimeError, as `load_state_dict` does, if the weights of a file select keys that do
+    not exist.
+    """
+    assert isinstance(module, BestKeys)
+    if ((module.selected < 0) | (module.selected >= module.n_keys)).any():
+        raise RuntimeError(f"selected: expected keys from 0 to {module.n_keys - 1}")
 
 
 def same(a: Tensor, b: Tensor) -> bool:

@@ -107,8 +107,8 @@ class Scene:
         columns = [name for name in ("subject", "expression", "sequence") if name in labels]
         # A sequence often has the name of its expression, which should not be repeated.
         words = [word for word in dict.fromkeys(str(labels[name][row]) for name in columns) if word]
-        if "frame" in labels:
-            words.append(f"frame {labels['frame'][row]}")
+        if "frame" in labels and np.isfinite(labels["frame"][row]):
+            words.append(f"frame {str(labels['frame'][row]).removesuffix('.0')}")
         return ", ".join(words) or f"mesh {self.meshes.rows[row]}"
 
     @cached_property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from morphable.data.labels import LabelTable, typed
+from morphable.data.labels import LabelTable, frame_numbers, typed
 from morphable.errors import InputError
 
 
@@ -65,7 +65,10 @@ def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
         if match is None:
             raise InputError(f"{name}: its path does not match the pattern {pattern}")
         rows.append(match.groupdict())
-    return {field: typed(field, [row[field] for row in rows]) for field in fields}
+    columns = {field: typed(field, [row[field] for row in rows]) for field in fields}
+    if "frame" in columns:
+        columns["frame"] = frame_numbers(columns["frame"], names)
+    return columns
 
 
 def completed(table: LabelTable) -> LabelTable:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.mesh.io.gltf import read_gltf, write_gltf
+from morphable.mesh.io.gltf import write_gltf
+from morphable.mesh.io.gltf_reader import read_gltf
 from morphable.mesh.io.meshfile import MeshFile
 from morphable.mesh.io.obj import read_obj, read_obj_vertices, write_obj
 from morphable.mesh.io.off import read_off, write_off
@@ -38,8 +39,8 @@ MESH_SUFFIXES = tuple(_READERS)
 def read_mesh(path: Path | str) -> MeshFile:
     """Read a mesh file in the format that its suffix names.
 
-    Raises InputError if the suffix is unknown, the file is missing or damaged, a polygon is neither
-    a triangle nor a quad, an index is out of range or a position is not finite.
+    Raises InputError if the suffix is unknown, the file is missing or damaged, an index is out of
+    range or a position is not finite.
     """
     path = Path(path)
     return _READERS[_suffix(path)](path)
@@ -63,7 +64,7 @@ def write_mesh(
 
     uv, uv_faces: (U, 2) texture coordinates and, in the shape of the faces, their indices. They are
     written to OBJ only, because the other formats would need vertices split along the seams. PLY,
-    OBJ and OFF keep quads; glTF gets them split into triangles.
+    OBJ and OFF keep quads and larger polygons; glTF gets them split into triangles.
 
     Raises InputError if the suffix is unknown, the texture coordinates do not fit, or the file
     cannot be written.

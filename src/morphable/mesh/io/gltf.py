@@ -1,6 +1,4 @@
-"""Read and write glTF 2.0 (.glb, .gltf), triangles only. Reading uses trimesh; writing does not, so
-that the vertex order is exact.
-"""
+"""Write glTF 2.0 (.glb, .gltf), triangles only, in exact vertex order."""
 
 from __future__ import annotations
 
@@ -14,7 +12,6 @@ import numpy as np
 
 from morphable.errors import InputError
 from morphable.files import atomic_path
-from morphable.mesh.io.meshfile import MeshFile, checked_vertices, pack_faces, read_bytes
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import vertex_normals
 
@@ -22,38 +19,9 @@ _FLOAT, _UINT32 = 5126, 5125  # component types of the glTF specification
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963  # buffer targets of the specification
 
 
-def read_gltf(path: Path) -> MeshFile:
-    """Read the single mesh of a glTF file in float32, with the transform of its node applied.
-
-    Raises InputError if the file is damaged or does not hold exactly one triangle mesh.
-    """
-    import trimesh
-
-    read_bytes(path)  # raises a clearer error than trimesh if the file is missing or empty
-    try:
-        scene: Any = trimesh.load(path, process=False, maintain_order=True)
-        nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
-    except Exception as error:  # the parser raises errors of any type for damaged files
-        raise InputError(
-            f"{path}: not a readable glTF file ({type(error).__name__}: {error})"
-        ) from error
-    if len(nodes) != 1:
-        raise InputError(
-            f"{path}: expected one mesh, found {len(nodes)}; there is no vertex order across meshes"
-        )
-    pose, name = nodes[0]
-    geometry = scene.geometry[name]
-    if not isinstance(geometry, trimesh.Trimesh):
-        raise InputError(f"{path}: holds no triangle mesh")
-    vertices = (geometry.vertices @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
-    sides = np.full(len(geometry.faces), 3)
-    faces = pack_faces(path, np.asarray(geometry.faces).ravel(), sides, len(vertices))
-    return MeshFile(Mesh(checked_vertices(path, vertices), faces))
-
-
 def write_gltf(path: Path, mesh: Mesh) -> None:
-    """Write float32 positions, smooth normals and triangles; quads are split. A .gltf file holds
-    its data inline.
+    """Write float32 positions, smooth normals and triangles; larger polygons are split. A .gltf
+    file holds its data inline.
 
     Raises InputError if there is no triangle, because the format cannot express that.
     """

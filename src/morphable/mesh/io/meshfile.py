@@ -18,9 +18,10 @@ from morphable.mesh.mesh import Mesh
 class MeshFile:
     """The content of a mesh file, in the order and the unit of the file.
 
-    mesh: vertices in the file's own precision (text counts as float64); quads are kept.
-    uv, uv_faces: (U, 2) texture coordinates and (F, 3 or 4) their indices per face corner, which
-        keeps seams without splitting a vertex; None unless every face has them.
+    mesh: vertices in the file's own precision (text counts as float64); quads and larger polygons
+        are kept.
+    uv, uv_faces: (U, 2) texture coordinates and (F, K) their indices per face corner, which keeps
+        seams without splitting a vertex; None unless every face has them.
     groups: face indices (K,) of each named group.
     """
 
@@ -30,10 +31,20 @@ class MeshFile:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+MAX_CORNERS = 255
+"""Corners of the largest polygon that can be read: what the usual PLY header can count."""
+MAX_COORDINATE = 1e15
+"""No mesh is this large in any unit, and the squares of larger numbers overflow in float32."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
 def read_bytes(path: Path) -> bytes:
-    """Read the content of a file. Raises InputError if it is missing, unreadable or empty."""
+    """Read the content of a file, without the byte order mark that some editors put before text.
+
+    Raises InputError if it is missing, unreadable or empty.
+    """
     with reading(path, "cannot be read"):
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
     if not data.strip():
         raise InputError(f"{path}: the file is empty")
     return data
@@ -47,6 +58,8 @@ def to_numbers(
     """
     words = list(words)
     try:
+        if b"_" in b" ".join(words):  # Python reads 3_0 as 30
+            raise ValueError
         return np.fromiter(map(kind, words), np.int64 if kind is int else np.float64, len(words))
     except (ValueError, OverflowError):
         bad = next(word for word in words if not _is_number(word, kind))
@@ -56,9 +69,10 @@ def to_numbers(
 
 def _is_number(word: bytes, kind: type[int] | type[float]) -> bool:
     try:
-        return not isinstance(number := kind(word), int) or abs(number) < 2**63
+        number = kind(word)
     except ValueError:
         return False
+    return b"_" not in word and (kind is float or abs(number) < 2**63)
 
 
 def to_rows(path: Path, what: str, rows: list[list[bytes]], width: int) -> np.ndarray:
@@ -74,20 +88,21 @@ def to_rows(path: Path, what: str, rows: list[list[bytes]], width: int) -> np.nd
 def pack_faces(
     path: Path, corners: np.ndarray, counts: np.ndarray, n_points: int, what: str = "vertex"
 ) -> np.ndarray:
-    """Build int64 faces (F, 3 or 4) from the concatenated corners of all faces and the corner count
-    (F,) of each. A triangle among quads has -1 as its fourth entry.
+    """Build int64 faces (F, K) from the concatenated corners of all faces and the corner count (F,)
+    of each, K being the largest. A polygon with fewer corners ends in -1.
 
-    Raises InputError if a polygon has fewer than three or more than four corners, or an index is
-    outside 0..n_points-1.
+    Raises InputError if a polygon has fewer than three or more than MAX_CORNERS corners, or an
+    index is outside 0..n_points-1.
     """
     if corners.dtype.kind == "f":
         raise InputError(f"{path}: the corners of its faces are fractions, expected whole numbers")
     counts, corners = counts.astype(np.int64), corners.astype(np.int64)
-    other = np.flatnonzero((counts < 3) | (counts > 4))
+    other = np.flatnonzero((counts < 3) | (counts > MAX_CORNERS))
     if len(other):
         sides = counts[other[0]]
         raise InputError(
-            f"{path}: face {other[0]} has {sides} corners, only triangles and quads can be read"
+            f"{path}: face {other[0]} has {sides} corners, only polygons with 3 to {MAX_CORNERS} "
+            "can be read"
         )
     outside = np.flatnonzero((corners < 0) | (corners >= n_points))
     if len(outside):
@@ -95,23 +110,42 @@ def pack_faces(
         raise InputError(
             f"{path}: face {face} refers to a {what} that does not exist, the file holds {n_points}"
         )
-    width = 4 if (counts == 4).any() else 3
+    width = int(counts.max(initial=3))
     faces = np.full((len(counts), width), -1, np.int64)
     faces[np.arange(width) < counts[:, None]] = corners
     return faces
 
 
 def checked_vertices(path: Path, vertices: np.ndarray) -> np.ndarray:
-    """Return the vertices (V, 3). Raises InputError if there are none or one is not finite."""
+    """Return the vertices (V, 3). Raises InputError if there are none, or one is not finite or
+    absurdly far away.
+    """
     if len(vertices) == 0:
         raise InputError(f"{path}: holds no vertices")
-    bad = np.flatnonzero(~np.isfinite(vertices).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"{path}: {len(bad)} of {len(vertices)} vertices are not finite, the first is vertex "
-            f"{bad[0]}"
-        )
+    for fault, bad in (
+        ("are not finite", ~np.isfinite(vertices)),
+        (f"have a coordinate beyond {MAX_COORDINATE:g}", np.abs(vertices) > MAX_COORDINATE),
+    ):
+        rows = np.flatnonzero(bad.any(axis=1))
+        if len(rows):
+            raise InputError(
+                f"{path}: {len(rows)} of {len(vertices)} vertices {fault}, the first is vertex "
+                f"{rows[0]}"
+            )
     return vertices
+
+
+def strip_triangles(strip: np.ndarray) -> np.ndarray:
+    """The triangles (T, 3) of a strip (n,) of corners, alternately wound. Those with a corner twice
+    are left out, because they only lead from one strip to the next.
+
+    >>> strip_triangles(np.array([0, 1, 2, 3])).tolist()
+    [[0, 1, 2], [2, 1, 3]]
+    """
+    triangles = np.stack([strip[:-2], strip[1:-1], strip[2:]], axis=1)
+    triangles[1::2] = triangles[1::2, [1, 0, 2]]
+    a, b, c = triangles.T
+    return triangles[(a != b) & (b != c) & (c != a)]
 
 
 def text_rows(prefix: str, rows: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Read and write Wavefront OBJ. Vertex order, quads and texture seams are kept, because positions
+"""Read and write Wavefront OBJ. Vertex order, polygons and texture seams are kept, because positions
 and texture coordinates stay separate lists.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +41,15 @@ class _Statements:
 
 def read_obj(path: Path) -> MeshFile:
     """Read an OBJ file. Normals, materials, lines and vertex colors are ignored; `g` and `o` become
-    groups.
+    groups. A vertex with a fourth number, its weight, is divided by it.
 
-    Raises InputError if the file is not OBJ, a polygon has more than four corners or an index is
-    out of range.
+    Raises InputError if the file is not OBJ or an index is out of range.
     """
     statements = _Statements()
     for words in _lines(path):
         match words[0]:
             case b"v":
-                statements.positions.append(words[1:4])
+                statements.positions.append(words[1:])
             case b"vt":
                 statements.uv.append([*words[1:], b"0"][:2])
             case b"f":
@@ -60,12 +60,12 @@ def read_obj(path: Path) -> MeshFile:
                 statements.groups.append((len(statements.counts), words[1:]))
             case b"o":
                 statements.groups.append((len(statements.counts), [b" ".join(words[1:])]))
-    vertices = to_rows(path, "vertex", statements.positions, 3)
+    vertices = _vertices(path, statements.positions)
     counts = np.array(statements.counts, np.int64)
     corners = [corner.split(b"/") for corner in statements.corners]
     before = np.repeat(np.array(statements.before, np.int64).reshape(-1, 2), counts, axis=0)
     indices = _zero_based(path, [corner[0] for corner in corners], before[:, 0])
-    mesh = Mesh(checked_vertices(path, vertices), pack_faces(path, indices, counts, len(vertices)))
+    mesh = Mesh(vertices, pack_faces(path, indices, counts, len(vertices)))
     groups = _groups(statements.groups, len(counts))
     if not corners or not all(len(corner) > 1 and corner[1] for corner in corners):
         return MeshFile(mesh, groups=groups)
@@ -80,14 +80,13 @@ def read_obj_vertices(path: Path) -> np.ndarray:
     """Read only the positions (V, 3); faces are neither parsed nor checked. Raises InputError as
     `read_obj`.
     """
-    positions = [words[1:4] for words in _lines(path) if words[0] == b"v"]
-    return checked_vertices(path, to_rows(path, "vertex", positions, 3))
+    return _vertices(path, [words[1:] for words in _lines(path) if words[0] == b"v"])
 
 
 def write_obj(
     path: Path, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
 ) -> None:
-    """Write positions (exact in float32), faces with their quads and, if given, texture coordinates
+    """Write positions (exact in float32), faces and, if given, texture coordinates
     with their seams.
     """
     with (
@@ -108,17 +107,49 @@ def write_obj(
         )
 
 
+_CONTINUED = {b"v", b"vt", b"vn", b"vp", b"f", b"l", b"p"}
+
+
 def _lines(path: Path) -> Iterator[list[bytes]]:
-    """Yield the words of each non-empty line, with continued lines joined and comments removed."""
-    data = read_bytes(path)
+    """Yield the words of each non-empty line, with continued lines joined and comments removed.
+
+    Only numbers can be continued. A backslash at the end of a comment or of a name, such as a
+    folder of Windows, must not swallow the statement below it.
+    """
+    data = read_bytes(path).rstrip(b"\0")
     if b"\0" in data:
         raise InputError(f"{path}: not an OBJ file, it is binary")
-    if b"\\" in data:
-        data = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")
+    begun: list[bytes] = []
     for line in data.splitlines():
         words = line.partition(b"#")[0].split()
-        if words:
+        if not words:
+            continue
+        if begun and words[0].isalpha():
+            yield begun
+            begun = []
+        words = begun + words
+        begun = []
+        if words[0] in _CONTINUED and words[-1].endswith(b"\\"):
+            last = words.pop().removesuffix(b"\\")
+            begun = [*words, last] if last else words
+        else:
             yield words
+    if begun:
+        yield begun
+
+
+def _vertices(path: Path, rows: list[list[bytes]]) -> np.ndarray:
+    """Positions (V, 3) of the words after each `v`: x y z, then a weight, a color or both."""
+    to_numbers(path, "a vertex", chain.from_iterable(rows), float)
+    vertices = to_rows(path, "vertex", [row[:3] for row in rows], 3)
+    weighted = [i for i, row in enumerate(rows) if len(row) == 4]
+    if weighted:
+        weights = to_numbers(path, "a vertex", (rows[i][3] for i in weighted), float)
+        if (weights == 0).any():
+            first = weighted[int(np.argmax(weights == 0))]
+            raise InputError(f"{path}: vertex {first} has weight 0, it is infinitely far away")
+        vertices[weighted] /= weights[:, None]
+    return checked_vertices(path, vertices)
 
 
 def _zero_based(path: Path, words: list[bytes], before: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ layout, because it follows the property list of the file's header.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from morphable.mesh.io.meshfile import (
     checked_vertices,
     pack_faces,
     read_bytes,
+    strip_triangles,
     to_numbers,
 )
 from morphable.mesh.mesh import Mesh
@@ -39,9 +42,10 @@ _KINDS |= {
     "int32": "i4",
     "uint32": "u4",
 }
-_KINDS |= {"double": "f8", "float32": "f4", "float64": "f8"}
+_KINDS |= {"double": "f8", "float32": "f4", "float64": "f8", "int64": "i8", "uint64": "u8"}
 _COUNTS = {name for name, kind in _KINDS.items() if kind[0] != "f"}
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_HEADER_END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(\r\n|\r|\n)")
 _CORNERS = ("vertex_indices", "vertex_index")
 _WANTED = {"x", "y", "z", *_CORNERS}  # other properties are not parsed
 
@@ -87,10 +91,6 @@ def read_ply(path: Path) -> MeshFile:
     Raises InputError if the file is damaged, its counts differ from its header or it is not a mesh.
     """
     elements, body = _open(path)
-    if any(element.name == "tristrips" for element in elements):
-        raise InputError(
-            f"{path}: holds triangle strips, which cannot be read; save it with plain faces"
-        )
     columns = {element.name: body.take(element) for element in elements}
     if body.rest():
         raise InputError(
@@ -98,11 +98,27 @@ def read_ply(path: Path) -> MeshFile:
             "fit"
         )
     vertices = _positions(path, columns.get("vertex", {}))
-    face = columns.get("face", {})
-    corners = next((face[name] for name in _CORNERS if name in face), None)
+    corners = _corners(columns.get("face", {}))
+    strips = _corners(columns.get("tristrips", {}))
+    if strips is not None and len(strips.values):
+        if corners is not None and len(corners.values):
+            raise InputError(f"{path}: holds faces and triangle strips, expected one of the two")
+        corners = _strip_corners(strips)
     if corners is None:
         return MeshFile(Mesh(vertices, np.zeros((0, 3), np.int64)))
     return MeshFile(Mesh(vertices, pack_faces(path, corners.values, corners.counts, len(vertices))))
+
+
+def _corners(columns: _Columns) -> _Column | None:
+    return next((columns[name] for name in _CORNERS if name in columns), None)
+
+
+def _strip_corners(strips: _Column) -> _Column:
+    """The triangles of strips, whose corner -1 begins another strip, as the corners of faces."""
+    rows = np.split(strips.values.astype(np.int64), np.cumsum(strips.counts)[:-1])
+    pieces = [piece for row in rows for piece in np.split(row, np.flatnonzero(row == -1))]
+    triangles = np.concatenate([strip_triangles(piece[piece != -1]) for piece in pieces])
+    return _Column(triangles.reshape(-1), np.full(len(triangles), 3))
 
 
 def read_ply_vertices(path: Path) -> np.ndarray:
@@ -118,7 +134,7 @@ def read_ply_vertices(path: Path) -> np.ndarray:
 
 
 def write_ply(path: Path, mesh: Mesh) -> None:
-    """Write binary little-endian PLY: float32 positions, and faces with their quads."""
+    """Write binary little-endian PLY: float32 positions, and faces of any size."""
     faces = mesh.faces
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(mesh.vertices)}\n"
@@ -128,7 +144,7 @@ def write_ply(path: Path, mesh: Mesh) -> None:
     rows = np.zeros(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", (faces.shape[1],))]))
     rows["count"] = (faces >= 0).sum(axis=1)
     rows["corners"] = faces
-    # A triangle among quads is written without the last four bytes of its row.
+    # A polygon with fewer corners than the largest is written without the end of its row.
     written = np.arange(rows.itemsize) < 1 + 4 * rows["count"][:, None].astype(int)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(header.encode())
@@ -137,10 +153,10 @@ def write_ply(path: Path, mesh: Mesh) -> None:
 
 
 def _positions(path: Path, columns: _Columns) -> np.ndarray:
-    axes = [columns[name].values for name in "xyz" if name in columns]
-    if len(axes) < 3 or len({len(values) for values in axes}) > 1:
+    axes = [columns[name] for name in "xyz" if name in columns]
+    if len(axes) < 3 or any((axis.counts != 1).any() for axis in axes):
         raise InputError(f"{path}: not a mesh, its vertices do not have one x, y and z each")
-    vertices = np.stack(axes, axis=1)
+    vertices = np.stack([axis.values for axis in axes], axis=1)
     return checked_vertices(
         path, vertices if vertices.dtype.kind == "f" else vertices.astype(np.float64)
     )
@@ -148,14 +164,16 @@ def _positions(path: Path, columns: _Columns) -> np.ndarray:
 
 def _open(path: Path) -> tuple[list[_Element], _Body]:
     data = read_bytes(path)
-    if not data.startswith((b"ply\n", b"ply\r")):
+    if not re.match(rb"ply[ \t]*[\r\n]", data):
         raise InputError(f"{path}: not a PLY file, it does not begin with 'ply'")
-    ending = b"\r\n" if data.startswith(b"ply\r\n") else data[3:4]
-    end = data.find(ending + b"end_header")
-    start = data.find(ending, end + 1) + len(ending)
-    if end < 0 or start < len(ending):
+    end = _HEADER_END.search(data)
+    if end is None:
         raise InputError(f"{path}: the PLY header does not end, the file may be truncated")
-    order, elements = _parse_header(path, data[:end].decode("latin-1").split(ending.decode()))
+    start = end.end()
+    if end[1] == b"\r\n" and b"\n" not in data[: end.start()]:
+        start -= 1  # its lines end in \r alone, so the \n is the first byte of the body
+    header = data[: end.start()].replace(b"\r", b"\n").decode("latin-1")
+    order, elements = _parse_header(path, header.split("\n"))
     return elements, _Binary(path, data, start, order) if order else _Ascii(path, data[start:])
 
 
@@ -168,7 +186,7 @@ def _parse_header(path: Path, lines: list[str]) -> tuple[str, list[_Element]]:
                 pass
             case ["format", name, _] if name in _FORMATS:
                 order = _FORMATS[name]
-            case ["element", name, count] if count.isdecimal() and count.isascii():
+            case ["element", name, count] if re.fullmatch("[0-9]{1,18}", count):
                 elements.append(_Element(name, int(count), ()))
             case ["property", "list", count, kind, name] if (
                 elements and count in _COUNTS and kind in _KINDS
@@ -180,7 +198,18 @@ def _parse_header(path: Path, lines: list[str]) -> tuple[str, list[_Element]]:
                 raise InputError(f"{path}: PLY header line {line.strip()!r} is not understood")
     if order is None:
         raise InputError(f"{path}: the PLY header names no format")
-    return order, [element for element in elements if element.properties]
+    elements = [element for element in elements if element.properties]
+    _check_names(path, "element", [element.name for element in elements])
+    for element in elements:
+        names = [prop.name for prop in element.properties if prop.name in _WANTED]
+        _check_names(path, f"property of {element.name!r}", names)
+    return order, elements
+
+
+def _check_names(path: Path, what: str, names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: the PLY header has the {what} {twice[0]!r} twice")
 
 
 def _with(element: _Element, added: _Property) -> _Element:
@@ -194,7 +223,7 @@ class _Binary:
         self.path, self.data, self.offset, self.order = path, data, offset, order
 
     def rest(self) -> int:
-        return len(self.data[self.offset :].strip())
+        return len(self.data[self.offset :].strip(b"\0 \t\r\n"))  # some programs pad the end
 
     def take(self, element: _Element) -> _Columns:
         shortest = sum(int((prop.count_kind or prop.kind)[1]) for prop in element.properties)
@@ -246,7 +275,8 @@ class _Binary:
             if prop.count_kind:
                 mark = self._bytes(element, int(prop.count_kind[1]))
                 length = int(np.frombuffer(mark, self.order + prop.count_kind)[0])
-            row.append((self._bytes(element, int(prop.kind[1]) * max(length, 0)), length))
+                _check_length(self.path, prop, length)
+            row.append((self._bytes(element, int(prop.kind[1]) * length), length))
         return row
 
     def _bytes(self, element: _Element, size: int) -> bytes:
@@ -261,7 +291,7 @@ class _Ascii:
     """Body whose rows are words of text."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self.path, self.words, self.position = path, data.split(), 0
+        self.path, self.words, self.position = path, data.rstrip(b"\0").split(), 0
 
     def rest(self) -> int:
         return len(self.words) - self.position
@@ -290,6 +320,7 @@ class _Ascii:
                             self.path, f"the length of {prop.name}", self._words(element, 1), int
                         )[0]
                     )
+                    _check_length(self.path, prop, length)
                 values[i] += self._words(element, length)
                 counts[i].append(length)
         wanted = [(i, prop) for i, prop in enumerate(element.properties) if prop.name in _WANTED]
@@ -299,7 +330,7 @@ class _Ascii:
         }
 
     def _words(self, element: _Element, length: int) -> list[bytes]:
-        taken = self.words[self.position : self.position + max(length, 0)]
+        taken = self.words[self.position : self.position + length]
         if len(taken) < length:
             raise _truncated(self.path, element)
         self.position += len(taken)
@@ -308,6 +339,13 @@ class _Ascii:
     def _numbers(self, prop: _Property, words: list[bytes]) -> np.ndarray:
         return to_numbers(
             self.path, f"property {prop.name}", words, float if prop.kind[0] == "f" else int
+        )
+
+
+def _check_length(path: Path, prop: _Property, length: int) -> None:
+    if length < 0:
+        raise InputError(
+            f"{path}: a list {prop.name!r} has the length {length}, the file is damaged"
         )
 
 
