@@ -146,7 +146,9 @@ def test_the_prior_has_the_moments_of_the_codes(
     if not model.prior_is_fitted:
         return
     free = torch.from_numpy(model.parts.free)
-    codes = model.encode(torch.from_numpy(np.asarray(training(gestures).vertices[:]))) * free
+    whole = batch(training(gestures))
+    given = model.given_by_labels(whole.labels, len(whole.vertices))
+    codes = model.encode(whole.vertices, given) * free
     torch.testing.assert_close(model.prior.mean, codes.mean(0), rtol=1e-3, atol=1e-3)
     covariance = model.prior.factor @ model.prior.factor.T
     expected = torch.cov(codes.T).reshape(covariance.shape)

@@ -28,9 +28,9 @@ def evaluated(model: MorphableModel, data: MeshDataset) -> set[str]:
     return {key for row in (result["model"], *result["baselines"].values()) for key in row}
 
 
-def separated(data: MeshDataset) -> IbVae:
-    """An untrained model with identity and expression."""
-    config = IbVaeConfig(samples=(32, 16), neighbors=8)
+def separated(data: MeshDataset, expressions: tuple[str, ...] | None = None) -> IbVae:
+    """An untrained model with identity and expression, or of its conditional form."""
+    config = IbVaeConfig(samples=(32, 16), neighbors=8, expressions=expressions)
     torch.manual_seed(0)
     model = create("ib-vae", data.template, config)
     model.initialize(data.vertices)
@@ -48,6 +48,7 @@ def keys(gestures: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> set
         evaluated(editor, gestures)
         | evaluated(separated(gestures), gestures)
         | evaluated(separated(many), many)
+        | evaluated(separated(many, ("open", "smile")), many)
     )
 
 

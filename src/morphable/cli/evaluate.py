@@ -59,17 +59,31 @@ def evaluation_table(
         f"{measure.title} in {measure.unit} on {provenance['meshes']} {provenance['part']} meshes, "
         f"split {provenance['split']}"
     )
-    latent = provenance["latent"]
-    named = {
-        "mean shape": result["baselines"]["mean_shape"],
-        f"PCA, {latent}": result["baselines"]["pca"],
+    latent, pca = provenance["latent"], result["baselines"]["pca"]
+    errors = {
+        "mean shape": result["baselines"]["mean_shape"][measure.name],
+        f"PCA, {provenance['pca_latent']}": pca[measure.name],
+        f"{family}, {latent}{_conditions(provenance)}": result["model"][measure.name],
     }
+    if found := result["model"].get("searched_vertex_error_mm"):
+        searched = provenance["searched_numbers"]
+        errors[f"PCA, {latent} + {searched}"] = pca["searched_vertex_error_mm"]
+        errors[f"{family}, {latent} + {searched}, conditions searched"] = found
     rows = []
-    for name, measures in (named | {f"{family}, {latent}": result["model"]}).items():
-        error = measures[measure.name]
+    for name, error in errors.items():
         statistics = [error[key] for key in ("mean", "std", "median", "p95", "max")]
         low, high = error["ci95"]
         numbers = [f"{number:.{measure.digits}f}" for number in (*statistics, low, high)]
         rows.append([name, *numbers[:-2], f"{numbers[-2]} .. {numbers[-1]}"])
     header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
     return title, header, rows
+
+
+def _conditions(provenance: Mapping[str, Any]) -> str:
+    """How the conditions of the measured meshes were found, for the name of a row."""
+    labelled, searched = (provenance.get(f"{how}_meshes") for how in ("labelled", "searched"))
+    if labelled and searched:
+        return f", conditions of {labelled} meshes from labels, of {searched} searched"
+    if labelled:
+        return ", conditions from labels"
+    return f" + {provenance['searched_numbers']}, conditions searched" if searched else ""

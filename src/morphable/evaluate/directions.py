@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from morphable.models.base import MorphableModel
+from morphable.models.prior import CodePrior
 
 CANDIDATES = 64
 """Number of directions, those with the largest code variance, whose movement is compared."""
@@ -18,7 +19,12 @@ is below this (Burda et al. 2016).
 
 
 @torch.no_grad()
-def principal_directions(model: MorphableModel, part: str | None = None, most: int = 32) -> Tensor:
+def principal_directions(
+    model: MorphableModel,
+    part: str | None = None,
+    most: int = 32,
+    prior: CodePrior | None = None,
+) -> Tensor:
     """(K, L) mutually orthogonal steps of one standard deviation in the code, with K <= `most`.
 
     They are ordered by the squared distance that vertices move between one step below and one step
@@ -26,17 +32,20 @@ def principal_directions(model: MorphableModel, part: str | None = None, most: i
     PCA's, all variances are one. Constant directions are left out. If the code is axis-aligned, the
     directions are its dimensions, except collapsed ones. A model without a prior has none.
 
-    part: if given, only directions within this part; the others stay at the prior's mean.
+    part: if given, only directions within this part; the others stay at the prior's mean. prior:
+    the model's own if None.
     """
-    if model.prior is None:
+    prior = prior or model.prior
+    if prior is None:
         return torch.zeros(0, model.parts.size, device=model.device)
-    mean = model.prior.mean
+    mean = prior.mean
     where = model.parts[part] if part is not None else slice(0, model.parts.size)
-    factor = model.prior.factor.double().cpu()[where]
+    factor = prior.factor.double().cpu()[where]
     covariance = factor @ factor.T
     if model.axis_aligned_code:
         values, axes = covariance.diagonal(), torch.eye(len(covariance), dtype=torch.double)
-        values = torch.where(values < INACTIVE_VARIANCE, 0.0, values)
+        collapsed = torch.from_numpy(model.parts.free[where]) & (values < INACTIVE_VARIANCE)
+        values = torch.where(collapsed, 0.0, values)
     else:
         values, axes = torch.linalg.eigh(covariance)
     # Round and sort stably, so that rounding errors do not reorder directions of equal variance.

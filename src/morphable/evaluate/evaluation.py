@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from morphable.data.dataset import MeshDataset, SplitDataset
+from morphable.evaluate.conditions import Conditions
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.batched import BATCH, decode_all, encode_all
 from morphable.models.pca import Pca, PcaConfig
@@ -33,10 +34,11 @@ CURVE_REACH = 64
 class Evaluation:
     """A model and its baselines on the meshes of one subset of a split.
 
-    codes: (N, L), of the measured meshes. pca: PCA of the training meshes, at the model's latent
-    size or, if there are too few training meshes, at the largest possible size. pca_codes: (N, K).
+    codes: (N, L), of the measured meshes. pca: PCA of the training meshes, at the size `latent` or,
+    if there are too few training meshes, at the largest possible size. pca_codes: (N, K).
     pca_curve: PCA's mean vertex error in mm by latent size. mesh_errors: by method, (N,) mm, the
-    mean vertex error of each mesh.
+    mean vertex error of each mesh. conditions: what the labels state about the pinned parts, for
+    every mesh of the dataset; the model searches the conditions of meshes without such labels.
     """
 
     model: MorphableModel
@@ -47,17 +49,28 @@ class Evaluation:
     pca_codes: Tensor
     pca_curve: Mapping[int, float]
     mesh_errors: Mapping[str, np.ndarray]
+    conditions: Conditions
+    searched_errors: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """Errors like `_errors`, of MODEL and PCA, if every condition is searched instead. PCA then has
+    as many more numbers as are searched."""
     _errors: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     """Vertex errors (N, V) mm by method, kept so that the measures need not compute them again."""
 
     @classmethod
     def of(cls, model: MorphableModel, data: SplitDataset, subset: str = "test") -> Evaluation:
-        """Encode every mesh of the subset once, with the model and with PCA of the training meshes."""
+        """Encode every mesh of the subset once, with the model and with PCA of the training meshes.
+
+        If the model can search conditions that the labels state, it also encodes without them.
+        """
         # One PCA serves the baseline and the whole curve: its leading components are those of every
         # smaller PCA.
-        shapes = data.subset(subset).vertices
-        latent = min(model.latent, len(data.train) - 1)
-        reach = min(max(latent, CURVE_REACH), len(data.train) - 1)
+        shapes, conditions = data.subset(subset).vertices, Conditions.of(model, data.whole)
+        places = data.split.subset(subset)
+        known = conditions.known[places]
+        most = len(data.train) - 1
+        wide = min(model.latent + model.searched_size, most)
+        latent = min(model.latent, most) if known.all() else wide
+        reach = min(max(wide, CURVE_REACH), most)
         largest = Pca.estimate(model.template, data.train.vertices, {}, PcaConfig(reach)).eval()
         largest_codes = encode_all(largest, shapes)
         curve = {}
@@ -66,14 +79,62 @@ class Evaluation:
                 truncated, codes = largest.truncate(size), largest_codes[:, :size]
                 curve[size] = float(code_errors(truncated, codes, shapes).mean())
         pca, pca_codes = largest.truncate(latent), largest_codes[:, :latent]
-        codes = encode_all(model, shapes)
+        codes, searched_errors = encode_all(model, shapes), {}
+        if known.any():
+            wider, wider_codes = largest.truncate(wide), largest_codes[:, :wide]
+            searched_errors[MODEL] = code_errors(model, codes, shapes)
+            searched_errors[PCA] = code_errors(wider, wider_codes, shapes)
+            rows = np.flatnonzero(known)
+            given = conditions.given(places[rows])
+            codes[torch.from_numpy(rows)] = encode_all(model, shapes.select(rows), given=given)
         errors = {
             MODEL: code_errors(model, codes, shapes),
             PCA: code_errors(pca, pca_codes, shapes),
             MEAN_SHAPE: _distances(_mean_shape(pca), shapes),
         }
         per_mesh = {name: error.mean(1, dtype=np.float64) for name, error in errors.items()}
-        return cls(model, data, subset, codes, pca, pca_codes, curve, per_mesh, errors)
+        return cls(
+            model,
+            data,
+            subset,
+            codes,
+            pca,
+            pca_codes,
+            curve,
+            per_mesh,
+            conditions,
+            searched_errors,
+            errors,
+        )
+
+    @property
+    def latent(self) -> int:
+        """The numbers that describe a measured mesh: the latent size, and the numbers that are
+        searched if the labels do not say them of every mesh.
+        """
+        all_known = self.known.all()
+        return self.model.latent + (0 if all_known else self.model.searched_size)
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(N,) row of each measured mesh in the whole dataset."""
+        return self.data.split.subset(self.subset)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """(N,) True for the measured meshes whose condition is that of their labels."""
+        return self.conditions.known[self.places]
+
+    @cached_property
+    def training_conditions(self) -> Tensor | None:
+        """(M, n) the pinned numbers of the training meshes that their labels say; None if they say
+        none.
+        """
+        rows = self.data.split.train[self.conditions.known[self.data.split.train]]
+        if not len(rows):
+            return None
+        values = self.conditions.given(rows)
+        return torch.cat([values[part] for part in self.model.parts.pinned_names], 1)
 
     @cached_property
     def measured(self) -> MeshDataset:

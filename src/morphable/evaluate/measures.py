@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.disentangle import disentanglement
@@ -54,6 +55,9 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
         "baselines": {MEAN_SHAPE: errors[MEAN_SHAPE], PCA: errors[PCA]},
         "pca_curve": dict(evaluation.pca_curve),
     }
+    for name, values in evaluation.searched_errors.items():
+        row = result["model"] if name == MODEL else result["baselines"][name]
+        row["searched_vertex_error_mm"] = summary(values, groups)
     for measurer in MEASURERS:
         for name, measures in measurer(evaluation).items():
             row = result["model"] if name == "model" else result["baselines"].setdefault(name, {})
@@ -75,9 +79,23 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:
         "subjects": len(set(evaluation.groups.tolist())),
         "train_meshes": len(data.train),
         "latent": model.latent,
+        "pca_latent": evaluation.pca.latent,
+        **_conditions(evaluation),
         "family": model.family,
         "threads": torch.get_num_threads(),
     }
+
+
+def _conditions(evaluation: Evaluation) -> dict[str, int]:
+    """On how many meshes the conditions are from labels, and on how many searched, each with the
+    numbers that a search chooses; nothing for a model that does not search.
+    """
+    size = evaluation.model.searched_size
+    if not size:
+        return {}
+    known = int(evaluation.known.sum())
+    searched = len(evaluation.known) - known
+    return {"labelled_meshes": known, "searched_meshes": searched, "searched_numbers": size}
 
 
 def error_measures(
@@ -123,23 +141,36 @@ def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
     if model.prior is None:
         return measures
     return measures | {
-        "specificity_mm": specificity(model, evaluation.data.train.vertices, seed),
+        "specificity_mm": specificity(
+            model, evaluation.data.train.vertices, seed, conditions=evaluation.training_conditions
+        ),
         "compactness": compactness(evaluation),
     }
 
 
 @torch.no_grad()
 def specificity(
-    model: MorphableModel, train: Shapes, seed: int = 0, samples: int = SAMPLES
+    model: MorphableModel,
+    train: Shapes,
+    seed: int = 0,
+    samples: int = SAMPLES,
+    conditions: Tensor | None = None,
 ) -> float:
     """Mean vertex distance (mm) of a sampled shape to the nearest training mesh, averaged over
     samples (Styner et al. 2003).
+
+    conditions: (M, n) pinned numbers of training meshes, from which those of the samples are drawn;
+    if None, they are the prior's.
     """
     # One mesh at a time, because the training meshes may not fit in memory.
 
     rows = evenly_spread(len(train), SPECIFICITY_MESHES)
     generator = torch.Generator().manual_seed(seed)
-    drawn = model.sample(samples, generator).cpu()
+    codes = model.require_prior().sample(samples, generator)
+    if conditions is not None:
+        chosen = torch.randint(len(conditions), (samples,), generator=generator)
+        codes[:, torch.from_numpy(~model.parts.free)] = conditions[chosen].to(codes)
+    drawn = model.decode(codes).cpu()
     nearest = torch.full((samples,), torch.inf)
     for row in rows:
         mesh = torch.from_numpy(np.asarray(train[int(row)]))
@@ -153,14 +184,18 @@ def compactness(evaluation: Evaluation) -> list[float]:
     2, ...
 
     The codes of the meshes are projected onto the first k directions of the prior and decoded. For
-    PCA, this is the classical compactness.
+    PCA, this is the classical compactness. The conditions of a conditional model vary as those of
+    the training meshes do.
     """
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)
     shapes = torch.from_numpy(evaluation.measured.vertices[rows])
     total = (shapes - shapes.mean(0)).square().sum()
-    mean = model.require_prior().mean
-    directions = principal_directions(model, most=COMPACTNESS_DIRECTIONS)
+    prior = model.require_prior()
+    if evaluation.training_conditions is not None:
+        prior = prior.with_pinned(evaluation.training_conditions)
+    mean = prior.mean
+    directions = principal_directions(model, most=COMPACTNESS_DIRECTIONS, prior=prior)
     axes = torch.nn.functional.normalize(directions).T
     offsets = evaluation.codes[rows].to(mean) - mean
     shares = []

@@ -14,6 +14,7 @@ import torch
 
 from morphable.data.dataset import MeshDataset, SplitDataset
 from morphable.errors import InputError
+from morphable.evaluate.conditions import Conditions
 from morphable.evaluate.evaluation import METHODS, Evaluation
 from morphable.evaluate.measures import measure
 from morphable.evaluate.protocol import require_template
@@ -88,6 +89,7 @@ class Measured:
             torch.from_numpy(arrays["pca_codes"]),
             {int(size): float(error) for size, error in measures.get("pca_curve", {}).items()},
             {name: np.asarray(arrays[f"mesh_errors/{name}"]) for name in METHODS},
+            Conditions.of(model, data.whole),
         )
         return cls(evaluation, measures)
 

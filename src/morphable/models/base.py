@@ -213,6 +213,28 @@ class MorphableModel(nn.Module, ABC):
         return self.parts.free_size
 
     @property
+    def searched_size(self) -> int:
+        """How many numbers `encode` chooses by least error in pinned parts that are not given.
+
+        They help to describe a mesh as the latent dimensions do, so comparisons count them.
+        """
+        return 0
+
+    @property
+    def label_classes(self) -> Mapping[str, Sequence[str]]:
+        """The class names, in the order of their numbers, of each label that decides a pinned
+        part.
+        """
+        return {}
+
+    def given_by_labels(self, labels: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        """The values (B, size) of the pinned parts that the labels of B = `count` meshes state.
+
+        labels: by name, (B,) class numbers as in `label_classes`, or numbers such as `level`.
+        """
+        return {}
+
+    @property
     def units(self) -> str:
         return "mm"
 

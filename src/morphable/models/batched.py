@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.models.base import MorphableModel, Shapes, blocks
+from morphable.models.base import Given, MorphableModel, Shapes, blocks
 
 BATCH = 16
 """Meshes per batch. The size is fixed because the last bits of a result depend on it: with one size
@@ -19,14 +19,21 @@ for all, a measure has the same value in the evaluation, the report and the benc
 
 
 @torch.no_grad()
-def encode_all(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> Tensor:
+def encode_all(
+    model: MorphableModel, shapes: Shapes, batch: int = BATCH, given: Given | None = None
+) -> Tensor:
     """Encode shapes (N, V, 3) mm, which may be larger than memory; (N, L) codes on the model's
     device.
+
+    given: values (N, size) of pinned parts.
     """
     codes = [torch.zeros(0, model.parts.size, device=model.device)]
 
-    for block in blocks(shapes, batch):
-        codes.append(model.encode(torch.from_numpy(np.asarray(block)).to(model.device)))
+    for number, block in enumerate(blocks(shapes, batch)):
+        rows = slice(number * batch, number * batch + len(block))
+        known = {name: value[rows].to(model.device) for name, value in (given or {}).items()}
+        vertices = torch.from_numpy(np.asarray(block)).to(model.device)
+        codes.append(model.encode(vertices, known) if known else model.encode(vertices))
 
     return torch.cat(codes)
 

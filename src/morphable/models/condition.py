@@ -4,12 +4,10 @@ whose value is the expression's level from 0 to 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-
-from morphable.models.training import Batch
 
 CONDITION = "condition"
 """The name of the part."""
@@ -47,15 +45,20 @@ class Condition(nn.Module):
             rows[-1, 0] = 1
         self.one_hot = nn.Buffer(rows, persistent=False)
 
-    def of(self, batch: Batch) -> Tensor:
-        """(B, n) conditions by the labels of a batch. A mesh without a level counts as fully
-        expressed, level 1.
+    @property
+    def searched_size(self) -> int:
+        """How many numbers `search` chooses: the level, and which expression if there are several."""
+        return 1 if len(self.names) == 1 else 2
+
+    def of(self, labels: Mapping[str, Tensor], count: int) -> Tensor:
+        """(B, n) conditions by the labels `expression` and `level` of B = `count` meshes. A mesh
+        without a level counts as fully expressed, level 1.
         """
-        count, like = len(batch.vertices), self.one_hot
+        like = self.one_hot
         unnamed = torch.full((count,), -1, device=like.device)
-        number = batch.labels.get("expression", unnamed) if self.named else unnamed
-        level = batch.labels.get("level", torch.ones(count, device=like.device)).to(like)
-        return self.one_hot[number] * level.nan_to_num(1.0)[:, None]
+        number = labels.get("expression", unnamed) if self.named else unnamed
+        level = labels.get("level", torch.ones(count, device=like.device)).to(like)
+        return self.one_hot[number.to(like.device)] * level.nan_to_num(1.0)[:, None]
 
     @torch.no_grad()
     def search(self, error_of: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ expression modelling", WACV 2022.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, Positive, Share
-from morphable.errors import InputError
+from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
 from morphable.models.condition import CONDITION, Condition
@@ -33,9 +33,13 @@ from morphable.models.point_encoder import HEAD, PointEncoder, PointEncoderConfi
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
+from morphable.ops.point_sampling import point_order
+from morphable.rows import evenly_spread
 
 FINAL_REGULARIZATION = 1 / 7
 """Share of the KL and information weights in the last epoch: (350 - 300) / 350, as published."""
+SEARCH_POINTS = 500
+"""Points of a cloud whose distances decide which condition is the closest."""
 START_MESHES = 1000
 """Number of training meshes, evenly spread, whose principal components the decoders can start at.
 """
@@ -144,6 +148,17 @@ class IbVae(TrainableModel):
     def names_of(self, part: str) -> tuple[str, ...]:
         return self.condition.names if self.condition and part == CONDITION else ()
 
+    @property
+    def searched_size(self) -> int:
+        return 0 if self.condition is None else self.condition.searched_size
+
+    @property
+    def label_classes(self) -> Mapping[str, Sequence[str]]:
+        return {"expression": self.config.expressions} if self.config.expressions else {}
+
+    def given_by_labels(self, labels: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        return {} if self.condition is None else {CONDITION: self.condition.of(labels, count)}
+
     def initialize(self, shapes: Shapes) -> None:
         self.normalization.initialize(shapes)
         self.encoder.initialize(self.normalization.mean)
@@ -180,26 +195,24 @@ class IbVae(TrainableModel):
         """
         self.check_vertices(vertices)
         features = self.encoder.of_meshes(vertices)
-        given = given or {}
-        if self.condition is not None and CONDITION not in given:
-            given = {**given, CONDITION: self._best_condition(features, vertices)}
-        return self.code_of(features, given)
+
+        def error_of(shapes: Tensor) -> Tensor:
+            return (shapes - vertices).norm(dim=-1).mean(-1)
+
+        return self.code_of(features, self._with_condition(features, given, error_of))
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
-        """(B, P, 3) mm -> (B, L) for clouds of at least 64 points. The conditional form must be
-        given the condition, because it cannot choose one: unordered points have no vertex error.
+        """(B, P, 3) mm -> (B, L) for clouds of at least 64 points. The conditional form chooses, if
+        no condition is given, the expression and level whose surface is closest to the points.
 
-        Raises InputError if there are fewer points, or if the condition is missing.
+        Raises InputError if there are fewer points.
         """
-        if self.condition is not None and CONDITION not in (given or {}):
-            names = self.condition.names
-            raise InputError(
-                f"`given`: a cloud of points needs the condition of {self.family}; add "
-                f"condition={names[0]}:1 for a full {names[0]}, or condition={names[0]}:0 for a "
-                f"neutral shape (conditions are {', '.join(names)})",
-                "given",
-            )
-        return self.code_of(self.encoder(points), given)
+        features = self.encoder(points)
+
+        def error_of(shapes: Tensor) -> Tensor:
+            return self._distance_of(points, shapes)
+
+        return self.code_of(features, self._with_condition(features, given, error_of))
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
         """(B, 64) features -> (B, L) codes: the posterior's mean, and the pinned values in `given`."""
@@ -233,16 +246,37 @@ class IbVae(TrainableModel):
         free = features.new_zeros(len(features), self.parts.free_size)
         return self.assemble(free, given)[:, self.parts.free_size :]
 
-    def _best_condition(self, features: Tensor, vertices: Tensor) -> Tensor:
-        """(B, n) the condition with which each mesh is reconstructed best."""
-        assert self.condition is not None
+    def _with_condition(
+        self, features: Tensor, given: Given | None, error_of: Callable[[Tensor], Tensor]
+    ) -> Given:
+        """What is given, with the condition of least error if the model has one that is not given.
 
-        def error_of(condition: Tensor) -> Tensor:
-            shape = self.decode(self.code_of(features, {CONDITION: condition}))
-            return (shape - vertices).norm(dim=-1).mean(-1)
+        error_of: maps decoded shapes (B, V, 3) mm to their errors (B,).
+        """
+        known = given or {}
+        if self.condition is None or CONDITION in known:
+            return known
+
+        def error_with(condition: Tensor) -> Tensor:
+            code = self.code_of(features, {**known, CONDITION: condition})
+            return error_of(self.decode(code))
 
         neutral = features.new_zeros(len(features), len(self.condition.names))
-        return self.condition.search(error_of, neutral)
+        return {**known, CONDITION: self.condition.search(error_with, neutral)}
+
+    def _distance_of(self, points: Tensor, shapes: Tensor) -> Tensor:
+        """(B,) mm mean distance of clouds (B, P, 3) to the surfaces of shapes (B, V, 3)."""
+        # A part of the cloud says which condition is closest. It must not depend on the order.
+        rows = torch.from_numpy(evenly_spread(points.shape[1], SEARCH_POINTS)).to(points.device)
+        order = point_order(points)[:, rows]
+        triangles = self.template.mesh.triangles
+        means = [
+            point_to_surface(
+                cloud[some].numpy(force=True), shape.numpy(force=True), triangles
+            ).mean()
+            for cloud, some, shape in zip(points, order, shapes, strict=True)
+        ]
+        return torch.tensor(means).to(shapes)
 
     def decode(self, code: Tensor) -> Tensor:
         return self._shape(self.full_decoder(code))
@@ -257,7 +291,7 @@ class IbVae(TrainableModel):
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         assert batch.neutral is not None
         config = self.config
-        given = {} if self.condition is None else {CONDITION: self.condition.of(batch)}
+        given = self.given_by_labels(batch.labels, len(batch.vertices))
 
         features = self.encoder.in_training(batch.vertices, progress.generator)
         posterior = self.posterior(features, self._conditions(features, given))

@@ -91,6 +91,23 @@ class CodePrior(nn.Module):
         result.factor.copy_(_root(rest))
         return result
 
+    def with_pinned(self, values: Tensor) -> CodePrior:
+        """This prior with pinned parts that vary as `values` (N, n) do, independent of the rest.
+
+        n: the sizes of the pinned parts together.
+        """
+        pinned = torch.from_numpy(~self.parts.free).nonzero()[:, 0]
+        values = values.to(self.mean).double()
+        covariance = self.factor.double() @ self.factor.double().T
+        centered = values - values.mean(0)
+        covariance[pinned[:, None], pinned] = centered.T @ centered / max(1, len(values) - 1)
+
+        result = CodePrior(self.parts).to(self.mean.device)
+        result.mean.copy_(self.mean)
+        result.mean[pinned] = values.mean(0).to(self.mean)
+        result.factor.copy_(_root(covariance))
+        return result
+
 
 def _root(covariance: Tensor) -> Tensor:
     """(L, L) symmetric square root. Eigenvalues below the relative floor, which rounding can make

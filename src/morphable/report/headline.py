@@ -63,7 +63,7 @@ def verdict(context: ReportContext) -> Verdict | None:
             return None
         emphasis, text = compared(own, mean_shape, "the mean shape")
         return Verdict(emphasis, f"{text} {setting(context)}.", own < mean_shape)
-    name = f"PCA with the same latent size ({context.scene.latent})"
+    name = f"PCA with the same latent size ({context.scene.pca.latent})"
     emphasis, text = compared(own, other, name)
     text = f"{text} {setting(context)}."
     evaluation = context.result.evaluation

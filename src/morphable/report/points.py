@@ -32,7 +32,7 @@ def point_clouds(context: ReportContext) -> Section | None:
     vertices, codes = scene.meshes.vertices[rows], scene.codes[torch.from_numpy(rows)]
     clouds = scattered(vertices)
     ordered = decode_all(model, codes)
-    free = decode_all(model, _encoded(model, clouds, codes))
+    free = decode_all(model, _encoded(scene, clouds, rows))
     names = [scene.caption(row) for row in rows]
     drawn = [_drawn(scene, *pair) for pair in zip(clouds, names, strict=True)]
     lines: list[list[Cell]] = [
@@ -43,8 +43,10 @@ def point_clouds(context: ReportContext) -> Section | None:
         _compared(scene, "Between the two", free, ordered, names),
     ]
     bar = ColorBar(scene.error_limit, "distance of vertices")
-    lead = Text(_lead(model, clouds.shape[1], vertices.shape[1]), "lead")
-    return Section("Point clouds", [lead, Table(["", *names], lines, "pictures"), bar])
+    known = scene.evaluation.known[scene.rows[rows]]
+    lead = _lead(model, clouds.shape[1], vertices.shape[1]) + _conditions(model, known)
+    table = Table(["", *names], lines, "pictures")
+    return Section("Point clouds", [Text(lead, "lead"), table, bar])
 
 
 def _lead(model: IbVae, points: int, vertices: int) -> str:
@@ -59,6 +61,18 @@ def _lead(model: IbVae, points: int, vertices: int) -> str:
             "met such a cloud."
         )
     return lead
+
+
+def _conditions(model: IbVae, known: np.ndarray) -> str:
+    """A sentence on where the conditions of the clouds come from; empty if the model has none."""
+    if not model.searched_size:
+        return ""
+    if known.all():
+        return " Each cloud has the condition that its mesh's labels state."
+    searched = "the one whose shape is closest to the points"
+    if known.any():
+        return f" The condition is that of the mesh's labels, and without them {searched}."
+    return f" The condition of each cloud is {searched}."
 
 
 def _compared(
@@ -78,12 +92,20 @@ def scattered(vertices: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _encoded(model: IbVae, clouds: np.ndarray, codes: Tensor) -> Tensor:
-    """Encode clouds into codes (n, L), given the pinned parts of the codes of their meshes."""
-    given = {
-        name: codes[:, model.parts[name]].to(model.device) for name in model.parts.pinned_names
-    }
-    return model.encode_points(torch.from_numpy(clouds).to(model.device), given or None)
+def _encoded(scene: Scene, clouds: np.ndarray, rows: np.ndarray) -> Tensor:
+    """(n, L) codes of clouds, with the conditions that the labels of their meshes state; without
+    labels with what the model finds from the points alone.
+    """
+    model, evaluation = scene.model, scene.evaluation
+    places = evaluation.places[scene.rows[rows]]
+    codes = []
+    for cloud, place in zip(clouds, places, strict=True):
+        known = evaluation.conditions.known[place]
+        given = evaluation.conditions.given(place[None]) if known else {}
+        on_device = {part: value.to(model.device) for part, value in given.items()}
+        points = torch.from_numpy(cloud)[None].to(model.device)
+        codes.append(model.encode_points(points, on_device or None))
+    return torch.cat(codes)
 
 
 def _drawn(scene: Scene, cloud: np.ndarray, name: str) -> Cloud:

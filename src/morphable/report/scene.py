@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def latent(self) -> int:
-        return self.model.latent
+        return self.evaluation.latent
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -98,7 +98,11 @@ class Scene:
 
     def method_name(self, method: str) -> str:
         """The name of a method on the page."""
-        names = {MODEL: self.name, PCA: f"PCA, {self.latent} latents", MEAN_SHAPE: "mean shape"}
+        names = {
+            MODEL: self.name,
+            PCA: f"PCA, {self.evaluation.pca.latent} latents",
+            MEAN_SHAPE: "mean shape",
+        }
         return names.get(method, method.replace("_", "-"))
 
     def caption(self, row: int) -> str:

@@ -21,7 +21,8 @@ from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
 from morphable.errors import InputError
 from morphable.files import atomic_folder, reading, require_new, write_text
-from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin, blocks
+from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin
+from morphable.models.batched import encode_all
 from morphable.models.families import create, family
 from morphable.models.io import save
 from morphable.models.training import TrainConfig
@@ -36,6 +37,7 @@ from morphable.train.stages import check_stages
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
+PRIOR_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -226,17 +228,16 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:
-    """Fit the model's prior, if it has one, to the codes of the training meshes."""
+    """Fit the model's prior, if it has one, to the codes of the training meshes, with the
+    conditions that their labels state.
+    """
     if model.prior is None:
         return
     rows = evenly_spread(len(training), MAX_PRIOR_CODES)
-    codes = []
-    with torch.no_grad():
-        for block in blocks(
-            training.vertices if len(rows) == len(training) else _Rows(training, rows), 64
-        ):
-            codes.append(model.encode(torch.from_numpy(block).to(model.device)).cpu())
-    model.prior.fit(torch.cat(codes))
+    shapes = training.vertices if len(rows) == len(training) else _Rows(training, rows)
+    labels = {name: torch.from_numpy(column[rows]) for name, column in training.labels.items()}
+    given = model.given_by_labels(labels, len(rows))
+    model.prior.fit(encode_all(model, shapes, PRIOR_BATCH, given).cpu())
 
 
 class _Rows:
