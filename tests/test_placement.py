@@ -112,3 +112,23 @@ def test_a_well_placed_mesh_gets_no_warning(
     file = folder / "as-is.ply"
     done = in_process(capsys, "reconstruct", folder / "model", file, "--out", tmp_path / "a")
     assert done.code == 0 and done.err == ""
+
+
+def test_points_on_one_line_have_no_pose(
+    folder: Path, ball: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = np.linspace(-60, 60, ball.n_vertices)[:, None] * [1.0, 0, 0]
+    write_mesh(tmp_path / "line.ply", ball.mesh.moved(line))
+    command = ("reconstruct", folder / "model", tmp_path / "line.ply", "--out")
+    assert in_process(capsys, *command, tmp_path / "a").code == 0
+    done = in_process(capsys, *command, tmp_path / "b", "--fit-pose")
+    assert done.code == 2 and "line.ply: its points lie on one line" in done.err
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_a_cloud_whose_points_all_match_one_vertex_stays(ball: Template, scale: bool) -> None:
+    vertices = np.asarray(ball.mesh.vertices)
+    cloud = vertices[7] * 1.5 + np.random.default_rng(0).normal(size=(80, 3)) * 0.1
+    start = align_cloud(cloud, vertices)
+    assert np.isfinite(refine_cloud(cloud, vertices, start, scale=scale).apply(cloud)).all()

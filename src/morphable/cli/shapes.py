@@ -13,6 +13,7 @@ from morphable.cli.arguments import Model, Number, OutFolder, Scale, Seed, Unit,
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from morphable.mesh.placement import Placement
@@ -78,6 +79,7 @@ def reconstruct(
     with atomic_folder(out) as folder:
         for path, shape in zip(meshes, shapes, strict=True):
             if fit_pose or fit_scale:
+                _require_pose(path, shape)
                 fitted = fit(loaded, shape, known, points=points, scale=fit_scale)
             else:
                 fitted = encode_and_decode(loaded, shape, known, points=points)
@@ -101,6 +103,13 @@ def _warn_of_placement(path: Path, found: Placement, before: float, after: float
         f"seems to be {' and '.join(found.causes)} against the model's meshes: add {flag}",
         stacklevel=2,
     )
+
+
+def _require_pose(path: Path, shape: np.ndarray) -> None:
+    from morphable.mesh.placement import on_one_line
+
+    if on_one_line(shape):
+        raise InputError(f"{path}: its points lie on one line, so there is no pose to fit")
 
 
 def _require_names_differ(paths: Sequence[Path]) -> None:

@@ -16,6 +16,7 @@ from morphable.mesh.placement import (
     Placement,
     align_cloud,
     align_shape,
+    on_one_line,
     placement,
     refine_cloud,
     shape_size,
@@ -117,9 +118,11 @@ def misplaced(
 ) -> tuple[Placement, Reconstruction] | None:
     """How a shape lies wrongly, and what it would be reconstructed as if it were aligned.
 
-    fitted: its reconstruction as it lies. None if nothing is unusual about its place, or aligning
-    it would not help much.
+    fitted: its reconstruction as it lies. None if nothing is unusual about its place, aligning it
+    would not help much, or its points lie on one line.
     """
+    if on_one_line(shape):
+        return None
     start = placement(_to_mean(model, shape, points, True), shape, mean_shape(model))
     if not start.causes:
         return None

@@ -106,6 +106,8 @@ def refine_cloud(
         if scale:
             source.append(few[cKDTree(moved).query(targets)[1]])
             target.append(targets)
+        if on_one_line(np.concatenate(source)) or on_one_line(np.concatenate(target)):
+            break  # the rotation is undetermined
         found = procrustes(np.concatenate(source), np.concatenate(target), scale=scale)
         if not scale:
             size = start.scale
@@ -151,6 +153,14 @@ def _axis_name(axis: np.ndarray) -> str:
     if abs(axis[largest]) < 0.95:
         return "an oblique axis"
     return ("-" if axis[largest] < 0 else "") + "xyz"[largest]
+
+
+def on_one_line(points: np.ndarray) -> bool:
+    """Whether points (K, 3) lie on one line, or in one place, so that no rotation brings them
+    anywhere in particular.
+    """
+    values = np.linalg.eigvalsh(np.cov(np.asarray(points, np.float64), rowvar=False, bias=True))
+    return bool(values[1] <= 1e-10 * values[2])
 
 
 def shape_size(points: np.ndarray) -> float:
