@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.arguments import Model, Number, OutFolder, Scale, Seed, Unit, check_draws
+from morphable.cli.arguments import (
+    Model,
+    Number,
+    OutFolder,
+    OutUnit,
+    Scale,
+    Seed,
+    Unit,
+    check_draws,
+)
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +38,8 @@ def reconstruct(
     /,
     *,
     out: OutFolder,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
     points: Annotated[
         bool,
         Parameter(
@@ -67,6 +77,7 @@ def reconstruct(
     from morphable.fit.pose import fit_pose as fit
     from morphable.fit.pose import misplaced
     from morphable.fit.pose import reconstruct as encode_and_decode
+    from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     require_new(out)
@@ -86,14 +97,15 @@ def reconstruct(
                 if found := misplaced(loaded, shape, fitted, known, points=points):
                     place, aligned = found
                     _warn_of_placement(path, place, fitted.error, aligned.error)
-            write_shape(folder / path.name, fitted.vertices, loaded.template)
+            write_shape(folder / path.name, fitted.vertices, loaded.template, out_unit)
             chosen = "" if known else format_given(loaded, fitted.code)
             distance = fitted.distance
             rows.append([path.name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
     header = ["mesh", "mean distance of its points, mm" if points else "mean error, mm", "max, mm"]
     if any(row[-1] for row in rows):
         header.append("chosen by least error")
-    print_table(str(out), header, [row[: len(header)] for row in rows])
+    title = f"{out}, files in {' and '.join(sorted({unit_of(path, out_unit) for path in meshes}))}"
+    print_table(title, header, [row[: len(header)] for row in rows])
 
 
 def _warn_of_placement(path: Path, found: Placement, before: float, after: float) -> None:
@@ -153,6 +165,7 @@ def sample(
     suffix: Annotated[
         Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")
     ] = "ply",
+    out_unit: OutUnit = None,
 ) -> None:
     """Sample new shapes from the model's prior."""
     import torch
@@ -161,6 +174,7 @@ def sample(
     from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import sample_codes
     from morphable.files import atomic_folder, require_new
+    from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     check_draws(number, seed, scale)
@@ -171,5 +185,6 @@ def sample(
     with atomic_folder(out) as folder, torch.no_grad():
         for index, code in enumerate(codes):
             vertices = loaded.decode(code[None])[0].numpy()
-            write_shape(folder / f"sample-{index:04d}.{suffix}", vertices, loaded.template)
-    print(f"{out}: {number} shapes")
+            file = folder / f"sample-{index:04d}.{suffix}"
+            write_shape(file, vertices, loaded.template, out_unit)
+    print(f"{out}: {number} shapes in {unit_of(file, out_unit)}")
