@@ -33,6 +33,7 @@ rows = {
 }
 for name, measures in rows.items():
     error = measures["vertex_error_mm"]
-    low, high = error["ci95"]
-    print(f"{name}: {error['mean']:.2f} mm (95 % interval {low:.2f} to {high:.2f})")
+    # There is no interval if fewer than eight people were measured.
+    interval = "{:.2f} to {:.2f}".format(*error["ci95"]) if error["ci95"] else "none"
+    print(f"{name}: {error['mean']:.2f} mm (95 % interval {interval})")
 assert rows[model.family]["vertex_error_mm"]["mean"] < rows["PCA"]["vertex_error_mm"]["mean"]

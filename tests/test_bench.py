@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from morphable.bench import TABLES, find_table
-from morphable.bench.document import grid
+from morphable.bench.document import _facts, grid, record
 from morphable.bench.results import cell, change
 from morphable.bench.runner import Options, Outcome, Task, configuration, tasks
 from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
@@ -121,8 +121,10 @@ def test_a_change_that_is_the_same_for_every_mesh_is_certain(rng: np.random.Gene
     np.testing.assert_allclose([found.mean, found.low, found.high], -0.1, rtol=1e-12)
 
 
-def test_changes_redraw_subjects_and_seeds(rng: np.random.Generator) -> None:
-    """The interval is that of a plain bootstrap of the ratio, and wider where whole subjects agree."""
+def test_changes_redraw_subjects(rng: np.random.Generator) -> None:
+    """The interval is about that of a plain bootstrap of the ratio, and wider if whole subjects
+    agree.
+    """
     errors, other = rng.uniform(1, 5, 200), rng.uniform(1, 5, 200)
     alone = change([outcome(TINY.rows[1], 0, errors)], [outcome(TINY.rows[0], 0, other)])
     assert alone is not None
@@ -131,10 +133,10 @@ def test_changes_redraw_subjects_and_seeds(rng: np.random.Generator) -> None:
     np.testing.assert_allclose([alone.low, alone.high], expected, atol=0.015)
     assert alone.low < alone.mean < alone.high
 
-    few = np.repeat(np.arange(4), 50)
+    few = np.repeat(np.arange(10), 20)
     by_subject = [
         outcome(row, 0, e[few], few)
-        for row, e in zip(TINY.rows, (errors[:4], other[:4]), strict=True)
+        for row, e in zip(TINY.rows, (errors[:10], other[:10]), strict=True)
     ]
     wide, narrow = (
         change(by_subject[:1], by_subject[1:]),
@@ -145,27 +147,45 @@ def test_changes_redraw_subjects_and_seeds(rng: np.random.Generator) -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
+def test_a_change_of_few_subjects_has_no_interval_and_says_why(rng: np.random.Generator) -> None:
+    subjects = np.repeat(np.arange(7), 5)
+    done = [
+        outcome(row, 0, errors, subjects)
+        for row, errors in zip(TINY.rows, rng.uniform(1, 5, (2, 35)), strict=True)
+    ]
+    found = change(done[1:], done[:1])
+    assert found is not None and not found.certain
+    assert (found.low, found.high) == (None, None)
+
+    text = printed(grid(TINY, done, "hands").rows, "deeper")[4]
+    assert text.endswith(" %") and "[" not in text
+    facts = " ".join(_facts(TINY, Options(Path("out")), [], done, {}))
+    assert "hands: no confidence interval: at least 8 measured subjects are needed" in facts
+    assert record(TINY, Options(Path()), done, {})["changes"][0]["low"] is None
+
+
 def test_change_does_not_depend_on_the_order_of_meshes(rng: np.random.Generator) -> None:
-    errors, order = rng.uniform(1, 5, (2, 30)), rng.permutation(30)
-    subjects = np.repeat(np.arange(6), 5)
+    errors, order = rng.uniform(1, 5, (2, 40)), rng.permutation(40)
+    subjects = np.repeat(np.arange(8), 5)
     one, two = (
         change(
             [outcome(TINY.rows[1], 0, errors[0][o], subjects[o])],
             [outcome(TINY.rows[0], 0, errors[1][o], subjects[o])],
         )
-        for o in (np.arange(30), order)
+        for o in (np.arange(40), order)
     )
     assert one is not None
     assert two is not None
+    assert one.low is not None
     np.testing.assert_allclose([one.mean, one.low, one.high], [two.mean, two.low, two.high])
 
 
 def test_the_printed_grid() -> None:
-    done = [outcome(TINY.rows[0], s, np.full(4, 2.0 + s)) for s in (0, 1)] + [
-        outcome(TINY.rows[1], 0, np.full(4, 2.0))
+    done = [outcome(TINY.rows[0], s, np.full(8, 2.0 + s)) for s in (0, 1)] + [
+        outcome(TINY.rows[1], 0, np.full(8, 2.0))
     ]
     found = grid(TINY, done, "hands")
-    assert found.header[-2:] == ["change of the error", "paper: mean, mm"]
+    assert found.header[-2:] == ["change of the vertex error", "paper: mean, mm"]
     plain = ["plain", "4", "2.500 ± 0.707", "10", "–", "1.500"]
     assert printed(found.rows, "plain") == plain
     assert printed(found.rows, "deeper")[2] == "2.000"

@@ -65,10 +65,10 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_bars_leave_room_for_names_and_numbers() -> None:
-    bars = Bars([Bar("a long name", 0, 1.0, 0.5, 4.0, "1 mm"), Bar("b", 1, 2.0, 2.0, 2.0, "")], "d")
+    bars = Bars([Bar("a long name", 0, 1.0, "1 mm", (0.5, 4.0)), Bar("b", 1, 2.0, "")], "d")
     assert bars.left > 6 * len("a long name")
     assert bars.left + 4.0 * bars.per_unit == pytest.approx(410)
-    assert Bars([Bar("none", 0, 0.0, 0.0, 0.0, "0 mm")], "d").per_unit > 0
+    assert Bars([Bar("none", 0, 0.0, "0 mm")], "d").per_unit > 0
 
 
 def test_a_scatter_colors_classes_and_grays_the_unknown() -> None:

@@ -21,6 +21,8 @@ from morphable.evaluate.disentangle import (
     disentanglement,
     disentanglement_error,
     disentanglement_error_rms,
+    leakage,
+    performances,
     probe,
     swap_errors,
 )
@@ -67,12 +69,12 @@ def test_a_moved_head_is_no_difference_of_identity() -> None:
 
 def test_probes_tell_what_is_there_from_what_is_not() -> None:
     random = np.random.default_rng(3)
-    classes = np.repeat(np.arange(4), 40)
+    classes, alone = np.repeat(np.arange(4), 40), np.arange(160)
     noise = random.standard_normal((160, 3))
-    blind = probe(noise, classes)
+    blind = probe(noise, classes, alone)
     assert blind["_chance"] == pytest.approx(0.25)
     assert max(blind[""], blind["_nonlinear"]) < 0.4
-    linear = probe(noise * 0.1 + np.eye(4)[classes][:, :3], classes)
+    linear = probe(noise * 0.1 + np.eye(4)[classes][:, :3], classes, alone)
     assert min(linear[""], linear["_nonlinear"]) > 0.95
 
 
@@ -83,14 +85,81 @@ def test_a_nonlinear_probe_sees_what_a_linear_one_cannot() -> None:
         random.uniform(0, 2 * np.pi, 200),
         1 + 2 * classes + 0.1 * random.standard_normal(200),
     )
-    found = probe(np.c_[radius * np.cos(angle), radius * np.sin(angle)], classes)
+    found = probe(np.c_[radius * np.cos(angle), radius * np.sin(angle)], classes, np.arange(200))
     assert found[""] < 0.7
     assert found["_nonlinear"] > 0.95
 
 
-def test_probes_need_two_classes_of_some_size() -> None:
-    assert probe(np.zeros((6, 2)), np.array([0, 0, 0, 0, 0, 1])) == {}
-    assert probe(np.zeros((6, 2)), np.full(6, -1)) == {}
+def test_probes_need_two_classes_of_some_size_in_two_groups() -> None:
+    alone = np.arange(8)
+    assert probe(np.zeros((6, 2)), np.array([0, 0, 0, 0, 0, 1]), alone[:6]) == {}
+    assert probe(np.zeros((6, 2)), np.full(6, -1), alone[:6]) == {}
+    classes = np.repeat([0, 1], 4)
+    assert probe(np.zeros((8, 2)), classes, classes) == {}, "each class has one group"
+    assert probe(np.zeros((8, 2)), classes, alone % 2).keys() == {"", "_nonlinear", "_chance"}
+
+
+def recording(people: int = 11, sequences: int = 12, frames: int = 20) -> LabelTable:
+    """Frames of sequences, the same of each person, as COMA has them."""
+    person, sequence, frame = (
+        grid.ravel() for grid in np.mgrid[:people, :sequences, :frames]
+    )  # fmt: skip
+    names = np.char.add("e", sequence.astype(str))
+    columns = {"subject": np.char.add("p", person.astype(str)), "expression": names}
+    return LabelTable({**columns, "sequence": names, "frame": frame}, len(person))
+
+
+@pytest.fixture
+def leaks(gestures: MeshDataset) -> Any:
+    """Leakage of codes (N, 3 + 3), identity first, whose meshes have these labels."""
+    model = Lookup(gestures)
+    model.parts = Parts.of(identity=3, expression=3)
+
+    def leaks(codes: np.ndarray, labels: LabelTable) -> dict[str, float]:
+        return leakage(model, torch.from_numpy(codes), replace(gestures, labels=labels))
+
+    return leaks
+
+
+@pytest.mark.parametrize("dropped", ["", "sequence", "expression"])
+def test_codes_without_identity_or_expression_do_not_leak(leaks: Any, dropped: str) -> None:
+    """Each take has a code of its own, which says nothing of any other take of the person or of the
+    expression. Neighboring frames have nearly one code: a probe that sees some of them knows the
+    others (0.8 and more, with frames held out singly).
+    """
+    labels = recording()
+    takes = labels.classes("subject").numbers * 12 + labels.classes("expression").numbers
+    random = np.random.default_rng(0)
+    codes = random.standard_normal((132, 6))[takes] + 0.05 * random.standard_normal((2640, 6))
+    kept = {name: c for name, c in labels.columns.items() if name != dropped}
+    found = leaks(codes, LabelTable(kept, 2640))
+    assert found["identity_leakage_chance"] == pytest.approx(1 / 11, abs=0.02)
+    for suffix in ("", "_nonlinear"):
+        assert found["identity_leakage" + suffix] < 0.2
+        if dropped != "expression":
+            assert found["expression_leakage" + suffix] < 0.2
+
+
+def test_identity_and_expression_in_the_wrong_part_leak(leaks: Any) -> None:
+    labels = recording()
+    random = np.random.default_rng(0)
+    of_person, of_expression = random.standard_normal((2, 12, 3))
+    wrong = [of_expression[labels.classes("expression").numbers],
+             of_person[labels.classes("subject").numbers]]  # fmt: skip
+    codes = np.concatenate(wrong, 1) + 0.1 * random.standard_normal((2640, 6))
+    found = leaks(codes, labels)
+    for name in ("identity_leakage_nonlinear", "expression_leakage_nonlinear"):
+        assert found[name] > 0.9, name
+
+
+def test_sequences_through_several_expressions_are_held_out_whole() -> None:
+    texts = {"expression": ["calm", "smile", "calm", "smile", ""], "sequence": [*"aabb", ""]}
+    table = LabelTable({name: np.array(column) for name, column in texts.items()}, 5)
+    held = performances(table)
+    assert held[0] == held[1] != held[2] == held[3]
+    assert held[4] not in held[:4]
+    expression = performances(LabelTable({"expression": table["expression"]}, 5))
+    assert expression[0] == expression[2] != expression[1] == expression[3]
 
 
 @dataclass(frozen=True)
@@ -207,7 +276,7 @@ def test_true_swaps_that_are_looked_up(gestures: MeshDataset) -> None:
 def test_swaps_are_of_different_subjects(gestures: MeshDataset) -> None:
     model = Lookup(gestures)
     codes = model.encode(torch.from_numpy(gestures.vertices[:]))
-    errors, groups = swap_errors(model, codes, gestures, gestures)
-    assert len(errors) == len(groups) > 100
+    errors, people, faces = swap_errors(model, codes, gestures, gestures)
+    assert len(errors) == len(people) == len(faces) > 100 and (people != faces).all()
     one = gestures.select(np.arange(3))
     assert len(swap_errors(model, codes[:3], gestures, one)[0]) == 0

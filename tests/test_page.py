@@ -63,7 +63,7 @@ def every_block(text: str) -> list[Block]:
         Code(text, text),
         ColorBar(2.0, text),
         Chart(series, Axis(text), Axis(text), text),
-        Bars([Bar(text, 0, 2.0, 1.0, 3.0, text)], text),
+        Bars([Bar(text, 0, 2.0, text, (1.0, 3.0))], text),
         Scatter(points[:, :2], np.array([0, -1]), [text], text),
         Cloud(points, FRONT, 20, text),
     ]

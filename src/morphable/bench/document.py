@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
@@ -16,6 +17,7 @@ from morphable.draw import blocks
 from morphable.draw.blocks import Block, Bold, Bullets, Page, Section
 from morphable.draw.html import render_page
 from morphable.draw.numbers import DASH
+from morphable.evaluate.intervals import MIN_GROUPS, described, no_interval
 from morphable.files import read_json, write_json, write_text
 from morphable.train.run import command_line, versions
 
@@ -61,7 +63,7 @@ def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
     rows = with_baselines(table).rows
     compared = any(row.against for row in rows)
     header = ["model", "latent size", *(column.title for column in table.columns)]
-    header += ["change of the error"] if compared else []
+    header += ["change of the vertex error"] if compared else []
     header += [f"paper: {title}" for title in table.paper_columns]
     lines, cells = [], []
     for row in rows:
@@ -136,7 +138,10 @@ def _text(value: Cell | None, column: Column) -> str:
 def _change_text(value: Change | None) -> str:
     if value is None:
         return DASH
-    return f"{100 * value.mean:+.1f} % [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+    text = f"{100 * value.mean:+.1f} %"
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
 def _paper_text(row: Row, title: str, table: Table) -> str:
@@ -177,10 +182,12 @@ def _facts(
     references = list(dict.fromkeys(row.against for row in table.rows if row.against))
     if references:
         facts.append(
-            f"Change of the error: of the mean vertex error against {' or '.join(references)} of "
-            "the same latent size, with a paired 95 % confidence interval (bootstrap over test "
-            "subjects and seeds)."
+            "Change of the vertex error: of its mean over seeds, against "
+            f"{' or '.join(references)} of the same latent size. The 95 % confidence interval is "
+            "paired by mesh, of the models that were trained: whole test subjects are redrawn "
+            "(bootstrap-t), seeds are not."
         )
+        facts += _without_interval(outcomes)
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
     facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
     facts += [table.note] if table.note else []
@@ -189,6 +196,14 @@ def _facts(
     if len(outcomes) < len(planned):
         facts.append(f"Unfinished: {len(outcomes)} of {len(planned)} runs.")
     return [*facts, f"Command: `{command_line()}`, {torch.get_num_threads()} thread(s)."]
+
+
+def _without_interval(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say of which datasets there are no intervals, and why."""
+    counts = {o.task.data.name: len(np.unique(o.groups)) for o in outcomes if len(o.groups)}
+    return [
+        f"{data}: {no_interval(count)}." for data, count in counts.items() if count < MIN_GROUPS
+    ]
 
 
 def _trained(outcome: Outcome) -> bool:
@@ -236,6 +251,7 @@ def _changes(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         row, data = own.task.row, own.task.data.name
         if result := change(of_row(outcomes, row, data), reference_of(outcomes, row, data)):
             place = {"dataset": data, "row": row.name, "latent": row.size, "against": row.against}
+            place["intervals"] = described(len(np.unique(own.groups)))
             changes.append(place | dataclasses.asdict(result))
     return changes
 

@@ -13,9 +13,7 @@ import numpy as np
 
 from morphable.bench.runner import Outcome
 from morphable.bench.table import Column, Row
-
-DRAWS = 2000
-"""Draws of the bootstrap."""
+from morphable.evaluate.intervals import ratio_interval
 
 
 @dataclass(frozen=True)
@@ -30,17 +28,17 @@ class Cell:
 @dataclass(frozen=True)
 class Change:
     """The relative change of the mean error against a reference (-0.1 is 10 % lower), with the ends
-    of a 95 % confidence interval.
+    of a 95 % confidence interval; these are None if the test subjects are too few for one.
     """
 
     mean: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether there is an interval that leaves out zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def cell(outcomes: Sequence[Outcome], column: Column) -> Cell | None:
@@ -65,29 +63,21 @@ def number_of(measures: Mapping[str, Any], column: Column) -> float | None:
 
 
 def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) -> Change | None:
-    """Compare the error of `own` with that of `reference` by a bootstrap that is paired by test
-    mesh and redraws whole subjects and whole seeds.
+    """Compare the error of `own` with that of `reference`, means over their seeds, by a bootstrap
+    that is paired by test mesh and redraws whole subjects.
 
-    Returns None if either has no finished run.
+    The interval is of the models that were trained. Redrawing two or three seeds would not say what
+    other seeds do; the spread of the cells shows that. Returns None if either has no finished run.
     """
     first, second = (
         [o.mesh_errors for o in side if o.measures is not None] for side in (own, reference)
     )
     if not first or not second:
         return None
-    a, b = np.stack(first), np.stack(second)  # (S, N) mm
-    _, subject = np.unique(own[0].groups, return_inverse=True)
-    # (S, G) sums over the meshes of each of G subjects. Meshes of one subject are not independent,
-    # so a redrawn subject brings all its meshes, for both sides alike.
-    sums_a, sums_b = (np.stack([np.bincount(subject, row) for row in side]) for side in (a, b))
-    random = np.random.default_rng(seed)
-    draws = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        groups = random.integers(sums_a.shape[1], size=sums_a.shape[1])
-        chosen_a, chosen_b = (random.integers(len(side), size=len(side)) for side in (a, b))
-        draws[draw] = sums_a[chosen_a][:, groups].mean() / sums_b[chosen_b][:, groups].mean() - 1
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Change(float(a.mean() / b.mean() - 1), float(low), float(high))
+    a, b = np.mean(first, axis=0), np.mean(second, axis=0)  # (N,) mm
+    mean = float(a.mean() / b.mean() - 1)
+    bounds = ratio_interval(a, b, own[0].groups, seed)
+    return Change(mean) if bounds is None else Change(mean, bounds.low - 1, bounds.high - 1)
 
 
 def of_row(outcomes: Sequence[Outcome], row: Row, data: str) -> list[Outcome]:

@@ -46,6 +46,7 @@ def evaluate(
     if json is not None:
         write_json(json, measured.measures)
     print_table(*evaluation_table(loaded.family, measured.measures))
+    print(measured.measures["provenance"]["intervals"])
 
 
 def evaluation_table(
@@ -72,9 +73,9 @@ def evaluation_table(
     rows = []
     for name, error in errors.items():
         statistics = [error[key] for key in ("mean", "std", "median", "p95", "max")]
-        low, high = error["ci95"]
-        numbers = [f"{number:.{measure.digits}f}" for number in (*statistics, low, high)]
-        rows.append([name, *numbers[:-2], f"{numbers[-2]} .. {numbers[-1]}"])
+        numbers = [f"{number:.{measure.digits}f}" for number in statistics]
+        ends = [f"{end:.{measure.digits}f}" for end in error["ci95"] or ()]
+        rows.append([name, *numbers, " .. ".join(ends) or "none"])
     header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
     return title, header, rows
 

@@ -167,16 +167,20 @@ def _shown(item: Series, x: Scale, y: Scale, legend: float | None) -> Shown:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar. color: the number of one of the page's chart colors. low, high: ends of its
-    whiskers.
+    """A bar. color: the number of one of the page's chart colors. whiskers: their ends; None if it
+    has none.
     """
 
     name: str
     color: int
     value: float
-    low: float
-    high: float
     text: str
+    whiskers: tuple[float, float] | None = None
+
+    @property
+    def end(self) -> float:
+        """Where the bar and its whiskers end."""
+        return self.value if self.whiskers is None else max(self.value, self.whiskers[1])
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ class Bars(_Drawing):
     @property
     def per_unit(self) -> float:
         """Pixels per unit, if 90 pixels are left for the texts."""
-        longest = max(max(bar.value, bar.high) for bar in self.bars)
+        longest = max(bar.end for bar in self.bars)
         return (500 - 90 - self.left) / (longest or 1.0)
 
 

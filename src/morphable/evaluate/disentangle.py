@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
 from morphable.data.dataset import MeshDataset
+from morphable.data.labels import LabelTable
 from morphable.data.neutral import neutral_targets
 from morphable.data.reference_swaps import reference_swaps
 from morphable.evaluate.directions import INACTIVE_VARIANCE
@@ -54,23 +55,23 @@ def disentanglement(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
         return {}
     rows = evenly_spread(len(evaluation.codes), MAX_MESHES)
     chosen, codes = evaluation.measured.select(rows), evaluation.codes[rows]
-    subjects = chosen.labels.classes("subject").numbers
+    subjects, groups = chosen.labels.classes("subject").numbers, chosen.labels.groups()
     result: dict[str, Any] = {}
     predicted = _per_subject(model, codes, subjects)
     if predicted:
-        groups = np.arange(len(predicted))
+        each = np.arange(len(predicted))
         spreads = np.array([disentanglement_error(shapes) for shapes in predicted])
-        result["disentanglement_error_mm"] = summary(spreads, groups)
+        result["disentanglement_error_mm"] = summary(spreads, each)
         rms = np.array([disentanglement_error_rms(shapes) for shapes in predicted])
-        result["disentanglement_error_rms_mm"] = summary(rms, groups)
+        result["disentanglement_error_rms_mm"] = summary(rms, each)
     errors = neutral_errors(model, codes, whole, chosen)
     known = np.isfinite(errors)
     if known.any():
-        result["neutral_error_mm"] = summary(errors[known], subjects[known])
+        result["neutral_error_mm"] = summary(errors[known], groups[known])
     result |= leakage(model, codes, chosen)
-    swapped, groups = swap_errors(model, codes, whole, chosen)
+    swapped, people, faces = swap_errors(model, codes, whole, chosen)
     if len(swapped):
-        result["swap_error_mm"] = summary(swapped, groups)
+        result["swap_error_mm"] = summary(swapped, people, partners=faces)
     retained = expression_retention(model, codes, chosen, subjects)
     if retained is not None:
         result["expression_kept"] = retained
@@ -154,72 +155,122 @@ def leakage(
     """Accuracy of probes that predict the subject from the rest of the code (`identity_leakage`),
     and the expression from the identity part (`expression_leakage`).
 
-    The accuracy is that of a linear probe on held-out meshes. `_nonlinear` is that of a support
-    vector machine with a Gaussian kernel; `_chance`, of always predicting the most frequent class.
+    The accuracy is that of a linear probe on held-out meshes: of expressions or sequences that the
+    probe was not fitted to for the subject, of subjects that it was not fitted to for the
+    expression. `_nonlinear` is that of a support vector machine with a Gaussian kernel; `_chance`,
+    of always predicting the most frequent class.
     """
     free = model.parts.free.copy()
     free[model.parts["identity"]] = False
-    values = codes.cpu().numpy()
+    values, labels = codes.cpu().numpy(), chosen.labels
     inputs = {
-        "identity": (values[:, free], "subject"),
-        "expression": (values[:, model.parts["identity"]], "expression"),
+        "identity": (values[:, free], "subject", performances(labels)),
+        "expression": (values[:, model.parts["identity"]], "expression", labels.groups()),
     }
     result: dict[str, float] = {}
-    for name, (numbers, column) in inputs.items():
-        if column in chosen.labels and numbers.shape[1]:
-            scores = probe(numbers, chosen.labels.classes(column).numbers, seed)
+    for name, (numbers, column, held) in inputs.items():
+        if column in labels and numbers.shape[1]:
+            scores = probe(numbers, labels.classes(column).numbers, held, seed)
             result |= {f"{name}_leakage{suffix}": score for suffix, score in scores.items()}
     return result
 
 
-def probe(numbers: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, float]:
+def performances(labels: LabelTable) -> np.ndarray:
+    """(N,) group number of each mesh, for probes of the subject: meshes of one expression are a
+    group, or of one sequence if sequences run through several expressions.
+
+    The groups are those of all subjects together. If they were each subject's own, the probe would
+    see the held-out expression of all other subjects and never guess the right one. A mesh with
+    neither label is a group of its own.
+    """
+    own = np.arange(labels.count)
+    expressions, sequences = (
+        labels.classes(name).numbers if name in labels else np.full(labels.count, -1)
+        for name in ("expression", "sequence")
+    )
+    known = sequences >= 0
+    passed = len(np.unique(np.stack([sequences, expressions], 1)[known], axis=0))
+    several = passed > len(np.unique(sequences[known]))
+    first, second = (sequences, expressions) if several else (expressions, sequences)
+    named = np.where(first >= 0, first, np.where(second >= 0, labels.count + second, -1))
+    return np.where(named >= 0, named, 2 * labels.count + own)
+
+
+def probe(
+    numbers: np.ndarray, classes: np.ndarray, held: np.ndarray, seed: int = 0
+) -> dict[str, float]:
     """Cross-validated accuracy of predicting `classes` (N,) from `numbers` (N, n), by probe: "" is
     the linear one, "_nonlinear" and "_chance" as in `leakage`.
 
-    Meshes without a class, and classes with fewer than FOLDS meshes, are left out. The result is
-    empty if fewer than two classes are left.
+    held: (N,) group of each mesh; the meshes of a group are held out together. Trap: with single
+    meshes held out, a probe recognizes the neighboring frames of a recording, and codes without any
+    identity seem to have it.
+
+    Meshes without a class, and classes with fewer than FOLDS meshes or in a single group, are left
+    out. The result is empty if fewer than two classes are left.
     """
-    used, counts = np.unique(classes[classes >= 0], return_counts=True)
-    used = used[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())][:MAX_CLASSES]
-    rows = np.flatnonzero(np.isin(classes, used))
-    if len(used) < 2:
+    rows = _probed(classes, held, np.flatnonzero(classes >= 0))
+    drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:PROBE_MESHES])
+    rows = _probed(classes, held, drawn)
+    x, y, groups = numbers[rows], classes[rows], held[rows]
+    if len(np.unique(y)) < 2:
         return {}
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:PROBE_MESHES])
-    x, y = numbers[rows], classes[rows]
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    count = min(FOLDS, len(np.unique(groups)))
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    divided = list(folds.split(x, y, groups))
     probes = {"": LogisticRegression(max_iter=2000), "_nonlinear": SVC()}
-    scores = {
-        suffix: float(cross_val_score(make_pipeline(StandardScaler(), made), x, y, cv=folds).mean())
-        for suffix, made in probes.items()
-    }
+    scores = {name: _accuracy(made, x, y, divided) for name, made in probes.items()}
     return scores | {"_chance": float(np.unique(y, return_counts=True)[1].max() / len(y))}
+
+
+def _probed(classes: np.ndarray, held: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Those of the rows whose class has FOLDS meshes in at least two groups: the MAX_CLASSES most
+    frequent classes.
+    """
+    names, counts = np.unique(classes[rows], return_counts=True)
+    frequent = names[np.argsort(-counts, kind="stable")][: int((counts >= FOLDS).sum())]
+    usable = [c for c in frequent if len(np.unique(held[rows[classes[rows] == c]])) > 1]
+    return rows[np.isin(classes[rows], usable[:MAX_CLASSES])]
+
+
+def _accuracy(made: Any, x: np.ndarray, y: np.ndarray, folds: list[Any]) -> float:
+    """Share of the classes (N,) guessed right, each by a probe that was fitted to the other folds."""
+    right = 0
+    for fitted, held_out in folds:
+        if len(np.unique(y[fitted])) < 2:  # nothing to choose from
+            right += int((y[held_out] == y[fitted][0]).sum())
+            continue
+        found = make_pipeline(StandardScaler(), made).fit(x[fitted], y[fitted])
+        right += int((found.predict(x[held_out]) == y[held_out]).sum())
+    return right / len(y)
 
 
 def swap_errors(
     model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean vertex distance in mm of each swap to the true shape, and the number of the subject
-    whose identity it has, both (n,).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean vertex distance in mm of each swap to the true shape, and the numbers of the subject
+    whose identity it has and of the subject whose expression it has, all (n,).
 
     A swap combines the identity of one mesh with the other parts of a mesh of another subject, both
     drawn at random. Swaps whose true shape is unknown are left out.
     """
     random = np.random.default_rng(seed)
-    subjects = chosen.labels.classes("subject").numbers
+    subjects = chosen.labels.groups()
     a, b = random.integers(len(chosen), size=(2, MAX_SWAPS))
     a, b = a[subjects[a] != subjects[b]], b[subjects[a] != subjects[b]]
     mixed = codes[torch.from_numpy(b)].clone()
     where = model.parts["identity"]
     mixed[:, where] = codes[torch.from_numpy(a)][:, where]
     if not len(a):
-        return np.zeros(0), a
+        return np.zeros(0), a, b
     errors = []
     for chunk in np.array_split(np.arange(len(a)), max(1, len(a) // BATCH)):
         truth = reference_swaps(dataset, chosen.rows[a[chunk]], chosen.rows[b[chunk]])
         decoded = decode_all(model, mixed[torch.from_numpy(chunk)])
         errors.append(np.linalg.norm(decoded - truth, axis=-1).mean(-1))
-    known = np.concatenate(errors)
-    return known[np.isfinite(known)], subjects[a][np.isfinite(known)]
+    distances = np.concatenate(errors)
+    known = np.isfinite(distances)
+    return distances[known], subjects[a[known]], subjects[b[known]]
 
 
 def collapsed(model: MorphableModel, codes: Tensor) -> dict[str, int]:

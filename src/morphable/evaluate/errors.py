@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from morphable.evaluate.intervals import mean_interval, pair_interval
 from morphable.models.base import MorphableModel, Shapes, blocks
 from morphable.models.batched import BATCH
-
-BOOTSTRAP_DRAWS = 1000
-"""Number of bootstrap resamples for a confidence interval."""
 
 
 @torch.no_grad()
@@ -26,37 +24,30 @@ def mean_vertex_error(model: MorphableModel, shapes: Shapes, batch: int = BATCH)
     return total / (len(shapes) * shapes.shape[1])
 
 
-def summary(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Statistics of values: mean, population std, median, p95, max, and ci95, the bootstrap
-    confidence interval of the mean.
+def summary(
+    values: np.ndarray, groups: np.ndarray, seed: int = 0, *, partners: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Statistics of values: mean, population std, median, p95, max, the number of groups, and ci95,
+    the confidence interval of the mean; None if the groups are too few for one.
 
-    values: (N,) or (N, V) mm, one row per mesh. groups: (N,) subject number of each mesh. The
-    bootstrap redraws whole subjects, because meshes of one subject are not independent.
+    values: (N,) or (N, V) mm, one row per mesh. groups: (N,) number of the group of each mesh: the
+    meshes of a subject are not independent. partners: (N,) a second group of each value, if it was
+    measured on meshes of two subjects.
     """
     flat = values.ravel()
     median, p95 = np.percentile(flat, [50, 95])
-    low, high = bootstrap_interval(
-        values.reshape(len(values), -1).mean(1, dtype=np.float64), groups, seed
-    )
+    per_mesh = values.reshape(len(values), -1).mean(1, dtype=np.float64)
+    if partners is None:
+        counted, bounds = groups, mean_interval(per_mesh, groups, seed)
+    else:
+        counted = np.concatenate([groups, partners])
+        bounds = pair_interval(per_mesh, groups, partners, seed)
     return {
         "mean": float(flat.mean(dtype=np.float64)),
         "std": float(flat.std(dtype=np.float64)),
         "median": float(median),
         "p95": float(p95),
         "max": float(flat.max()),
-        "ci95": [low, high],
+        "ci95": None if bounds is None else [*bounds],
+        "groups": len(set(counted.tolist())),
     }
-
-
-def bootstrap_interval(
-    per_mesh: np.ndarray, groups: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
-    """95 % confidence interval of the mean of `per_mesh` (N,), by a seeded bootstrap that redraws
-    whole groups with replacement.
-    """
-    _, number = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(number, per_mesh), np.bincount(number)
-    draws = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAP_DRAWS, len(sums)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)

@@ -16,6 +16,7 @@ from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.edit_errors import editing
 from morphable.evaluate.errors import summary
 from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA, Evaluation
+from morphable.evaluate.intervals import described
 from morphable.mesh.distance import surface_distance
 from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
@@ -68,6 +69,7 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
 def provenance(evaluation: Evaluation) -> dict[str, Any]:
     """The model, the data and the settings of an evaluation, so that it can be repeated."""
     model, data = evaluation.model, evaluation.data
+    subjects = len(set(evaluation.groups.tolist()))
     return {
         "model": dict(model.provenance),
         "data": str(data.whole.path.resolve()),
@@ -76,7 +78,8 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:
         "part": evaluation.subset,
         "split_hash": data.split.hash,
         "meshes": len(evaluation.measured),
-        "subjects": len(set(evaluation.groups.tolist())),
+        "subjects": subjects,
+        "intervals": described(subjects),
         "train_meshes": len(data.train),
         "latent": model.latent,
         "pca_latent": evaluation.pca.latent,

@@ -98,7 +98,7 @@ def _pca_curve(context: ReportContext) -> list[Block]:
     sizes = sorted(curve)
     means = [curve[size] for size in sizes]
     name = f"{scene.name}, latent size {scene.latent}"
-    bar = np.array([own["ci95"]])
+    bar = np.array([own["ci95"]]) if own["ci95"] else None
     series = [
         Series("PCA", sizes, means, "line", COLORS[PCA]),
         Series("", sizes, means, "points", COLORS[PCA]),

@@ -47,6 +47,11 @@ class ReportContext:
         return found.get(method, {})
 
     @property
+    def subjects(self) -> int:
+        """The number of measured subjects, with each mesh of no known subject as one more."""
+        return len(set(self.result.evaluation.groups.tolist()))
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the model comes from: its own record, updated with the one in evaluation.json."""
         measured = self.record.get("provenance", {}).get("model") or {}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from morphable.draw.blocks import BigNumber, Block, Text
 from morphable.draw.charts import Bar, Bars
 from morphable.draw.numbers import interval, millimeters, number, percent, signed
-from morphable.evaluate.errors import bootstrap_interval
 from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA
+from morphable.evaluate.intervals import mean_interval, no_interval
 from morphable.report.context import ReportContext
 
 NEGLIGIBLE = 5e-4
@@ -68,9 +68,10 @@ def verdict(context: ReportContext) -> Verdict | None:
     text = f"{text} {setting(context)}."
     evaluation = context.result.evaluation
     difference = evaluation.mesh_errors[MODEL] - evaluation.mesh_errors[PCA]
-    if len(set(evaluation.groups.tolist())) < 2:
-        return Verdict(emphasis, f"{text} With one test subject there is no interval.", None)
-    low, high = bootstrap_interval(difference, evaluation.groups)
+    bounds = mean_interval(difference, evaluation.groups)
+    if bounds is None:
+        return Verdict(emphasis, f"{text} {_why_none(context)}.", None)
+    low, high = bounds
     text += (
         f" The mean difference per mesh is {signed(difference.mean())} mm, "
         f"95 % confidence interval [{signed(low)}, {signed(high)}] mm (bootstrap over subjects)"
@@ -78,6 +79,11 @@ def verdict(context: ReportContext) -> Verdict | None:
     if low <= 0 <= high or abs(own / other - 1) < NEGLIGIBLE:
         return Verdict(emphasis, f"{text}: these meshes do not show which is better.", None)
     return Verdict(emphasis, f"{text}.", own < other)
+
+
+def _why_none(context: ReportContext) -> str:
+    reason = no_interval(context.subjects)
+    return reason[0].upper() + reason[1:]
 
 
 def compared(own: float, other: float, name: str) -> tuple[str, str]:
@@ -106,6 +112,8 @@ def headline(context: ReportContext) -> list[Block]:
     where = setting(context)
     if bounds:
         where += f"; 95 % confidence interval {bounds} mm (bootstrap over subjects)"
+    elif error:
+        where += f"; {no_interval(context.subjects)}"
     blocks: list[Block] = [
         BigNumber(number(error.get("mean")), "mm mean vertex error"),
         Text(where[0].upper() + where[1:] + ".", "note"),
@@ -113,7 +121,8 @@ def headline(context: ReportContext) -> list[Block]:
     if result := verdict(context):
         blocks.append(_sentence(result))
     if bars := _bars(context):
-        caution = "Bars: mean vertex error; whiskers: 95 % confidence interval."
+        caution = "Bars: mean vertex error"
+        caution += "; whiskers: 95 % confidence interval." if bounds else "."
         if context.scene.pca is not None:
             caution += " One training run: call a model better only after at least three seeds."
         blocks += [bars, Text(caution, "note")]
@@ -132,9 +141,10 @@ def _bars(context: ReportContext) -> Bars | None:
     bars = []
     for method in methods:
         if error := context.measures(method).get("vertex_error_mm"):
-            name, (low, high) = context.scene.method_name(method), error["ci95"]
+            name, bounds = context.scene.method_name(method), error["ci95"]
+            whiskers = (bounds[0], bounds[1]) if bounds else None
             text = millimeters(error["mean"])
-            bars.append(Bar(name, BAR_COLORS[method], error["mean"], low, high, text))
+            bars.append(Bar(name, BAR_COLORS[method], error["mean"], text, whiskers))
     if not bars:
         return None
     described = ", ".join(f"{bar.name} {bar.text}" for bar in bars)

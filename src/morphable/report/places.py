@@ -20,7 +20,7 @@ from morphable.draw.blocks import (
     Text,
 )
 from morphable.draw.colors import css, heat_colors, region_colors, scale_end
-from morphable.draw.numbers import interval, number
+from morphable.draw.numbers import DASH, interval, number
 from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
 from morphable.evaluate.measures import areas
 from morphable.report.context import ReportContext
@@ -82,7 +82,7 @@ def _errors(context: ReportContext, region: str) -> list[str]:
         return context.measures(method).get(f"vertex_error_mm/{region}", {})
 
     own = error(MODEL)
-    spread = [number(own.get("mean")), interval(own.get("ci95")), number(own.get("p95"))]
+    spread = [number(own.get("mean")), interval(own.get("ci95")) or DASH, number(own.get("p95"))]
     return spread + [number(error(baseline).get("mean")) for baseline in (PCA, MEAN_SHAPE)]
 
 

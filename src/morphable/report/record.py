@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from morphable.draw.blocks import Block, Code, Facts, Heading, Section, Table
+from morphable.draw.blocks import Block, Code, Facts, Heading, Section, Table, Text
 from morphable.draw.numbers import DASH, interval, number
 from morphable.evaluate.evaluation import METHODS
+from morphable.evaluate.intervals import no_interval
 from morphable.evaluate.measure_table import measure_of, titled
 from morphable.report.context import ReportContext
 
@@ -26,13 +27,15 @@ def all_measures(context: ReportContext) -> Section:
         measure, _ = measure_of(key)
         if isinstance(value, Mapping):
             statistics = [number(value.get(k)) for k in STATISTICS]
-            bounds = interval(value.get("ci95"))
+            bounds = interval(value.get("ci95")) or DASH
             spread.append([titled(key), name, number(value["mean"]), bounds, *statistics])
             meanings[measure.title] = measure.meaning
         else:
             text = f"{number(value)} {measure.unit}".rstrip()
             single.append([titled(key), name, text, measure.meaning])
     blocks: list[Block] = [Table(HEADER, spread, "named"), Facts(meanings)] if spread else []
+    if any(row[3] == DASH for row in spread):
+        blocks.append(Text(f"{DASH}: {no_interval(context.subjects)}.", "note"))
     if single:
         header = ["measure", "of", "value", "meaning"]
         blocks += [Heading("Further measures"), Table(header, single, "named further")]
