@@ -47,6 +47,18 @@ def evaluate(
         write_json(json, measured.measures)
     print_table(*evaluation_table(loaded.family, measured.measures))
     print(measured.measures["provenance"]["intervals"])
+    if note := _little_learned(measured.measures):
+        print(note)
+
+
+def _little_learned(result: Mapping[str, Any]) -> str:
+    from morphable.evaluate.errors import little_learned
+
+    own, mean_shape = (
+        measures["vertex_error_mm"]["mean"]
+        for measures in (result["model"], result["baselines"]["mean_shape"])
+    )
+    return little_learned(own, mean_shape, result["provenance"]["part"])
 
 
 def evaluation_table(
