@@ -16,7 +16,6 @@ from morphable.cli.arguments import (
     Scale,
     Seed,
     Unit,
-    check_draws,
 )
 from morphable.errors import InputError
 
@@ -56,6 +55,9 @@ def region(
     unit: Unit = "mm",
 ) -> None:
     """Edit one region of a mesh by its handles."""
+    if (move is None) == (target is None):
+        raise InputError("edit region: expected either --move HANDLE:dx,dy,dz or --target FILE")
+
     import torch
 
     from morphable.cli.parse import parse_moves
@@ -63,8 +65,6 @@ def region(
     from morphable.edit.region import complete_moves, edit_region, find_region
     from morphable.files import require_new
 
-    if (move is None) == (target is None):
-        raise InputError("edit region: expected either --move HANDLE:dx,dy,dz or --target FILE")
     require_new(out)
     loaded = _load_editor(model)
     shape = read_registered(mesh, loaded.template, unit)
@@ -123,7 +123,6 @@ def sample_region(
     from morphable.edit.region import edit_region, find_region
     from morphable.files import atomic_folder, require_new
 
-    check_draws(number, seed, scale)
     require_new(out)
     loaded = _load_editor(model)
     place = find_region(loaded, region)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from morphable.cli.arguments import ModelData
-from morphable.errors import InputError
+from morphable.cli.arguments import ModelData, Run
 
 
 def report(
-    model: Annotated[Path, Parameter(help="a run folder")],
+    model: Run,
     /,
     *,
     data: ModelData = None,
@@ -21,6 +15,7 @@ def report(
 
     Evaluates the run first if that has not been done yet.
     """
+    from morphable.cli.output import progress
     from morphable.evaluate.evaluation import Evaluation
     from morphable.evaluate.protocol import chosen_subset, open_dataset
     from morphable.evaluate.record import Measured
@@ -28,13 +23,13 @@ def report(
     from morphable.report.page import write_report
     from morphable.train.checkpoint import read_metrics
 
-    if not (model / "config.toml").exists():
-        raise InputError(f"{model}: not a run folder, it has no config.toml")
     loaded = load(model)
     dataset = open_dataset(loaded, data)
-    measured = Measured.read(model, loaded, dataset)
-    if measured is None:
-        measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
-        measured.write(model)
-    write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")
+    metrics = read_metrics(model / "metrics.jsonl")
+    with progress("measuring") as advance:
+        measured = Measured.read(model, loaded, dataset)
+        if measured is None:
+            measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
+            measured.write(model)
+        write_report(measured, metrics, model / "report.html", advance)
     print(model / "report.html")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.arguments import Model, Number, OutFolder, Scale, Seed, Unit, check_draws
+from morphable.cli.arguments import MeshFiles, Model, Number, OutFolder, Scale, Seed, Unit
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 def reconstruct(
     model: Model,
-    meshes: Annotated[
-        list[Path],
-        Parameter(help="mesh files in correspondence with the model's template", negative=""),
-    ],
+    meshes: MeshFiles,
     /,
     *,
     out: OutFolder,
@@ -132,7 +129,6 @@ def sample(
     from morphable.files import atomic_folder, require_new
     from morphable.models.io import load
 
-    check_draws(number, seed, scale)
     require_new(out)
     loaded = load(model)
     known = parse_given(loaded, given or [])

@@ -119,13 +119,7 @@ def load_dataset(path: Path | str) -> MeshDataset:
     inconsistent.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such dataset folder")
-    if not (path / "dataset.json").exists():
-        raise InputError(
-            f"{path}: not a dataset folder, it has no dataset.json (make one with "
-            "`morphable data make`)"
-        )
+    require_dataset(path)
     info = _read_info(path / "dataset.json")
     template = Template.load(path / "template.npz")
     if template.fingerprint != info["template"]:
@@ -144,6 +138,17 @@ def load_dataset(path: Path | str) -> MeshDataset:
     if "neutral" in labels:
         _check_neutral(labels, path / "labels.csv")
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)))
+
+
+def require_dataset(path: Path) -> None:
+    """Raise InputError unless `path` is a dataset folder. Its content is not checked."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such dataset folder")
+    if not (path / "dataset.json").exists():
+        raise InputError(
+            f"{path}: not a dataset folder, it has no dataset.json (make one with "
+            "`morphable data make`)"
+        )
 
 
 def _read_info(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ course of training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -160,12 +161,19 @@ def training(context: ReportContext) -> Section | None:
         return None
     seconds = rows[-1].get("seconds")
     duration = f" in {_duration(seconds)} of training" if seconds else ""
-    lead = f"{len(rows)} epochs{duration}. {_kept_epoch(context)}".rstrip()
+    lead = f"{_epochs(rows)}{duration}. {_kept_epoch(context)}".rstrip()
     columns = [[Heading("Objective"), _objective(rows)]]
     validated = _validated(rows)
     if validated:
         columns.append([Heading("Validation"), _validation(validated)])
     return Section("Training", [Text(lead, "lead"), Columns(columns)])
+
+
+def _epochs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Count the epochs, and those of each stage if there are several."""
+    of_stage = Counter(row.get("stage", "") for row in rows)
+    stages = ", then ".join(f"{count} of {stage}" for stage, count in of_stage.items())
+    return f"{len(rows)} epochs" + (f" ({stages})" if len(of_stage) > 1 else "")
 
 
 def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -179,10 +187,14 @@ def _kept_epoch(context: ReportContext) -> str:
     epoch = provenance.get("kept_epoch")
     if epoch is None:
         return ""
+    stage = context.metrics[-1].get("stage", "")
+    # Epochs are recorded over the whole run, but a reader set how many each stage has.
+    before = sum(row.get("stage", "") != stage for row in context.metrics)
+    if before:
+        epoch = f"{epoch - before} of {stage}"
     if not _validated(context.metrics):
         return f"The family has no validation; the last epoch, {epoch}, is kept."
     settings = provenance.get("train", {})
-    stage = context.metrics[-1].get("stage", "")
     if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
         return f"The last epoch, {epoch}, is kept."
     return f"Epoch {epoch} is kept, the best on the validation meshes."
@@ -209,7 +221,9 @@ def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
 
 def _validation(rows: Sequence[Mapping[str, Any]]) -> Chart:
     epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
-    best = int(np.argmin(values))
+    # Each stage has its own validation error, so only those of the last one are compared.
+    last = [row.get("stage") == rows[-1].get("stage") for row in rows]
+    best = int(np.argmin(np.where(last, values, np.inf)))
     lowest = millimeters(values[best])
     mark = Series(f"best: {lowest}, epoch {epochs[best]}", [epochs[best]], [values[best]], "mark")
     return Chart(
