@@ -4,6 +4,7 @@ and seams kept.
 
 from __future__ import annotations
 
+import os
 import shutil
 import typing
 from pathlib import Path
@@ -322,10 +323,37 @@ def test_labels_by_pattern(
     assert {key: table[key].tolist()[0] for key in expected} == expected
 
 
-@pytest.mark.parametrize("pattern", ["", "subject", "{a}/{a}", "{a b}"])
+@pytest.mark.parametrize("pattern", ["", "subject", "{a}/{a}", "{a b}", "{a}{b}"])
 def test_patterns_that_are_none(few: Path, pattern: str) -> None:
     with pytest.raises(InputError, match="`pattern`"):
         folder(few, unit="mm", pattern=pattern)
+
+
+@pytest.mark.parametrize("name", ["row", "neutral", "file"])
+def test_a_pattern_names_no_column_of_the_import_itself(few: Path, name: str) -> None:
+    with pytest.raises(
+        InputError, match=f"`pattern` .*{name}}} is a column that the import writes"
+    ):
+        folder(few, unit="mm", pattern=f"{{{name}}}")
+
+
+def test_a_name_in_a_pattern_may_begin_with_a_digit(few: Path) -> None:
+    assert folder(few, unit="mm", pattern="{1a}").labels["1a"].tolist() == list(range(6))
+
+
+def test_names_that_are_not_unicode_or_very_long(few: Path, tmp_path: Path) -> None:
+    for file in few.iterdir():
+        file.rename(few / f"{'面' * 75}.{file.name}")
+    loaded = imported(few, tmp_path / "set", pattern="{expression}.{frame}")
+    (tmp_path / "l.csv").write_text(
+        "file,expression\n"
+        + "".join(f"{name},{'面' * 200}{i % 2}\n" for i, name in enumerate(loaded.labels["file"]))
+    )
+    labelled = imported(few, tmp_path / "labelled", labels=tmp_path / "l.csv")
+    assert len(labelled.split_names) == 3  # frames and one per expression
+    next(few.iterdir()).rename(few / os.fsdecode(b"\xff.ply"))
+    with pytest.raises(InputError, match=r"few: the name of the file '.udcff.ply' is not valid"):
+        folder(few, unit="mm")
 
 
 def test_a_path_that_does_not_match(few: Path) -> None:

@@ -359,6 +359,8 @@ with workers("cpu") as here:
     if here.rank == 0:
         equal = all(torch.equal(digests[0], other) for other in digests)
         print(json.dumps({"processes": len(digests), "equal": equal}))
+threads = [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]
+print(f"{sum('gloo' in name for name in threads)} of the threads belong to a process group")
 """
 
 
@@ -375,6 +377,7 @@ def test_two_processes_train_one_gan(data: MeshDataset, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '{"processes": 2, "equal": true}' in done.stdout
+    assert done.stdout.count("0 of the threads belong to a process group") == 2
     torch.manual_seed(0)
     initial = create("toy-gan", data.template, ToyConfig())
     trained = load(tmp_path / "run").state_dict()

@@ -95,7 +95,8 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
 
 
 def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)[:100]
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+    return name.encode()[:100].decode(errors="ignore")  # file systems count bytes
 
 
 def _unused(name: str, taken: Container[str]) -> str:

@@ -94,7 +94,10 @@ class PointEncoder(nn.Module):
         self.center = nn.Buffer(torch.zeros(3))
         self.radius = nn.Buffer(torch.ones(()))
         self.own_sampling = SamplingBuffers(geometry.sampling)
-        self.trunk = PointTransformer(config.sizes, config.neighbors)
+        # A template with fewer than 64 vertices has no larger clouds.
+        used = geometry.sampling.used
+        min_points = MIN_POINTS if used is None else min(MIN_POINTS, len(used))
+        self.trunk = PointTransformer(config.sizes, config.neighbors, min_points)
         widths = (self.trunk.features, *HEAD)
         layers = [
             (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in itertools.pairwise(widths)
@@ -111,7 +114,7 @@ class PointEncoder(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """(B, P, 3) mm -> (B, 64) features of clouds.
 
-        Raises InputError if a cloud has fewer than 64 points.
+        Raises InputError if a cloud has fewer than 64 points, or than a smaller template has.
         """
         return self.head(self.trunk(self._local(points)))
 

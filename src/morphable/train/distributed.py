@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,12 +69,15 @@ def workers(device: str) -> Iterator[Workers]:
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device(device, local) if device == "cuda" else torch.device("cpu")
+    # `torch.distributed.nn.functional` keeps the process group that exists when it is first
+    # imported, as a default argument of its functions. Imported here, it keeps none.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield Workers(dist.get_rank(), count, place)
     finally:
-        # A learner and its DistributedDataParallel refer to each other, so only the garbage
-        # collector frees them. If it runs at interpreter exit, after the group is gone, the process
-        # aborts.
+        # The threads of a process group end with its last reference. If they still run when the
+        # interpreter exits, the process sometimes aborts. A learner and its DistributedDataParallel
+        # refer to each other, so only the garbage collector frees the group that they hold.
         gc.collect()
         dist.destroy_process_group()
