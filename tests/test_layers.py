@@ -170,7 +170,6 @@ def test_what_needs_no_model_does_not_import_torch(tmp_path: Path) -> None:
         "import contextlib, io, os, sys\n"
         "from morphable.cli.main import main\n"
         f"os.chdir({str(tmp_path)!r})\n"
-        "sys.modules['torch'] = None\n"
         f"for words, refused in {LIGHT!r}:\n"
         "    with contextlib.redirect_stderr(io.StringIO()) as errors, "
         "contextlib.redirect_stdout(io.StringIO()):\n"
@@ -180,6 +179,7 @@ def test_what_needs_no_model_does_not_import_torch(tmp_path: Path) -> None:
         "        except SystemExit as stop:\n"
         "            assert stop.code == 2 and refused, (words, errors.getvalue())\n"
         "            assert refused in errors.getvalue(), (words, errors.getvalue())\n"
+        "    assert 'torch' not in sys.modules, words\n"
     )
     python(code)
 
