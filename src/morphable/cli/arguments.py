@@ -86,7 +86,12 @@ MeshFiles = Annotated[
     ),
 ]
 Unit = Annotated[
-    Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")
+    Literal["mm", "cm", "m"] | None,
+    Parameter(help="the unit of the input files; default: mm, and m for GLB and glTF"),
+]
+OutUnit = Annotated[
+    Literal["mm", "cm", "m"] | None,
+    Parameter(help="the unit of the files to write; default: mm, and m for GLB and glTF"),
 ]
 OutFile = Annotated[
     Path, Parameter(help="mesh file to write; must not exist yet", validator=_check_new)

@@ -62,6 +62,7 @@ def train(
 ) -> None:
     """Train a model family on a dataset and write a run folder."""
     from morphable.files import require_new
+    from morphable.lock import LOCK, require_idle
 
     choices = Choices(recipe, latent, split, epochs, stages, seed, tuple(set_ or ()), config)
     if resume:
@@ -70,11 +71,14 @@ def train(
             print(f"{out}: this run is finished, there is nothing to resume")
             return
     else:
-        require_new(out)
+        require_idle(out)
+        require_new(out, besides=LOCK)
 
     from morphable.ops.allocator import keep_freed_memory
+    from morphable.train.checkpoint import read_metrics
     from morphable.train.distributed import workers
     from morphable.train.loop import Interrupted
+    from morphable.train.outcome import kept_epoch, little_gained
     from morphable.train.run import run
 
     if resume:
@@ -93,6 +97,11 @@ def train(
                 f"{out}: {family}, latent size {model.latent} ({model.parts.described}), "
                 f"{parameters:,} trainable parameters"
             )
+            metrics = read_metrics(out / "metrics.jsonl")
+            if kept := kept_epoch(model.provenance, metrics):
+                print(kept)
+            if note := little_gained(model.provenance, metrics, split_data):
+                print(note)
             print(f"next: {_command(family, 'evaluate', out)}")
 
 
@@ -155,4 +164,4 @@ def _progress_bar(show: bool) -> Iterator[Listener | None]:
 def _validation(event: TrainingEvent) -> str:
     if event.validation_mm is None:
         return "not validated, the last epoch is kept"
-    return f"validation {event.validation_mm:.3f} mm (best {event.best_mm:.3f})"
+    return f"validation {event.validation_mm:.3f} mm (lowest {event.best_mm:.3f})"

@@ -116,8 +116,8 @@ def load(path: Path | str) -> MorphableModel:
     """Load a model from a folder, a zip, or a run folder (its `model/`), in evaluation mode on the
     CPU.
 
-    Raises InputError, naming the file, if a file is missing, truncated, unsafe or of another format
-    version.
+    Raises InputError if the run is still in training; and, naming the file, if a file is missing,
+    truncated, unsafe or of another format version.
     """
     read, label = open_stored(Path(path))
     description = _parse_json(read("model.json"), label("model.json"))

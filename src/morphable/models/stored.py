@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from morphable.errors import InputError
 from morphable.files import check_inflated_size, reading
+from morphable.lock import require_idle
 
 MEMBERS = ("model.json", "template.npz", "weights.safetensors")
 """The files of a model that are read; a zip may hold others, which are not even inflated."""
@@ -19,8 +20,10 @@ def open_stored(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str
     """Two functions of a file's name in a stored model: one reads the file, the other gives its
     path for messages. The model of a run folder is in its `model` folder.
 
-    Raises InputError if there is no model, if it lacks a file, or if it is an unsafe zip.
+    Raises InputError if there is no model, if its run is still in training, if it lacks a file, or
+    if it is an unsafe zip.
     """
+    require_idle(path)
     if (path / "model" / "model.json").exists():
         path = path / "model"
     return _open_folder(path) if path.is_dir() else _open_zip(path)

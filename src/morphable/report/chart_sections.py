@@ -18,6 +18,7 @@ from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
 from morphable.report.context import ReportContext
 from morphable.report.headline import setting
 from morphable.report.scene import Scene
+from morphable.train.outcome import kept_epoch
 
 COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 TERM_COLORS = (0, 3, 4, 5, 6, 7, 1, 2)
@@ -155,17 +156,19 @@ def _explained(per_cent: float) -> str:
 
 
 def training(context: ReportContext) -> Section | None:
-    """Show the terms of the objective and the validation error by epoch, and the kept epoch."""
+    """Show the terms of the objective and the validation error by epoch, and which epoch is kept."""
     rows = context.metrics
     if not rows:
         return None
     seconds = rows[-1].get("seconds")
     duration = f" in {_duration(seconds)} of training" if seconds else ""
-    lead = f"{_epochs(rows)}{duration}. {_kept_epoch(context)}".rstrip()
+    provenance = context.model.provenance
+    lead = f"{_epochs(rows)}{duration}. {kept_epoch(provenance, rows)}".rstrip()
     columns = [[Heading("Objective"), _objective(rows)]]
-    validated = _validated(rows)
+    validated = [row for row in rows if row.get("validation_mm") is not None]
     if validated:
-        columns.append([Heading("Validation"), _validation(validated)])
+        chart = _validation(validated, provenance.get("kept_epoch"))
+        columns.append([Heading("Validation"), chart])
     return Section("Training", [Text(lead, "lead"), Columns(columns)])
 
 
@@ -174,30 +177,6 @@ def _epochs(rows: Sequence[Mapping[str, Any]]) -> str:
     of_stage = Counter(row.get("stage", "") for row in rows)
     stages = ", then ".join(f"{count} of {stage}" for stage, count in of_stage.items())
     return f"{len(rows)} epochs" + (f" ({stages})" if len(of_stage) > 1 else "")
-
-
-def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the epochs with a validation error: all, or none if the family has no validation."""
-    return [row for row in rows if row.get("validation_mm") is not None]
-
-
-def _kept_epoch(context: ReportContext) -> str:
-    """Say which epoch's weights the model has and why, or nothing if that is not recorded."""
-    provenance = context.model.provenance
-    epoch = provenance.get("kept_epoch")
-    if epoch is None:
-        return ""
-    stage = context.metrics[-1].get("stage", "")
-    # Epochs are recorded over the whole run, but a reader set how many each stage has.
-    before = sum(row.get("stage", "") != stage for row in context.metrics)
-    if before:
-        epoch = f"{epoch - before} of {stage}"
-    if not _validated(context.metrics):
-        return f"The family has no validation; the last epoch, {epoch}, is kept."
-    settings = provenance.get("train", {})
-    if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
-        return f"The last epoch, {epoch}, is kept."
-    return f"Epoch {epoch} is kept, the best on the validation meshes."
 
 
 def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
@@ -219,18 +198,19 @@ def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
     )
 
 
-def _validation(rows: Sequence[Mapping[str, Any]]) -> Chart:
+def _validation(rows: Sequence[Mapping[str, Any]], kept: int | None) -> Chart:
+    """Plot the validation error by epoch, and mark the epoch whose weights the model has."""
     epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
-    # Each stage has its own validation error, so only those of the last one are compared.
-    last = [row.get("stage") == rows[-1].get("stage") for row in rows]
-    best = int(np.argmin(np.where(last, values, np.inf)))
-    lowest = millimeters(values[best])
-    mark = Series(f"best: {lowest}, epoch {epochs[best]}", [epochs[best]], [values[best]], "mark")
+    series, description = [Series("validation", epochs, values)], "Validation error by epoch"
+    if kept is not None and kept in epochs:
+        value = values[epochs.index(kept)]
+        series.append(Series(f"kept: {millimeters(value)}, epoch {kept}", [kept], [value], "mark"))
+        description += f", {millimeters(value)} in the kept epoch"
     return Chart(
-        [Series("validation", epochs, values), mark],
+        series,
         Axis("epoch"),
         Axis("validation vertex error, mm", log=_wide(values)),
-        f"Validation error by epoch, best {lowest}",
+        description,
     )
 
 
