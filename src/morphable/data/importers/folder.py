@@ -17,10 +17,11 @@ from morphable.data.importers.mesh_files import (
     usable_files,
 )
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import check_scale, millimeters, read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import check_scale, read_registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.io import read_stack
+from morphable.mesh.units import millimeters
 
 
 def folder(
