@@ -113,6 +113,8 @@ def _stack_source(
         raise InputError(
             f"{labels}: expected {len(stack)} lines, one for each mesh, got {table.count}"
         )
+    if labels is not None:
+        table.check_neutral(labels)
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, len(stack), 256):
