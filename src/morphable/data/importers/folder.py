@@ -106,6 +106,8 @@ def _stack_source(
         raise InputError(
             f"{labels}: expected {len(stack)} lines, one for each mesh, got {table.count}"
         )
+    if labels is not None:
+        table.check_neutral(labels)
 
     def read(rows: np.ndarray) -> np.ndarray:
         block = np.asarray(stack[rows], np.float64) * scale
