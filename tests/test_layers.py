@@ -165,6 +165,8 @@ LIGHT = (
     ("evaluate hands", "not a model"),
     ("report nothing", "nothing: no such model"),
     ("report hands", "not a run folder"),
+    ("compare nothing hands", "nothing: no such model"),
+    ("compare hands hands --out x", "not a run folder"),
     ("sample nothing -n 2 --out x", "nothing: no such model"),
     ("sample model -n 0 --out x", "-n 0"),
     ("sample model -n 2 --seed -1 --out x", "--seed -1"),

@@ -20,10 +20,11 @@ def _check_model(_: object, path: Path) -> None:
     open_stored(path)
 
 
-def _check_run(_: object, path: Path) -> None:
-    if path.exists() and not (path / "config.toml").exists():
-        raise InputError(f"{path}: not a run folder, it has no config.toml")
-    _check_model(_, path)
+def _check_runs(_: object, paths: Path | Sequence[Path]) -> None:
+    for path in [paths] if isinstance(paths, Path) else paths:
+        if path.exists() and not (path / "config.toml").exists():
+            raise InputError(f"{path}: not a run folder, it has no config.toml")
+        _check_model(_, path)
 
 
 def _check_data(_: object, path: Path | None) -> None:
@@ -40,8 +41,9 @@ def _check_files(_: object, paths: Path | Sequence[Path]) -> None:
             raise InputError(f"{path}: no such file")
 
 
-def _check_new(_: object, path: Path) -> None:
-    require_new(path)
+def _check_new(_: object, path: Path | None) -> None:
+    if path is not None:
+        require_new(path)
 
 
 def _check_number(_: object, number: int) -> None:
@@ -63,7 +65,15 @@ Model = Annotated[
     Path,
     Parameter(help="a run folder, a model folder or a model zip", validator=_check_model),
 ]
-Run = Annotated[Path, Parameter(help="a run folder", validator=_check_run)]
+Run = Annotated[Path, Parameter(help="a run folder", validator=_check_runs)]
+Runs = Annotated[
+    list[Path],
+    Parameter(
+        help="run folders; the others are compared with the first",
+        negative="",
+        validator=_check_runs,
+    ),
+]
 Data = Annotated[Path, Parameter(help="dataset folder", validator=_check_data)]
 ModelData = Annotated[
     Path | None,
@@ -98,6 +108,13 @@ OutFile = Annotated[
 ]
 OutFolder = Annotated[
     Path, Parameter(help="folder to write; must not exist yet", validator=_check_new)
+]
+OutTable = Annotated[
+    Path | None,
+    Parameter(
+        help="folder to write: the table as Markdown, HTML page, CSV and LaTeX; must not exist yet",
+        validator=_check_new,
+    ),
 ]
 OutModel = Annotated[
     Path, Parameter(help="model folder or .zip to write; must not exist yet", validator=_check_new)

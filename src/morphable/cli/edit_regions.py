@@ -65,9 +65,7 @@ def region(
     from morphable.cli.parse import parse_moves
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import complete_moves, edit_region, find_region
-    from morphable.files import require_new
 
-    require_new(out)
     loaded = _load_editor(model)
     shape = read_registered(mesh, loaded.template, unit)
     place = find_region(loaded, region)
@@ -94,9 +92,7 @@ def swap_region(
     """Give A the region of B, aligned at the region's border."""
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import edit_region, find_region
-    from morphable.files import require_new
 
-    require_new(out)
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
@@ -125,10 +121,9 @@ def sample_region(
 
     from morphable.data.registered_mesh import read_registered, write_shape
     from morphable.edit.region import edit_region, find_region
-    from morphable.files import atomic_folder, require_new
+    from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
 
-    require_new(out)
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     shape = read_registered(mesh, loaded.template, unit)

@@ -12,6 +12,7 @@ from morphable.draw.html import render_page
 from morphable.errors import InputError
 from morphable.evaluate.record import Measured
 from morphable.files import write_text
+from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
 from morphable.models.parts import Parts
 from morphable.report.arithmetic import arithmetic
@@ -91,7 +92,7 @@ def report_page(context: ReportContext, advance: Advance = lambda done, total, w
         title=f"{scene.name} on {template.name}s: report",
         above=f"Morphable model of class “{template.name}”, {template.n_vertices:,} vertices",
         heading=scene.name,
-        below=f"{summary}. {_size(context.model.parts)}",
+        below=f"{summary}. {_size(context.model.parts)}{_points(context.model)}",
         opening=opening,
         sections=sections,
         footer=f"Written by morphable {morphable.__version__}.",
@@ -113,3 +114,7 @@ def _name(make: SectionMaker) -> str:
 def _size(parts: Parts) -> str:
     """Say the latent size and the sizes of the parts."""
     return f"Latent size {parts.free_size}: {parts.described}."
+
+
+def _points(model: MorphableModel) -> str:
+    return " It encodes points in any order." if model.encodes_points else ""
