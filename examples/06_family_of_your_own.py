@@ -80,6 +80,7 @@ class Bumps(TrainableModel):
         return self.encoder((vertices - self.mean).flatten(1) / 100)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return self.mean + self.bumps @ self.decoder(code).unflatten(1, (-1, 3)) * 10
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
