@@ -59,9 +59,11 @@ class Split:
             train, val, test = (np.array(sorted(value[name]), np.int64) for name in SUBSETS)
             split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
+            rows = np.concatenate([split.train, split.val, split.test])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: not a split file ({error})") from error
-        rows = np.concatenate([split.train, split.val, split.test])
+        if rows.ndim != 1:
+            raise InputError(f"{path}: not a split file (rows: expected lists of numbers)")
         if len(rows) and (
             rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)
         ):
