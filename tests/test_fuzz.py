@@ -33,7 +33,7 @@ from morphable.data.audit import audit_dataset, describe
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.importers.folder import folder
 from morphable.data.source import MeshSource
-from morphable.errors import InputError
+from morphable.errors import MAX_MESSAGE, InputError
 from morphable.evaluate.record import Measured, evaluate_model
 from morphable.mesh.hierarchy import build_hierarchy
 from morphable.mesh.io import read_mesh, read_stack, read_vertices, write_mesh
@@ -42,7 +42,7 @@ from morphable.mesh.region_files import read_regions
 from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.template import Template
 from morphable.models.io import load, save
-from morphable.train.checkpoint import read_metrics
+from morphable.train.checkpoint import read_metrics, read_weights
 from morphable.train.distributed import Workers
 from morphable.train.from_python import train_model
 from morphable.train.run import RecordedRun, run
@@ -124,11 +124,18 @@ def use_cache(path: Path) -> None:
 
 
 def use_run(path: Path) -> None:
+    """Resume the run for its second epoch, in a copy."""
     where = path.parents[1] if path.parent.name == "checkpoint" else path.parent
-    recorded = RecordedRun.read(where)
-    shutil.rmtree(where / "model", ignore_errors=True)
+    copy = where.with_name("resumed") / "run"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(where, copy, ignore=shutil.ignore_patterns("model", "events", "evaluation.*"))
+    recorded = RecordedRun.read(copy)
     data = load_dataset(recorded.path).split(recorded.split)
-    run(recorded.config, data, where, HERE, resume=True)
+    run(recorded.config, data, copy, HERE, resume=True)
+
+
+def use_weights(path: Path) -> None:
+    read_weights(path, load(path.parents[1] / "model"))
 
 
 def use_metrics(path: Path) -> None:
@@ -180,6 +187,7 @@ KINDS = [
         "run",
         200,
     ),
+    Kind("run/checkpoint/kept.pt", use_weights, (damaged_checkpoint, damaged_bytes)),
     Kind("run/metrics.jsonl", use_metrics, TEXT),
     Kind("run/evaluation.json", use_evaluation, (damaged_json, *TEXT), "run"),
     Kind("run/evaluation.npz", use_evaluation, (damaged_npz, damaged_bytes), "run"),
@@ -203,6 +211,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model={"width": 4, "depth": 1},
     )
     evaluate_model(model, data=data.split("frames")).write(root / "run")
+    config = root / "run" / "config.toml"
+    config.write_text(config.read_text().replace("epochs = 1", "epochs = 2"))
     shutil.copytree(root / "run" / "model", root / "model")
     save(model, root / "model.zip")
     use_cache(root / "cache" / "new")
@@ -311,7 +321,7 @@ def attempt(kind: Kind, path: Path, which: str) -> bool:
         except InputError as error:
             text, refused = str(error), which != "undamaged"
             named = path.name in text or (kind.whole and kind.whole in text)
-            assert named and "\n" not in text and len(text) < 1000, (which, text[:2000])
+            assert named and "\n" not in text and len(text) <= MAX_MESSAGE, (which, text[:2000])
             assert refused, text
         except Exception as error:
             error.add_note(f"{path.name}, {which}")

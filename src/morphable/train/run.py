@@ -37,7 +37,7 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_checkpoint,
+    read_weights,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
@@ -271,12 +271,11 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    kept = read_checkpoint(loop.kept_path(loop.last_stage))
-    model.load_state_dict(kept["model"])
+    epoch = read_weights(loop.kept_path(loop.last_stage), model)
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
-    return finished, int(kept["epoch"]), changed
+    return finished, epoch, changed
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:
