@@ -321,13 +321,13 @@ def audited(template: Template, tmp_path: Path, meshes: np.ndarray) -> list[str]
 
 def test_an_audit_finds_what_was_planted(template: Template, tmp_path: Path) -> None:
     meshes = shapes(template, 60)
-    meshes[20] += 400
-    meshes[:, 7] = [1, 2, 3]
+    meshes[:, 7] = [0, 2, 3]
+    meshes[20] *= [-1, 1, 1]
     meshes[31] = meshes[0]
     findings = " | ".join(audited(template, tmp_path, meshes))
     assert "1 vertices never move" in findings
-    assert "1 meshes lie unusually far from the mean, row 20 the furthest" in findings
-    assert "1 meshes repeat an earlier one exactly" in findings
+    assert "mesh 20: is mirrored" in findings
+    assert "1 meshes repeat an earlier one exactly, mesh 31 (equal to mesh 0)" in findings
 
 
 def test_an_audit_of_a_good_set_is_silent(template: Template, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from morphable.cli.regions import regions
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    from morphable.data.dataset import MeshDataset
     from morphable.data.source import MeshSource
 
 app = App(name="data", help="Make, import and look at datasets of registered meshes.")
@@ -110,9 +112,17 @@ def import_(
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
     ] = False,
+    faces: Annotated[
+        Literal["same", "template"] | None,
+        Parameter(
+            help="same (default): refuse files whose faces are not the template's; template: use the "
+            "template's, whatever the files hold"
+        ),
+    ] = None,
     seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
 ) -> None:
     """Import registered meshes with one topology: vertex i of every file is the same point."""
+    from morphable.data.audit import audit_dataset
     from morphable.data.importers import import_source
 
     if seed < 0:
@@ -128,8 +138,10 @@ def import_(
         up=up,
         align=align,
         skip_bad=skip_bad,
+        faces=faces,
     )
-    _write(source, out, seed)
+    for finding in audit_dataset(_write(source, out, seed)):
+        warnings.warn(finding)
 
 
 @app.command
@@ -164,7 +176,7 @@ def _require_free(out: Path) -> None:
     require_new(out)
 
 
-def _write(source: MeshSource, out: Path, seed: int) -> None:
+def _write(source: MeshSource, out: Path, seed: int) -> MeshDataset:
     from morphable.cli.output import progress
     from morphable.data.dataset import write_dataset
 
@@ -172,3 +184,4 @@ def _write(source: MeshSource, out: Path, seed: int) -> None:
         dataset = write_dataset(source, out, seed, advance)
     shape = " x ".join(map(str, dataset.vertices.shape))
     print(f"{out}: {shape}, splits {', '.join(dataset.split_names) or 'none'}")
+    return dataset

@@ -10,7 +10,6 @@ from torch import nn
 
 from morphable.models.training import TrainConfig
 
-
 KEPT: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.SGD: {"momentum_buffer"},
     torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},

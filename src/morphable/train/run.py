@@ -92,15 +92,14 @@ class RecordedRun:
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            settings = with_overrides(recipe.model, model, f"{where}: model")
-            trained = (
-                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
-            )
+            settings = with_overrides(recipe.model, model, "model")
+            trained = recipe.train.with_overrides(train, "train") if recipe.train else None
             config = RunConfig(name, settings, trained, recipe_name)
             content_hash = str(data.get("content_hash"))
             return cls(config, Path(data["path"]), str(data["split"]), content_hash)
-        except InputError:
-            raise
+        except InputError as error:
+            named = str(error).startswith(str(where))
+            raise InputError(str(error) if named else f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: not the configuration of a run ({error})") from error
 

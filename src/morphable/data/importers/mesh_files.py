@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import Registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import generalized_procrustes, procrustes
@@ -118,19 +118,30 @@ def read_template(path: Path, scale: float, up: str) -> Template:
 
 
 def usable_files(
-    files: list[Path], template: Template, unit: str, up: str, skip_bad: bool
+    files: list[Path], read: Callable[[Path], Registered], skip_bad: bool
 ) -> tuple[list[Path], list[str]]:
-    """Read every file once; the good ones and the sentences about the bad ones."""
-    good, bad = [], []
+    """Read every file once; the good ones and the sentences about the bad ones.
+
+    Warns once per way in which the faces of good ones differ from the template's.
+    """
+    good: list[Path] = []
+    bad: list[str] = []
+    notes: dict[str, list[Path]] = {}
     for path in files:
         try:
-            read_registered(path, template, unit, up == "y")
-            good.append(path)
+            note = read(path).note
         except InputError as error:
             if not skip_bad:
                 raise
             warnings.warn(f"left out: {error}", stacklevel=2)
             bad.append(str(error))
+            continue
+        good.append(path)
+        if note:
+            notes.setdefault(note, []).append(path)
+    for note, paths in notes.items():
+        more = f" and {len(paths) - 1:,} more files" if len(paths) > 1 else ""
+        warnings.warn(f"{paths[0]}{more}: {note}; accepted", stacklevel=2)
     if not good:
         raise InputError(
             f"{files[0].parent}: none of the {len(files)} mesh files can be used; the first: {bad[0]}"
