@@ -61,7 +61,7 @@ class Task:
 
     @property
     def title(self) -> str:
-        return f"{self.data.name}, {self.row.name}, code of {self.row.size}, seed {self.seed}"
+        return f"{self.data.name}, {self.row.name}, latent size {self.row.size}, seed {self.seed}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,7 +155,7 @@ def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
         def listener(number: int, task: Task) -> Listener:
             def listen(event: TrainingEvent) -> None:
                 best = "" if event.best_mm is None else f", {event.best_mm:.3f} mm"
-                text = f"{task.title}: epoch {event.epoch + 1}/{event.epochs}{best}"
+                text = f"{task.title}: {event.place}{best}"
                 bars.update(
                     bar, description=text, completed=number + event.step / event.total_steps
                 )
