@@ -355,7 +355,7 @@ def test_an_audit_notices_that_the_meshes_are_not_those_written(folder: Path) ->
     stored[3, 4, 1] = np.nan
     np.save(folder / "vertices.npy", stored)
     assert any(
-        "1 meshes hold coordinates that are not finite, row 3" in f
+        "1 meshes hold coordinates that are not finite or beyond 1e+09 mm, row 3" in f
         for f in audit_dataset(load_dataset(folder, changed=True))
     )
 

@@ -11,6 +11,9 @@ from morphable.data.dataset import MeshDataset
 from morphable.data.unusual import unusual_meshes
 from morphable.mesh.topology import boundary_edges, components, nonmanifold_edges
 
+MAX_MM = 1e9
+"""No mesh that is meant has a larger coordinate, and squares of larger ones overflow."""
+
 
 def describe(dataset: MeshDataset) -> dict[str, Any]:
     """Collect counts, template, labels, splits and origin as values to print."""
@@ -73,13 +76,14 @@ def audit_dataset(dataset: MeshDataset) -> list[str]:
 
 
 def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
-    """Changed content and values that are not finite; and whether all values are finite, so that
-    distances can be measured.
+    """Changed content and values that are not finite or absurd; and whether there are none of these,
+    so that distances can be measured.
     """
     digest, bad, start = hashlib.sha256(), [], 0
     for block in dataset.vertices.blocks():
         digest.update(block.tobytes())
-        bad += (start + np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))).tolist()
+        plausible = np.abs(block) <= MAX_MM  # False for nan
+        bad += (start + np.flatnonzero(~plausible.all(axis=(1, 2)))).tolist()
         start += len(block)
     digest.update((dataset.path / "labels.csv").read_bytes())
     digest.update(dataset.template.fingerprint.encode())
@@ -93,7 +97,8 @@ def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
         )
     if bad:
         findings.append(
-            f"{len(bad)} meshes hold coordinates that are not finite, row {bad[0]} is the first"
+            f"{len(bad)} meshes hold coordinates that are not finite or beyond {MAX_MM:g} mm, row "
+            f"{bad[0]} is the first"
         )
     return findings, not bad
 

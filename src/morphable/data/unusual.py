@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
 from morphable.mesh.align import procrustes
 from morphable.mesh.placement import align_shape, placement
 from morphable.mesh.topology import edges
@@ -147,8 +148,11 @@ def _placement_of_all(dataset: MeshDataset, usual: Usual, centers: np.ndarray) -
             f"are {usual.diagonal:.0f} mm across; bring them together with --align"
         ]
     sample = dataset.vertices[evenly_spread(len(dataset), SAMPLE)].astype(np.float64)
-    # Each against the next, so that one odd mesh does not make all of them odd.
-    rotations = procrustes(sample, np.roll(sample, 1, axis=0)).rotation
+    try:
+        # Each against the next, so that one odd mesh does not make all of them odd.
+        rotations = procrustes(sample, np.roll(sample, 1, axis=0)).rotation
+    except InputError:  # shapes on one line, which have no rotation
+        return []
     traces = np.trace(rotations, axis1=-2, axis2=-1)
     degrees = float(np.median(np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))))
     if degrees > TURNED:
@@ -168,17 +172,23 @@ def _outliers(distances: np.ndarray) -> np.ndarray:
 
 def _causes(dataset: MeshDataset, usual: Usual, rows: np.ndarray) -> Iterator[tuple[int, str]]:
     """Why each of these meshes lies far from the median shape."""
-    for row in rows[: MAX_NAMED + 1]:
-        shape = dataset.vertices[int(row)].astype(np.float64)
-        mirror = shape * [-1, 1, 1]
-        if _misfit(mirror, usual.shape) < MIRRORED * _misfit(shape, usual.shape):
-            yield int(row), "is mirrored, left and right are exchanged"
-            continue
-        found = align_shape(shape, usual.shape, scale=True)
-        causes = placement(found, shape, usual.shape).causes
+    for row in rows[: MAX_NAMED + 1].tolist():
+        shape = dataset.vertices[row].astype(np.float64)
         distance = float(np.linalg.norm(shape - usual.shape, axis=1).mean())
         far = f"lies unusually far from the other meshes ({distance:.1f} mm)"
-        yield int(row), f"is {', '.join(causes)}; {far}" if causes else far
+        try:
+            cause = _cause(shape, usual.shape)
+        except InputError:  # shapes on one line, which have no rotation
+            cause = ""
+        yield row, f"{cause}; {far}" if cause else far
+
+
+def _cause(shape: np.ndarray, usual: np.ndarray) -> str:
+    """How a shape (V, 3) was moved, in words; "" if it was not."""
+    if _misfit(shape * [-1, 1, 1], usual) < MIRRORED * _misfit(shape, usual):
+        return "is mirrored, left and right are exchanged"
+    causes = placement(align_shape(shape, usual, scale=True), shape, usual).causes
+    return f"is {', '.join(causes)}" if causes else ""
 
 
 def _misfit(shape: np.ndarray, usual: np.ndarray) -> float:
