@@ -156,7 +156,7 @@ def test_the_curve_over_the_number_of_latents(
     result: dict, train: np.ndarray, test: np.ndarray
 ) -> None:
     curve = {int(k): value for k, value in result["pca_curve"].items()}
-    assert set(curve) == {1, 2, 4, 8, 16, 32}  # 39 components exist
+    assert set(curve) == {1, 2, 4}  # the meshes are bent in six ways
     for k, value in curve.items():
         assert value == pytest.approx(distances(by_svd(train, test, k), test).mean(), abs=2e-4)
 
@@ -213,7 +213,7 @@ def test_compactness_of_the_training_meshes_is_the_share_of_the_eigenvalues(
 def test_a_model_that_reproduces_everything_has_no_error(
     template: Template, train: np.ndarray
 ) -> None:
-    whole = Pca.estimate(template, train, {}, PcaConfig(39)).eval()
+    whole = Pca.estimate(template, train, {}, PcaConfig(6)).eval()
     found = measure(evaluation_of(whole, train, train, np.arange(40)))
     assert found["model"]["vertex_error_mm"]["max"] < 1e-3
     assert found["model"]["surface_distance_mm"] < 1e-3
