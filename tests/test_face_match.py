@@ -55,6 +55,7 @@ def test_polygons_may_be_split_in_any_way_and_order(faces: np.ndarray) -> None:
     assert match_faces(split, faces) == FaceMatch(True)
     assert match_faces(split[::-1], faces).fits
     assert "in another order" in match_faces(split[::-1], faces).difference
+    assert match_faces(split[1:], faces).difference.startswith("1 of the triangles that fill")
     assert not match_faces(split[:-1], faces).fits
 
 
@@ -79,3 +80,10 @@ def test_polygons_may_be_split_in_any_way_and_order(faces: np.ndarray) -> None:
 def test_another_surface_is_refused_with_its_reason(faces: np.ndarray, words: str) -> None:
     found = match_faces(faces, TRIANGLES)
     assert not found.fits and words in found.difference, found
+
+
+def test_a_closed_surface_with_its_vertices_renumbered() -> None:
+    """Nothing has an outline there, so other diagonals have to be told by the edges."""
+    ball = ball_template(42).mesh.faces
+    found = match_faces((ball + 1) % 42, ball)
+    assert not found.fits and "another vertex order" in found.difference

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from morphable.mesh.topology import half_edges
+from morphable.mesh.topology import edges, half_edges
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,10 @@ def match_faces(faces: np.ndarray, own: np.ndarray) -> FaceMatch:
     """
     if np.array_equal(faces, own):
         return FaceMatch(True)
-    corners = (own >= 0).sum(axis=1)
-    if own.shape[1] > 3 and faces.shape[1] == 3 and len(faces) == (corners - 2).sum():
-        if _are_split(faces, own, np.repeat(np.arange(len(own)), corners - 2)):
-            return FaceMatch(True)
-        if _are_split(faces, own, _owners(faces, own)):
-            return FaceMatch(True, "its triangles fill the template's faces, in another order")
+    if own.shape[1] > 3 and faces.shape[1] == 3:
+        found = _match_triangles(faces, own)
+        if found is not None:
+            return found
     if len(faces) == len(own) and np.array_equal(_sorted(_rolled(faces)), _sorted(_rolled(own))):
         return FaceMatch(
             True, "its faces are the template's, in another order or from another corner on"
@@ -52,7 +50,10 @@ def match_faces(faces: np.ndarray, own: np.ndarray) -> FaceMatch:
         )
     if not len(missing):
         return FaceMatch(False, f"has {len(extra):,} faces that the template does not have")
-    if np.array_equal(_outline(missing), _outline(extra)):
+    # A diagonal lies between two faces. On a closed surface nothing has an outline, so the edges
+    # must tell a few other diagonals from other vertices.
+    diagonals = len(_without(edges(own), edges(faces)))
+    if diagonals < len(missing) and np.array_equal(_outline(missing), _outline(extra)):
         return FaceMatch(
             False,
             f"{len(extra):,} of its faces fill the outlines of the template's with other diagonals",
@@ -68,6 +69,22 @@ def match_faces(faces: np.ndarray, own: np.ndarray) -> FaceMatch:
     )
 
 
+def _match_triangles(triangles: np.ndarray, own: np.ndarray) -> FaceMatch | None:
+    """Compare triangles with polygons that they may fill; None if they are of another surface."""
+    corners = (own >= 0).sum(axis=1)
+    missing = int((corners - 2).sum()) - len(triangles)
+    if not missing and _are_split(triangles, own, np.repeat(np.arange(len(own)), corners - 2)):
+        return FaceMatch(True)
+    owner = _owners(triangles, own)
+    if not missing and _are_split(triangles, own, owner):
+        return FaceMatch(True, "its triangles fill the template's faces, in another order")
+    if missing > 0 and (owner >= 0).all():
+        return FaceMatch(
+            False, f"{missing:,} of the triangles that fill the template's faces are missing"
+        )
+    return None
+
+
 def _are_split(triangles: np.ndarray, own: np.ndarray, owner: np.ndarray) -> bool:
     """Whether triangles fill the polygons that `owner` (T,) names."""
     # They do if each side of a polygon, and no other edge, belongs to one of its triangles only.
@@ -79,10 +96,10 @@ def _are_split(triangles: np.ndarray, own: np.ndarray, owner: np.ndarray) -> boo
 
 
 def _owners(triangles: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """(T,) a polygon that has all three corners of each triangle; 0 if there is none."""
+    """(T,) a polygon that has all three corners of each triangle; -1 if there is none."""
     count = 1 + max(int(triangles.max()), int(own.max()))
     shared = (_incidence(triangles, count) @ _incidence(own, count).T).tocoo()
-    owner = np.zeros(len(triangles), np.int64)
+    owner = np.full(len(triangles), -1, np.int64)
     owner[shared.row[shared.data == 3]] = shared.col[shared.data == 3]
     return owner
 
