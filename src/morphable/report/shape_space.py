@@ -8,7 +8,7 @@ import numpy as np
 
 from morphable.draw.blocks import Section, Text
 from morphable.draw.turntable import Turntable
-from morphable.mesh.decimate import decimate
+from morphable.mesh.capped import decimate_capped
 from morphable.report.context import ReportContext
 from morphable.report.latent import STEPS, Walk
 
@@ -30,7 +30,7 @@ def shape_space(context: ReportContext) -> Section | None:
     kept = np.arange(len(mean))
     most = BUDGET // max(1, len(walks))
     if len(mean) > most:
-        coarse = decimate(mean, triangles, most)
+        coarse = decimate_capped(mean, triangles, most)
         kept, triangles = coarse.kept, coarse.triangles
     ends = [walk.shapes[[0, -1]][:, kept] for walk in walks]
     table = Turntable(
