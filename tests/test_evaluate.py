@@ -288,10 +288,9 @@ def test_a_mesh_without_a_subject_is_a_group_of_its_own(
     folder: MeshDataset, tmp_path: Path
 ) -> None:
     """Not one person of them all, whose interval would have no width and make every claim certain."""
-    columns = {"frame": np.arange(60)}
-    source = MeshSource(
-        folder.template, LabelTable(columns, 60), lambda: iter([folder.vertices[:]]), folder.info
-    )
+    info = {"source": "nobody", "licence": "none", "unit": "mm"}
+    labels = LabelTable({"frame": np.arange(60)}, 60)
+    source = MeshSource(folder.template, labels, lambda: iter([folder.vertices[:]]), info)
     data = write_dataset(source, tmp_path / "nobody").split("frames")
     model = Pca.estimate(data.whole.template, data.train.vertices, {}, PcaConfig(1)).eval()
     made = evaluate_model(model, data=data, subset="train")
