@@ -396,7 +396,7 @@ def tight_disk() -> Iterator[None]:
     [
         "data make hands --count 5 --out P/x",
         "data import folder P/meshes --unit mm --out P/x",
-        "train pca --data P/set --out P/x",
+        "train pca --data P/set --out P/x --latent 4",
         "evaluate P/run --json P/x.json",
         "reconstruct P/run P/a.ply --out P/x",
         "sample P/run -n 2 --out P/x",

@@ -53,7 +53,7 @@ def ib_vae(template: Template, **changes: object) -> IbVae:
 
 def cvae(template: Template) -> IbVae:
     torch.manual_seed(0)
-    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
+    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": EXPRESSIONS}, 24)  # type: ignore[arg-type]
     model = create("cvae", template, config)
     model.initialize(shapes(template, 8).numpy())
     return model.eval()
@@ -377,7 +377,9 @@ def test_conditions_are_one_hot_times_level(ball: Template) -> None:
 
 
 def test_without_named_expressions_the_condition_is_the_level(ball: Template) -> None:
-    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": ("neutral",)})  # type: ignore[arg-type]
+    config = IbVae.config_for(
+        IbVaeConfig(**SMALL, expressions=()), {"expression": ("neutral",)}, 24
+    )  # type: ignore[arg-type]
     model = create("cvae", ball, config)
     labels = {"expression": torch.tensor([0, -1]), "level": torch.tensor([0.0, 0.25])}
     assert model.condition.of(labels, 2).tolist() == [[0], [0.25]]
