@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.config import Configuration, Count, CountOrZero
+from morphable.config import Count
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
 from morphable.models.carried import NOTHING, carried
-from morphable.models.geometry import RegionGeometry
+from morphable.models.geometry import RegionCounts, RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
@@ -30,13 +30,10 @@ against keeping the region likely.
 
 
 @dataclass(frozen=True)
-class RegionPcaConfig(Configuration):
-    """latent: number of components of all regions together. regions: number of automatic regions,
-    0 = the template's own.
-    """
+class RegionPcaConfig(RegionCounts):
+    """latent: number of components of all regions together."""
 
     latent: Count = 8
-    regions: CountOrZero = 0
 
 
 def shared_out(latent: int, count: int) -> list[int]:
