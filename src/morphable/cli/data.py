@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from morphable.cli.messages import message
 from morphable.cli.regions import regions
 from morphable.errors import InputError
 
@@ -154,7 +154,7 @@ def import_(
         faces=faces,
     )
     for finding in audit_dataset(_write(source, out, seed)):
-        warnings.warn(finding)
+        print(f"audit: {_shown(finding)}")
 
 
 @app.command
@@ -174,13 +174,18 @@ def info(
 
     loaded = load_dataset(dataset, changed=True)
     facts = describe(loaded)
-    findings = audit_dataset(loaded) if audit else []
+    findings = list(map(_shown, audit_dataset(loaded))) if audit else []
     if json:
         print_json(facts | ({"audit": findings} if audit else {}))
         return
     print_table(str(dataset), ["", ""], [[name, str(value)] for name, value in facts.items()])
     for finding in findings or (["nothing unusual found"] if audit else []):
         print(f"audit: {finding}")
+
+
+def _shown(finding: str) -> str:
+    """A finding of the audit, with the flag in place of the argument that it advises."""
+    return message(InputError(finding, "align"))
 
 
 def _require_free(out: Path) -> None:

@@ -145,7 +145,7 @@ def _placement_of_all(dataset: MeshDataset, usual: Usual, centers: np.ndarray) -
     if spread > SPREAD * usual.diagonal:
         return [
             f"the centers of the meshes lie {spread:.0f} mm from their middle (median), the meshes "
-            f"are {usual.diagonal:.0f} mm across; bring them together with --align"
+            f"are {usual.diagonal:.0f} mm across; bring them together with `align`"
         ]
     sample = dataset.vertices[evenly_spread(len(dataset), SAMPLE)].astype(np.float64)
     try:
@@ -158,7 +158,7 @@ def _placement_of_all(dataset: MeshDataset, usual: Usual, centers: np.ndarray) -
     if degrees > TURNED:
         return [
             f"the meshes are turned against one another, by {degrees:.0f} degrees (median); bring "
-            "them together with --align"
+            "them together with `align`"
         ]
     return []
 
