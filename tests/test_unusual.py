@@ -87,15 +87,23 @@ def test_one_mesh_is_named_with_its_cause(
 
 
 ALL: dict[str, tuple[Change, str]] = {
-    "shuffled": (shuffled, "the vertices of all meshes are not in the order"),
+    "shuffled": (shuffled, "the vertices of the meshes are not in the order"),
     "shuffled alike": (
         lambda m, r: m[np.random.default_rng(5).permutation(len(m))],
-        "of all meshes",
+        "vertices of the meshes are not",
     ),
     "a tenth shuffled alike": (
         lambda m, r: shuffled(m, np.random.default_rng(5), 0.1),
         "vertices are not in the order",
     ),
+    "a tenth shuffled": (lambda m, r: shuffled(m, r, 0.1), "24 of 24 meshes have vertices"),
+    "a third shuffled": (lambda m, r: shuffled(m, r, 0.33), "24 of 24 meshes have vertices"),
+    "half shuffled": (
+        lambda m, r: shuffled(m, r, 0.5),
+        "vertices of the meshes are not in the order",
+    ),
+    "copies": (lambda m, r: BASE, "the meshes are alike"),
+    "nearly copies": (lambda m, r: BASE + 1e-4 * r.normal(size=BASE.shape), "the meshes are alike"),
     "shifted": (lambda m, r: m + r.normal(size=3) * 300, "together with `align`"),
     "turned": (lambda m, r: m @ np.linalg.qr(r.normal(size=(3, 3)))[0], "together with `align`"),
 }
@@ -109,6 +117,23 @@ def test_what_all_meshes_have_is_said_once(
     shapes = np.stack([change(mesh, rng) for mesh in meshes(24)])
     findings = unusual_meshes(stored(shapes, tmp_path / "set"))
     assert len(findings) == 1 and words in findings[0], findings
+
+
+def test_three_of_twelve_are_named_each(tmp_path: Path) -> None:
+    shapes = meshes()
+    shapes[[1, 4, 9]] *= [-1, 1, 1]
+    findings = unusual_meshes(stored(shapes, tmp_path / "set"))
+    assert [finding.split(":")[0] for finding in findings] == [
+        "mesh 1 (s01.obj)",
+        "mesh 4 (s04.obj)",
+        "mesh 9 (s09.obj)",
+    ]
+    assert all("is mirrored" in finding for finding in findings)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_a_few_healthy_meshes_have_no_finding(count: int, tmp_path: Path) -> None:
+    assert unusual_meshes(stored(meshes(count), tmp_path / "set")) == []
 
 
 def test_a_healthy_set_has_no_finding(tmp_path: Path, gestures: MeshDataset) -> None:

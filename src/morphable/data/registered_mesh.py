@@ -111,12 +111,13 @@ def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) 
 
 
 def _times(size: float, expected: float) -> str:
-    """How many times too large or too small a size is, if it is a power of ten."""
+    """How many times too large or too small a size is; a power of ten if it is near to one."""
     if not size or not expected:
         return ""
-    power = round(float(np.log10(size / expected)))
-    close = abs(np.log10(size / expected) - power) < 0.2
-    return f", about {10 ** abs(power):,} times {'less' if power > 0 else 'more'}" if close else ""
+    ratio = max(size / expected, expected / size)
+    power = 10.0 ** round(float(np.log10(ratio)))
+    ratio = power if abs(np.log10(ratio / power)) < 0.2 else ratio
+    return f", about {ratio:,.0f} times {'less' if size > expected else 'more'}"
 
 
 def z_up_to_y_up(vertices: np.ndarray) -> np.ndarray:

@@ -20,18 +20,21 @@ SAMPLE = 128
 """Meshes, evenly spread, whose median is what the others are compared with."""
 MAX_EDGES, PAIRS = 4000, 4000
 """Edges of the template, evenly spread, and random pairs of vertices that are measured."""
-SCRAMBLED = 0.85
-"""Edges of a surface are short. If they are this share of the distance of two random vertices, the
-vertices are in another order than the faces expect; about 1 if in a random order.
+SCRAMBLED, SCRAMBLED_BY_SIZE = 0.85, 10.0
+"""Edges of a surface are short: about 3 / sqrt(V) of the distance of two random vertices. If they are
+SCRAMBLED_BY_SIZE / sqrt(V) of it, or SCRAMBLED on a coarse mesh, many vertices are in another order
+than the faces expect; the share is about 1 if all are.
 """
 OVERLONG, OVERLONG_SHARE = 5.0, 0.004
 """A vertex out of order makes edges of a mesh more than OVERLONG times as long as they are in the
 others. One swapped pair in a mesh of 3,000 edges is worth a word.
 """
-OUTLIER_DEVIATIONS = 6.0
+OUTLIER_DEVIATIONS, OUTLIER_FACTOR, MIN_MESHES = 6.0, 2.0, 5
 """A mesh is an outlier if its distance from the median shape exceeds the median distance by this
-many robust standard deviations.
+many robust standard deviations and this factor. Fewer meshes than MIN_MESHES have none.
 """
+ALIKE = 1e-5
+"""Meshes that differ by less than this share of the diagonal do not vary."""
 SPREAD = 0.1
 """Centers this far apart, as a share of the diagonal, are worth a word."""
 TURNED = 45.0
@@ -95,6 +98,14 @@ def unusual_meshes(dataset: MeshDataset) -> list[str]:
         centers.append(block.mean(axis=1, dtype=np.float64))
         distances.append(np.linalg.norm(block - usual.shape, axis=-1).mean(axis=1))
     out_of_order = np.flatnonzero(np.concatenate(overlong) > OVERLONG_SHARE)
+    if 2 * len(out_of_order) > len(dataset):
+        return [
+            f"{len(out_of_order)} of {len(dataset)} meshes have vertices that are not in the order "
+            f"that the faces expect, {_name(dataset, int(out_of_order[0]))} is the first"
+        ]
+    distance = np.concatenate(distances)
+    if len(dataset) > 1 and distance.mean() < ALIKE * usual.diagonal:
+        return [f"the meshes are alike: they differ by {distance.mean():.2g} mm on average"]
     findings = [
         f"{_name(dataset, row)}: vertices are not in the order that the faces expect, "
         f"{100 * share:.1f} % of its edges are over {OVERLONG:.0f} times as long as in other meshes"
@@ -105,7 +116,7 @@ def unusual_meshes(dataset: MeshDataset) -> list[str]:
     misplaced = _placement_of_all(dataset, usual, np.concatenate(centers))
     findings += misplaced
     if not misplaced:
-        rows = np.setdiff1d(_outliers(np.concatenate(distances)), out_of_order)
+        rows = np.setdiff1d(_outliers(distance), out_of_order)
         findings += [
             f"{_name(dataset, row)}: {cause}" for row, cause in _causes(dataset, usual, rows)
         ]
@@ -123,9 +134,9 @@ def _order_of_all(usual: Usual, n_vertices: int) -> list[str]:
     if 4 * len(usual.edges) > n_vertices * (n_vertices - 1):
         return []  # of so few vertices that most pairs are edges
     share = usual.lengths.mean() / max(usual.pair_distance, 1e-30)
-    if share > SCRAMBLED:
+    if share > min(SCRAMBLED, SCRAMBLED_BY_SIZE / n_vertices**0.5):
         return [
-            "the vertices of all meshes are not in the order that the faces expect: edges are "
+            "the vertices of the meshes are not in the order that the faces expect: edges are "
             f"{share:.2f} times as long as the distance between two random vertices"
         ]
     long = (usual.lengths > OVERLONG * np.median(usual.lengths)) & (
@@ -149,8 +160,7 @@ def _placement_of_all(dataset: MeshDataset, usual: Usual, centers: np.ndarray) -
         ]
     sample = dataset.vertices[evenly_spread(len(dataset), SAMPLE)].astype(np.float64)
     try:
-        # Each against the next, so that one odd mesh does not make all of them odd.
-        rotations = procrustes(sample, np.roll(sample, 1, axis=0)).rotation
+        rotations = procrustes(sample, usual.shape).rotation
     except InputError:  # shapes on one line, which have no rotation
         return []
     traces = np.trace(rotations, axis1=-2, axis2=-1)
@@ -167,7 +177,8 @@ def _outliers(distances: np.ndarray) -> np.ndarray:
     median = np.median(distances)
     # 1.4826 times the median absolute deviation is the standard deviation of normal numbers.
     spread = 1.4826 * np.median(np.abs(distances - median))
-    return np.flatnonzero(distances > median + OUTLIER_DEVIATIONS * max(spread, 1e-9))
+    least = max(median + OUTLIER_DEVIATIONS * spread, OUTLIER_FACTOR * median)
+    return np.flatnonzero(distances > least) if len(distances) >= MIN_MESHES else np.zeros(0, int)
 
 
 def _causes(dataset: MeshDataset, usual: Usual, rows: np.ndarray) -> Iterator[tuple[int, str]]:

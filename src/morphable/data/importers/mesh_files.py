@@ -61,8 +61,8 @@ def mean_template(template: Template, usable: Usable) -> Template:
     if share < MIN_MEAN_SIZE:
         warnings.warn(
             f"the mean of the meshes, which becomes the template, has only {100 * share:.0f} % of "
-            "their size, because they lie in different places or poses: align them, or name one "
-            "mesh as the template",
+            "their size, because they lie in different places or poses, or have their vertices in "
+            "different orders: align them, or name one mesh as the template",
             stacklevel=3,
         )
     return replace(template, mesh=template.mesh.moved(usable.mean.astype(np.float32)))
