@@ -44,7 +44,7 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_checkpoint,
+    read_weights,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
@@ -99,15 +99,14 @@ class RecordedRun:
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            settings = with_overrides(recipe.model, model, f"{where}: model")
-            trained = (
-                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
-            )
+            settings = with_overrides(recipe.model, model, "model")
+            trained = recipe.train.with_overrides(train, "train") if recipe.train else None
             config = RunConfig(name, settings, trained, recipe_name)
             content_hash = str(data.get("content_hash"))
             return cls(config, Path(data["path"]), str(data["split"]), content_hash)
-        except InputError:
-            raise
+        except InputError as error:
+            named = str(error).startswith(str(where))
+            raise InputError(str(error) if named else f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: not the configuration of a run ({error})") from error
 
@@ -291,12 +290,11 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    kept = read_checkpoint(loop.kept_path(loop.last_stage))
-    model.load_state_dict(kept["model"])
+    epoch = read_weights(loop.kept_path(loop.last_stage), model)
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
-    return finished, int(kept["epoch"]), changed
+    return finished, epoch, changed
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:
