@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import morphable
 from morphable import Batch, Family, Parts, Progress, Recipe, Template, TrainableModel, TrainConfig
-from morphable.models.base import Given, Origin, Shapes
+from morphable.models.base import NO_LABELS, Given, Labels, Origin, Shapes
 from morphable.models.geometry import Geometry
 from morphable.models.normalization import moments
 
@@ -72,7 +72,7 @@ class Bumps(TrainableModel):
         layers = nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)
         self.decoder = nn.Sequential(*layers)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.mean.copy_(torch.tensor(moments(shapes)[0]))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
@@ -80,7 +80,6 @@ class Bumps(TrainableModel):
         return self.encoder((vertices - self.mean).flatten(1) / 100)
 
     def decode(self, code: Tensor) -> Tensor:
-        self.check_code(code)
         return self.mean + self.bumps @ self.decoder(code).unflatten(1, (-1, 3)) * 10
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
