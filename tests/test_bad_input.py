@@ -92,7 +92,6 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown split": ("train coma --data P/set --out P/x --split sbject", ("'sbject'", "subject")),
     "one training mesh": ("train coma --data P/three --out P/x", ("P/three", "1 training mesh")),
     "no split at all": ("train coma --data P/two --out P/x", ("P/two", "at least three meshes")),
-    "a template too small": ("train coma --data P/other --out P/x", ("50 vertices",)),
     "a run that exists": ("train pca --data P/set --out P/run", ("P/run: already exists",)),
     "training on what is not trained": ("train pca --data P/set --out P/x --epochs 3", ("--epochs", "closed form")),
     "nothing to resume": ("train coma --data P/set --out P/x --resume", ("P/x: nothing to resume",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import typing
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train", "coma", "--data", "hands", "--out", "coma", "--config", "few.toml", "--latent", 4, "--epochs", 9,
         "--set", "train.epochs=2", "--set", "model.filters=simple", "--split", "subject", "--seed", 7, cwd=root,
     )  # fmt: skip
-    assert ended.code == 0 and ended.out.count("validation") == 2, ended.err
+    assert ended.code == 0 and ended.out.count("  validation ") == 2, ended.err
     return root
 
 
@@ -127,6 +128,24 @@ def test_the_paper_recipe_is_another(work: Path, do: Do, tmp_path: Path) -> None
         8e-3,
         1,
     )
+
+
+def test_a_training_that_learned_nothing_is_named(work: Path, do: Do, tmp_path: Path) -> None:
+    arguments = ("--out", tmp_path / "flat", "--epochs", 1, "--set", "train.learning_rate=1e-9")
+    out = do("train", "coma", "--data", work / "hands", *arguments).out
+    assert "\nEpoch 1 is kept, the best on the validation meshes.\n" in out
+    said = (
+        r"The model has learned almost nothing: its error on the {} meshes is \d+\.\d+ mm, that of"
+    )
+    assert re.search(said.format("validation"), out)
+    assert re.search(said.format("test"), do("evaluate", tmp_path / "flat").out)
+    assert "learned almost nothing" not in do("evaluate", work / "pca").out
+
+
+def test_the_last_epoch_is_not_called_the_best(work: Path, do: Do, tmp_path: Path) -> None:
+    arguments = ("--data", work / "hands", "--out", tmp_path / "run", "--epochs", 2)
+    out = do("train", "pca-mlp", *arguments, "--set", "train.keep=last").out
+    assert "\nThe last epoch, 2, is kept.\n" in out and "best" not in out
 
 
 # evaluate

@@ -31,9 +31,13 @@ from morphable.train.run import fit_prior
 
 STEPS = 30
 LIGHTER: dict[str, dict[str, Any]] = {
-    name: {"samples": (32, 16), "neighbors": 8} for name in ("ib-vae", "cvae")
+    "ib-vae": {"samples": (32, 16), "neighbors": 8},
+    "cvae": {"samples": (32, 16), "neighbors": 8},
+    "multilinear": {"expression": 2},
 }
-"""Settings that make the training steps of a family fast enough for a test."""
+"""Settings that make the training steps of a family fast enough for a test, and that two gestures
+carry.
+"""
 
 
 def training(dataset: MeshDataset) -> TrainingData:
@@ -56,14 +60,13 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
     torch.manual_seed(0)
     row = MODELS[request.param]
     data = training(gestures)
+    config = dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {}))
     if issubclass(row.model, EstimatedModel):
         labels = dict(data.labels) | {"neutral": data.neutral.index}
-        estimated = row.model.estimate(gestures.template, data.vertices, labels, row.fast.model)
+        estimated = row.model.estimate(gestures.template, data.vertices, labels, config)
         return estimated.eval().with_origin(Origin(request.param))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
-    config = row.model.config_for(
-        dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {})), classes
-    )
+    config = row.model.config_for(config, classes)
     made = create(request.param, gestures.template, config)
     assert isinstance(made, LearnedModel)
     made.initialize(data.vertices)

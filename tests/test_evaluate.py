@@ -237,6 +237,16 @@ def test_truncating_keeps_the_leading_components(
     )
 
 
+def test_the_baseline_is_the_pca_of_all_training_meshes(template: Template, tmp_path: Path) -> None:
+    data = dataset(template, tmp_path / "many", 2_600).split("frames")
+    train, test = data.train.vertices[:], data.test.vertices[:]
+    assert len(train) > 2_000
+    few = Pca.estimate(template, train[:300], {}, PcaConfig(LATENT)).eval()
+    found = Evaluation.of(few, data)
+    expected = distances(by_svd(train, test, LATENT), test).mean(1)
+    np.testing.assert_allclose(found.mesh_errors["pca"], expected, rtol=1e-3)
+
+
 # What is measured on what.
 
 

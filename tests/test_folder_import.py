@@ -4,6 +4,7 @@ and seams kept.
 
 from __future__ import annotations
 
+import os
 import shutil
 import typing
 from pathlib import Path
@@ -16,7 +17,9 @@ from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
+from morphable.data.labels import LabelTable
 from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
+from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import procrustes
 from morphable.mesh.io import read_mesh, write_mesh
@@ -140,7 +143,8 @@ def test_a_triangulated_copy_is_the_same_topology(
 ) -> None:
     write_shape(tmp_path / "a.glb", meshes[3], template)
     assert read_mesh(tmp_path / "a.glb").mesh.faces.shape[1] == 3
-    np.testing.assert_array_equal(read_registered(tmp_path / "a.glb", template), meshes[3])
+    found = read_registered(tmp_path / "a.glb", template)
+    np.testing.assert_allclose(found, meshes[3], rtol=1e-6)  # the file is in meters
 
 
 def test_quads_may_be_split_either_way_but_nothing_else(template: Template) -> None:
@@ -322,10 +326,65 @@ def test_labels_by_pattern(
     assert {key: table[key].tolist()[0] for key in expected} == expected
 
 
-@pytest.mark.parametrize("pattern", ["", "subject", "{a}/{a}", "{a b}"])
+@pytest.mark.parametrize("pattern", ["", "subject", "{a}/{a}", "{a b}", "{a}{b}"])
 def test_patterns_that_are_none(few: Path, pattern: str) -> None:
     with pytest.raises(InputError, match="`pattern`"):
         folder(few, unit="mm", pattern=pattern)
+
+
+@pytest.mark.parametrize("name", ["row", "neutral", "file"])
+def test_a_pattern_names_no_column_of_the_import_itself(few: Path, name: str) -> None:
+    with pytest.raises(
+        InputError, match=f"`pattern` .*{name}}} is a column that the import writes"
+    ):
+        folder(few, unit="mm", pattern=f"{{{name}}}")
+
+
+def test_a_name_in_a_pattern_may_begin_with_a_digit(few: Path) -> None:
+    assert folder(few, unit="mm", pattern="{1a}").labels["1a"].tolist() == list(range(6))
+
+
+def test_names_that_are_not_unicode_or_very_long(few: Path, tmp_path: Path) -> None:
+    for file in few.iterdir():
+        file.rename(few / f"{'面' * 75}.{file.name}")
+    loaded = imported(few, tmp_path / "set", pattern="{expression}.{frame}")
+    (tmp_path / "l.csv").write_text(
+        "file,expression\n"
+        + "".join(f"{name},{'面' * 200}{i % 2}\n" for i, name in enumerate(loaded.labels["file"]))
+    )
+    labelled = imported(few, tmp_path / "labelled", labels=tmp_path / "l.csv")
+    assert len(labelled.split_names) == 3  # frames and one per expression
+    next(few.iterdir()).rename(few / os.fsdecode(b"\xff.ply"))
+    with pytest.raises(InputError, match=r"few: the name of the file '.udcff.ply' is not valid"):
+        folder(few, unit="mm")
+
+
+@pytest.mark.parametrize("value", ["a", "9", "0.5", ""])
+def test_neutral_rows_that_are_none_leave_no_dataset(
+    template: Template, meshes: np.ndarray, tmp_path: Path, value: str
+) -> None:
+    write_shape(tmp_path / "template.obj", meshes[0], template)
+    np.save(tmp_path / "stack.npy", meshes[:6])
+    (tmp_path / "l.csv").write_text("row,neutral\n" + f"0,{value}\n" * 6)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"l\.csv: neutral: expected row numbers from -1 to 5"):
+        imported(
+            tmp_path / "stack.npy",
+            tmp_path / "set",
+            template=tmp_path / "template.obj",
+            labels=tmp_path / "l.csv",
+        )
+    assert tree(tmp_path) == before
+
+
+def test_what_could_not_be_opened_is_not_written(
+    template: Template, meshes: np.ndarray, tmp_path: Path
+) -> None:
+    table = LabelTable({"row": np.arange(6)}, 6)
+    source = MeshSource(template, table, lambda: iter([meshes[:6]]), {})
+    with pytest.raises(InputError, match=r"set/labels\.csv: two columns are called 'row'"):
+        write_dataset(source, tmp_path / "set")
+    assert tree(tmp_path) == {}
 
 
 def test_a_path_that_does_not_match(few: Path) -> None:

@@ -163,3 +163,9 @@ def test_a_frame_without_a_number_is_named_with_its_line(tmp_path: Path) -> None
 def test_columns_of_another_length() -> None:
     with pytest.raises(InputError, match="label column 'frame': expected 2 values"):
         LabelTable({"frame": np.arange(3)}, 2)
+
+
+def test_a_label_of_many_pages_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text(f"file,note\na,b\nc,{'x' * 5000}\n")
+    with pytest.raises(InputError, match=r"l\.csv, line 3: a label has 5000 characters"):
+        LabelTable.read(tmp_path / "l.csv")

@@ -151,9 +151,10 @@ def test_sizes_beyond_the_data_do_nothing(gestures: MeshDataset) -> None:
     data = TrainingData.of(gestures, ("subject", "expression", "level"))
     labels = dict(data.labels) | {"neutral": data.neutral.index}
     shapes = np.asarray(data.vertices[:])
-    for made in (
-        Multilinear.estimate(gestures.template, shapes, labels, MultilinearConfig(20, 20)),
-        LinearTwoSpace.estimate(gestures.template, shapes, labels, TwoSpaceConfig(20, 20)),
-    ):
+    with pytest.warns(UserWarning, match="carries 7 identity and 2 expression dimensions, not 20"):
+        grid = Multilinear.estimate(gestures.template, shapes, labels, MultilinearConfig(20, 20))
+    assert grid.config == MultilinearConfig(7, 2)
+    spaces = LinearTwoSpace.estimate(gestures.template, shapes, labels, TwoSpaceConfig(20, 20))
+    for made in (grid, spaces):
         assert torch.isfinite(made.encode(torch.from_numpy(shapes))).all()
         assert error(made, shapes) < 3

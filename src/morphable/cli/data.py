@@ -144,7 +144,7 @@ def info(
     from morphable.data.audit import audit_dataset, describe
     from morphable.data.dataset import load_dataset
 
-    loaded = load_dataset(dataset)
+    loaded = load_dataset(dataset, changed=True)
     facts = describe(loaded)
     findings = audit_dataset(loaded) if audit else []
     if json:

@@ -40,13 +40,26 @@ def evaluate(
     loaded = load(model)
     split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
     measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+    # Printed first, so that a folder that cannot be written to does not cost the result.
+    print_table(*evaluation_table(loaded.family, measured.measures))
+    print(measured.measures["provenance"]["intervals"])
+    if note := _little_learned(measured.measures):
+        print(note)
     # A run folder's evaluation is the one that `report` and `bench` read: on its own test subset.
     if (model / "config.toml").exists() and split is None and data is None:
         measured.write(model)
     if json is not None:
         write_json(json, measured.measures)
-    print_table(*evaluation_table(loaded.family, measured.measures))
-    print(measured.measures["provenance"]["intervals"])
+
+
+def _little_learned(result: Mapping[str, Any]) -> str:
+    from morphable.evaluate.errors import little_learned
+
+    own, mean_shape = (
+        measures["vertex_error_mm"]["mean"]
+        for measures in (result["model"], result["baselines"]["mean_shape"])
+    )
+    return little_learned(own, mean_shape, result["provenance"]["part"])
 
 
 def evaluation_table(

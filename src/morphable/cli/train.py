@@ -61,8 +61,10 @@ def train(
 ) -> None:
     """Train a model family on a dataset and write a run folder."""
     from morphable.ops.allocator import keep_freed_memory
+    from morphable.train.checkpoint import read_metrics
     from morphable.train.distributed import workers
     from morphable.train.loop import Interrupted
+    from morphable.train.outcome import kept_epoch, little_gained
     from morphable.train.run import run
 
     choices = Choices(recipe, latent, split, epochs, stages, seed, tuple(set_ or ()), config)
@@ -85,6 +87,11 @@ def train(
             print(
                 f"{out}: {family}, latent size {model.latent}, {parameters:,} trainable parameters"
             )
+            metrics = read_metrics(out / "metrics.jsonl")
+            if kept := kept_epoch(model.provenance, metrics):
+                print(kept)
+            if note := little_gained(model.provenance, metrics, split_data):
+                print(note)
             print(f"next: {_command(family, 'evaluate', out)}")
 
 
@@ -148,4 +155,4 @@ def _progress_bar(show: bool) -> Iterator[Listener | None]:
 def _validation(event: TrainingEvent) -> str:
     if event.validation_mm is None:
         return "not validated, the last epoch is kept"
-    return f"validation {event.validation_mm:.3f} mm (best {event.best_mm:.3f})"
+    return f"validation {event.validation_mm:.3f} mm (lowest {event.best_mm:.3f})"

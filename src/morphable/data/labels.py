@@ -15,6 +15,8 @@ from morphable.files import atomic_path, reading
 
 TEXT_COLUMNS = frozenset({"subject", "expression", "sequence", "file"})
 """Columns that stay text even if every value looks like a number: "007" is a name."""
+MAX_LABEL = 4096
+"""Characters of the longest label: a text column takes four bytes for each in every row."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 """Texts that become int64. `2020_01`, which Python would read as a number, and numbers too long for
 int64 stay text.
@@ -64,6 +66,14 @@ class LabelTable:
             known = ", ".join(self.columns) or "none"
             raise InputError(f"labels: there is no column {name!r}; the columns are {known}")
         return self.columns[name]
+
+    def check_neutral(self, path: Path) -> None:
+        """Raise InputError, naming the file, if the column `neutral` holds anything but rows."""
+        if "neutral" not in self or not self.count:
+            return
+        rows = self["neutral"]
+        if rows.dtype.kind != "i" or rows.min() < -1 or rows.max() >= self.count:
+            raise InputError(f"{path}: neutral: expected row numbers from -1 to {self.count - 1}")
 
     def take(self, rows: np.ndarray) -> LabelTable:
         return LabelTable({name: column[rows] for name, column in self.columns.items()}, len(rows))
@@ -132,6 +142,11 @@ class LabelTable:
             if len(row) != len(names):
                 raise InputError(
                     f"{path}, line {line}: expected {len(names)} values, got {len(row)}"
+                )
+            if max(map(len, row)) > MAX_LABEL:
+                raise InputError(
+                    f"{path}, line {line}: a label has {max(map(len, row))} characters, expected "
+                    f"at most {MAX_LABEL}"
                 )
         table = {name: typed(name, [row[i] for _, row in rows]) for i, name in enumerate(names)}
         if "frame" in table:

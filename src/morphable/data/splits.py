@@ -59,9 +59,11 @@ class Split:
             train, val, test = (np.array(sorted(value[name]), np.int64) for name in SUBSETS)
             split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
+            rows = np.concatenate([split.train, split.val, split.test])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: not a split file ({error})") from error
-        rows = np.concatenate([split.train, split.val, split.test])
+        if rows.ndim != 1:
+            raise InputError(f"{path}: not a split file (rows: expected lists of numbers)")
         if len(rows) and (
             rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)
         ):
@@ -95,7 +97,8 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
 
 
 def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)[:100]
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+    return name.encode()[:100].decode(errors="ignore")  # file systems count bytes
 
 
 def _unused(name: str, taken: Container[str]) -> str:

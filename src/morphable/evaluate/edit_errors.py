@@ -50,7 +50,8 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
     `control_error_mm` is the error at the handles, `other_error_mm` at all other vertices;
     `control_moved_mm` and `other_moved_mm` are the distances between the two meshes there.
     `locality` is the mean movement outside an edited region divided by that inside, over edits of
-    single regions; 0 means that nothing outside moves.
+    single regions; 0 means that nothing outside moves. On a template whose vertices are all handles,
+    or all in one region, the measures of other vertices are left out.
 
     shapes: (N, V, 3) mm; codes: (N, L) of these shapes.
     """
@@ -59,10 +60,10 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
     is_handle[handles] = True
     rows = evenly_spread(len(shapes), MAX_PAIRS)
     partners = np.roll(rows, -(len(rows) // 2))
-    sums = dict.fromkeys(
-        ("control_error_mm", "other_error_mm", "control_moved_mm", "other_moved_mm"), 0.0
-    )
-    inside = outside = 0.0
+    areas = {"control": is_handle, "other": ~is_handle}
+    areas = {name: members for name, members in areas.items() if members.any()}
+    sums = {f"{area}_{kind}_mm": 0.0 for kind in ("error", "moved") for area in areas}
+    locality: dict[str, float] = {}
     for start in range(0, len(rows), BATCH):
         chunk = slice(start, start + BATCH)
         source, target = (
@@ -76,12 +77,12 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
             ("error", (edited - target).norm(dim=-1)),
             ("moved", (target - source).norm(dim=-1)),
         ):
-            sums[f"control_{name}_mm"] += float(values[:, is_handle].mean(1).sum())
-            sums[f"other_{name}_mm"] += float(values[:, ~is_handle].mean(1).sum())
-        if start == 0:
+            for area, members in areas.items():
+                sums[f"{area}_{name}_mm"] += float(values[:, members].mean(1).sum())
+        if start == 0 and len(model.regions.names) > 1:
             inside, outside = _reach(model, code, displacement)
-    measures = {name: total / len(rows) for name, total in sums.items()}
-    return measures | {"locality": outside / max(inside, 1e-12)}
+            locality = {"locality": outside / max(inside, 1e-12)}
+    return {name: total / len(rows) for name, total in sums.items()} | locality
 
 
 def _reach(model: RegionEditor, code: Tensor, displacement: Tensor) -> tuple[float, float]:

@@ -13,6 +13,27 @@ from morphable.evaluate.intervals import mean_interval, pair_interval
 from morphable.models.base import MorphableModel, Shapes, blocks
 from morphable.models.batched import BATCH
 
+LITTLE = 0.9
+"""A model has learned little if its error is above this share of the mean shape's."""
+
+
+def little_learned(error: float, mean_shape: float, subset: str) -> str:
+    """Say that a model's mean vertex error is hardly below that of the mean shape, both in mm; "" if
+    it is.
+
+    >>> little_learned(6.4, 6.5, "test")
+    'The model has learned almost nothing: its error on the test meshes is 6.400 mm, that of the mean \
+shape 6.500 mm.'
+    >>> little_learned(3.0, 6.5, "test")
+    ''
+    """
+    if error <= LITTLE * mean_shape:
+        return ""
+    return (
+        f"The model has learned almost nothing: its error on the {subset} meshes is {error:.3f} mm, "
+        f"that of the mean shape {mean_shape:.3f} mm."
+    )
+
 
 @torch.no_grad()
 def mean_vertex_error(model: MorphableModel, shapes: Shapes, batch: int = BATCH) -> float:

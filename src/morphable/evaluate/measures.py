@@ -188,12 +188,14 @@ def compactness(evaluation: Evaluation) -> list[float]:
 
     The codes of the meshes are projected onto the first k directions of the prior and decoded. For
     PCA, this is the classical compactness. The conditions of a conditional model vary as those of
-    the training meshes do.
+    the training meshes do. Empty if the meshes do not vary, as a single one.
     """
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), COMPACTNESS_MESHES)
     shapes = torch.from_numpy(evaluation.measured.vertices[rows])
     total = (shapes - shapes.mean(0)).square().sum()
+    if total == 0:
+        return []
     prior = model.require_prior()
     if evaluation.training_conditions is not None:
         prior = prior.with_pinned(evaluation.training_conditions)

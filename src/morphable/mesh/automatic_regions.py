@@ -4,6 +4,7 @@ smoothed, and symmetric if the template is.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,8 @@ from morphable.mesh.topology import adjacency, components
 
 COUNT = 11
 """Default number of regions of a template that has none of its own."""
+MIN_SIZE = 8
+"""Vertices that a region has on average at least, if their number is not given."""
 CENTRING_ROUNDS = 4
 SMOOTHING_ROUNDS = 6
 MIRROR_ROUNDS = 5
@@ -30,8 +33,15 @@ def template_regions(template: Template, count: int = 0) -> Regions:
     make `count` (by default COUNT) automatic ones instead.
     """
     own = template.regions
+    if not count and own is None:
+        count = min(COUNT, max(1, template.n_vertices // MIN_SIZE))
+        if count < COUNT:
+            warnings.warn(
+                f"the template has {template.n_vertices} vertices, enough for {count} of {COUNT} "
+                "regions"
+            )
     if count or own is None:
-        return automatic_regions(template.mesh, count or COUNT, template.mirror)
+        return automatic_regions(template.mesh, count, template.mirror)
     if own.controls:
         return own
     return replace(own, controls=spread_controls(template.mesh, own.labels))

@@ -24,6 +24,8 @@ from morphable.mesh.stored_arrays import stored_indices, stored_numbers, stored_
 from morphable.mesh.topology import nonmanifold_edges
 from morphable.mesh.upsample import up_map
 
+MIN_VERTICES = 3
+"""Vertices of the smallest level, which is one triangle."""
 ALGORITHM = "quadric half-edge collapse, barycentric up, 4"
 """Part of the cache key: change it with anything that changes the result."""
 
@@ -101,31 +103,43 @@ class Hierarchy:
 
 def build_hierarchy(mesh: Mesh, factors: Sequence[float] = (4, 4, 4, 4)) -> Hierarchy:
     """Decimate a template once per factor: the level after one of n vertices has ceil(n / factor).
+    The levels end before one that would have fewer than three vertices; then a warning says so.
 
     The result is read from the cache if the same mesh was decimated with the same factors before.
     Warns if the mesh has edges with three or more faces, because coarse levels may then keep
     surplus faces.
 
-    Raises InputError if a factor is one or less, or a level would have fewer than three vertices.
+    Raises InputError if a factor is one or less, or the mesh has no face.
     """
-    _check_factors(len(mesh.vertices), factors)
+    for factor in factors:
+        if not factor > 1:
+            raise InputError(f"factors: each must be above 1, got {factor}")
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = mesh.triangles
+    if not len(triangles):
+        raise InputError("the template has no faces, which its coarser levels are made from")
     if surplus := len(nonmanifold_edges(triangles)):
         warnings.warn(
             f"the mesh has {surplus} edges with three or more faces; coarse levels may keep "
             "surplus faces"
         )
     key = content_hash(vertices, triangles, str(tuple(map(float, factors))), ALGORITHM)
-    sizes = _sizes(len(vertices), factors)
 
     def read(arrays: Mapping[str, np.ndarray]) -> Hierarchy:
         hierarchy = Hierarchy.from_arrays(arrays)
-        if hierarchy.sizes != sizes:
-            raise InputError(f"hierarchy: expected levels of {sizes}, got {hierarchy.sizes}")
+        if not _fits(hierarchy.sizes, len(vertices), factors):
+            raise InputError(f"hierarchy: levels of {hierarchy.sizes} do not fit the factors")
         return hierarchy
 
-    return cached("hierarchy", key, lambda: _build(vertices, triangles, factors).to_arrays(), read)
+    hierarchy = cached(
+        "hierarchy", key, lambda: _build(vertices, triangles, factors).to_arrays(), read
+    )
+    if (coarser := len(hierarchy.down)) < len(factors):
+        warnings.warn(
+            f"the template has {len(vertices)} vertices, enough for {coarser} of {len(factors)} "
+            "coarser levels; networks have only those"
+        )
+    return hierarchy
 
 
 def _build(vertices: np.ndarray, triangles: np.ndarray, factors: Sequence[float]) -> Hierarchy:
@@ -133,31 +147,28 @@ def _build(vertices: np.ndarray, triangles: np.ndarray, factors: Sequence[float]
     up = []
     for factor in factors:
         fine = levels[-1]
-        chosen = decimate(fine.vertices, fine.triangles, math.ceil(len(fine.vertices) / factor))
+        target = math.ceil(len(fine.vertices) / factor)
+        if target < MIN_VERTICES:
+            break
+        chosen = decimate(fine.vertices, fine.triangles, target)
         coarse = Level(fine.vertices[chosen.kept], chosen.triangles, fine.kept[chosen.kept])
         up.append(up_map(fine.vertices, coarse.vertices, coarse.triangles, chosen.kept))
         levels.append(coarse)
     return _hierarchy(levels, up)
 
 
-def _check_factors(count: int, factors: Sequence[float]) -> None:
-    for factor in factors:
-        if not factor > 1:
-            raise InputError(f"factors: each must be above 1, got {factor}")
-    sizes = _sizes(count, factors)
-    if sizes[-1] < 3:
-        raise InputError(
-            f"factors {tuple(factors)}: levels of {count} vertices would be {list(sizes)}, "
-            "expected at least 3 in each"
-        )
-
-
-def _sizes(count: int, factors: Sequence[float]) -> tuple[int, ...]:
-    """The number of vertices on each level of a template of `count` vertices."""
-    sizes = [count]
-    for factor in factors:
-        sizes.append(math.ceil(sizes[-1] / factor))
-    return tuple(sizes)
+def _fits(sizes: Sequence[int], count: int, factors: Sequence[float]) -> bool:
+    """Whether a mesh of `count` vertices can have levels of these sizes. A level has fewer vertices
+    than it should if faces use only some of those of the level above.
+    """
+    steps = list(zip(sizes, sizes[1:], factors, strict=False))
+    ended = len(steps) == len(factors) or sizes[-1] / factors[len(steps)] <= MIN_VERTICES - 1
+    return (
+        sizes[0] == count
+        and len(sizes) == len(steps) + 1
+        and ended
+        and all(coarse <= math.ceil(fine / factor) for fine, coarse, factor in steps)
+    )
 
 
 def _hierarchy(levels: Sequence[Level], up: Sequence[sp.csr_matrix]) -> Hierarchy:

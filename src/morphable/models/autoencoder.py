@@ -50,7 +50,8 @@ class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
 class HierarchicalAutoencoder(TrainableModel):
     """code = Linear(MeshEncoder(normalized shape)), normalized shape = MeshDecoder(Linear(code)).
 
-    The encoder goes down four levels of the mesh hierarchy, the decoder goes up again.
+    The encoder goes down four levels of the mesh hierarchy, or as many as a small template has; the
+    decoder goes up again.
     """
 
     geometry: MeshGeometry
@@ -118,7 +119,7 @@ class HierarchicalAutoencoder(TrainableModel):
         """The current weights of the learned map up to the finest level: `index` and `weights`
         (V, k), and the `share` of the result that is learned. Empty if that map is not learned.
         """
-        finest = self.decoder.maps[0]
+        finest = next(iter(self.decoder.maps), None)
         if not isinstance(finest, AttentionMap):
             return {}
         with torch.no_grad():

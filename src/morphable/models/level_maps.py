@@ -85,8 +85,9 @@ def build_maps(geometry: MeshGeometry, channels: Filters, config: LevelMapsConfi
     """
     hierarchy = geometry.hierarchy
     steps = len(hierarchy.down)
-    if not 1 <= steps <= len(channels.encoder):
-        raise InputError(f"hierarchy: expected 1 to {len(channels.encoder)} steps, got {steps}")
+    if steps > len(channels.encoder):
+        raise InputError(f"hierarchy: expected at most {len(channels.encoder)} steps, got {steps}")
+    channels = channels.for_steps(steps)
     finest, last = hierarchy.levels[0], len(hierarchy.down) - 1
     none = (None,) * len(hierarchy.down)
     folded = geometry.folded or FoldedMaps(none, none)

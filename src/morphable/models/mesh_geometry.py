@@ -18,6 +18,9 @@ from morphable.mesh.stored_arrays import stored_indices, stored_sparse
 from morphable.mesh.template import Template
 from morphable.models.geometry import Arrays, Geometry, prefixed, under
 
+SPIRAL_RINGS = (2, 2, 1, 1, 1)
+"""Rings of SpiralNet's spirals per level, and the dilation, which are equal as published."""
+
 
 @dataclass(frozen=True, eq=False)
 class FoldedMaps:
@@ -75,7 +78,8 @@ class MeshGeometry(Geometry):
         hierarchy = build_hierarchy(template.mesh)
         match config.convolution:
             case "spiral":
-                return cls(hierarchy, tuple(reference_spirals(hierarchy)))
+                rings = SPIRAL_RINGS[: len(hierarchy.levels)]
+                return cls(hierarchy, tuple(reference_spirals(hierarchy, rings, rings)))
             case "spiral++":
                 spirals = ring_spirals(hierarchy, seq_length=config.spiral_length)
                 return cls(hierarchy, tuple(spirals))

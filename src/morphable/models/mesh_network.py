@@ -34,6 +34,10 @@ class Filters:
     encoder: tuple[int, ...]
     decoder: tuple[int, ...]
 
+    def for_steps(self, steps: int) -> Filters:
+        """The channels of a network with fewer steps between levels: those nearest to the code."""
+        return Filters(self.encoder[len(self.encoder) - steps :], self.decoder[: steps + 1])
+
 
 FILTERS = {
     "simple": Filters((16, 16, 16, 32), (32, 32, 16, 16, 16)),
@@ -75,7 +79,7 @@ class MeshEncoder(nn.Module):
         self, geometry: MeshGeometry, config: MeshNetworkConfig, maps: nn.ModuleList
     ) -> None:
         super().__init__()
-        channels = (3, *config.channels.encoder)
+        channels = (3, *config.channels.for_steps(len(maps)).encoder)
         self.activation = activation(config)
         self.convolutions = nn.ModuleList(
             _convolution(geometry, config, level, channels[level], channels[level + 1])
@@ -109,7 +113,7 @@ class MeshDecoder(nn.Module):
         self, geometry: MeshGeometry, config: MeshNetworkConfig, maps: nn.ModuleList
     ) -> None:
         super().__init__()
-        channels, top = config.channels.decoder, len(maps) - 1
+        channels, top = config.channels.for_steps(len(maps)).decoder, len(maps) - 1
         self.activation = activation(config)
         self.convolutions = nn.ModuleList(
             _convolution(
@@ -133,9 +137,11 @@ class MeshDecoder(nn.Module):
     @property
     def layers(self) -> list[nn.Module]:
         """The convolutions, in order, to initialize them."""
-        first, *others = self.convolutions
-        inner = first.convolution if isinstance(first, DummyVertexConv) else first
-        return [inner, *others, self.final]
+        inner = [
+            layer.convolution if isinstance(layer, DummyVertexConv) else layer
+            for layer in self.convolutions
+        ]
+        return [*inner, self.final]
 
 
 class DummyVertexConv(nn.Module):

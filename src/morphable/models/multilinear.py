@@ -7,8 +7,9 @@ orthogonal iteration). The vertex mode is not compressed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -36,8 +37,8 @@ code bounded if the current value of the other code leaves it undetermined.
 
 @dataclass(frozen=True)
 class MultilinearConfig(IdentityExpression):
-    """Latent sizes of the two parts. Identity dimensions beyond the number of subjects less one do
-    nothing, nor do expression dimensions beyond the number of expressions besides the neutral.
+    """Latent sizes of the two parts. A grid carries at most as many identity dimensions as it has
+    subjects less one, and as many expression dimensions as it has expressions besides the neutral.
     """
 
 
@@ -62,8 +63,9 @@ class Multilinear(EstimatedModel):
         leading = (1 + config.identity, 1 + config.expression)
         size = leading[0] * leading[1]
         self.core = nn.Buffer(torch.zeros(size, 3 * template.n_vertices))
-        self.space = nn.Buffer(torch.zeros(size, 3 * template.n_vertices))
-        self.reduced = nn.Buffer(torch.zeros(size, *leading))
+        span = min(size, 3 * template.n_vertices)
+        self.space = nn.Buffer(torch.zeros(span, 3 * template.n_vertices))
+        self.reduced = nn.Buffer(torch.zeros(span, *leading))
         self.start = nn.Buffer(torch.zeros(self.parts.size))
 
     @classmethod
@@ -76,13 +78,13 @@ class Multilinear(EstimatedModel):
     ) -> Self:
         rows = complete_grid(len(vertices), labels)
         people, expressions = rows.shape
+        config = carried(config, people, expressions)
         grid = (
             np.stack([vertices[row] for row in rows])
             .reshape(people, expressions, -1)
             .astype(np.float64)
         )
-        ranks = min(config.identity, people - 1), min(config.expression, expressions - 1)
-        core, identity, expression = tucker(grid, *ranks)
+        core, identity, expression = tucker(grid, config.identity, config.expression)
         model = cls(template, config)
         model._set(core, (identity.std(0), expression.std(0)), expression.mean(0))
         model.prior.fit(
@@ -93,24 +95,18 @@ class Multilinear(EstimatedModel):
     def _set(
         self, core: np.ndarray, scales: tuple[np.ndarray, np.ndarray], expression: np.ndarray
     ) -> None:
-        """Set the buffers, with codes in standard deviations (`scales`). Dimensions of the core
-        beyond the rank of the grid stay zero.
-        """
+        """Set the buffers, with codes in standard deviations (`scales`)."""
         config = self.config
-        padded = np.zeros((1 + config.identity, 1 + config.expression, core.shape[-1]))
         scaled = core * np.r_[1, scales[0]][:, None, None] * np.r_[1, scales[1]][None, :, None]
-        padded[: len(scaled), : scaled.shape[1]] = scaled
         # Fitting works in the span of the core, an orthonormal basis of a few dozen dimensions,
         # instead of all 3V coordinates. Least squares has the same solution there.
-        flat = padded.reshape(-1, core.shape[-1])
+        flat = scaled.reshape(-1, core.shape[-1])
         space = np.linalg.qr(flat.T)[0].T
         self.core.copy_(torch.tensor(flat))
         self.space.copy_(torch.tensor(space))
-        self.reduced.copy_(torch.tensor((space @ flat.T).reshape(-1, *padded.shape[:2])))
+        self.reduced.copy_(torch.tensor((space @ flat.T).reshape(-1, *scaled.shape[:2])))
         start = np.zeros(self.parts.size)
-        start[config.identity : config.identity + len(expression)] = expression / np.maximum(
-            scales[1], 1e-30
-        )
+        start[config.identity :] = expression / np.maximum(scales[1], 1e-30)
         self.start.copy_(torch.tensor(start))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
@@ -137,6 +133,20 @@ class Multilinear(EstimatedModel):
         )
         weights = identity[:, :, None] * expression[:, None, :]
         return (weights.flatten(1) @ self.core).unflatten(1, (-1, 3))
+
+
+def carried(config: MultilinearConfig, people: int, expressions: int) -> MultilinearConfig:
+    """The configuration with no more dimensions than a grid of this many subjects and expressions,
+    the neutral one included, carries. Warns if that is fewer.
+    """
+    identity, expression = min(config.identity, people - 1), min(config.expression, expressions - 1)
+    if (identity, expression) != (config.identity, config.expression):
+        warnings.warn(
+            f"multilinear: the grid of {people} subjects with a neutral mesh and {expressions - 1} "
+            f"expressions carries {identity} identity and {expression} expression dimensions, not "
+            f"{config.identity} and {config.expression}; the model has what it carries"
+        )
+    return replace(config, identity=identity, expression=expression)
 
 
 def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:

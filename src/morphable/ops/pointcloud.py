@@ -122,14 +122,19 @@ class OffsetAttention(nn.Module):
 class PointTransformer(nn.Module):
     """(B, P, 3) points to (B, 1024) features of the cloud, independent of the order of the points.
 
-    sizes, neighbors: as in `sample_points`.
+    sizes, neighbors: as in `sample_points`. min_points: number of points that a cloud needs.
     """
 
     features = 1024
 
-    def __init__(self, sizes: tuple[int, int] = (512, 256), neighbors: int = 32) -> None:
+    def __init__(
+        self,
+        sizes: tuple[int, int] = (512, 256),
+        neighbors: int = 32,
+        min_points: int = MIN_POINTS,
+    ) -> None:
         super().__init__()
-        self.sizes, self.neighbors = sizes, neighbors
+        self.sizes, self.neighbors, self.min_points = sizes, neighbors, min_points
         self.lift = nn.Sequential(PointLayer(3, 64), PointLayer(64, 64))
         self.embed = nn.ModuleList([NeighborEmbedding(64), NeighborEmbedding(128)])
         self.mix = nn.Sequential(PointLayer(256, 256), PointLayer(256, 256))
@@ -141,11 +146,11 @@ class PointTransformer(nn.Module):
 
         sampling: a precomputed sampling, for registered clouds; computed for each cloud if None.
 
-        Raises InputError unless the clouds are (P, 3) with at least 64 points.
+        Raises InputError unless the clouds are (P, 3) with at least `min_points` points.
         """
-        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < MIN_POINTS:
+        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < self.min_points:
             raise InputError(
-                f"points: expected (B, P, 3) with P >= {MIN_POINTS}, got {tuple(points.shape)}"
+                f"points: expected (B, P, 3) with P >= {self.min_points}, got {tuple(points.shape)}"
             )
         if sampling is None:
             points = take(points, point_order(points))

@@ -17,6 +17,7 @@ from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
 from morphable.report.context import ReportContext
 from morphable.report.headline import setting
 from morphable.report.scene import Scene
+from morphable.train.outcome import kept_epoch
 
 COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 TERM_COLORS = (0, 3, 4, 5, 6, 7, 1, 2)
@@ -154,38 +155,20 @@ def _explained(per_cent: float) -> str:
 
 
 def training(context: ReportContext) -> Section | None:
-    """Show the terms of the objective and the validation error by epoch, and the kept epoch."""
+    """Show the terms of the objective and the validation error by epoch, and which epoch is kept."""
     rows = context.metrics
     if not rows:
         return None
     seconds = rows[-1].get("seconds")
     duration = f" in {_duration(seconds)} of training" if seconds else ""
-    lead = f"{len(rows)} epochs{duration}. {_kept_epoch(context)}".rstrip()
-    columns = [[Heading("Objective"), _objective(rows)]]
-    validated = _validated(rows)
-    if validated:
-        columns.append([Heading("Validation"), _validation(validated)])
-    return Section("Training", [Text(lead, "lead"), Columns(columns)])
-
-
-def _validated(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the epochs with a validation error: all, or none if the family has no validation."""
-    return [row for row in rows if row.get("validation_mm") is not None]
-
-
-def _kept_epoch(context: ReportContext) -> str:
-    """Say which epoch's weights the model has and why, or nothing if that is not recorded."""
     provenance = context.model.provenance
-    epoch = provenance.get("kept_epoch")
-    if epoch is None:
-        return ""
-    if not _validated(context.metrics):
-        return f"The family has no validation; the last epoch, {epoch}, is kept."
-    settings = provenance.get("train", {})
-    stage = context.metrics[-1].get("stage", "")
-    if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
-        return f"The last epoch, {epoch}, is kept."
-    return f"Epoch {epoch} is kept, the best on the validation meshes."
+    lead = f"{len(rows)} epochs{duration}. {kept_epoch(provenance, rows)}".rstrip()
+    columns = [[Heading("Objective"), _objective(rows)]]
+    validated = [row for row in rows if row.get("validation_mm") is not None]
+    if validated:
+        chart = _validation(validated, provenance.get("kept_epoch"))
+        columns.append([Heading("Validation"), chart])
+    return Section("Training", [Text(lead, "lead"), Columns(columns)])
 
 
 def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
@@ -207,16 +190,19 @@ def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
     )
 
 
-def _validation(rows: Sequence[Mapping[str, Any]]) -> Chart:
+def _validation(rows: Sequence[Mapping[str, Any]], kept: int | None) -> Chart:
+    """Plot the validation error by epoch, and mark the epoch whose weights the model has."""
     epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
-    best = int(np.argmin(values))
-    lowest = millimeters(values[best])
-    mark = Series(f"best: {lowest}, epoch {epochs[best]}", [epochs[best]], [values[best]], "mark")
+    series, description = [Series("validation", epochs, values)], "Validation error by epoch"
+    if kept is not None and kept in epochs:
+        value = values[epochs.index(kept)]
+        series.append(Series(f"kept: {millimeters(value)}, epoch {kept}", [kept], [value], "mark"))
+        description += f", {millimeters(value)} in the kept epoch"
     return Chart(
-        [Series("validation", epochs, values), mark],
+        series,
         Axis("epoch"),
         Axis("validation vertex error, mm", log=_wide(values)),
-        f"Validation error by epoch, best {lowest}",
+        description,
     )
 
 

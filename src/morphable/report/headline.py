@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from morphable.draw.blocks import BigNumber, Block, Text
 from morphable.draw.charts import Bar, Bars
 from morphable.draw.numbers import interval, millimeters, number, percent, signed
+from morphable.evaluate.errors import little_learned
 from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA
 from morphable.evaluate.intervals import mean_interval, no_interval
 from morphable.report.context import ReportContext
@@ -120,6 +121,11 @@ def headline(context: ReportContext) -> list[Block]:
     ]
     if result := verdict(context):
         blocks.append(_sentence(result))
+    mean_shape = _mean(context, MEAN_SHAPE)
+    if error and mean_shape is not None:
+        subset = context.result.evaluation.subset
+        if said := little_learned(float(error["mean"]), mean_shape, subset):
+            blocks.append(Text(said, "verdict worse"))
     if bars := _bars(context):
         caution = "Bars: mean vertex error"
         caution += "; whiskers: 95 % confidence interval." if bounds else "."

@@ -18,10 +18,11 @@ from morphable.data.importers.mesh_files import (
     usable_files,
 )
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import check_scale, millimeters, read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import check_scale, read_registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.io import read_stack
+from morphable.mesh.units import millimeters
 
 BLOCK = 64
 
@@ -112,6 +113,8 @@ def _stack_source(
         raise InputError(
             f"{labels}: expected {len(stack)} lines, one for each mesh, got {table.count}"
         )
+    if labels is not None:
+        table.check_neutral(labels)
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, len(stack), 256):

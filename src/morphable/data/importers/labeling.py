@@ -10,6 +10,9 @@ import numpy as np
 from morphable.data.labels import LabelTable, frame_numbers, typed
 from morphable.errors import InputError
 
+RESERVED = ("row", "file", "neutral")
+"""Columns that follow from the files and the other columns."""
+
 
 def label_files(
     files: list[Path], raw: Path, labels: Path | None, pattern: str | None
@@ -18,6 +21,9 @@ def label_files(
     each, completed.
     """
     names = [path.relative_to(raw).as_posix() for path in files]
+    odd = next((name for name in names if not _is_unicode(name)), None)
+    if odd is not None:
+        raise InputError(f"{raw}: the name of the file {odd!a} is not valid UTF-8, rename it")
     columns = {"file": np.array(names)}
     if labels is not None:
         columns |= _from_csv(LabelTable.read(labels), labels, names)
@@ -25,6 +31,10 @@ def label_files(
         columns |= _from_pattern(pattern, names)
     table = LabelTable(columns, len(files))
     return completed(table)
+
+
+def _is_unicode(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _from_csv(table: LabelTable, path: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -53,19 +63,29 @@ def _from_pattern(pattern: str, names: list[str]) -> dict[str, np.ndarray]:
             f"`pattern` {pattern}: expected names in braces, each once, as in {{subject}}/{{frame}}",
             "pattern",
         )
+    reserved = next((name for name in fields if name in RESERVED), None)
+    if reserved is not None:
+        raise InputError(
+            f"`pattern` {pattern}: {{{reserved}}} is a column that the import writes itself, choose "
+            "another name",
+            "pattern",
+        )
     pieces = re.split(r"\{\w+\}", pattern)
-    body = re.escape(pieces[0]) + "".join(
-        f"(?P<{name}>[^/]+?){re.escape(piece)}"
-        for name, piece in zip(fields, pieces[1:], strict=True)
-    )
+    if "" in pieces[1:-1]:
+        raise InputError(
+            f"`pattern` {pattern}: two names follow each other, expected some text between them",
+            "pattern",
+        )
+    body = "([^/]+?)".join(map(re.escape, pieces))
     expression = re.compile(rf"(?:^|.*/){body}$")
     rows = []
     for name in names:
         match = expression.match(name.rsplit(".", 1)[0])
         if match is None:
             raise InputError(f"{name}: its path does not match the pattern {pattern}")
-        rows.append(match.groupdict())
-    columns = {field: typed(field, [row[field] for row in rows]) for field in fields}
+        rows.append(match.groups())
+    texts = zip(*rows, strict=True)
+    columns = {field: typed(field, column) for field, column in zip(fields, texts, strict=True)}
     if "frame" in columns:
         columns["frame"] = frame_numbers(columns["frame"], names)
     return columns

@@ -1,0 +1,49 @@
+"""What to say about a training that has ended: which epoch is kept, and whether it learned
+anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from morphable.data.dataset import SplitDataset
+from morphable.evaluate.errors import little_learned
+from morphable.models.base import blocks
+from morphable.models.normalization import moments
+
+
+def kept_epoch(provenance: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Say which epoch's weights a model has and why; "" if that is not recorded.
+
+    metrics: the rows of metrics.jsonl of its run.
+    """
+    epoch = provenance.get("kept_epoch")
+    if epoch is None:
+        return ""
+    if not any(row.get("validation_mm") is not None for row in metrics):
+        return f"The family has no validation; the last epoch, {epoch}, is kept."
+    settings = provenance.get("train", {})
+    stage = metrics[-1].get("stage", "")
+    if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
+        return f"The last epoch, {epoch}, is kept."
+    return f"Epoch {epoch} is kept, the best on the validation meshes."
+
+
+def little_gained(
+    provenance: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], data: SplitDataset
+) -> str:
+    """Say that the kept weights hardly reconstruct the validation meshes better than the mean of
+    the training meshes does; "" if they do, or if that was not measured.
+    """
+    epoch = provenance.get("kept_epoch")
+    errors = [row.get("validation_mm") for row in metrics if row["epoch"] == epoch]
+    if not errors or errors[0] is None:
+        return ""
+    mean = moments(data.train.vertices)[0]
+    distances = [
+        np.linalg.norm(block - mean, axis=-1).mean(1) for block in blocks(data.val.vertices)
+    ]
+    return little_learned(errors[0], float(np.concatenate(distances).mean()), "validation")
