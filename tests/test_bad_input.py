@@ -59,8 +59,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     # the command line itself
     "unknown command": ("trian coma", ("trian",)),
     "unknown option": ("train coma --data P/set --out P/x --epoch 3", ("--epoch", "--epochs")),
-    "missing option": ("train coma --out P/x", ("--data",)),
-    "missing argument": ("train --data P/set --out P/x", ("FAMILY",)),
+    "missing option": ("train coma --out P/x", ("train: --data is missing: dataset folder",)),
+    "missing argument": ("train --data P/set --out P/x", ("train: FAMILY is missing: model family",)),
+    "missing value": ("train coma --data P/set --out P/x --epochs", ("--epochs requires an argument",)),
+    "missing unit": ("data import folder P/full --out P/x", ("--unit", "missing")),
     "a word for a number": ("train coma --data P/set --out P/x --epochs many", ("--epochs", "many")),
     "a choice that is none": ("train coma --data P/set --out P/x --recipe slow", ("slow",)),
     # making data

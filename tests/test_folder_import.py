@@ -17,6 +17,7 @@ from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
+from morphable.data.importers.mesh_files import MAX_ALIGNED, finished_source
 from morphable.data.labels import LabelTable
 from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
 from morphable.data.source import MeshSource
@@ -204,6 +205,20 @@ def test_alignment_takes_rigid_motion_out_and_nothing_else(
         np.testing.assert_allclose(*edges, atol=1e-3)
     straight = [procrustes(mesh, aligned.mean(0)).apply(mesh) for mesh in aligned]
     np.testing.assert_allclose(straight, aligned, atol=0.05)
+
+
+def test_meshes_are_aligned_to_a_mean_over_all_files(
+    template: Template, rng: np.random.Generator
+) -> None:
+    """As many files of one person come first as are averaged; the other people count as much."""
+    people = template.mesh.vertices @ (np.eye(3) + 0.5 * rng.standard_normal((3, 3, 3)))
+    meshes = np.repeat(people.astype(np.float32), MAX_ALIGNED, axis=0)
+    source = finished_source(
+        template, LabelTable({}, len(meshes)), lambda rows: meshes[rows], {"unit": "mm"}, True
+    )
+    aligned = np.concatenate(list(source.blocks())).astype(np.float64)
+    turn = procrustes(aligned[-1], aligned.mean(0)).rotation
+    np.testing.assert_allclose(turn, np.eye(3), atol=1e-3)
 
 
 def test_a_stack_of_vertices(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:

@@ -102,7 +102,10 @@ def import_(
         Parameter(help="which axis points up in the files; default: y"),
     ] = None,
     align: Annotated[
-        bool, Parameter(help="align every mesh rigidly to the mean", negative="")
+        bool,
+        Parameter(
+            help="align every mesh rigidly to the mean of up to 512, evenly spread", negative=""
+        ),
     ] = False,
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
