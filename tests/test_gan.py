@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from morphable.data.dataset import MeshDataset
+from helpers import in_process
+from morphable.data.dataset import MeshDataset, SplitDataset
 from morphable.errors import InputError
+from morphable.mesh.io import write_mesh
 from morphable.models.families import MODELS, create
 from morphable.models.gan import Gan, GanConfig
 from morphable.models.image_geometry import ImageGeometry, ImageMaps, total_variation
 from morphable.models.image_network import Critic, Generator, ImageNetworkConfig
+from morphable.models.io import load
 from morphable.models.training import Batch, Progress, TrainConfig
-from morphable.train.batches import TrainingData
+from morphable.train.batches import Batches, TrainingData
+from morphable.train.checkpoint import read_checkpoint
 from morphable.train.distributed import Workers
+from morphable.train.events import TrainingEvent
 from morphable.train.learner import learner_for
-from morphable.train.run import ClassNames
+from morphable.train.run import ClassNames, RunConfig, run
+from test_learner import assert_equal
 
 SMALL: dict[str, Any] = {"resolution": 16, "sizes": (5, 3), "noise": 2}
 HERE = Workers(0, 1, torch.device("cpu"))
@@ -464,3 +471,113 @@ def test_factors_without_labels() -> None:
 def test_impossible_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         GanConfig(**settings)
+
+
+# Runs
+
+
+def sparse(data: MeshDataset) -> SplitDataset:
+    """The training split, with a name of the expression on one mesh in three only."""
+    names = np.where(np.arange(len(data)) % 5 < 2, data.labels["expression"], "")
+    labels = dataclasses.replace(data.labels, columns={**data.labels.columns, "expression": names})
+    return dataclasses.replace(data, labels=labels).split("frames")
+
+
+def run_config(**settings: Any) -> RunConfig:
+    recipe = MODELS["gan"].fast
+    assert recipe.train is not None
+    small = recipe.with_model(**SMALL, critic_steps=3, **settings)
+    train = recipe.train.with_overrides(
+        {"epochs": 2, "batch_size": 4, "checkpoint_seconds": 0.0}, "train"
+    )
+    return RunConfig("gan", small.model, train)
+
+
+@pytest.fixture(scope="module")
+def whole_run(gestures: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("gan") / "whole"
+    run(run_config(), sparse(gestures), out, HERE)
+    return out
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 6])
+def test_a_run_killed_between_critic_steps_resumes_bit_for_bit(
+    gestures: MeshDataset, whole_run: Path, tmp_path: Path, at: int
+) -> None:
+    """Weights, running average, both optimizers, random states and the order of sparse labels."""
+
+    class Killed(Exception):
+        pass
+
+    def kill(event: TrainingEvent) -> None:
+        if event.step == at + 1:  # the checkpoint of step `at` is the last one written
+            raise Killed
+
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        run(run_config(), sparse(gestures), out, HERE, listener=kill)
+    run(run_config(), sparse(gestures), out, HERE, resume=True)
+    states = [read_checkpoint(path / "checkpoint" / "last.pt") for path in (whole_run, out)]
+    for key in ("model", "learner", "generators", "step"):
+        assert_equal(states[0][key], states[1][key])
+    assert_equal(load(whole_run).state_dict(), load(out).state_dict())
+
+
+def test_a_batch_comes_with_meshes_that_have_a_sparse_label(gestures: MeshDataset) -> None:
+    data = sparse(gestures)
+    training = TrainingData.of(data.train, ("subject", "expression"))
+    batches = Batches(training, 4, 0, torch.device("cpu"), drawn=("subject", "expression"))
+    seen = list(batches.batches(0))
+    assert all(set(one.labelled) == {"expression"} for one in seen)
+    assert all((one.labelled["expression"].labels["expression"] >= 0).all() for one in seen)
+    assert all(len(one.labelled["expression"].vertices) == 4 for one in seen)
+    rows = [np.concatenate(batches.labelled_rows(epoch, "expression")) for epoch in (0, 0, 1)]
+    assert np.array_equal(rows[0], rows[1])
+    assert not np.array_equal(rows[0], rows[2])
+    counts = np.unique(rows[0], return_counts=True)[1]
+    assert counts.max() - counts.min() <= 1
+    # Two processes take turns with the same meshes.
+    halves = [
+        Batches(training, 4, 0, torch.device("cpu"), rank, 2, ("expression",)) for rank in (0, 1)
+    ]
+    for own, (left, right) in enumerate(
+        zip(*(half.labelled_rows(0, "expression") for half in halves), strict=True)
+    ):
+        merged = np.concatenate([left, right])
+        assert np.array_equal(np.sort(merged), np.sort(batches.labelled_rows(0, "expression")[own]))
+
+
+def test_a_trained_model_is_kept_with_its_average(whole_run: Path) -> None:
+    model = load(whole_run)
+    assert isinstance(model, Gan)
+    assert model.provenance["kept_epoch"] == 2
+    assert torch.equal(model.prior.factor, torch.eye(10))
+    assert model.average is not None
+
+
+def test_the_command_line(
+    gestures: MeshDataset, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Interpolation, swap and transfer work as for every family; wrong settings are one sentence."""
+    files = []
+    for number in range(3):
+        files.append(tmp_path / f"{number}.ply")
+        write_mesh(files[-1], gestures.template.mesh.moved(gestures.vertices[[number]][0]))
+    edit = ("edit",)
+    for words in (
+        ("swap", whole_run, *files[:2], "--part", "expression", "--out", tmp_path / "s.ply"),
+        ("transfer", whole_run, *files, "--part", "expression", "--out", tmp_path / "t.ply"),
+        ("interpolate", whole_run, *files[:2], "--part", "identity", "--steps", 3,
+         "--out", tmp_path / "between"),
+    ):  # fmt: skip
+        ended = in_process(capsys, *edit, *words)
+        assert ended.code == 0, ended.err
+
+    train = ("train", "gan", "--data", gestures.path, "--out", tmp_path / "run")
+    for setting, *found in (
+        ("model.resolution=0", "model.resolution: expected at least 1, got 0"),
+        ("model.resolution=65536", "model.resolution: expected a multiple of 16 up to 512"),
+        ("model.factors=identity,age", "the factor 'age'", "no column 'age'"),
+        ("model.normalization=batch", "model.normalization: batch statistics"),
+    ):
+        in_process(capsys, *train, "--set", setting).refuses(*found)
