@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import pytest
 
 from morphable.bench import TABLES, find_table
 from morphable.bench.document import _facts, record
+from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
 from morphable.bench.results import cell, change
-from morphable.bench.runner import Options, Outcome, Task, configuration, tasks
+from morphable.bench.runner import Options, Outcome, Task, configuration, perform, tasks
 from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
+from morphable.train.distributed import workers
 
 SMALL = {"width": 8, "rank": 16}
 TINY = Table(
@@ -300,6 +303,25 @@ def test_another_split(
     assert not (tmp_path / "c").exists()
 
 
+def test_the_time_of_training_is_measured(
+    tmp_path: Path, hands: MeshDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what will train, once per network, near to what it takes, and without a trace."""
+    data, options = hands.split("subject"), Options(tmp_path, seeds=2, epochs=20)
+    with workers("cpu") as here:
+        planned = [task for task in tasks(TINY, options) if task.row.name != "deeper"]
+        estimate = training_seconds(planned, data, options, here)
+        assert not list(tmp_path.iterdir())
+        took = [perform(task, data, options, here).seconds for task in planned]
+        assert took[-1] > 0 and took[1] == 0, "PCA does not train"
+        assert sum(took) / 10 < estimate < 10 * sum(took)
+        assert training_seconds(planned, data, options, here) == 0, "all is done"
+    command = ["bench", "tiny", "--data", str(hands.path), "--rows", "plain", "--epochs", "20"]
+    assert run([*command, "--out", str(tmp_path / "other")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r": about \S+ (s|min) of training, measured on 4 steps of each", printed)
+
+
 def run(arguments: list[str]) -> int:
     """Exit code of the command."""
     try:
@@ -352,6 +374,7 @@ def test_a_bench_from_the_command_line_is_done_once(
     ]:
         path.unlink()
     (folder / "model").rmdir()
+    capsys.readouterr()
     assert run(command) == 0
     assert weights.stat().st_mtime_ns == before
     again = {
