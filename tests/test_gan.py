@@ -42,7 +42,7 @@ def progress(step: int, seed: int = 0) -> Progress:
 def made(data: MeshDataset, recipe: str = "fast", **settings: Any) -> Gan:
     config = MODELS["gan"].recipe(recipe).model
     config = Gan.config_for(
-        dataclasses.replace(config, **SMALL | settings), ClassNames(data.labels)
+        dataclasses.replace(config, **SMALL | settings), ClassNames(data.labels), len(data)
     )
     torch.manual_seed(0)
     model = create("gan", data.template, config)
@@ -350,7 +350,7 @@ def test_features_of_a_pair_that_looks_alike_cost_nothing(gestures: MeshDataset)
 
     model.draw_image = only_shared  # type: ignore[method-assign]
     terms = model.generator_loss(batch(gestures), progress(1))
-    assert float(terms["expression_features"]) == pytest.approx(0.0, abs=1e-6)
+    assert terms["expression_features"].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_each_player_trains_its_own_parameters(gestures: MeshDataset) -> None:
@@ -439,26 +439,26 @@ def classes(**found: list[str]) -> dict[str, list[str]]:
 def test_factors_without_labels() -> None:
     people = ["a", "b"]
     with pytest.warns(UserWarning, match="'expression' has no classifier.* no label in the column"):
-        found = Gan.config_for(GanConfig(), classes(subject=people))
+        found = Gan.config_for(GanConfig(), classes(subject=people), 9)
     assert found.classes == ("identity/a", "identity/b")
     with pytest.warns(UserWarning, match="have one class, 'smile' in the column 'expression'"):
-        Gan.config_for(GanConfig(), classes(subject=people, expression=["smile"]))
+        Gan.config_for(GanConfig(), classes(subject=people, expression=["smile"]), 9)
     with (
         pytest.warns(UserWarning),
         pytest.raises(InputError, match="gan needs at least two classes of one factor"),
     ):
-        Gan.config_for(GanConfig(), classes(subject=["a"]))
+        Gan.config_for(GanConfig(), classes(subject=["a"]), 9)
     with pytest.raises(InputError, match="'expression' needs at least two classes, but"):
-        Gan.config_for(GanConfig(classified=("expression",)), classes(subject=people))
+        Gan.config_for(GanConfig(classified=("expression",)), classes(subject=people), 9)
     with pytest.raises(InputError, match=r"labels\.csv has no column .age."):
         config = GanConfig(factors=("identity", "age"))
-        Gan.config_for(config, classes(subject=people))
+        Gan.config_for(config, classes(subject=people), 9)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"resolution": 0}, "model.resolution: expected at least 1, got 0"),
+        ({"resolution": 0}, "model.resolution: expected 1 to 1,000,000, got 0"),
         ({"resolution": 40}, "model.resolution: expected a multiple of 16 up to 512, got 40"),
         ({"resolution": 16_000}, "expected a multiple of 16 up to 512, got 16000"),
         ({"factors": ("identity", "noise")}, "expected different names other than 'noise'"),
@@ -575,7 +575,7 @@ def test_the_command_line(
 
     train = ("train", "gan", "--data", gestures.path, "--out", tmp_path / "run")
     for setting, *found in (
-        ("model.resolution=0", "model.resolution: expected at least 1, got 0"),
+        ("model.resolution=0", "model.resolution: expected 1 to 1,000,000, got 0"),
         ("model.resolution=65536", "model.resolution: expected a multiple of 16 up to 512"),
         ("model.factors=identity,age", "the factor 'age'", "no column 'age'"),
         ("model.normalization=batch", "model.normalization: batch statistics"),

@@ -180,8 +180,8 @@ def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig
     row, name = task.row, options.recipe or task.row.recipe
     recipe = family(row.family).recipe(name)
     model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
-    if recipe.train is None:
-        return RunConfig(row.family, model, None, name)
+    if recipe.train is None or not task.trained:
+        return RunConfig(row.family, model, recipe.train, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
     chosen = {"seed": task.seed} | ({"epochs": epochs} if epochs else {})
     train = recipe.train.with_overrides(chosen, "train")

@@ -24,6 +24,8 @@ from morphable.files import atomic_folder, map_npy, read_json, write_json
 from morphable.mesh.template import Template
 
 FORMAT_VERSION = 1
+MAX_NAME = 64
+"""Characters of the longest name of a vertex file; ours are shorter."""
 SHARD_BYTES = 4 * 1024**3
 """Maximum size of a vertex file; larger datasets are written as several files."""
 
@@ -156,7 +158,8 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
     if not changed and info.get("sampled_hash", state.sampled_hash) != state.sampled_hash:
         raise InputError(
             f"{path}: the meshes or labels are not those that were written; import them again, "
-            "for other labels with `morphable data import folder --labels`"
+            "for other labels with `labels`",
+            "labels",
         )
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)), state)
 
@@ -192,7 +195,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not (
         isinstance(names, list)
         and names
-        and all(isinstance(n, str) and n == Path(n).name for n in names)
+        and all(isinstance(n, str) and n == Path(n).name and len(n) < MAX_NAME for n in names)
     ):
         raise InputError(
             f"{path}: vertex_files: expected names of files in the folder, got {names!r}"

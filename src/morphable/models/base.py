@@ -130,10 +130,10 @@ class MorphableModel(nn.Module, ABC):
         return self.family or type(self).__name__
 
     @classmethod
-    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
         """Return `config` with the settings that depend on the training data filled in.
 
-        classes: by label, its class names in the order of their numbers.
+        classes: by label, its class names in the order of their numbers. meshes: their number.
         """
         return config
 

@@ -241,9 +241,21 @@ def create(
 
 
 def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
-    """Build an untrained model of the family that `origin` names, with a geometry already computed."""
+    """Build an untrained model of the family that `origin` names, with a geometry already computed.
+
+    Raises InputError if the settings make a model that memory cannot hold.
+    """
     kind: Callable[..., MorphableModel] = family(origin.family).model
-    return kind(template, config, geometry, origin)
+    try:
+        return kind(template, config, geometry, origin)
+    except (MemoryError, RuntimeError) as error:
+        # torch has no class of its own for this: its message speaks of the allocation.
+        if isinstance(error, RuntimeError) and "alloc" not in str(error):
+            raise
+        raise InputError(
+            f"{origin.family}: the settings make a model that does not fit into memory; make its "
+            "sizes smaller"
+        ) from error
 
 
 ADDED: dict[str, str] = {}

@@ -209,7 +209,9 @@ class Gan(AdversarialModel):
             self.average = copy.deepcopy(self.generator).requires_grad_(False)
 
     @classmethod
-    def config_for(cls, config: GanConfig, classes: Mapping[str, Sequence[str]]) -> GanConfig:
+    def config_for(
+        cls, config: GanConfig, classes: Mapping[str, Sequence[str]], meshes: int
+    ) -> GanConfig:
         chosen = config.factors if config.classified is None else config.classified
         found: list[str] = []
         for factor in chosen:

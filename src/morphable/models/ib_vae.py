@@ -147,7 +147,7 @@ class IbVae(TrainableModel):
         self.full_decoder = _decoder(parts.size, config.hidden, outputs)
 
     @classmethod
-    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
         if config.expressions is None:
             return config
         return replace(config, expressions=tuple(classes.get("expression", ())))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -136,7 +137,11 @@ def load(path: Path | str) -> MorphableModel:
     except (InputError, KeyError) as error:
         raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
-        model.load_state_dict(load_tensors(read("weights.safetensors")))
+        tensors = load_tensors(read("weights.safetensors"))
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{label('weights.safetensors')}: {name} is not finite")
+        model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

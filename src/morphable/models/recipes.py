@@ -15,7 +15,7 @@ from typing import Any
 from morphable.models.autoencoder import AutoencoderConfig
 from morphable.models.gan import GanConfig
 from morphable.models.ib_vae import IbVaeConfig
-from morphable.models.lamm import LammConfig
+from morphable.models.lamm import MANIPULATE, LammConfig
 from morphable.models.linear_two_space import TwoSpaceConfig
 from morphable.models.multilinear import MultilinearConfig
 from morphable.models.pca import PcaConfig
@@ -114,6 +114,7 @@ LAMM = Recipe(
         learning_rate=1e-4,
         warmup=1 / 1500,
         seed=42,
+        stage_settings={MANIPULATE: {"batch_size": 16, "learning_rate": 1e-4, "warmup": 10 / 1500}},
     ),
 )
 LAMM_MIXER = LAMM.with_model(backbone="mixer").with_training(learning_rate=1e-3)

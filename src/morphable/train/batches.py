@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -80,14 +81,6 @@ class TrainingData:
         return TrainingData(joined, targets, labels)
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The numbers of a batch's meshes, and of the meshes with each sparse label."""
-
-    own: np.ndarray
-    labelled: Mapping[str, np.ndarray]
-
-
 class Batches:
     """The batches of process `rank` out of `world`. Each process gets its share of the same global
     batches.
@@ -151,31 +144,31 @@ class Batches:
         """
         labelled = {name: self.labelled_rows(epoch, name) for name in self.sparse}
         drawn = [
-            Rows(own, {name: rows[step] for name, rows in labelled.items()})
+            (own, {name: rows[step] for name, rows in labelled.items()})
             for step, own in enumerate(self.rows(epoch))
         ]
         rows = drawn[skip:]
         if self._resident is not None or not rows:
-            yield from map(self.batch, rows)
+            yield from itertools.starmap(self.batch, rows)
             return
         with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self.batch, item) for item in rows[:1]]
+            waiting = [pool.submit(self.batch, *item) for item in rows[:1]]
             for item in [*rows[1:], None]:
                 ready = waiting.pop().result()
                 if item is not None:
-                    waiting.append(pool.submit(self.batch, item))
+                    waiting.append(pool.submit(self.batch, *item))
                 yield ready
 
-    def batch(self, rows: Rows) -> Batch:
-        labelled = {name: self._batch(own, {}) for name, own in rows.labelled.items()}
-        return self._batch(rows.own, labelled)
-
-    def _batch(self, rows: np.ndarray, labelled: Mapping[str, Batch]) -> Batch:
+    def batch(self, rows: np.ndarray, labelled: Mapping[str, np.ndarray] | None = None) -> Batch:
+        """The batch of these meshes. labelled: the meshes that come with it, for each sparse
+        label.
+        """
         labels = {
             name: torch.from_numpy(column[rows]).to(self.device)
             for name, column in self.data.labels.items()
         }
-        return Batch(self._meshes(rows), self._neutral(rows), labels, labelled)
+        drawn = {name: self.batch(own) for name, own in (labelled or {}).items()}
+        return Batch(self._meshes(rows), self._neutral(rows), labels, drawn)
 
     def _neutral(self, rows: np.ndarray) -> Tensor | None:
         """The neutral meshes of a batch; None if one of its meshes has none."""

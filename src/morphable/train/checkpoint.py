@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from morphable.errors import InputError
 from morphable.files import atomic_path, reading, writing
@@ -67,6 +69,63 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def read_weights(path: Path, model: nn.Module) -> int:
+    """Load the weights in the checkpoint of a stage; returns the number of the epoch they are of.
+
+    Raises InputError if the file is missing or damaged, or the weights are those of another model.
+    """
+    state = read_checkpoint(path)
+    require_fields(path, state, {"model": dict, "epoch": int})
+    with reading(path, ANOTHER_MODEL):
+        model.load_state_dict(state["model"])
+    return int(state["epoch"])
+
+
+ANOTHER_MODEL = "does not fit the model of config.toml"
+LOOP_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "model": dict,
+    "learner": dict,
+    "generators": list,
+    "torch_random": torch.Tensor,
+    "step": int,
+    "best_mm": (int, float),
+    "sums": dict,
+    "seconds": (int, float),
+    "world": int,
+}
+"""What last.pt holds, and of which type it is."""
+
+
+def require_fields(
+    path: Path, state: dict[str, Any], fields: dict[str, type | tuple[type, ...]]
+) -> None:
+    """Raise InputError, naming the field, unless a checkpoint has these fields of these types."""
+    for name, kind in fields.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{path}: {name}: expected another value than {value!r:.60}")
+
+
+def read_loop_state(path: Path, total_steps: int) -> dict[str, Any]:
+    """Read last.pt, from which a run of `total_steps` steps resumes: LOOP_FIELDS.
+
+    Raises InputError, naming the field, if one cannot be that of such a run. Whether weights and
+    optimizers fit the model is not checked here.
+    """
+    state = read_checkpoint(path)
+    require_fields(path, state, LOOP_FIELDS)
+    if not 0 <= state["step"] <= total_steps:
+        raise InputError(f"{path}: step: expected 0 to {total_steps}, got {state['step']}")
+    if math.isnan(state["best_mm"]) or not math.isfinite(state["seconds"]):
+        raise InputError(f"{path}: best_mm or seconds: expected numbers")
+    for name, sums in state["sums"].items():
+        match sums:
+            case (float(), int() as count) if isinstance(name, str) and count > 0:
+                continue
+        raise InputError(f"{path}: sums: expected a total and a count by name, got {sums!r:.60}")
+    return state
+
+
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
     """Add one line to metrics.jsonl. Raises InputError if the disk is full."""
     with writing(path), path.open("a", encoding="utf-8") as file:
@@ -79,11 +138,13 @@ def cut_metrics(path: Path, epochs: int) -> None:
     """
     if not path.exists():
         return
+    with reading(path, "cannot be read"):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[:epochs]:
+    for line in lines[:epochs]:
         try:
             json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # a line cut short, or one that nobody wrote
             break
         kept.append(line + "\n")
     with atomic_path(path) as temporary:
@@ -97,4 +158,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with reading(path, "not valid JSON lines, the file may be truncated"):
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: expected a JSON object per line")
+    return rows

@@ -16,16 +16,18 @@ import torch
 
 from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
-from morphable.files import write_npz
+from morphable.files import reading, write_npz
 from morphable.models.base import LearnedModel, Shapes
 from morphable.models.training import Progress, TrainConfig
 from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
+    ANOTHER_MODEL,
     append_metrics,
     cut_metrics,
     has_checkpoint,
     last_path,
-    read_checkpoint,
+    read_loop_state,
+    read_weights,
     write_checkpoint,
 )
 from morphable.train.distributed import Workers
@@ -154,7 +156,7 @@ class Loop:
     def _enter(self, stage: Stage) -> None:
         """Begin a stage after another one."""
         previous = self.stages[self.stages.index(stage) - 1]
-        self.model.load_state_dict(read_checkpoint(self.kept_path(previous))["model"])
+        read_weights(self.kept_path(previous), self.model)
         self.learner.restart(stage.config)
         self.best_mm = math.inf
 
@@ -288,19 +290,19 @@ class Loop:
         """
         path = last_path(self.folder)
         if path.exists():
-            self._restore(path, read_checkpoint(path))
+            self._restore(path, read_loop_state(path, self.total_steps))
         if self.workers.rank == 0:
             epochs_ended, _ = self._stage_at(self.step).epoch_at(self.step)
             cut_metrics(self.folder / "metrics.jsonl", epochs_ended)
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        world = state.get("world")
+        world = state["world"]
         if world != self.workers.count:
             raise InputError(
                 f"{path}: was written by {world} processes, cannot be resumed with "
                 f"{self.workers.count}"
             )
-        try:
+        with reading(path, ANOTHER_MODEL):
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
             self.model.load_state_dict(state["model"])
@@ -310,9 +312,6 @@ class Loop:
             self.learner.load_state_dict(state["learner"])
             self.generator.set_state(state["generators"][self.workers.rank])
             torch.set_rng_state(state["torch_random"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: does not fit the model of config.toml ({reason})") from error
 
 
 def snapshot_epochs(epochs: int) -> set[int]:

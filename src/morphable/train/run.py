@@ -27,7 +27,14 @@ from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.files import reading, remove_leftovers, require_new, write_text
 from morphable.lock import LOCK, locked, require_idle
-from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin
+from morphable.models.base import (
+    EstimatedModel,
+    LearnedModel,
+    MorphableModel,
+    Origin,
+    Shapes,
+    blocks,
+)
 from morphable.models.batched import encode_all
 from morphable.models.families import create, family
 from morphable.models.io import save
@@ -38,7 +45,7 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_checkpoint,
+    read_weights,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
@@ -93,15 +100,14 @@ class RecordedRun:
             name, train = model.pop("family"), dict(tables.get("train", {}))
             recipe_name = train.pop("recipe", "fast")
             recipe = family(name).recipe(recipe_name)
-            settings = with_overrides(recipe.model, model, f"{where}: model")
-            trained = (
-                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
-            )
+            settings = with_overrides(recipe.model, model, "model")
+            trained = recipe.train.with_overrides(train, "train") if recipe.train else None
             config = RunConfig(name, settings, trained, recipe_name)
             content_hash = str(data.get("content_hash"))
             return cls(config, Path(data["path"]), str(data["split"]), content_hash)
-        except InputError:
-            raise
+        except InputError as error:
+            named = str(error).startswith(str(where))
+            raise InputError(str(error) if named else f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: not the configuration of a run ({error})") from error
 
@@ -136,6 +142,11 @@ def run(
         raise InputError(
             f"{len(data.train)} training meshes do not give each of {workers.count} processes one"
         )
+    if not _vary(data.train.vertices):
+        raise InputError(
+            f"{data.whole.path}: the training meshes of split {data.name!r} are all equal, so there "
+            "is nothing to learn from them"
+        )
     with _run_folder(folder, workers, resume):
         kind = family(config.family).model
         config = completed(config, data)
@@ -159,6 +170,13 @@ def run(
                 "resume"
             ) from changed
     return model
+
+
+def _vary(shapes: Shapes) -> bool:
+    """Whether any two meshes differ by more than rounding errors."""
+    first = np.asarray(shapes[0])
+    limit = 1e-6 * np.ptp(first, axis=0).max()
+    return any(np.abs(block - first).max() > limit for block in blocks(shapes))
 
 
 @contextlib.contextmanager
@@ -204,7 +222,8 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     the names of expressions.
     """
     classes = ClassNames(data.train.labels)
-    model = family(config.family).model.config_for(config.model, classes)
+    kind = family(config.family).model
+    model = kind.config_for(config.model, classes, len(data.train))
     return dataclasses.replace(config, model=model)
 
 
@@ -290,12 +309,11 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    kept = read_checkpoint(loop.kept_path(loop.last_stage))
-    model.load_state_dict(kept["model"])
+    epoch = read_weights(loop.kept_path(loop.last_stage), model)
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
-    return finished, int(kept["epoch"]), changed
+    return finished, epoch, changed
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:
