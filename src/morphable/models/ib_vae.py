@@ -26,7 +26,15 @@ from morphable.config import Configuration, Count, Positive, Share
 from morphable.errors import InputError
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
 from morphable.models.condition import CONDITION, Condition
 from morphable.models.normalization import Normalization
 from morphable.models.parts import IdentityExpression
@@ -105,7 +113,6 @@ class IbVae(TrainableModel):
 
     config: IbVaeConfig
     geometry_type = PointGeometry
-    labels_used = ("expression", "level")
     needs_neutral = True
     axis_aligned_code = True
 
@@ -164,7 +171,11 @@ class IbVae(TrainableModel):
     def given_by_labels(self, labels: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
         return {} if self.condition is None else {CONDITION: self.condition.of(labels, count)}
 
-    def initialize(self, shapes: Shapes) -> None:
+    @property
+    def labels_used(self) -> tuple[str, ...]:
+        return "expression", "level"
+
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
         self.encoder.initialize(self.normalization.mean)
         if self.config.start == "pca":
