@@ -31,10 +31,20 @@ class Range:
     holds: Callable[[Any], bool]
 
 
-Count = Annotated[int, Range("at least 1", lambda number: number >= 1)]
-CountOrZero = Annotated[int, Range("at least 0", lambda number: number >= 0)]
+MAX_COUNT, MAX_SIZE = 1_000_000, 10_000
+"""Larger counts and sizes cannot be meant: a run would never end, or no memory would hold it."""
+_AT_LEAST_1 = Range("at least 1", lambda number: number >= 1)
+_AT_LEAST_0 = Range("at least 0", lambda number: number >= 0)
+_SIZE = Range(f"at most {MAX_SIZE:,}", lambda number: number <= MAX_SIZE)
+Count = Annotated[int, _AT_LEAST_1, Range(f"at most {MAX_COUNT:,}", lambda n: n <= MAX_COUNT)]
+"""How often something is done."""
+CountOrZero = Annotated[int, _AT_LEAST_0]
+Size = Annotated[int, _AT_LEAST_1, _SIZE]
+"""How large a part of a model is."""
+SizeOrZero = Annotated[int, _AT_LEAST_0, _SIZE]
 Positive = Annotated[float, Range("a positive number", lambda number: number > 0)]
 PositiveOrZero = Annotated[float, Range("a number of at least 0", lambda number: number >= 0)]
+Factor = Annotated[Positive, Range("at most 100", lambda number: number <= 100)]
 Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
 
 

@@ -34,11 +34,22 @@ Seed = Annotated[int, Parameter(help="seed of the random draws")]
 Scale = Annotated[float, Parameter(help="multiplies the standard deviation of the draws")]
 
 
+MAX_SHAPES = 100_000
+"""The most files that one command writes."""
+MAX_AMOUNT = 1e6
+"""The largest factor or movement in mm that can be meant; beyond, float32 overflows."""
+
+
+def check_shapes(flag: str, number: int, least: int = 1) -> None:
+    """Raise InputError unless a command can write this `number` of shapes."""
+    if not least <= number <= MAX_SHAPES:
+        raise InputError(f"{flag} {number}: expected at least {least}, at most {MAX_SHAPES:,}")
+
+
 def check_draws(number: int, seed: int, scale: float) -> None:
     """Raise InputError unless `number` shapes can be sampled with this seed and scale."""
-    if number < 1:
-        raise InputError(f"-n {number}: expected at least 1")
+    check_shapes("-n", number)
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed {seed}: expected a whole number from 0 to below 2^32")
-    if not 0 < scale < float("inf"):
-        raise InputError(f"--scale {scale}: expected a positive number")
+    if not 0 < scale <= MAX_AMOUNT:
+        raise InputError(f"--scale {scale}: expected a positive number, at most {MAX_AMOUNT:,.0f}")

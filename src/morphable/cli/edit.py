@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from morphable.cli.arguments import MeshFile, Model, OutFile, OutFolder, OutUnit, Part, Unit
+from morphable.cli.arguments import (
+    MAX_AMOUNT,
+    MeshFile,
+    Model,
+    OutFile,
+    OutFolder,
+    OutUnit,
+    Part,
+    Unit,
+    check_shapes,
+)
 from morphable.cli.edit_regions import region, sample_region, swap_region
 from morphable.errors import InputError
 
@@ -69,8 +78,11 @@ def extrapolate(
     If A is the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
     inverts it.
     """
-    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
-        raise InputError(f"--from {start} --to {end}: expected two different numbers")
+    if not (abs(start) <= MAX_AMOUNT and abs(end) <= MAX_AMOUNT) or start == end:
+        raise InputError(
+            f"--from {start} --to {end}: expected two different numbers, at most {MAX_AMOUNT:,.0f} "
+            "from zero"
+        )
     _interpolate(model, a, b, (start, end), steps, part, (unit, out_unit), out)
 
 
@@ -190,8 +202,7 @@ def _interpolate(
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
-    if steps < 2:
-        raise InputError(f"--steps {steps}: expected at least 2")
+    check_shapes("--steps", steps, least=2)
     require_new(out)
     loaded = load(model)
     unit, out_unit = units

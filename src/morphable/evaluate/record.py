@@ -18,11 +18,13 @@ from morphable.evaluate.conditions import Conditions
 from morphable.evaluate.evaluation import METHODS, Evaluation
 from morphable.evaluate.measures import measure
 from morphable.evaluate.protocol import require_template
-from morphable.files import read_json, read_npz, write_json, write_npz
+from morphable.files import content_hash, json_text, read_json, read_npz, write_json, write_npz
 from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca, PcaConfig
 
 JSON, ARRAYS = "evaluation.json", "evaluation.npz"
+HASH = "measures_hash"
+"""The array that holds the hash of evaluation.json."""
 TABLES = ("model", "baselines", "provenance")
 """The tables of evaluation.json that must be there."""
 
@@ -51,6 +53,7 @@ class Measured:
             "pca/components": evaluation.pca.basis.components.numpy(),
             "pca/deviations": evaluation.pca.basis.deviations.numpy(),
         }
+        arrays[HASH] = np.array(content_hash(json_text(self.measures)))
         write_npz(folder / ARRAYS, arrays)
         write_json(folder / JSON, self.measures)
 
@@ -78,6 +81,9 @@ class Measured:
             raise InputError(f"{folder / JSON}: is of other meshes or labels; {again}")
         data = dataset.split(str(record["split"]))
         arrays = read_npz(folder / ARRAYS)
+        # Whatever reads the measures relies on their structure, so they must be those written.
+        if HASH in arrays and str(arrays[HASH]) != content_hash(json_text(measures)):
+            raise InputError(f"{folder / JSON}: was changed since it was written; {again}")
         expected = (len(data.split.subset(str(record["part"]))), model.parts.size)
         if data.split.hash != record["split_hash"] or arrays["codes"].shape != expected:
             raise InputError(f"{folder / ARRAYS}: is of another model or split; {again}")

@@ -4,12 +4,16 @@ recipes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphable.config import suggestion, with_overrides
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from morphable.config import MAX_SIZE, suggestion, with_overrides
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
@@ -219,10 +223,39 @@ def create(
     return build(template, config, geometry, Origin(name))
 
 
+MAX_PARAMETERS = 1_000_000_000
+
+
 def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
     """Build an untrained model of the family that `origin` names, with a geometry already computed."""
     kind: Callable[..., MorphableModel] = family(origin.family).model
-    return kind(template, config, geometry, origin)
+    with _limited_parameters():
+        return kind(template, config, geometry, origin)
+
+
+@contextlib.contextmanager
+def _limited_parameters() -> Iterator[None]:
+    """Raise InputError in the block as soon as the parameters that it makes exceed MAX_PARAMETERS.
+
+    Each setting may be fine and their product not, such as a width of 10,000 in 10,000 layers.
+    """
+    total = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        # Called when a layer registers a parameter, before it fills the memory with numbers.
+        total += 0 if parameter is None else parameter.numel()
+        if total > MAX_PARAMETERS:
+            raise InputError(
+                f"the model would have more than {MAX_PARAMETERS:,} trainable parameters; "
+                "choose smaller sizes"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 ADDED: dict[str, str] = {}
@@ -250,19 +283,13 @@ def family(name: str) -> Family:
     return MODELS[name]
 
 
-MAX_LATENT = 10_000
-"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
-for a typing error.
-"""
-
-
 def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
     """Return `config` with another latent size.
 
     latent: a number is the total over all free parts, which is divided by the configuration's
     `proportions`. A mapping gives the size of each part by name.
 
-    Raises InputError if a size is below 1 or above MAX_LATENT, or if a part does not exist.
+    Raises InputError if a size is below 1 or above MAX_SIZE, or if a part does not exist.
     """
     proportions: Mapping[str, int] = getattr(config, "proportions", {})
     parts = list(proportions) or ["shape"]
@@ -286,8 +313,8 @@ def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
 
 
 def _check_size(text: str, size: int) -> None:
-    if not 1 <= size <= MAX_LATENT:
-        expected = f"a whole number of at least 1, at most {MAX_LATENT:,}"
+    if not 1 <= size <= MAX_SIZE:
+        expected = f"a whole number of at least 1, at most {MAX_SIZE:,}"
         raise InputError(f"`latent` {text}: expected {expected}", "latent")
 
 

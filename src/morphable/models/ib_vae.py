@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Count, Positive, Share
+from morphable.config import Configuration, Positive, Share, Size
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
@@ -79,7 +79,7 @@ class IbVaeConfig(BottleneckObjective, PointEncoderConfig, IdentityExpression):
     in the form without conditions.
     """
 
-    hidden: Count = 256
+    hidden: Size = 256
     initial_deviation: Positive = 1.0
     start: Literal["random", "pca"] = "random"
     expressions: tuple[str, ...] | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
 
 import morphable
 from morphable.config import as_table, with_overrides
@@ -144,14 +145,32 @@ def load(path: Path | str) -> MorphableModel:
     except (InputError, KeyError) as error:
         raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
-        model.load_state_dict(load_tensors(read("weights.safetensors")))
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        load_weights(model, load_tensors(read("weights.safetensors")))
+    except (SafetensorError, ValueError) as error:
         raise InputError(
             f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
-            f"({reason})"
+            f"({error})"
         ) from error
     return model.eval()
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Load the tensors of a file into a model. Raises ValueError, naming a tensor, if they are those
+    of another model.
+    """
+    if not isinstance(tensors, Mapping):
+        raise ValueError("it holds no tensors by name")
+    own = model.state_dict()
+    for name in [*own, *tensors]:
+        tensor = tensors.get(name)
+        if name not in own:
+            raise ValueError(f"{name}: the model has no such tensor")
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"there is no tensor {name}")
+        if tensor.shape != own[name].shape:
+            expected, got = tuple(own[name].shape), tuple(tensor.shape)
+            raise ValueError(f"{name}: expected the shape {expected}, got {got}")
+    model.load_state_dict(tensors)
 
 
 def _origin(description: Mapping[str, Any], label: str) -> Origin:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import CountOrZero, Positive
+from morphable.config import Positive, SizeOrZero
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
@@ -47,7 +47,7 @@ class LammConfig(LammNetworkConfig):
     largest edits grow to the whole way from one shape to another.
     """
 
-    regions: CountOrZero = 0
+    regions: SizeOrZero = 0
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
     normalization: Literal["vertex", "global"] = "vertex"
     start: Literal["random", "pca"] = "random"

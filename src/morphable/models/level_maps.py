@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from torch import nn
 
-from morphable.config import Configuration, Count
+from morphable.config import Configuration, Count, CountOrZero
 from morphable.errors import InputError
 from morphable.mesh.hierarchy import Level
 from morphable.mesh.topology import adjacency
@@ -39,7 +39,7 @@ class LevelMapsConfig(Configuration):
     aggregation: Literal["qem", "average", "full", "diffpool", "variant", "attention"] = "qem"
     learned: Literal["both", "encoder", "decoder"] = "both"
     neighbors: Literal["paper", "code"] = "paper"
-    refresh_above: int = 1 << 24
+    refresh_above: CountOrZero = 1 << 24
     refresh_every: Count = 10
 
 

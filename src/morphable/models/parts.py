@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from morphable.config import Configuration, Count
+from morphable.config import Configuration, Size
 from morphable.errors import InputError
 
 
@@ -107,8 +107,8 @@ class Parts(Mapping[str, slice]):
 class IdentityExpression(Configuration):
     """Sizes of the two parts of a code that separates identity from expression."""
 
-    identity: Count = 4
-    expression: Count = 4
+    identity: Size = 4
+    expression: Size = 4
 
     proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
 

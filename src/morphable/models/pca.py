@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.config import Configuration, Count
+from morphable.config import Configuration, Size
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
@@ -25,7 +25,7 @@ from morphable.models.principal_basis import principal_basis
 class PcaConfig(Configuration):
     """latent: number of components."""
 
-    latent: Count = 8
+    latent: Size = 8
 
 
 class Pca(EstimatedModel):

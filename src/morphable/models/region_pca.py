@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.config import Configuration, Count, CountOrZero
+from morphable.config import Configuration, Size, SizeOrZero
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
 from morphable.models.geometry import RegionGeometry
@@ -33,8 +33,8 @@ class RegionPcaConfig(Configuration):
     0 = the template's own.
     """
 
-    latent: Count = 8
-    regions: CountOrZero = 0
+    latent: Size = 8
+    regions: SizeOrZero = 0
 
 
 def shared_out(latent: int, count: int) -> list[int]:

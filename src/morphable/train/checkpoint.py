@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from morphable.errors import InputError
 from morphable.files import atomic_path, reading, writing
+from morphable.models.io import load_weights
 
 RUN_FORMAT = 2
 """Format version of config.toml and checkpoints in a run folder. Files without a number are version
@@ -20,9 +23,12 @@ RUN_FORMAT = 2
 """
 
 
+OTHER_MODEL = "does not fit the model of config.toml"
+
+
 def check_run_format(path: Path, version: object) -> None:
     """Raise InputError if a file of a run folder has another format version than RUN_FORMAT."""
-    if version != RUN_FORMAT:
+    if not isinstance(version, int) or version != RUN_FORMAT:
         found = 1 if version is None else version
         raise InputError(
             f"{path}: is of run format version {found}, but this version of morphable reads "
@@ -59,12 +65,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     damaged = "not a readable checkpoint, it may be truncated"
     missing = "no such checkpoint; the run ended before the first one was written"
-    with reading(path, damaged, missing):
+    with reading(path, damaged, missing), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of a file that is no zip before it refuses it
         state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
     check_run_format(path, state.pop("format_version", None))
     return state
+
+
+def read_kept(path: Path, model: nn.Module) -> int:
+    """Load the weights that a stage kept into its model; returns their epoch, counted from 1.
+
+    Raises InputError if the file is missing or damaged, or belongs to another model.
+    """
+    kept = read_checkpoint(path)
+    with reading(path, OTHER_MODEL):
+        load_weights(model, kept["model"])
+        return int(kept["epoch"])
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
@@ -80,10 +98,12 @@ def cut_metrics(path: Path, epochs: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[:epochs]:
+    with reading(path, "cannot be read"):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines[:epochs]:
         try:
-            json.loads(line)
-        except json.JSONDecodeError:
+            _metrics_row(line)
+        except ValueError:
             break
         kept.append(line + "\n")
     with atomic_path(path) as temporary:
@@ -97,4 +117,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with reading(path, "not valid JSON lines, the file may be truncated"):
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [_metrics_row(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _metrics_row(line: str) -> dict[str, Any]:
+    """One line of metrics.jsonl. Raises ValueError if it holds anything else."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or {"epoch", "step", "seconds"} - row.keys():
+        raise ValueError("expected an object with epoch, step and seconds")
+    for key, value in row.items():
+        kind = str if key == "stage" else (int, float)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{key}: got {value!r}")
+    return row

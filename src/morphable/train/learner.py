@@ -60,9 +60,13 @@ class Learner(ABC):
         return {name: player.optimizer.state_dict() for name, player in self._players.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the optimizers. Raises KeyError or ValueError if the state belongs to others."""
+        """Restore the optimizers. Raises ValueError, or whatever torch raises, if the state belongs
+        to others.
+        """
         for name, player in self._players.items():
-            player.optimizer.load_state_dict(state[name])
+            if not isinstance(state, Mapping) or not isinstance(state.get(name), Mapping):
+                raise ValueError(f"learner: there is no state of the optimizer of {name}")
+            player.restore(state[name])
 
 
 class Descent(Learner):
@@ -136,6 +140,15 @@ class Player:
     def restart(self, config: TrainConfig) -> None:
         """Replace the optimizer by a fresh one."""
         self.optimizer = make_optimizer(self._parameters, config)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what the optimizer has accumulated; its settings stay those of the run."""
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["state"], "param_groups": settings})
+        for parameter, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if moment is not None and moment.shape not in ((), parameter.shape):
+                    raise ValueError(f"{name}: {tuple(moment.shape)} for {tuple(parameter.shape)}")
 
     def step(
         self, batch: Batch, progress: Progress, rate: float, config: TrainConfig

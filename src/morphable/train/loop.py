@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ import torch
 
 from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
-from morphable.files import write_npz
+from morphable.files import reading, write_npz
 from morphable.models.base import LearnedModel, Shapes
+from morphable.models.io import load_weights
 from morphable.models.training import Progress, TrainConfig
 from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
+    OTHER_MODEL,
     append_metrics,
     cut_metrics,
     has_checkpoint,
     last_path,
     read_checkpoint,
+    read_kept,
     write_checkpoint,
 )
 from morphable.train.distributed import Workers
@@ -33,6 +36,9 @@ from morphable.train.events import Listener, TrainingEvent
 from morphable.train.learner import learner_for
 from morphable.train.signals import stop_signals
 from morphable.train.stages import Stage, plan_stages
+
+POSITION = {"step": int, "best_mm": float, "seconds": float, "sums": dict}
+"""The plain values of a checkpoint, with their types."""
 
 
 class Interrupted(Exception):
@@ -154,7 +160,7 @@ class Loop:
     def _enter(self, stage: Stage) -> None:
         """Begin a stage after another one."""
         previous = self.stages[self.stages.index(stage) - 1]
-        self.model.load_state_dict(read_checkpoint(self.kept_path(previous))["model"])
+        read_kept(self.kept_path(previous), self.model)
         self.learner.restart(stage.config)
         self.best_mm = math.inf
 
@@ -293,24 +299,37 @@ class Loop:
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         world = state.get("world")
-        if world != self.workers.count:
+        if type(world) is not int or world != self.workers.count:
             raise InputError(
                 f"{path}: was written by {world} processes, cannot be resumed with "
                 f"{self.workers.count}"
             )
-        try:
+        with reading(path, OTHER_MODEL):
+            self._require_position(state)
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
-            self.model.load_state_dict(state["model"])
+            load_weights(self.model, state["model"])
             # The saved optimizers are those of the last step. If the next step begins a stage,
             # `run` replaces them.
             self.learner.restart(self._stage_at(self.step - 1).config)
             self.learner.load_state_dict(state["learner"])
             self.generator.set_state(state["generators"][self.workers.rank])
             torch.set_rng_state(state["torch_random"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: does not fit the model of config.toml ({reason})") from error
+
+    def _require_position(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError if the plain values of a checkpoint are not those that `write` writes."""
+        for key, kind in POSITION.items():
+            if type(state[key]) is not kind:
+                raise ValueError(f"{key}: expected {kind.__name__}, got {state[key]!r}")
+        if not 1 <= state["step"] <= self.total_steps:
+            raise ValueError(f"step: expected 1 to {self.total_steps}, got {state['step']}")
+        if not state["best_mm"] >= 0:
+            raise ValueError(f"best_mm: expected an error in mm, got {state['best_mm']}")
+        if not 0 <= state["seconds"] < math.inf:
+            raise ValueError(f"seconds: expected a time, got {state['seconds']}")
+        for name, (total, count) in state["sums"].items():
+            if type(total) is not float or type(count) is not int or count < 1:
+                raise ValueError(f"sums: {name}: expected a sum and a count, got {total}, {count}")
 
 
 def snapshot_epochs(epochs: int) -> set[int]:

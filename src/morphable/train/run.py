@@ -9,10 +9,10 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tomli_w
@@ -37,13 +37,14 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_checkpoint,
+    read_kept,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
 from morphable.train.stages import check_stages
 
+T = TypeVar("T")
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
@@ -86,23 +87,32 @@ class RecordedRun:
         if not where.exists():
             raise InputError(f"{folder}: nothing to resume: training never reached its first step")
         tables = read_toml(where)
-        try:
-            model, data = dict(tables["model"]), dict(tables["data"])
-            check_run_format(where, tables.get("format_version"))
-            name, train = model.pop("family"), dict(tables.get("train", {}))
-            recipe_name = train.pop("recipe", "fast")
-            recipe = family(name).recipe(recipe_name)
-            settings = with_overrides(recipe.model, model, f"{where}: model")
-            trained = (
-                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
-            )
-            config = RunConfig(name, settings, trained, recipe_name)
-            content_hash = str(data.get("content_hash"))
-            return cls(config, Path(data["path"]), str(data["split"]), content_hash)
-        except InputError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: not the configuration of a run ({error})") from error
+        check_run_format(where, tables.get("format_version"))
+        model, data = _entry(tables, "model", dict, where), _entry(tables, "data", dict, where)
+        train = _entry({"train": {}, **tables}, "train", dict, where)
+        name = _entry(model, "family", str, where)
+        recipe_name = _entry({"recipe": "fast", **train}, "recipe", str, where)
+        recipe = family(name).recipe(recipe_name)
+        model = {key: value for key, value in model.items() if key != "family"}
+        settings = with_overrides(recipe.model, model, f"{where}: model")
+        trained = None
+        if recipe.train is not None:
+            train = {key: value for key, value in train.items() if key != "recipe"}
+            trained = recipe.train.with_overrides(train, f"{where}: train")
+        config = RunConfig(name, settings, trained, recipe_name)
+        path, split, content_hash = (
+            _entry(data, key, str, where) for key in ("path", "split", "content_hash")
+        )
+        return cls(config, Path(path), split, content_hash)
+
+
+def _entry(table: Mapping[str, Any], key: str, kind: type[T], where: Path) -> T:
+    """The value of a key of config.toml. Raises InputError if it is missing or of another kind."""
+    value = table.get(key)
+    if not isinstance(value, kind):
+        expected = "a table" if kind is dict else "a text"
+        raise InputError(f"{where}: not the configuration of a run, {key} is not {expected}")
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -271,12 +281,11 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    kept = read_checkpoint(loop.kept_path(loop.last_stage))
-    model.load_state_dict(kept["model"])
+    epoch = read_kept(loop.kept_path(loop.last_stage), model)
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
-    return finished, int(kept["epoch"]), changed
+    return finished, epoch, changed
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:
