@@ -59,8 +59,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     # the command line itself
     "unknown command": ("trian coma", ("trian",)),
     "unknown option": ("train coma --data P/set --out P/x --epoch 3", ("--epoch", "--epochs")),
-    "missing option": ("train coma --out P/x", ("--data",)),
-    "missing argument": ("train --data P/set --out P/x", ("FAMILY",)),
+    "missing option": ("train coma --out P/x", ("train: --data is missing: dataset folder",)),
+    "missing argument": ("train --data P/set --out P/x", ("train: FAMILY is missing: model family",)),
+    "missing value": ("train coma --data P/set --out P/x --epochs", ("--epochs requires an argument",)),
+    "missing unit": ("data import folder P/full --out P/x", ("--unit", "missing")),
     "a word for a number": ("train coma --data P/set --out P/x --epochs many", ("--epochs", "many")),
     "a choice that is none": ("train coma --data P/set --out P/x --recipe slow", ("slow",)),
     # making data
@@ -394,7 +396,7 @@ def tight_disk() -> Iterator[None]:
     [
         "data make hands --count 5 --out P/x",
         "data import folder P/meshes --unit mm --out P/x",
-        "train pca --data P/set --out P/x",
+        "train pca --data P/set --out P/x --latent 4",
         "evaluate P/run --json P/x.json",
         "reconstruct P/run P/a.ply --out P/x",
         "sample P/run -n 2 --out P/x",

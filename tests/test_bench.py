@@ -4,7 +4,9 @@ told of failures.
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,19 @@ import numpy as np
 import pytest
 
 from morphable.bench import TABLES, find_table
-from morphable.bench.document import _facts, grid, record
+from morphable.bench.complexity import decoder_parameters, sphere_template
+from morphable.bench.document import _facts, record
+from morphable.bench.estimate import training_seconds
+from morphable.bench.exports import csv_text, latex
+from morphable.bench.grid import grid
 from morphable.bench.results import cell, change
-from morphable.bench.runner import Options, Outcome, Task, configuration, tasks
+from morphable.bench.runner import Options, Outcome, Task, configuration, perform, tasks
 from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
+from morphable.models.families import create
+from morphable.train.distributed import workers
 
 SMALL = {"width": 8, "rank": 16}
 TINY = Table(
@@ -52,17 +60,18 @@ def printed(result: list[list[str]], name: str) -> list[str]:
     return next(row for row in result if row[0] == name)
 
 
+@pytest.mark.filterwarnings("ignore:latent .* carry only")
 @pytest.mark.parametrize("name", list(TABLES))
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDataset) -> None:
-    table = with_baselines(find_table(name, quick))
+    table, data = with_baselines(find_table(name, quick)), hands.split("subject")
     assert len({(row.name, row.size) for row in table.rows}) == len(table.rows)
     for row in table.rows:
-        config = configuration(
-            Task(table.datasets[0], row, 1, Path("x")), hands.split("subject"), Options(Path("x"))
-        )
+        task = Task(table.datasets[0], row, 1, Path("x"))
+        config = configuration(task, data, Options(Path("x")))
         parts = getattr(config.model, "proportions", None) or ("latent",)
-        assert sum(getattr(config.model, part) for part in parts) == row.size
+        carried = len(data.train) - 1 if row.family == "pca-mlp" else row.size
+        assert sum(getattr(config.model, part) for part in parts) == min(row.size, carried)
         assert row.against is None or (row.against, row.size) in {
             (r.name, r.size) for r in table.rows
         }
@@ -159,7 +168,7 @@ def test_a_change_of_few_subjects_has_no_interval_and_says_why(rng: np.random.Ge
 
     text = printed(grid(TINY, done, "hands").rows, "deeper")[4]
     assert text.endswith(" %") and "[" not in text
-    facts = " ".join(_facts(TINY, Options(Path("out")), [], done, {}))
+    facts = " ".join(_facts(TINY, Options(Path("out")), [o.task for o in done], done, {}))
     assert "hands: no confidence interval: at least 8 measured subjects are needed" in facts
     assert record(TINY, Options(Path()), done, {})["changes"][0]["low"] is None
 
@@ -214,6 +223,108 @@ def test_chosen_rows_keep_their_baselines() -> None:
         tasks(TINY, Options(Path("out"), rows=["deep"]))
 
 
+def test_rows_not_asked_for_do_not_appear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "tiny", "--out", str(tmp_path), "--rows", "deeper"]) == 0
+    written = (tmp_path / "table.md").read_text()
+    assert "| deeper" in written and "| PCA" in written and "| mean shape" in written
+    assert "| plain" not in written
+    assert "hange of the vertex error" not in written, "what deeper is compared with was not asked"
+
+
+def test_baselines_stand_at_the_latent_sizes_of_the_chosen_rows_only() -> None:
+    table = replace(TINY, rows=[*TINY.rows, Row("large", "coma", latent=16)])
+    planned = tasks(table, Options(Path("out"), rows=["deeper"]))
+    assert {t.row.size for t in planned} == {4}
+    lamm = find_table("lamm-reconstruction", True)
+    planned = tasks(lamm, Options(Path("out"), rows=["CoMA"]))
+    assert [t.row.name for t in planned] == ["PCA", "CoMA", "pca-mlp"]
+
+
+def test_a_row_of_its_own_epochs_says_so() -> None:
+    """`pca-mlp` has 150 epochs in a table whose networks have 8, and may win."""
+    baseline = Row("pca-mlp", "pca-mlp", latent=4, baseline=True)
+    table = replace(TINY, rows=[Row("coma", "coma", latent=4)])
+
+    def trained(row: Row, epochs: int) -> Outcome:
+        done = outcome(row, 0, np.full(8, 2.0))
+        return replace(done, provenance={**done.provenance, "model": {"train": {"epochs": epochs}}})
+
+    found = grid(table, [trained(table.rows[0], 8), trained(baseline, 150)], "hands")
+    assert [row[0] for row in found.rows[:3]] == ["coma", "PCA", "pca-mlp, 150 epochs of its own"]
+    found = grid(table, [trained(table.rows[0], 150), trained(baseline, 150)], "hands")
+    assert found.rows[2][0] == "pca-mlp"
+
+
+def test_csv_holds_every_number_and_latex_escapes(rng: np.random.Generator) -> None:
+    rows = [replace(TINY.rows[0], name="50 % of a_b"), replace(TINY.rows[1], against="50 % of a_b")]
+    table = replace(TINY, rows=rows)
+    done = [outcome(rows[0], s, rng.uniform(1, 2, 9)) for s in (0, 1)]
+    done += [outcome(rows[1], 0, rng.uniform(1, 2, 9))]
+    part = grid(table, done, "hands")
+    lines = list(csv.DictReader(csv_text([part]).splitlines()))
+    means = [o.measures["vertex_error_mm"]["mean"] for o in done if o.measures]
+    assert float(lines[0]["mean, mm"]) == np.mean(means[:2])
+    assert float(lines[0]["mean, mm, deviation over seeds"]) == pytest.approx(
+        np.std(means[:2], ddof=1)
+    )
+    assert (lines[0]["seeds"], lines[1]["seeds"], lines[0]["paper: mean, mm"]) == ("2", "1", "1.5")
+    found = change(done[2:], done[:2])
+    assert found is not None and found.low is not None
+    assert float(lines[1]["change, low end"]) == found.low
+    assert lines[-1]["model"] == "mean shape" and float(lines[-1]["mean, mm"]) == 9.0
+    text = latex([part])
+    assert r"50 \% of a\_b & 4 &" in text and r" $\pm$ " in text and "±" not in text
+    assert text.count(r"\begin{tabular}{lrrrrr}") == 1 == text.count(r"\end{tabular}")
+    assert all(line.count(" & ") == 5 for line in text.splitlines() if line.endswith(r"\\"))
+
+
+def test_another_split(
+    tmp_path: Path, hands: MeshDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "bench",
+        "tiny",
+        "--out",
+        str(tmp_path / "b"),
+        "--data",
+        str(hands.path),
+        "--rows",
+        "plain",
+    ]
+    assert run([*command, "--split", "frames"]) == 0
+    assert "split `frames`" in (tmp_path / "b" / "table.md").read_text()
+    assert (tmp_path / "b" / "table.csv").exists() and (tmp_path / "b" / "table.tex").exists()
+    assert "Training took " in (tmp_path / "b" / "table.md").read_text()
+    capsys.readouterr()
+    assert run([*command, "--split", "subject"]) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+    command[3] = str(tmp_path / "c")
+    assert run([*command, "--split", "nothing"]) == 2
+    assert "no split 'nothing'" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_time_of_training_is_measured(
+    tmp_path: Path, hands: MeshDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what will train, once per network, near to what it takes, and without a trace."""
+    data, options = hands.split("subject"), Options(tmp_path, seeds=2, epochs=20)
+    with workers("cpu") as here:
+        planned = [task for task in tasks(TINY, options) if task.row.name != "deeper"]
+        estimate = training_seconds(planned, data, options, here)
+        assert not list(tmp_path.iterdir())
+        took = [perform(task, data, options, here).seconds for task in planned]
+        assert took[-1] > 0 and took[1] == 0, "PCA does not train"
+        assert sum(took) / 10 < estimate < 10 * sum(took)
+        assert training_seconds(planned, data, options, here) == 0, "all is done"
+    command = ["bench", "tiny", "--data", str(hands.path), "--rows", "plain", "--epochs", "20"]
+    assert run([*command, "--out", str(tmp_path / "other")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r": about \S+ (s|min) of training, measured on 4 steps of each", printed)
+
+
 def run(arguments: list[str]) -> int:
     """Exit code of the command."""
     try:
@@ -266,6 +377,7 @@ def test_a_bench_from_the_command_line_is_done_once(
     ]:
         path.unlink()
     (folder / "model").rmdir()
+    capsys.readouterr()
     assert run(command) == 0
     assert weights.stat().st_mtime_ns == before
     again = {
@@ -335,6 +447,29 @@ def test_wrong_words(
 def test_unknown_table_is_named() -> None:
     with pytest.raises(InputError, match="there is no such table"):
         find_table("nothing", True)
+
+
+def test_lamms_rivals_have_the_decoders_of_its_paper() -> None:
+    """The paper's 3.88 and 4.27 million parameters are cut off, not rounded."""
+    table = find_table("lamm-complexity", True)
+    template = sphere_template(11_916)
+    for name, millions in (("CoMA", 3.88), ("SpiralNet++", 4.27)):
+        row = next(row for row in table.rows if row.name == name)
+        model = create(row.family, template, recipe="paper", latent=row.size, **row.model)
+        assert row.paper["decoder parameters"] == millions * 1e6
+        assert decoder_parameters(model) // 10_000 == round(100 * millions)
+    for title in ("lamm-reconstruction", "lamm-expressions", "lamm-hands", "lamm-70k"):
+        for row in find_table(title, True).rows:
+            convolves = row.family in ("coma", "spiralnet", "spiralnet++")
+            assert row.model.get("filters") == ("lamm" if convolves else None)
+
+
+def test_the_regions_of_lamms_ablation_nest() -> None:
+    chains = {
+        (*row.model["merged_from"], row.model["regions"])
+        for row in find_table("lamm-ablation", True).rows
+    }
+    assert chains == {(29,), (29, 17), (29, 17, 13), (29, 17, 13, 11)}
 
 
 def test_a_table_of_costs_measures_models_as_created(

@@ -66,7 +66,7 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
         estimated = row.model.estimate(gestures.template, data.vertices, labels, config)
         return estimated.eval().with_origin(Origin(request.param))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
-    config = row.model.config_for(config, classes)
+    config = row.model.config_for(config, classes, len(data))
     made = create(request.param, gestures.template, config)
     assert isinstance(made, LearnedModel)
     made.initialize(data.vertices)

@@ -17,6 +17,7 @@ from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
+from morphable.data.importers.mesh_files import MAX_ALIGNED, finished_source
 from morphable.data.labels import LabelTable
 from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
 from morphable.data.source import MeshSource
@@ -170,7 +171,8 @@ def test_units_are_converted_once(
         unit=unit,
     )
     np.testing.assert_allclose(loaded.vertices[:], meshes[:6], rtol=1e-6, atol=1e-5)
-    np.testing.assert_allclose(loaded.template.mesh.vertices, meshes[0], rtol=1e-6, atol=1e-5)
+    mean = meshes[:6].mean(0)
+    np.testing.assert_allclose(loaded.template.mesh.vertices, mean, rtol=1e-6, atol=1e-5)
 
 
 def test_z_up_is_turned_by_hand(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:
@@ -180,7 +182,73 @@ def test_z_up_is_turned_by_hand(template: Template, meshes: np.ndarray, tmp_path
     tipped = np.stack([meshes[..., 0], -meshes[..., 2], meshes[..., 1]], -1)
     loaded = imported(exported(tmp_path / "raw", template, tipped[:6]), tmp_path / "set", up="z")
     np.testing.assert_array_equal(loaded.vertices[:], meshes[:6])
-    np.testing.assert_array_equal(loaded.template.mesh.vertices, meshes[0])
+    np.testing.assert_allclose(loaded.template.mesh.vertices, meshes[:6].mean(0), atol=1e-4)
+
+
+def test_the_template_is_the_mean_or_a_named_mesh(few: Path, tmp_path: Path) -> None:
+    """Not the file that happens to sort first, which may be a fist."""
+    vertices = [read_mesh(path).mesh.vertices for path in sorted(few.iterdir())]
+    loaded = imported(few, tmp_path / "mean")
+    np.testing.assert_allclose(loaded.template.mesh.vertices, np.mean(vertices, 0), atol=1e-4)
+    assert loaded.template.name == "few" and loaded.info["licence"] == "unknown"
+    named = imported(few, tmp_path / "named", template=few / "3.ply", name="tube", licence="CC0")
+    np.testing.assert_array_equal(named.template.mesh.vertices, vertices[3])
+    assert named.template.name == "tube" and named.info["licence"] == "CC0"
+    assert named.info["source"] == "meshes of the folder few"
+
+
+def test_an_aligned_template_lies_where_the_meshes_lie(
+    few: Path, template: Template, tmp_path: Path
+) -> None:
+    for number, path in enumerate(sorted(few.iterdir())):
+        moved = read_mesh(path).mesh.vertices @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]).T
+        if number % 2:
+            write_shape(path, moved + np.float32(90), template)
+    plain = imported(few, tmp_path / "plain", align=True)
+    named = imported(few, tmp_path / "named", align=True, template=few / "1.ply")
+    meshes = plain.vertices[:]
+    assert np.linalg.norm(plain.template.mesh.vertices - meshes.mean(0), axis=1).max() < 0.1
+    np.testing.assert_allclose(named.template.mesh.vertices, named.vertices[1], atol=1e-3)
+
+
+def test_a_mean_of_meshes_that_lie_anyhow_is_warned_of(
+    few: Path, template: Template, tmp_path: Path
+) -> None:
+    for number, path in enumerate(sorted(few.iterdir())):
+        if number % 2:
+            tube = read_mesh(path).mesh.vertices - [0, 60, 0]
+            write_shape(path, (tube * [-1, -1, 1] + [0, 60, 0]).astype(np.float32), template)
+    with pytest.warns(UserWarning, match="the mean of the meshes, .* has only .* % of their size"):
+        folder(few, unit="mm")
+
+
+def test_names_and_licences_reach_the_dataset_and_the_model(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "import", "folder", few, "--unit", "mm", "--out", tmp_path / "set"]
+    done = in_process(capsys, *command, "--name", "hand", "--licence", "CC BY 4.0")
+    assert done.code == 0, done.err
+    done = in_process(capsys, "data", "info", tmp_path / "set")
+    assert "hand " in done.out and "CC BY 4.0" in done.out
+    run = tmp_path / "run"
+    done = in_process(
+        capsys, "train", "pca", "--data", tmp_path / "set", "--latent", 2, "--out", run
+    )
+    assert done.code == 0, done.err
+    assert "model of class `hand`" in (run / "model" / "README.md").read_text()
+    assert "CC BY 4.0" in (run / "model" / "README.md").read_text()
+    for flag in ("--name", "--licence"):
+        command[-1] = tmp_path / "none"
+        done = in_process(capsys, *command, flag, " ")
+        done.refuses(f"{flag}: is empty")
+        assert not (tmp_path / "none").exists()
+
+
+def test_the_name_of_a_saved_template_stays(few: Path, tmp_path: Path) -> None:
+    Template(read_mesh(few / "0.ply").mesh, "hand").save(tmp_path / "hand.npz")
+    assert folder(few, unit="mm", template=tmp_path / "hand.npz").template.name == "hand"
+    made = folder(few, unit="mm", template=tmp_path / "hand.npz", name="left hand")
+    assert made.template.name == "left hand"
 
 
 def test_alignment_takes_rigid_motion_out_and_nothing_else(
@@ -204,6 +272,20 @@ def test_alignment_takes_rigid_motion_out_and_nothing_else(
         np.testing.assert_allclose(*edges, atol=1e-3)
     straight = [procrustes(mesh, aligned.mean(0)).apply(mesh) for mesh in aligned]
     np.testing.assert_allclose(straight, aligned, atol=0.05)
+
+
+def test_meshes_are_aligned_to_a_mean_over_all_files(
+    template: Template, rng: np.random.Generator
+) -> None:
+    """As many files of one person come first as are averaged; the other people count as much."""
+    people = template.mesh.vertices @ (np.eye(3) + 0.5 * rng.standard_normal((3, 3, 3)))
+    meshes = np.repeat(people.astype(np.float32), MAX_ALIGNED, axis=0)
+    source = finished_source(
+        template, LabelTable({}, len(meshes)), lambda rows: meshes[rows], {"unit": "mm"}, True
+    )
+    aligned = np.concatenate(list(source.blocks())).astype(np.float64)
+    turn = procrustes(aligned[-1], aligned.mean(0)).rotation
+    np.testing.assert_allclose(turn, np.eye(3), atol=1e-3)
 
 
 def test_a_stack_of_vertices(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:

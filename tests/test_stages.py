@@ -207,6 +207,21 @@ def test_each_stage_runs_with_its_own_settings(whole: Path) -> None:
     }
 
 
+def test_the_counter_of_epochs_counts_those_of_the_stage(data: MeshDataset, tmp_path: Path) -> None:
+    events: list[TrainingEvent] = []
+    run(config(data), data.split("subject"), tmp_path / "run", HERE, listener=events.append)
+    assert [event.place for event in events if event.epoch_ended] == [
+        "whole, epoch 1/2",
+        "whole, epoch 2/2",
+        "half, epoch 1/3",
+        "half, epoch 2/3",
+        "half, epoch 3/3",
+    ]
+    assert [event.step for event in events[-2:]] == [21, 21]
+    alone = dataclasses.replace(events[0], stage="")
+    assert alone.place == "epoch 1/2"
+
+
 def test_batches_have_the_size_of_the_stage(
     data: MeshDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,8 @@ from morphable.errors import InputError
 if TYPE_CHECKING:
     from morphable.bench.runner import Options, Outcome, Task
     from morphable.bench.table import Table
+    from morphable.data.dataset import SplitDataset
+    from morphable.train.distributed import Workers
     from morphable.train.events import Listener, TrainingEvent
 
 
@@ -47,15 +49,22 @@ def bench(
         ),
     ] = None,
     quick: Annotated[
-        bool, Parameter(help="the small size: minutes on a CPU (the default)", negative="")
+        bool,
+        Parameter(
+            help="the small size, for a CPU (the default); prints how long it will train",
+            negative="",
+        ),
     ] = False,
-    full: Annotated[bool, Parameter(help="the whole table: hours on a GPU", negative="")] = False,
+    full: Annotated[bool, Parameter(help="the whole table, for a GPU", negative="")] = False,
     seeds: Annotated[int, Parameter(help="number of seeds that each network is trained with")] = 1,
     epochs: Annotated[
         int | None, Parameter(help="epochs of every network; default: what the table sets")
     ] = None,
     recipe: Annotated[
         Literal["fast", "paper"] | None, Parameter(help="train all rows with this recipe")
+    ] = None,
+    split: Annotated[
+        str | None, Parameter(help="a split of the datasets; default: what the table sets")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
@@ -67,7 +76,7 @@ def bench(
 
     if quick and full:
         raise InputError("--quick and --full: choose one")
-    options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe)
+    options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe, split)
     _run(find_table(table, not full), options, device)
 
 
@@ -83,11 +92,17 @@ def _run(table: Table, options: Options, device: str) -> None:
     if other not in (None, table.name):
         raise InputError(f"{options.out}: holds the table {other}; choose another --out")
     planned = tasks(table, options)
+    # Datasets of the user are opened at once, to refuse a wrong name before any training.
+    datasets = {
+        task.data.name: prepare(task.data, options)
+        for task in {task.data.name: task for task in planned}.values()
+        if options.data
+    }
     outcomes: list[Outcome] = []
     skipped: dict[str, str] = {}
+    estimated: set[str] = set()
     keep_freed_memory()
     with workers(device) as here, _bar(len(planned)) as listen:
-        datasets = {}
         for number, task in enumerate(planned):
             name = task.data.name
             # Datasets are made when their first run starts, so that the first result comes early.
@@ -99,6 +114,9 @@ def _run(table: Table, options: Options, device: str) -> None:
             data = datasets[name]
             if data is None:
                 continue
+            if name not in estimated:
+                estimated.add(name)
+                _print_estimate([t for t in planned if t.data.name == name], data, options, here)
             try:
                 outcomes.append(perform(task, data, options, here, listen(number, task)))
             except Interrupted:
@@ -123,6 +141,24 @@ def _run(table: Table, options: Options, device: str) -> None:
     print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
+def _print_estimate(
+    planned: Sequence[Task], data: SplitDataset, options: Options, workers: Workers
+) -> None:
+    """Print how long the networks of one dataset will train, unless that is no time at all."""
+    from morphable.bench.document import duration
+    from morphable.bench.estimate import STEPS, training_seconds
+
+    if workers.count > 1:
+        return
+    seconds = training_seconds(planned, data, options, workers)
+    if seconds:
+        print(
+            f"{data.whole.path.name}: about {duration(seconds)} of training, measured on {STEPS} "
+            "steps of each network",
+            flush=True,
+        )
+
+
 def _result(outcome: Outcome) -> str:
     """What the line about a finished run says."""
     if outcome.measures is None:
@@ -144,7 +180,7 @@ def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
         def listener(number: int, task: Task) -> Listener:
             def listen(event: TrainingEvent) -> None:
                 best = "" if event.best_mm is None else f", {event.best_mm:.3f} mm"
-                text = f"{task.title}: epoch {event.epoch + 1}/{event.epochs}{best}"
+                text = f"{task.title}: {event.place}{best}"
                 bars.update(
                     bar, description=text, completed=number + event.step / event.total_steps
                 )

@@ -87,7 +87,18 @@ def import_(
         Literal["mm", "cm", "m"] | None, Parameter(help="the unit of the files; folder needs it")
     ] = None,
     template: Annotated[
-        Path | None, Parameter(help="mesh file that gives the faces; default: the first file")
+        Path | None,
+        Parameter(
+            help="mesh file with the faces and the reference shape; default: the faces of the first "
+            "file and the mean of all meshes"
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        Parameter(help="what the meshes show, such as hand; default: the name of the folder"),
+    ] = None,
+    licence: Annotated[
+        str | None, Parameter(help="the licence of the meshes, written into models of them")
     ] = None,
     labels: Annotated[
         Path | None, Parameter(help="CSV with a `file` column and any label columns")
@@ -100,7 +111,10 @@ def import_(
         Parameter(help="which axis points up in the files; default: y"),
     ] = None,
     align: Annotated[
-        bool, Parameter(help="align every mesh rigidly to the mean", negative="")
+        bool,
+        Parameter(
+            help="align every mesh rigidly to the mean of up to 512, evenly spread", negative=""
+        ),
     ] = False,
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
@@ -118,6 +132,8 @@ def import_(
         raw,
         unit=unit,
         template=template,
+        name=name,
+        licence=licence,
         labels=labels,
         pattern=pattern,
         up=up,

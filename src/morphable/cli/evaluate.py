@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from morphable.cli.arguments import Model, ModelData
+from morphable.errors import InputError
 
 
 def evaluate(
@@ -21,6 +22,10 @@ def evaluate(
         Parameter(help="[NAME:]train|val|test; default: test, of the split the run was trained on"),
     ] = None,
     json: Annotated[Path | None, Parameter(help="also write the measures to this file")] = None,
+    csv: Annotated[
+        Path | None,
+        Parameter(help="also write the errors of each mesh, overall and by region, to this file"),
+    ] = None,
 ) -> None:
     """Measure a model on held-out meshes and compare it with the mean shape and a PCA of the same
     latent size.
@@ -28,18 +33,23 @@ def evaluate(
     If MODEL is a run folder and neither --data nor --split is given, the result is also written
     there as evaluation.json.
     """
-    from morphable.cli.output import print_table
+    from morphable.cli.output import print_table, progress
     from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.mesh_table import csv_text, mesh_table
     from morphable.evaluate.protocol import chosen_subset, open_dataset
     from morphable.evaluate.record import Measured
-    from morphable.files import require_writable, write_json
+    from morphable.files import require_writable, write_json, write_text
     from morphable.models.io import load
 
-    if json is not None:
-        require_writable(json)  # before the measuring, which can take minutes
+    for path in (json, csv):
+        if path is not None:
+            require_writable(path)  # before the measuring, which can take minutes
+    if json is not None and csv is not None and json.resolve() == csv.resolve():
+        raise InputError(f"--json and --csv: both name {csv}")
     loaded = load(model)
     split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
-    measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+    with progress(f"measuring on {len(split_data.subset(subset))} meshes"):
+        measured = Measured.of(Evaluation.of(loaded, split_data, subset))
     # Printed first, so that a folder that cannot be written to does not cost the result.
     print_table(*evaluation_table(loaded.family, measured.measures))
     print(measured.measures["provenance"]["intervals"])
@@ -50,6 +60,8 @@ def evaluate(
         measured.write(model)
     if json is not None:
         write_json(json, measured.measures)
+    if csv is not None:
+        write_text(csv, csv_text(mesh_table(measured.evaluation)))
 
 
 def _little_learned(result: Mapping[str, Any]) -> str:
@@ -89,8 +101,22 @@ def evaluation_table(
         numbers = [f"{number:.{measure.digits}f}" for number in statistics]
         ends = [f"{end:.{measure.digits}f}" for end in error["ci95"] or ()]
         rows.append([name, *numbers, " .. ".join(ends) or "none"])
+    if family == "pca":
+        rows = _one_pca(rows)
     header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
     return title, header, rows
+
+
+def _one_pca(rows: list[list[str]]) -> list[list[str]]:
+    """The rows of a PCA without its twin: the baseline is the same PCA, unless the model was trained
+    on other meshes than those of the dataset. Then the names say which is which.
+    """
+    mean_shape, (_, *baseline), (name, *own) = rows
+    size = name.partition(", ")[2]
+    if baseline == own:
+        return [mean_shape, [f"PCA, {size}", *own]]
+    this, other = f"PCA, {size}, this model", f"{rows[1][0]}, of this split's training meshes"
+    return [mean_shape, [other, *baseline], [this, *own]]
 
 
 def _conditions(provenance: Mapping[str, Any]) -> str:

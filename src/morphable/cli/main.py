@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
-from morphable.cli import bench, data, edit, evaluate, factor, report, shapes, train
-from morphable.cli.messages import message
+from morphable.cli import bench, compare, data, edit, evaluate, factor, report, shapes, train
+from morphable.cli.messages import message, usage_message
 from morphable.errors import InputError
 
 HELP = """Deep 3D morphable models: from registered meshes to a model to measure, edit and ship.
@@ -85,6 +85,7 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(factor.factor)
 app.command(bench.bench)
+app.command(compare.compare)
 # `app.meta` does not inherit this from `app`. Without it Cyclopts would end on Ctrl-C, and our
 # message on how to resume would be lost.
 app.meta.suppress_keyboard_interrupt = False
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app.meta(arguments, exit_on_error=False, print_error=False, console=Console())
     except CycloptsError as error:
-        console.print(f"morphable: {str(error).strip()}", markup=False)
+        console.print(f"morphable: {usage_message(error)}", markup=False)
         sys.exit(2)
     except InputError as error:
         console.print(f"morphable: {message(error)}", markup=False)

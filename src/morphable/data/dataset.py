@@ -132,13 +132,7 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
     look at it. Raises InputError, naming the file, if anything is missing, damaged or inconsistent.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such dataset folder")
-    if not (path / "dataset.json").exists():
-        raise InputError(
-            f"{path}: not a dataset folder, it has no dataset.json (make one with "
-            "`morphable data make`)"
-        )
+    require_dataset(path)
     info = _read_info(path / "dataset.json")
     for name in ("template.npz", "labels.csv", *info["vertex_files"]):
         if (path / name).exists() and not (path / name).is_file():
@@ -166,6 +160,17 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
             "for other labels with `morphable data import folder --labels`"
         )
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)), state)
+
+
+def require_dataset(path: Path) -> None:
+    """Raise InputError unless `path` is a dataset folder. Its content is not checked."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such dataset folder")
+    if not (path / "dataset.json").exists():
+        raise InputError(
+            f"{path}: not a dataset folder, it has no dataset.json (make one with "
+            "`morphable data make`)"
+        )
 
 
 def _read_info(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from morphable.models.autoencoder import AutoencoderConfig
 from morphable.models.ib_vae import IbVaeConfig
-from morphable.models.lamm import LammConfig
+from morphable.models.lamm import MANIPULATE, LammConfig
 from morphable.models.linear_two_space import TwoSpaceConfig
 from morphable.models.multilinear import MultilinearConfig
 from morphable.models.pca import PcaConfig
@@ -113,6 +113,7 @@ LAMM = Recipe(
         learning_rate=1e-4,
         warmup=1 / 1500,
         seed=42,
+        stage_settings={MANIPULATE: {"batch_size": 16, "learning_rate": 1e-4, "warmup": 10 / 1500}},
     ),
 )
 LAMM_MIXER = LAMM.with_model(backbone="mixer").with_training(learning_rate=1e-3)
@@ -153,6 +154,7 @@ CVAE = IB_VAE.with_model(expressions=())
 IB_VAE_FAST: Mapping[str, Any] = {
     "samples": (64, 32),
     "neighbors": 16,
+    "sampling": "template",
     "scan_share": 0.25,
     "initial_deviation": 0.14,
     "start": "pca",
@@ -162,7 +164,8 @@ IB_VAE_FAST: Mapping[str, Any] = {
 """Differences from the paper:
 
 - Sampling does a sixteenth of the published work.
-- A quarter of each batch is encoded as unordered points.
+- Registered meshes share the template's sampling, so they must keep its vertex order. A quarter of
+  each batch is encoded as unordered points.
 - The decoders start linear, along the principal components.
 - The weight of the KL divergence is 30 times larger, because nothing else keeps identity out of the
   expression code.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from morphable.draw.html import render_page
 from morphable.errors import InputError
 from morphable.evaluate.record import Measured
 from morphable.files import write_text
+from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
 from morphable.models.parts import Parts
 from morphable.report.arithmetic import arithmetic
@@ -53,17 +54,36 @@ SECTIONS: tuple[SectionMaker, ...] = (
 """All sections in the order of the page. Those that do not apply to the model are left out."""
 
 
-def write_report(result: Measured, metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+Advance = Callable[[int, int, str], None]
+"""Called before each step with the number of steps done, the number of all, and what comes next."""
+
+
+def write_report(
+    result: Measured,
+    metrics: Sequence[Mapping[str, Any]],
+    path: Path,
+    advance: Advance = lambda done, total, what: None,
+) -> None:
     """Write the report of a measured model as one HTML file that loads nothing else.
 
-    metrics: the rows of metrics.jsonl, empty for an estimated model. Raises InputError if the file
-    cannot be written.
+    metrics: the rows of metrics.jsonl, empty for an estimated model. advance: to show progress.
+    Raises InputError if the file cannot be written.
     """
-    write_text(path, render_page(report_page(ReportContext(result, metrics, path.parent))))
+    page = report_page(ReportContext(result, metrics, path.parent), advance)
+    write_text(path, render_page(page))
 
 
-def report_page(context: ReportContext) -> Page:
+def report_page(context: ReportContext, advance: Advance = lambda done, total, what: None) -> Page:
     """Return the page as values, not yet rendered."""
+    total = len(SECTIONS) + 2
+    advance(0, total, "report: samples and latent walks")
+    opening = [Columns([headline(context), hero(context.scene)], "hero")]
+    sections = []
+    for done, make in enumerate(SECTIONS, start=1):
+        advance(done, total, f"report: {_name(make)}")
+        if made := _made(make, context):
+            sections.append(made)
+    advance(total - 1, total, "report: writing the page")
     scene, template = context.scene, context.model.template
     family = MODELS.get(context.model.family)
     summary = family.summary if family else type(context.model).__name__
@@ -72,9 +92,9 @@ def report_page(context: ReportContext) -> Page:
         title=f"{scene.name} on {template.name}s: report",
         above=f"Morphable model of class “{template.name}”, {template.n_vertices:,} vertices",
         heading=scene.name,
-        below=f"{summary}. {_size(context.model.parts)}",
-        opening=[Columns([headline(context), hero(scene)], "hero")],
-        sections=[made for make in SECTIONS if (made := _made(make, context))],
+        below=f"{summary}. {_size(context.model.parts)}{_points(context.model)}",
+        opening=opening,
+        sections=sections,
         footer=f"Written by morphable {morphable.__version__}.",
     )
 
@@ -84,11 +104,17 @@ def _made(make: SectionMaker, context: ReportContext) -> Section | None:
     try:
         return make(context)
     except InputError as error:
-        title = make.__name__.replace("_", " ").capitalize()
-        return Section(title, [Text(f"Not shown: {error}")])
+        return Section(_name(make).capitalize(), [Text(f"Not shown: {error}")])
+
+
+def _name(make: SectionMaker) -> str:
+    return make.__name__.replace("_", " ")
 
 
 def _size(parts: Parts) -> str:
     """Say the latent size and the sizes of the parts."""
-    sizes = [f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in parts.entries]
-    return f"Latent size {parts.free_size}: {', '.join(sizes)}."
+    return f"Latent size {parts.free_size}: {parts.described}."
+
+
+def _points(model: MorphableModel) -> str:
+    return " It encodes points in any order." if model.encodes_points else ""

@@ -100,7 +100,7 @@ class Loop:
                     terms, stop, due = self._agree(terms, bool(signals), late)
                     self._check_finite(terms)
                     self._add(terms)
-                    self._notify(epoch, terms)
+                    self._notify(stage, epoch, terms)
                     self.seconds += time.monotonic() - clock
 
                     # Once per minute and before stopping: write a checkpoint, so that a killed run
@@ -204,6 +204,7 @@ class Loop:
 
     def _notify(
         self,
+        stage: Stage,
         epoch: int,
         terms: dict[str, float],
         validation: float | None = None,
@@ -212,7 +213,8 @@ class Loop:
         if self.listener is None:
             return
         best = None if math.isinf(self.best_mm) else self.best_mm
-        place = (epoch, self.epochs, self.step, self.total_steps)
+        of_stage = (stage.name, epoch - stage.first_epoch, stage.config.epochs)
+        place = (*of_stage, self.step, self.total_steps)
         self.listener(TrainingEvent(*place, terms, validation, best, epoch_ended))
 
     def _finish_epoch(self, stage: Stage, epoch: int) -> None:
@@ -238,7 +240,7 @@ class Loop:
             row = self._metrics(stage, epoch, terms, error)
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
-        self._notify(epoch, terms, error, epoch_ended=True)
+        self._notify(stage, epoch, terms, error, epoch_ended=True)
 
     def _metrics(
         self, stage: Stage, epoch: int, terms: dict[str, float], error: float | None

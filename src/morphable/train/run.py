@@ -26,7 +26,14 @@ from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.files import reading, remove_leftovers, require_new, write_text
 from morphable.lock import LOCK, locked, require_idle
-from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin
+from morphable.models.base import (
+    EstimatedModel,
+    LearnedModel,
+    MorphableModel,
+    Origin,
+    Shapes,
+    blocks,
+)
 from morphable.models.batched import encode_all
 from morphable.models.families import create, family
 from morphable.models.io import save
@@ -145,6 +152,11 @@ def run(
         raise InputError(
             f"{len(data.train)} training meshes do not give each of {workers.count} processes one"
         )
+    if not _vary(data.train.vertices):
+        raise InputError(
+            f"{data.whole.path}: the training meshes of split {data.name!r} are all equal, so there "
+            "is nothing to learn from them"
+        )
     with _run_folder(folder, workers, resume):
         kind = family(config.family).model
         config = completed(config, data)
@@ -168,6 +180,13 @@ def run(
                 "resume"
             ) from changed
     return model
+
+
+def _vary(shapes: Shapes) -> bool:
+    """Whether any two meshes differ by more than rounding errors."""
+    first = np.asarray(shapes[0])
+    limit = 1e-6 * np.ptp(first, axis=0).max()
+    return any(np.abs(block - first).max() > limit for block in blocks(shapes))
 
 
 @contextlib.contextmanager
@@ -214,7 +233,8 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     """
     labels = data.train.labels
     classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
-    model = family(config.family).model.config_for(config.model, classes)
+    kind = family(config.family).model
+    model = kind.config_for(config.model, classes, len(data.train))
     return dataclasses.replace(config, model=model)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,67 @@ from morphable.errors import InputError
 from morphable.mesh.align import generalized_procrustes, procrustes
 from morphable.mesh.io import MESH_SUFFIXES, read_mesh
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.placement import shape_size
 from morphable.mesh.template import Template
+from morphable.rows import evenly_spread
 
+MIN_MEAN_SIZE = 0.7
+"""A mean below this share of the size of the meshes is no shape of their class."""
 MIN_MM, MAX_MM = 5.0, 10_000.0
 """A template outside these sizes is likely read in the wrong unit: a tooth is larger, a person
 smaller.
 """
-Blocks = Callable[[], Iterator[np.ndarray]]
-"""Starts a pass over the meshes, in blocks (n, V, 3) mm."""
+Read = Callable[[np.ndarray], np.ndarray]
+"""Reads the meshes of the rows (n,): (n, V, 3) mm."""
+BLOCK = 64
+"""Meshes that are read at a time."""
+MAX_ALIGNED = 512
+"""The mean that meshes are aligned to is that of at most this many of them, evenly spread: the first
+files may all be of one person.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Usable:
+    """The mesh files that fit a template, and sentences about those that do not.
+
+    mean: (V, 3) mm, of the meshes that fit. size: mm, the mean of their sizes.
+    """
+
+    files: list[Path]
+    bad: list[str]
+    mean: np.ndarray
+    size: float
+
+
+def mean_template(template: Template, usable: Usable) -> Template:
+    """The template with the mean of the meshes as its reference shape.
+
+    Warns if the mean is much smaller than the meshes, which then lie or bend in many ways.
+    """
+    share = shape_size(usable.mean) / usable.size
+    if share < MIN_MEAN_SIZE:
+        warnings.warn(
+            f"the mean of the meshes, which becomes the template, has only {100 * share:.0f} % of "
+            "their size, because they lie in different places or poses: align them, or name one "
+            "mesh as the template",
+            stacklevel=3,
+        )
+    return replace(template, mesh=template.mesh.moved(usable.mean.astype(np.float32)))
 
 
 def finished_source(
-    template: Template, table: LabelTable, blocks: Blocks, info: dict[str, Any], align: bool
+    template: Template,
+    table: LabelTable,
+    read: Read,
+    info: dict[str, Any],
+    align: bool,
+    named: bool = True,
 ) -> MeshSource:
-    """The source of imported meshes, aligned rigidly to their mean if asked to.
+    """The source of imported meshes, aligned rigidly to their mean if asked to, with the template.
 
-    Warns if the template has a size that suggests another unit.
+    named: whether the template's shape was named by the user; else it becomes the mean of the
+    aligned meshes. Warns if the template has a size that suggests another unit.
     """
     size = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
     if not MIN_MM < size < MAX_MM:
@@ -41,11 +87,19 @@ def finished_source(
             f"read in {info['unit']}, the template is {size:.3g} mm across; is the unit right?",
             stacklevel=3,
         )
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, table.count, BLOCK):
+            yield read(np.arange(start, min(start + BLOCK, table.count)))
+
     if not align:
         return MeshSource(template, table, blocks, info | {"aligned": False})
-    sample = np.concatenate([block for _, block in zip(range(8), blocks(), strict=False)])
+    sample = read(evenly_spread(table.count, MAX_ALIGNED))
     mean = generalized_procrustes(sample.astype(np.float64)).mean
     mean = mean - mean.mean(0)
+    own = np.asarray(template.mesh.vertices, np.float64)
+    shape = procrustes(own, mean).apply(own) if named else mean
+    template = replace(template, mesh=template.mesh.moved(shape.astype(np.float32)))
 
     def aligned() -> Iterator[np.ndarray]:
         for block in blocks():
@@ -107,13 +161,16 @@ def read_template(path: Path, scale: float, up: str) -> Template:
 
 def usable_files(
     files: list[Path], template: Template, unit: str, up: str, skip_bad: bool
-) -> tuple[list[Path], list[str]]:
-    """Read every file once; the good ones and the sentences about the bad ones."""
+) -> Usable:
+    """Read every file once."""
     good, bad = [], []
+    total, size = np.zeros((template.n_vertices, 3)), 0.0
     for path in files:
         try:
-            read_registered(path, template, unit, up == "y")
+            vertices = read_registered(path, template, unit, up == "y")
             good.append(path)
+            total += vertices
+            size += shape_size(vertices)
         except InputError as error:
             if not skip_bad:
                 raise
@@ -123,4 +180,4 @@ def usable_files(
         raise InputError(
             f"{files[0].parent}: none of the {len(files)} mesh files can be used; the first: {bad[0]}"
         )
-    return good, bad
+    return Usable(good, bad, total / len(good), size / len(good))
