@@ -23,6 +23,7 @@ from morphable.cli.main import main
 from morphable.config import Configuration
 from morphable.data.dataset import load_dataset
 from morphable.data.mesh_stack import MeshStack
+from morphable.data.registered_mesh import write_shape
 from morphable.errors import InputError
 from morphable.evaluate.record import evaluate_model
 from morphable.models.families import MODELS, create
@@ -45,6 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset(TEMPLATE, root / "set", 60, subjects=20)
     train = ["train", "--data", str(root / "set"), "--out"]
     main([*train, str(root / "pca"), "pca", "--latent", "2"])
+    for name in ("a.ply", "b.ply"):
+        write_shape(root / name, TEMPLATE.mesh.vertices, TEMPLATE)
     main([*train, str(root / "mlp"), "pca-mlp", "--latent", "2", "--epochs", "2"])
     return root
 

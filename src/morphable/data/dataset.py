@@ -157,7 +157,8 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
     if not changed and info.get("sampled_hash", state.sampled_hash) != state.sampled_hash:
         raise InputError(
             f"{path}: the meshes or labels are not those that were written; import them again, "
-            "for other labels with `morphable data import folder --labels`"
+            "with `labels` if these are others",
+            "labels",
         )
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)), state)
 

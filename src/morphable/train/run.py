@@ -94,8 +94,8 @@ class RecordedRun:
         if not where.exists():
             raise InputError(f"{folder}: nothing to resume: training never reached its first step")
         tables = read_toml(where)
-        check_run_format(where, tables.get("format_version"))
         model, data = _entry(tables, "model", dict, where), _entry(tables, "data", dict, where)
+        check_run_format(where, tables.get("format_version"))
         train = _entry({"train": {}, **tables}, "train", dict, where)
         name = _entry(model, "family", str, where)
         recipe_name = _entry({"recipe": "fast", **train}, "recipe", str, where)
