@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from conftest import ball_template
+from helpers import in_process
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.errors import InputError
@@ -426,7 +427,7 @@ def test_impossible_settings() -> None:
     for changes, message in (
         ({"samples": (64,)}, "two counts"),
         ({"scan_share": 1.5}, "share from 0 to 1"),
-        ({"identity": 0}, "at least 1"),
+        ({"identity": 0}, "1 to 1,000,000"),
         ({"hidden": 1, "start": "pca"}, "at least 2"),
     ):
         with pytest.raises(InputError, match=message):
@@ -468,7 +469,9 @@ def test_scans_from_the_command_line(
     assert np.array_equal(found.faces, ball.mesh.faces)
 
 
-def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path) -> None:
+def test_recorded_sequences_without_neutral_scans(
+    ball: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A folder laid out as COMA's, from import to evaluation: first frames are neutral, levels grow
     with the frames.
     """
@@ -500,9 +503,9 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
     assert load(Path(out)).names_of("condition") == ("pout", "suck")
     main(["evaluate", out])
     for family in ("pca", "multilinear", "linear-two-space"):
-        main(["train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}",
-              "--latent", "4"])  # fmt: skip
-        main(["evaluate", f"{out}-{family}"])
+        train = ("train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}")
+        assert in_process(capsys, *train, "--latent", 4).code == 0
+        assert in_process(capsys, "evaluate", f"{out}-{family}").code == 0
     for name in ("", "-multilinear", "-linear-two-space"):
         measured = read_json(Path(out + name) / "evaluation.json")["model"]
         assert {"disentanglement_error_mm", "neutral_error_mm", "expression_kept"} <= set(measured)

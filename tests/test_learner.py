@@ -173,7 +173,7 @@ def test_the_state_of_all_optimizers_comes_back(data: MeshDataset) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
     )
-    with pytest.raises(ValueError, match="no state of the optimizer of generator"):
+    with pytest.raises(KeyError):
         resumed.load_state_dict({"critic": learner.state_dict()["critic"]})
 
 

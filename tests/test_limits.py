@@ -81,13 +81,16 @@ def test_a_whole_number_that_cannot_be_meant(
 
 
 @pytest.mark.parametrize("key", ["expansion", "channel_expansion"])
-def test_a_factor_that_cannot_be_meant(place: Path, tmp_path: Path, do: Do, key: str) -> None:
-    words = ("train", "lamm", "--data", place / "set", "--out", tmp_path / "x")
-    do(*words, "--set", f"model.{key}=1e11").refuses(f"--set model.{key}: expected at most 100")
+@pytest.mark.parametrize("value", ["1e5", "1e30", "nan", "-1"])
+def test_a_factor_that_cannot_be_meant(
+    place: Path, tmp_path: Path, do: Do, key: str, value: str
+) -> None:
+    words = ("train", "lamm-mixer", "--data", place / "set", "--out", tmp_path / "x")
+    do(*words, "--set", f"model.{key}={value}").refuses(f"--set model.{key}: expected a")
 
 
 def test_sizes_whose_product_cannot_be_meant() -> None:
-    with pytest.raises(InputError, match="more than 1,000,000,000 trainable parameters"):
+    with pytest.raises(InputError, match="more than 500,000,000 trainable parameters"):
         create("pca-mlp", TEMPLATE, width=10_000, depth=10_000)
     assert create("pca-mlp", TEMPLATE, width=8).latent == 8
 
@@ -100,7 +103,7 @@ COUNTS = {
     "bodies": ("data make bodies --count 100000000000000000000 --out P/x", ("--count", "whole number")),
     "steps": ("edit interpolate P/pca P/a.ply P/b.ply --steps 1000000000 --out P/x", ("--steps 1000000000", "at most")),
     "from": ("edit extrapolate P/pca P/a.ply P/b.ply --from -1e308 --out P/x", ("--from -1e+308", "at most 1,000,000")),
-    "epochs": ("train pca-mlp --data P/set --epochs 100000000000 --out P/x", ("train.epochs", "at most 1,000,000")),
+    "epochs": ("train pca-mlp --data P/set --epochs 100000000000 --out P/x", ("train.epochs", "1 to 1,000,000")),
     "bench epochs": ("bench main --epochs 0 --out P/x", ("--epochs 0", "at least 1")),
     "bench negative epochs": ("bench main --epochs -1 --out P/x", ("--epochs -1", "at least 1")),
     "bench seeds": ("bench main --seeds 1000000 --out P/x", ("--seeds 1000000", "at most")),
@@ -196,6 +199,9 @@ KEYS = (
 )
 
 
+NUMBERS = ("best_mm", "seconds")
+
+
 @pytest.fixture
 def resumable(place: Path, tmp_path: Path) -> Path:
     """A run that has trained two of three epochs."""
@@ -214,10 +220,10 @@ def resumed(do: Do, place: Path, run: Path) -> Outcome:
 def test_a_field_of_a_checkpoint_is_another(place: Path, resumable: Path, do: Do, key: str) -> None:
     path = resumable / "checkpoint" / "last.pt"
     state = torch.load(path, weights_only=True)
-    own = type(state[key])
     for value in WRONG:
-        # These are possible values: no term yet, a first validation, the time so far.
-        if type(value) is own and key in ("sums", "best_mm", "seconds") and value in ({}, 1.5):
+        # These are possible values: no term yet, the error of a validation, the time so far.
+        number = type(value) in (int, float) and value >= 0
+        if (key == "sums" and value == {}) or (key in NUMBERS and number):
             continue
         if key == "world" and value is True:
             continue
@@ -233,7 +239,7 @@ def test_a_field_of_a_checkpoint_is_another(place: Path, resumable: Path, do: Do
         (lambda learner: learner["model"].pop("state"), "last.pt"),
         (lambda learner: learner["model"].update(state=[]), "last.pt"),
         (lambda learner: learner["model"]["state"].update({99: {"x": torch.zeros(2)}}), "last.pt"),
-        (lambda learner: learner["model"]["state"][0].update(exp_avg=torch.zeros(7)), "exp_avg: (7,)"),
+        (lambda learner: learner["model"]["state"][0].update(exp_avg=torch.zeros(7)), "exp_avg of parameter 0"),
     ],
 )  # fmt: skip
 def test_the_optimizer_of_a_checkpoint_is_another(
@@ -294,7 +300,7 @@ def test_an_evaluation_that_was_changed_is_refused(place: Path, tmp_path: Path, 
     record = json.loads((run / "evaluation.json").read_text())
     for change in ({"model": {"vertex_error_mm": 5}}, {"baselines": {}}, {"pca_curve": {"x": 1}}):
         (run / "evaluation.json").write_text(json.dumps(record | change))
-        do("report", run).refuses("evaluation.json: was changed since it was written")
+        do("report", run).refuses("evaluation.json, which was changed by hand")
     (run / "evaluation.json").write_text(json.dumps(record))
     assert do("report", run).code == 0
 

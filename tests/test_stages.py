@@ -109,7 +109,7 @@ def test_the_table_of_settings_comes_back() -> None:
     ("values", "words"),
     [
         ({"edit.epoch": "3"}, "x.edit.epoch: there is no such setting; did you mean 'epochs'?"),
-        ({"edit": {"epochs": 0}}, "x.edit.epochs: expected at least 1, got 0"),
+        ({"edit": {"epochs": 0}}, "x.edit.epochs: expected 1 to 1,000,000, got 0"),
         ({"edit.learning_rate": "fast"}, "x.edit.learning_rate: expected a number, got 'fast'"),
         ({"edit.seed": "3"}, "x.edit.seed: cannot differ from stage to stage"),
         ({"edit.stages": "a"}, "x.edit.stages: cannot differ from stage to stage"),

@@ -388,13 +388,9 @@ def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(
 
 def test_bad_input_makes_no_run_folder(data: MeshDataset, tmp_path: Path) -> None:
     few = dataset(ball_template(60), tmp_path / "few", 3, subjects=3)
-    cases = {
-        "has 1 training mesh, at least 2": (config(), few.split("frames")),
-    }
     before = tree(tmp_path)
-    for words, (chosen, split) in cases.items():
-        with pytest.raises(InputError, match=words):
-            run(chosen, split, tmp_path / "run", HERE)
+    with pytest.raises(InputError, match="has 1 training mesh, at least 2"):
+        run(config(), few.split("frames"), tmp_path / "run", HERE)
     with pytest.raises(InputError, match="processes one"):
         crowd = Workers(0, 49, CPU)
         run(config(batch_size=64), data.split("subject"), tmp_path / "run", crowd)

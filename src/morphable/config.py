@@ -31,20 +31,13 @@ class Range:
     holds: Callable[[Any], bool]
 
 
-MAX_COUNT, MAX_SIZE = 1_000_000, 10_000
-"""Larger counts and sizes cannot be meant: a run would never end, or no memory would hold it."""
-_AT_LEAST_1 = Range("at least 1", lambda number: number >= 1)
-_AT_LEAST_0 = Range("at least 0", lambda number: number >= 0)
-_SIZE = Range(f"at most {MAX_SIZE:,}", lambda number: number <= MAX_SIZE)
-Count = Annotated[int, _AT_LEAST_1, Range(f"at most {MAX_COUNT:,}", lambda n: n <= MAX_COUNT)]
-"""How often something is done."""
-CountOrZero = Annotated[int, _AT_LEAST_0]
-Size = Annotated[int, _AT_LEAST_1, _SIZE]
-"""How large a part of a model is."""
-SizeOrZero = Annotated[int, _AT_LEAST_0, _SIZE]
+MAX_COUNT = 1_000_000
+"""No layer, latent size or number of epochs that is meant is larger."""
+Count = Annotated[int, Range("1 to 1,000,000", lambda number: 1 <= number <= MAX_COUNT)]
+CountOrZero = Annotated[int, Range("0 to 1,000,000", lambda number: 0 <= number <= MAX_COUNT)]
 Positive = Annotated[float, Range("a positive number", lambda number: number > 0)]
 PositiveOrZero = Annotated[float, Range("a number of at least 0", lambda number: number >= 0)]
-Factor = Annotated[Positive, Range("at most 100", lambda number: number <= 100)]
+Factor = Annotated[float, Range("a positive number up to 100", lambda number: 0 < number <= 100)]
 Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
 
 
@@ -67,7 +60,7 @@ class Configuration:
     ...     epochs: Count = 10
     >>> Example(0)
     Traceback (most recent call last):
-    morphable.config.SettingError: model.epochs: expected at least 1, got 0
+    morphable.config.SettingError: model.epochs: expected 1 to 1,000,000, got 0
     """
 
     table: ClassVar[str] = "model"
@@ -192,6 +185,8 @@ def _plain(value: Any, hint: type) -> Any:
     result = hint(value)
     lossy = isinstance(value, float) and result != value
     if lossy or (hint is float and not math.isfinite(result)):
+        raise ValueError
+    if hint is int and not -(2**63) <= result < 2**63:
         raise ValueError
     return result
 

@@ -74,10 +74,11 @@ def reading(path: Path | str, fault: str, missing: str = "no such file") -> Iter
 
 
 def _parsed(fault: str, error: BaseException) -> str:
-    """The fault and the first sentence of the parser's message; later sentences address
-    programmers.
+    """The fault and the first sentence of the parser's message, without a heading; later sentences
+    address programmers.
     """
-    first = str(error).partition("\n")[0].partition(". ")[0]
+    lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
+    first = next(iter(lines), "").partition(". ")[0]
     return f"{fault} ({first or type(error).__name__})"
 
 
@@ -182,12 +183,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically. Raises ValueError if a number is nan or infinite."""
-    write_text(path, json_text(value))
-
-
-def json_text(value: Any) -> str:
-    """The content of the file that `write_json` writes."""
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 BROKEN_JSON = "not valid JSON, the file may be truncated"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from morphable.cli.messages import message
 from morphable.cli.regions import regions
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    from morphable.data.dataset import MeshDataset
     from morphable.data.source import MeshSource
 
 app = App(name="data", help="Make, import and look at datasets of registered meshes.")
@@ -119,9 +121,17 @@ def import_(
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
     ] = False,
+    faces: Annotated[
+        Literal["same", "template"] | None,
+        Parameter(
+            help="same (default): refuse files whose faces are not the template's; template: use the "
+            "template's, whatever the files hold"
+        ),
+    ] = None,
     seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
 ) -> None:
     """Import registered meshes with one topology: vertex i of every file is the same point."""
+    from morphable.data.audit import audit_dataset
     from morphable.data.importers import import_source
 
     if seed < 0:
@@ -139,8 +149,10 @@ def import_(
         up=up,
         align=align,
         skip_bad=skip_bad,
+        faces=faces,
     )
-    _write(source, out, seed)
+    for finding in audit_dataset(_write(source, out, seed)):
+        print(f"audit: {_shown(finding)}")
 
 
 @app.command
@@ -160,7 +172,7 @@ def info(
 
     loaded = load_dataset(dataset, changed=True)
     facts = describe(loaded)
-    findings = audit_dataset(loaded) if audit else []
+    findings = list(map(_shown, audit_dataset(loaded))) if audit else []
     if json:
         print_json(facts | ({"audit": findings} if audit else {}))
         return
@@ -169,13 +181,18 @@ def info(
         print(f"audit: {finding}")
 
 
+def _shown(finding: str) -> str:
+    """A finding of the audit, with the flag in place of the argument that it advises."""
+    return message(InputError(finding, "align"))
+
+
 def _require_free(out: Path) -> None:
     from morphable.files import require_new
 
     require_new(out)
 
 
-def _write(source: MeshSource, out: Path, seed: int) -> None:
+def _write(source: MeshSource, out: Path, seed: int) -> MeshDataset:
     from morphable.cli.output import progress
     from morphable.data.dataset import write_dataset
 
@@ -183,3 +200,4 @@ def _write(source: MeshSource, out: Path, seed: int) -> None:
         dataset = write_dataset(source, out, seed, advance)
     shape = " x ".join(map(str, dataset.vertices.shape))
     print(f"{out}: {shape}, splits {', '.join(dataset.split_names) or 'none'}")
+    return dataset

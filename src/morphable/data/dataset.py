@@ -24,6 +24,8 @@ from morphable.files import atomic_folder, map_npy, read_json, write_json
 from morphable.mesh.template import Template
 
 FORMAT_VERSION = 1
+MAX_NAME = 64
+"""Characters of the longest name of a vertex file; ours are shorter."""
 SHARD_BYTES = 4 * 1024**3
 """Maximum size of a vertex file; larger datasets are written as several files."""
 
@@ -157,7 +159,7 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
     if not changed and info.get("sampled_hash", state.sampled_hash) != state.sampled_hash:
         raise InputError(
             f"{path}: the meshes or labels are not those that were written; import them again, "
-            "with `labels` if these are others",
+            "for other labels with `labels`",
             "labels",
         )
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)), state)
@@ -194,7 +196,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not (
         isinstance(names, list)
         and names
-        and all(isinstance(n, str) and n == Path(n).name for n in names)
+        and all(isinstance(n, str) and n == Path(n).name and len(n) < MAX_NAME for n in names)
     ):
         raise InputError(
             f"{path}: vertex_files: expected names of files in the folder, got {names!r}"
@@ -307,7 +309,7 @@ def _checked(source: MeshSource) -> Iterator[np.ndarray]:
         bad = np.flatnonzero(~within_limit(block))
         if len(bad):
             raise InputError(
-                f"mesh {done + bad[0]}: has a coordinate that is not finite or beyond {MAX_MM:.0e} mm"
+                f"mesh {done + bad[0]}: has a coordinate that is not finite or beyond {MAX_MM:g} mm"
             )
         done += len(block)
         yield block

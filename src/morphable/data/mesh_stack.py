@@ -50,7 +50,7 @@ class MeshStack:
         if meshes.size and not (meshes.min() >= -MAX_MM and meshes.max() <= MAX_MM):
             bad = rows[~within_limit(meshes)][0]
             raise InputError(
-                f"{self._name}: mesh {bad} has a coordinate that is not finite or beyond {MAX_MM:.0e} mm"
+                f"{self._name}: mesh {bad} has a coordinate that is not finite or beyond {MAX_MM:g} mm"
             )
         return meshes[0] if isinstance(index, (int, np.integer)) else meshes
 

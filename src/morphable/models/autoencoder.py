@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Size
+from morphable.config import Count
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
 from morphable.models.level_maps import LevelMapsConfig, Maps, build_maps
@@ -40,7 +40,7 @@ class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
     coordinates, `distance` = mean vertex distance in mm.
     """
 
-    latent: Size = 8
+    latent: Count = 8
     bottleneck_activation: bool = True
     initialization: Scheme = "normal"
     normalization: Literal["vertex", "global"] = "vertex"

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from morphable.config import MAX_SIZE, suggestion, with_overrides
+from morphable.config import suggestion, with_overrides
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
@@ -223,21 +223,35 @@ def create(
     return build(template, config, geometry, Origin(name))
 
 
-MAX_PARAMETERS = 1_000_000_000
+MAX_PARAMETERS = 500_000_000
+"""Twice what the largest model of the papers' tables has at 70,000 vertices, and more."""
 
 
 def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
-    """Build an untrained model of the family that `origin` names, with a geometry already computed."""
+    """Build an untrained model of the family that `origin` names, with a geometry already computed.
+
+    Raises InputError if the settings make a model that memory cannot hold.
+    """
     kind: Callable[..., MorphableModel] = family(origin.family).model
-    with _limited_parameters():
-        return kind(template, config, geometry, origin)
+    try:
+        with _limited_parameters():
+            return kind(template, config, geometry, origin)
+    except (MemoryError, RuntimeError) as error:
+        # torch has no class of its own for this: its message speaks of the allocation.
+        if isinstance(error, RuntimeError) and "alloc" not in str(error):
+            raise
+        raise InputError(
+            f"{origin.family}: the settings make a model that does not fit into memory; make its "
+            "sizes smaller"
+        ) from error
 
 
 @contextlib.contextmanager
 def _limited_parameters() -> Iterator[None]:
     """Raise InputError in the block as soon as the parameters that it makes exceed MAX_PARAMETERS.
 
-    Each setting may be fine and their product not, such as a width of 10,000 in 10,000 layers.
+    A system may promise more memory than it has, and end the process when that is filled. So this
+    does not wait for an allocation that fails.
     """
     total = 0
 
@@ -247,8 +261,8 @@ def _limited_parameters() -> Iterator[None]:
         total += 0 if parameter is None else parameter.numel()
         if total > MAX_PARAMETERS:
             raise InputError(
-                f"the model would have more than {MAX_PARAMETERS:,} trainable parameters; "
-                "choose smaller sizes"
+                f"the settings make a model of more than {MAX_PARAMETERS:,} trainable parameters; "
+                "make its sizes smaller"
             )
 
     hook = register_module_parameter_registration_hook(count)
@@ -283,13 +297,19 @@ def family(name: str) -> Family:
     return MODELS[name]
 
 
+MAX_LATENT = 10_000
+"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
+for a typing error.
+"""
+
+
 def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
     """Return `config` with another latent size.
 
     latent: a number is the total over all free parts, which is divided by the configuration's
     `proportions`. A mapping gives the size of each part by name.
 
-    Raises InputError if a size is below 1 or above MAX_SIZE, or if a part does not exist.
+    Raises InputError if a size is below 1 or above MAX_LATENT, or if a part does not exist.
     """
     proportions: Mapping[str, int] = getattr(config, "proportions", {})
     parts = list(proportions) or ["shape"]
@@ -313,8 +333,8 @@ def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
 
 
 def _check_size(text: str, size: int) -> None:
-    if not 1 <= size <= MAX_SIZE:
-        expected = f"a whole number of at least 1, at most {MAX_SIZE:,}"
+    if not 1 <= size <= MAX_LATENT:
+        expected = f"a whole number of at least 1, at most {MAX_LATENT:,}"
         raise InputError(f"`latent` {text}: expected {expected}", "latent")
 
 

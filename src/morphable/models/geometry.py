@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from morphable.config import Configuration, SizeOrZero
+from morphable.config import Configuration, CountOrZero
 from morphable.errors import InputError
 from morphable.mesh.automatic_regions import template_regions
 from morphable.mesh.regions import Regions
@@ -72,7 +72,7 @@ class RegionCounts(Configuration):
     and falling, so that sets of several numbers nest; () = they are made by themselves.
     """
 
-    regions: SizeOrZero = 0
+    regions: CountOrZero = 0
     merged_from: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

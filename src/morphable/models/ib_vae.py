@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Positive, Share, Size
+from morphable.config import Configuration, Count, Positive, Share
 from morphable.errors import InputError
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
@@ -80,7 +80,7 @@ class IbVaeConfig(BottleneckObjective, PointEncoderConfig, IdentityExpression):
     in the form without conditions.
     """
 
-    hidden: Size = 256
+    hidden: Count = 256
     initial_deviation: Positive = 1.0
     start: Literal["random", "pca"] = "random"
     expressions: tuple[str, ...] | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -137,8 +138,12 @@ def load(path: Path | str) -> MorphableModel:
     except (InputError, KeyError) as error:
         raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
-        load_weights(model, load_tensors(read("weights.safetensors")))
-    except (SafetensorError, ValueError) as error:
+        tensors = load_tensors(read("weights.safetensors"))
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{label('weights.safetensors')}: {name} is not finite")
+        load_weights(model, tensors)
+    except (SafetensorError, KeyError, TensorError) as error:
         raise InputError(
             f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
             f"({error})"
@@ -146,22 +151,24 @@ def load(path: Path | str) -> MorphableModel:
     return model.eval()
 
 
+class TensorError(ValueError):
+    """Raised if tensors are not those of a model."""
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
-    """Load the tensors of a file into a model. Raises ValueError, naming a tensor, if they are those
-    of another model.
+    """Load the tensors of a file into a model. Raises TensorError, naming a tensor, if they are
+    those of another model.
     """
-    if not isinstance(tensors, Mapping):
-        raise ValueError("it holds no tensors by name")
     own = model.state_dict()
     for name in [*own, *tensors]:
         tensor = tensors.get(name)
         if name not in own:
-            raise ValueError(f"{name}: the model has no such tensor")
+            raise TensorError(f"{name}: the model has no such tensor")
         if not isinstance(tensor, Tensor):
-            raise ValueError(f"there is no tensor {name}")
+            raise TensorError(f"there is no tensor {name}")
         if tensor.shape != own[name].shape:
             expected, got = tuple(own[name].shape), tuple(tensor.shape)
-            raise ValueError(f"{name}: expected the shape {expected}, got {got}")
+            raise TensorError(f"{name}: expected the shape {expected}, got {got}")
     model.load_state_dict(tensors)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Factor, Size, SizeOrZero
+from morphable.config import Configuration, Count, CountOrZero, Factor
 from morphable.mesh.regions import Regions
 from morphable.ops.tokens import (
     Backbone,
@@ -35,16 +35,16 @@ class LammNetworkConfig(Configuration):
     it is the region tokens. rank: rank of the inverse tokenizer if it is factored, otherwise 0.
     """
 
-    latent: Size = 256
+    latent: Count = 256
     backbone: Literal["transformer", "mixer"] = "transformer"
-    width: Size = 512
-    heads: Size = 8
-    encoder_depth: Size = 5
-    decoder_depth: Size = 3
+    width: Count = 512
+    heads: Count = 8
+    encoder_depth: Count = 5
+    decoder_depth: Count = 3
     expansion: Factor = 4.0
     channel_expansion: Factor = 0.5
     bottleneck: bool = True
-    rank: SizeOrZero = 0
+    rank: CountOrZero = 0
 
 
 class States(NamedTuple):

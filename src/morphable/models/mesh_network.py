@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Size
+from morphable.config import Configuration, Count
 from morphable.errors import InputError
 from morphable.mesh.topology import adjacency
 from morphable.models.mesh_geometry import MeshGeometry
@@ -64,8 +64,8 @@ class MeshNetworkConfig(Configuration):
     filters: Literal["simple", "wider", "spiralnet++", "lamm"] = "simple"
     activation: Literal["relu", "elu"] = "relu"
     final_bias: bool = False
-    terms: Size = 6
-    spiral_length: Size = 9
+    terms: Count = 6
+    spiral_length: Count = 9
 
     @property
     def channels(self) -> Filters:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from morphable.config import Configuration, Size
+from morphable.config import Configuration, Count
 from morphable.errors import InputError
 
 
@@ -117,8 +117,8 @@ class Parts(Mapping[str, slice]):
 class IdentityExpression(Configuration):
     """Sizes of the two parts of a code that separates identity from expression."""
 
-    identity: Size = 4
-    expression: Size = 4
+    identity: Count = 4
+    expression: Count = 4
 
     proportions: ClassVar[Mapping[str, int]] = {"identity": 1, "expression": 1}
 

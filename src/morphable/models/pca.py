@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.config import Configuration, Size
+from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes
 from morphable.models.carried import NOTHING, carried
@@ -26,7 +26,7 @@ from morphable.models.principal_basis import PrincipalBasis, principal_basis
 class PcaConfig(Configuration):
     """latent: number of components; the model has fewer if the meshes vary in fewer directions."""
 
-    latent: Size = 8
+    latent: Count = 8
 
 
 class Pca(EstimatedModel):

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Size
+from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
 from morphable.models.carried import carried
@@ -28,10 +28,10 @@ class PcaMlpConfig(Configuration):
     hidden layer, and number of hidden layers, of both encoder and decoder.
     """
 
-    latent: Size = 8
-    rank: Size = 128
-    width: Size = 256
-    depth: Size = 2
+    latent: Count = 8
+    rank: Count = 128
+    width: Count = 256
+    depth: Count = 2
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import MAX_SIZE, Configuration, Share, Size
+from morphable.config import Configuration, Count, Share
 from morphable.errors import InputError
 from morphable.mesh.stored_arrays import stored_indices
 from morphable.mesh.template import Template
@@ -35,15 +35,14 @@ class PointEncoderConfig(Configuration):
     """
 
     samples: tuple[int, ...] = (512, 256)
-    neighbors: Size = 32
+    neighbors: Count = 32
     sampling: Literal["cloud", "template"] = "cloud"
     scan_share: Share = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.samples) != 2 or min(self.samples) < 1 or max(self.samples) > MAX_SIZE:
-            expected = f"two counts of at least 1, at most {MAX_SIZE:,}"
-            raise self.error("samples", f"expected {expected}, got {self.samples}")
+        if len(self.samples) != 2 or min(self.samples) < 1:
+            raise self.error("samples", f"expected two counts of at least 1, got {self.samples}")
 
     @property
     def learns_points(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.config import Size
+from morphable.config import Count
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
@@ -33,7 +33,7 @@ against keeping the region likely.
 class RegionPcaConfig(RegionCounts):
     """latent: number of components of all regions together."""
 
-    latent: Size = 8
+    latent: Count = 8
 
 
 def shared_out(latent: int, count: int) -> list[int]:

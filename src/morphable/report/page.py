@@ -26,9 +26,11 @@ from morphable.report.places import places
 from morphable.report.points import point_clouds
 from morphable.report.record import all_measures, provenance
 from morphable.report.region_edits import region_edits
+from morphable.report.shape_space import shape_space
 from morphable.report.token_tests import corrupted_tokens, drawn_regions
 
 SECTIONS: tuple[SectionMaker, ...] = (
+    shape_space,
     reconstructions,
     distributions,
     places,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,6 @@ RUN_FORMAT = 2
 """Format version of config.toml and checkpoints in a run folder. Files without a number are version
 1.
 """
-
-
-OTHER_MODEL = "does not fit the model of config.toml"
 
 
 def check_run_format(path: Path, version: object) -> None:
@@ -74,15 +72,61 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def read_kept(path: Path, model: nn.Module) -> int:
-    """Load the weights that a stage kept into its model; returns their epoch, counted from 1.
+def read_weights(path: Path, model: nn.Module) -> int:
+    """Load the weights in the checkpoint of a stage; returns the number of the epoch they are of.
 
-    Raises InputError if the file is missing or damaged, or belongs to another model.
+    Raises InputError if the file is missing or damaged, or the weights are those of another model.
     """
-    kept = read_checkpoint(path)
-    with reading(path, OTHER_MODEL):
-        load_weights(model, kept["model"])
-        return int(kept["epoch"])
+    state = read_checkpoint(path)
+    require_fields(path, state, {"model": dict, "epoch": int})
+    with reading(path, ANOTHER_MODEL):
+        load_weights(model, state["model"])
+    return int(state["epoch"])
+
+
+ANOTHER_MODEL = "does not fit the model of config.toml"
+LOOP_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "model": dict,
+    "learner": dict,
+    "generators": list,
+    "torch_random": torch.Tensor,
+    "step": int,
+    "best_mm": (int, float),
+    "sums": dict,
+    "seconds": (int, float),
+    "world": int,
+}
+"""What last.pt holds, and of which type it is."""
+
+
+def require_fields(
+    path: Path, state: dict[str, Any], fields: dict[str, type | tuple[type, ...]]
+) -> None:
+    """Raise InputError, naming the field, unless a checkpoint has these fields of these types."""
+    for name, kind in fields.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{path}: {name}: expected another value than {value!r:.60}")
+
+
+def read_loop_state(path: Path, total_steps: int) -> dict[str, Any]:
+    """Read last.pt, from which a run of `total_steps` steps resumes: LOOP_FIELDS.
+
+    Raises InputError, naming the field, if one cannot be that of such a run. Whether weights and
+    optimizers fit the model is not checked here.
+    """
+    state = read_checkpoint(path)
+    require_fields(path, state, LOOP_FIELDS)
+    if not 0 <= state["step"] <= total_steps:
+        raise InputError(f"{path}: step: expected 0 to {total_steps}, got {state['step']}")
+    if not (state["best_mm"] >= 0 and 0 <= state["seconds"] < math.inf):
+        raise InputError(f"{path}: best_mm or seconds: expected numbers of at least 0")
+    for name, sums in state["sums"].items():
+        match sums:
+            case (float(), int() as count) if isinstance(name, str) and count > 0:
+                continue
+        raise InputError(f"{path}: sums: expected a total and a count by name, got {sums!r:.60}")
+    return state
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
@@ -97,13 +141,13 @@ def cut_metrics(path: Path, epochs: int) -> None:
     """
     if not path.exists():
         return
-    kept = []
     with reading(path, "cannot be read"):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = []
     for line in lines[:epochs]:
         try:
             _metrics_row(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # a line cut short, or one that nobody wrote
             break
         kept.append(line + "\n")
     with atomic_path(path) as temporary:

@@ -25,7 +25,7 @@ from morphable.errors import InputError
 from morphable.models.base import AdversarialModel, LearnedModel, TrainableModel
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.distributed import Workers
-from morphable.train.optimizer import make_optimizer, rate_at
+from morphable.train.optimizer import KEPT, make_optimizer, rate_at
 
 Terms = dict[str, Tensor]
 
@@ -60,12 +60,10 @@ class Learner(ABC):
         return {name: player.optimizer.state_dict() for name, player in self._players.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the optimizers. Raises ValueError, or whatever torch raises, if the state belongs
-        to others.
+        """Restore the optimizers. Raises ValueError, KeyError or TypeError if the state is not one
+        of theirs.
         """
         for name, player in self._players.items():
-            if not isinstance(state, Mapping) or not isinstance(state.get(name), Mapping):
-                raise ValueError(f"learner: there is no state of the optimizer of {name}")
             player.restore(state[name])
 
 
@@ -142,13 +140,26 @@ class Player:
         self.optimizer = make_optimizer(self._parameters, config)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore what the optimizer has accumulated; its settings stay those of the run."""
-        settings = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["state"], "param_groups": settings})
-        for parameter, moments in self.optimizer.state.items():
-            for name, moment in moments.items():
-                if moment is not None and moment.shape not in ((), parameter.shape):
-                    raise ValueError(f"{name}: {tuple(moment.shape)} for {tuple(parameter.shape)}")
+        """Restore what the optimizer keeps per parameter. Its settings stay those of the stage.
+
+        Fused kernels trust the shape of what they are given, so it is checked here.
+        """
+        moments = state["state"]
+        for number, kept in moments.items():
+            shape = self._parameters[number].shape
+            if kept.keys() != KEPT[type(self.optimizer)]:
+                raise ValueError(f"the optimizer keeps {sorted(kept)} of parameter {number}")
+            for name, value in kept.items():
+                expected = torch.Size() if name == "step" else shape
+                if value is not None and (
+                    not isinstance(value, Tensor)
+                    or value.shape != expected
+                    or not value.is_floating_point()
+                    or not torch.isfinite(value).all()
+                ):
+                    raise ValueError(f"the optimizer's {name} of parameter {number} is another")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def step(
         self, batch: Batch, progress: Progress, rate: float, config: TrainConfig

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from morphable.models.io import load_weights
 from morphable.models.training import Progress, TrainConfig
 from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
-    OTHER_MODEL,
+    ANOTHER_MODEL,
     append_metrics,
     cut_metrics,
     has_checkpoint,
     last_path,
-    read_checkpoint,
-    read_kept,
+    read_loop_state,
+    read_weights,
     write_checkpoint,
 )
 from morphable.train.distributed import Workers
@@ -36,9 +36,6 @@ from morphable.train.events import Listener, TrainingEvent
 from morphable.train.learner import learner_for
 from morphable.train.signals import stop_signals
 from morphable.train.stages import Stage, plan_stages
-
-POSITION = {"step": int, "best_mm": float, "seconds": float, "sums": dict}
-"""The plain values of a checkpoint, with their types."""
 
 
 class Interrupted(Exception):
@@ -160,7 +157,7 @@ class Loop:
     def _enter(self, stage: Stage) -> None:
         """Begin a stage after another one."""
         previous = self.stages[self.stages.index(stage) - 1]
-        read_kept(self.kept_path(previous), self.model)
+        read_weights(self.kept_path(previous), self.model)
         self.learner.restart(stage.config)
         self.best_mm = math.inf
 
@@ -294,20 +291,19 @@ class Loop:
         """
         path = last_path(self.folder)
         if path.exists():
-            self._restore(path, read_checkpoint(path))
+            self._restore(path, read_loop_state(path, self.total_steps))
         if self.workers.rank == 0:
             epochs_ended, _ = self._stage_at(self.step).epoch_at(self.step)
             cut_metrics(self.folder / "metrics.jsonl", epochs_ended)
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        world = state.get("world")
-        if type(world) is not int or world != self.workers.count:
+        world = state["world"]
+        if world != self.workers.count:
             raise InputError(
                 f"{path}: was written by {world} processes, cannot be resumed with "
                 f"{self.workers.count}"
             )
-        with reading(path, OTHER_MODEL):
-            self._require_position(state)
+        with reading(path, ANOTHER_MODEL):
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
             load_weights(self.model, state["model"])
@@ -317,21 +313,6 @@ class Loop:
             self.learner.load_state_dict(state["learner"])
             self.generator.set_state(state["generators"][self.workers.rank])
             torch.set_rng_state(state["torch_random"])
-
-    def _require_position(self, state: Mapping[str, Any]) -> None:
-        """Raise ValueError if the plain values of a checkpoint are not those that `write` writes."""
-        for key, kind in POSITION.items():
-            if type(state[key]) is not kind:
-                raise ValueError(f"{key}: expected {kind.__name__}, got {state[key]!r}")
-        if not 1 <= state["step"] <= self.total_steps:
-            raise ValueError(f"step: expected 1 to {self.total_steps}, got {state['step']}")
-        if not state["best_mm"] >= 0:
-            raise ValueError(f"best_mm: expected an error in mm, got {state['best_mm']}")
-        if not 0 <= state["seconds"] < math.inf:
-            raise ValueError(f"seconds: expected a time, got {state['seconds']}")
-        for name, (total, count) in state["sums"].items():
-            if type(total) is not float or type(count) is not int or count < 1:
-                raise ValueError(f"sums: {name}: expected a sum and a count, got {total}, {count}")
 
 
 def snapshot_epochs(epochs: int) -> set[int]:

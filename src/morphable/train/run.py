@@ -44,7 +44,7 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_kept,
+    read_weights,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
@@ -94,31 +94,37 @@ class RecordedRun:
         if not where.exists():
             raise InputError(f"{folder}: nothing to resume: training never reached its first step")
         tables = read_toml(where)
-        model, data = _entry(tables, "model", dict, where), _entry(tables, "data", dict, where)
+        try:
+            return cls._of(tables, where)
+        except InputError as error:
+            named = str(error).startswith(str(where))
+            raise InputError(str(error) if named else f"{where}: {error}") from error
+
+    @classmethod
+    def _of(cls, tables: Mapping[str, Any], where: Path) -> RecordedRun:
+        model, data = dict(_entry(tables, "model", dict)), _entry(tables, "data", dict)
         check_run_format(where, tables.get("format_version"))
-        train = _entry({"train": {}, **tables}, "train", dict, where)
-        name = _entry(model, "family", str, where)
-        recipe_name = _entry({"recipe": "fast", **train}, "recipe", str, where)
+        train = dict(_entry({"train": {}, **tables}, "train", dict))
+        recipe_name = _entry({"recipe": "fast", **train}, "recipe", str)
+        train.pop("recipe", None)
+        name = _entry(model, "family", str)
+        del model["family"]
         recipe = family(name).recipe(recipe_name)
-        model = {key: value for key, value in model.items() if key != "family"}
-        settings = with_overrides(recipe.model, model, f"{where}: model")
-        trained = None
-        if recipe.train is not None:
-            train = {key: value for key, value in train.items() if key != "recipe"}
-            trained = recipe.train.with_overrides(train, f"{where}: train")
+        settings = with_overrides(recipe.model, model, "model")
+        trained = recipe.train.with_overrides(train, "train") if recipe.train else None
         config = RunConfig(name, settings, trained, recipe_name)
         path, split, content_hash = (
-            _entry(data, key, str, where) for key in ("path", "split", "content_hash")
+            _entry(data, key, str) for key in ("path", "split", "content_hash")
         )
         return cls(config, Path(path), split, content_hash)
 
 
-def _entry(table: Mapping[str, Any], key: str, kind: type[T], where: Path) -> T:
+def _entry(table: Mapping[str, Any], key: str, kind: type[T]) -> T:
     """The value of a key of config.toml. Raises InputError if it is missing or of another kind."""
     value = table.get(key)
     if not isinstance(value, kind):
         expected = "a table" if kind is dict else "a text"
-        raise InputError(f"{where}: not the configuration of a run, {key} is not {expected}")
+        raise InputError(f"not the configuration of a run: {key} is not {expected}")
     return value
 
 
@@ -301,7 +307,7 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    epoch = read_kept(loop.kept_path(loop.last_stage), model)
+    epoch = read_weights(loop.kept_path(loop.last_stage), model)
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)

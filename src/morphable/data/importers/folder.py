@@ -20,7 +20,7 @@ from morphable.data.importers.mesh_files import (
     usable_files,
 )
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import check_scale, read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import Registered, check_scale, registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.io import read_stack
@@ -40,6 +40,7 @@ def folder(
     up: str = "y",
     align: bool = False,
     skip_bad: bool = False,
+    faces: str = "same",
 ) -> MeshSource:
     """Registered meshes from a folder of files (or an .npy/.npz stack with a template).
 
@@ -51,8 +52,12 @@ def folder(
     as short as it can be. The `neutral` column is each subject's first mesh with the expression
     `neutral`, -1 where there is none; without expressions sequences name them. align: rigid
     Procrustes alignment to the mean. Every file is checked before anything is written; the first
-    bad one raises InputError, or is left out with a warning where `skip_bad`.
+    bad one raises InputError, or is left out with a warning where `skip_bad`. faces: `same` refuses
+    a file whose faces are not the template's; `template` takes its vertices as they come, with the
+    template's faces.
     """
+    if faces not in ("same", "template"):
+        raise InputError(f"`faces` {faces}: expected same or template", "faces")
     if up not in ("y", "z"):
         raise InputError(f"`up` {up}: expected y or z", "up")
     if labels is not None and pattern is not None:
@@ -75,7 +80,11 @@ def folder(
     reference = read_template(
         template or (first_readable(found) if skip_bad else found[0]), scale, up
     )
-    usable = usable_files(found, reference, unit, up, skip_bad)
+
+    def registered_file(path: Path) -> Registered:
+        return registered(path, reference, unit, up == "y", faces == "same")
+
+    usable = usable_files(found, registered_file, skip_bad)
     files, bad = usable.files, usable.bad
     if template is None and len(bad) > len(found) / 2:
         raise InputError(
@@ -90,7 +99,7 @@ def folder(
         shown = mean_template(shown, usable)
 
     def read(rows: np.ndarray) -> np.ndarray:
-        return np.stack([read_registered(files[row], reference, unit, up == "y") for row in rows])
+        return np.stack([registered_file(files[row]).vertices for row in rows])
 
     return finished_source(shown, table, read, info, align, template is not None)
 
@@ -132,7 +141,8 @@ def _stack_source(
         table.check_neutral(labels)
 
     def read(rows: np.ndarray) -> np.ndarray:
-        block = np.asarray(stack[rows], np.float64) * scale
+        with np.errstate(invalid="ignore"):  # what is not finite is refused below
+            block = np.asarray(stack[rows], np.float64) * scale
         for row, mesh in zip(rows, block, strict=True):
             if not np.isfinite(mesh).all():
                 raise InputError(f"{raw}: mesh {row} has a coordinate that is not finite")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import Registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import generalized_procrustes, procrustes
@@ -61,8 +61,8 @@ def mean_template(template: Template, usable: Usable) -> Template:
     if share < MIN_MEAN_SIZE:
         warnings.warn(
             f"the mean of the meshes, which becomes the template, has only {100 * share:.0f} % of "
-            "their size, because they lie in different places or poses: align them, or name one "
-            "mesh as the template",
+            "their size, because they lie in different places or poses, or have their vertices in "
+            "different orders: align them, or name one mesh as the template",
             stacklevel=3,
         )
     return replace(template, mesh=template.mesh.moved(usable.mean.astype(np.float32)))
@@ -159,25 +159,35 @@ def read_template(path: Path, scale: float, up: str) -> Template:
     )
 
 
-def usable_files(
-    files: list[Path], template: Template, unit: str, up: str, skip_bad: bool
-) -> Usable:
-    """Read every file once."""
-    good, bad = [], []
-    total, size = np.zeros((template.n_vertices, 3)), 0.0
+def usable_files(files: list[Path], read: Callable[[Path], Registered], skip_bad: bool) -> Usable:
+    """Read every file once.
+
+    Warns once per way in which the faces of usable files differ from the template's.
+    """
+    good: list[Path] = []
+    bad: list[str] = []
+    notes: dict[str, list[Path]] = {}
+    total: np.ndarray | float = 0.0
+    size = 0.0
     for path in files:
         try:
-            vertices = read_registered(path, template, unit, up == "y")
-            good.append(path)
-            total += vertices
-            size += shape_size(vertices)
+            vertices, note = read(path)
         except InputError as error:
             if not skip_bad:
                 raise
             warnings.warn(f"left out: {error}", stacklevel=2)
             bad.append(str(error))
+            continue
+        good.append(path)
+        total = total + vertices.astype(np.float64)
+        size += shape_size(vertices)
+        if note:
+            notes.setdefault(note, []).append(path)
+    for note, paths in notes.items():
+        more = f" and {len(paths) - 1:,} more files" if len(paths) > 1 else ""
+        warnings.warn(f"{paths[0]}{more}: {note}; accepted", stacklevel=2)
     if not good:
         raise InputError(
             f"{files[0].parent}: none of the {len(files)} mesh files can be used; the first: {bad[0]}"
         )
-    return Usable(good, bad, total / len(good), size / len(good))
+    return Usable(good, bad, np.asarray(total / len(good)), size / len(good))
