@@ -12,7 +12,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from morphable.errors import InputError
 
@@ -71,6 +71,10 @@ class Configuration:
             value = getattr(self, key)
             if not allowed.holds(value):
                 raise self.error(key, f"expected {allowed.expected}, got {value}")
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Self:
+        """Return the settings of a model whose parts have these sizes, each a field of its own."""
+        return dataclasses.replace(self, **sizes)
 
     def error(self, key: str, fault: str) -> SettingError:
         """Make the error to raise if the value of `key` is wrong."""

@@ -13,11 +13,12 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from morphable.config import suggestion, with_overrides
+from morphable.config import Configuration, suggestion, with_overrides
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.base import MorphableModel, Origin
+from morphable.models.gan import Gan
 from morphable.models.geometry import Geometry
 from morphable.models.ib_vae import IbVae
 from morphable.models.lamm import Lamm
@@ -26,10 +27,14 @@ from morphable.models.multilinear import Multilinear
 from morphable.models.pca import Pca
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.recipes import (
+    AC_GAN,
     COMA,
     CVAE,
     DEEP3DMM,
     DEEP3DMM_SPIRAL,
+    GAN,
+    GAN_FAST,
+    GAN_FAST_TRAINING,
     IB_VAE,
     IB_VAE_FAST,
     IB_VAE_FAST_TRAINING,
@@ -193,6 +198,22 @@ MODELS: dict[str, Family] = {
         MESH_FAST,
         MESH_FAST_TRAINING,
     ),
+    "gan": Family.of(
+        "adversarial model on geometry images: identity, expression and noise",
+        "Abrevaya, Boukhayma, Wuhrer and Boyer, arXiv 2019",
+        Gan,
+        GAN,
+        GAN_FAST,
+        GAN_FAST_TRAINING,
+    ),
+    "ac-gan": Family.of(
+        "AC-GAN on geometry images: the critic classifies what is generated, too",
+        "Odena, Olah and Shlens, ICML 2017; the baseline of Abrevaya et al., arXiv 2019",
+        Gan,
+        GAN.with_model(**AC_GAN),
+        {**GAN_FAST, **AC_GAN},
+        GAN_FAST_TRAINING,
+    ),
 }
 
 
@@ -329,6 +350,8 @@ def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
     # A model with one part, `shape`, calls its size `latent`.
     if "latent" in {field.name for field in dataclasses.fields(config)} and "shape" in sizes:
         sizes = {"latent": sizes["shape"]}
+    if isinstance(config, Configuration):
+        return config.with_sizes(sizes)
     return dataclasses.replace(config, **sizes)
 
 

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from morphable.config import Positive
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
 from morphable.models.geometry import RegionCounts, RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.lamm_network import LammNetwork, LammNetworkConfig
@@ -133,7 +141,7 @@ class Lamm(TrainableModel, RegionEditor):
         self.handles = Handles(regions, template.mesh.faces)
         self.network = LammNetwork(regions, config)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
         self.handles.initialize(shapes)
         if self.config.start == "pca":

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
 from morphable.models.carried import carried
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
@@ -78,7 +86,7 @@ class PcaMlp(TrainableModel):
         # The network reads PCA coefficients, and there are no more of them than that.
         return carried(config, f"{meshes} training meshes", latent=meshes - 1)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

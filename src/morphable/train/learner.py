@@ -36,8 +36,11 @@ class Learner(ABC):
     `rate` is the learning rate of the last step.
     """
 
-    def __init__(self, players: Mapping[str, Player], config: TrainConfig) -> None:
-        self._players, self.config, self.rate = players, config, config.learning_rate
+    def __init__(
+        self, model: LearnedModel, players: Mapping[str, Player], config: TrainConfig
+    ) -> None:
+        self._model, self._players = model, players
+        self.config, self.rate = config, config.learning_rate
 
     def restart(self, config: TrainConfig) -> None:
         """Begin a stage with fresh optimizers, because the moments of the old ones belong to
@@ -53,7 +56,9 @@ class Learner(ABC):
 
     def _move(self, player: str, batch: Batch, progress: Progress) -> dict[str, float]:
         self.rate = rate_at(progress.step, progress.steps_per_epoch, self.config)
-        return self._players[player].step(batch, progress, self.rate, self.config)
+        terms = self._players[player].step(batch, progress, self.rate, self.config)
+        self._model.after_step(progress)
+        return terms
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each optimizer."""
@@ -72,7 +77,7 @@ class Descent(Learner):
 
     def __init__(self, model: TrainableModel, config: TrainConfig, workers: Workers) -> None:
         player = Player(model, model.loss, model.parameters(), config, workers)
-        super().__init__({"model": player}, config)
+        super().__init__(model, {"model": player}, config)
 
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
         return self._move("model", batch, progress)
@@ -90,7 +95,7 @@ class Adversarial(Learner):
         generator = Player(
             model, model.generator_loss, model.generator_parameters(), config, workers
         )
-        super().__init__({"critic": critic, "generator": generator}, config)
+        super().__init__(model, {"critic": critic, "generator": generator}, config)
         self._critic_steps = model.critic_steps
 
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
@@ -210,11 +215,13 @@ class _Objective(nn.Module):
 
 
 def _check_players(model: AdversarialModel) -> None:
-    """Raise InputError if a parameter belongs to both critic and generator, or to neither."""
+    """Raise InputError if a trainable parameter belongs to both critic and generator, or to
+    neither.
+    """
     critic, generator = set(model.critic_parameters()), set(model.generator_parameters())
     for name, parameter in model.named_parameters():
         owners = (parameter in critic) + (parameter in generator)
-        if owners != 1:
+        if owners != 1 and parameter.requires_grad:
             both = "both the critic and the generator" if owners else "neither critic nor generator"
             raise InputError(f"{model.family or type(model).__name__}: {name} belongs to {both}")
     if model.critic_steps < 1:

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ import torch
 import morphable
 from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
+from morphable.data.labels import LabelTable
 from morphable.data.neutral import require_neutral
 from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
@@ -237,11 +238,28 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     """Return the configuration with the model's settings that depend on the training data, such as
     the names of expressions.
     """
-    labels = data.train.labels
-    classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
+    classes = ClassNames(data.train.labels)
     kind = family(config.family).model
     model = kind.config_for(config.model, classes, len(data.train))
     return dataclasses.replace(config, model=model)
+
+
+@dataclass(frozen=True)
+class ClassNames(Mapping[str, Sequence[str]]):
+    """By label column, the names of its classes, found only when a model asks for them."""
+
+    labels: LabelTable
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        if name not in self.labels:
+            raise KeyError(name)
+        return self.labels.classes(name).names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels.columns)
+
+    def __len__(self) -> int:
+        return len(self.labels.columns)
 
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: SplitDataset) -> EstimatedModel:
@@ -279,6 +297,7 @@ def _loop(
         workers.device,
         workers.rank,
         workers.count,
+        model.labels_drawn,
     )
     check = data.whole.require_unchanged
     return Loop(model, batches, validation, config.train, folder, workers, check, listener)
@@ -297,7 +316,7 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     """
     model, training = loop.model, loop.batches.data
     changed = None
-    model.initialize(training.vertices)
+    model.initialize(training.vertices, training.labels)
     if resume:
         loop.resume()
     if loop.workers.rank == 0:
