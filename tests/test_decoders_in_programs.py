@@ -16,7 +16,8 @@ from torch.autograd import forward_ad
 from torch.autograd.functional import hessian, jacobian
 
 from conftest import ball_template
-from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
+from morphable.errors import InputError
+from morphable.models.base import AdversarialModel, EstimatedModel, MorphableModel, TrainableModel
 from morphable.models.families import MODELS, create, with_latent
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -67,6 +68,8 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 def test_vmap_is_a_batch(model: MorphableModel, codes: Tensor) -> None:
     close(torch.func.vmap(lambda code: model.decode(code[None])[0])(codes), model.decode(codes))
+    if isinstance(model, AdversarialModel):
+        return  # its encoder is a search
     shapes = torch.from_numpy(model.template.mesh.vertices.astype(np.float32)) * torch.tensor(
         [[[1.0]], [[1.1]]]
     )
@@ -131,3 +134,23 @@ def test_traced_and_saved_it_decodes_any_number(model: MorphableModel, codes: Te
     traced = torch.jit.load(io.BytesIO(stream.getvalue()))
     for count in (3, 2, 1):
         close(traced(codes[:count]), model.decode(codes[:count]))
+
+
+def test_a_solve_outside_of_torch_says_so() -> None:
+    """Second derivatives pass through it, transformations do not."""
+    model = create("gan", ball_template(560), readout="laplacian").eval().requires_grad_(False)
+    codes = torch.randn(3, model.parts.size, generator=torch.Generator().manual_seed(1))
+    smooth = create("gan", model.template).eval().requires_grad_(False)
+    smooth.load_state_dict(model.state_dict())
+
+    def energy(model: MorphableModel) -> Callable[[Tensor], Tensor]:
+        return lambda t: model.decode((codes[0] + t @ codes[1:])[None]).square().mean()
+
+    t = torch.tensor([0.1, -0.2])
+    expected = hessian(energy(smooth), t)
+    torch.testing.assert_close(hessian(energy(model), t), expected, rtol=0.1, atol=0.1)
+    for use in (torch.func.jacrev, torch.func.jacfwd):
+        with pytest.raises(InputError, match=r"laplacian.* cannot follow"):
+            use(energy(model))(t)
+    with pytest.raises(InputError, match=r"laplacian.* cannot follow"):
+        torch.export.export(Decoder(model), (codes,))
