@@ -37,6 +37,7 @@ Count = Annotated[int, Range("1 to 1,000,000", lambda number: 1 <= number <= MAX
 CountOrZero = Annotated[int, Range("0 to 1,000,000", lambda number: 0 <= number <= MAX_COUNT)]
 Positive = Annotated[float, Range("a positive number", lambda number: number > 0)]
 PositiveOrZero = Annotated[float, Range("a number of at least 0", lambda number: number >= 0)]
+Factor = Annotated[float, Range("a positive number up to 100", lambda number: 0 < number <= 100)]
 Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
 
 

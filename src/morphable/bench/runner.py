@@ -14,7 +14,7 @@ import numpy as np
 
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
-from morphable.config import with_overrides
+from morphable.config import MAX_COUNT, with_overrides
 from morphable.data.dataset import MeshDataset, SplitDataset, load_dataset, write_dataset
 from morphable.data.makers import make_source
 from morphable.data.makers.ict import VARIABLE, find_ict
@@ -28,6 +28,8 @@ from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
+
+MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,14 @@ def tasks(table: Table, options: Options) -> list[Task]:
         raise InputError(
             f"`rows` {sorted(strange)[0]}: the table has no such row, it has {known}", "rows"
         )
-    if options.seeds < 1:
-        raise InputError(f"`seeds` {options.seeds}: expected at least 1", "seeds")
+    if not 1 <= options.seeds <= MAX_SEEDS:
+        expected = f"at least 1, at most {MAX_SEEDS:,}"
+        raise InputError(f"`seeds` {options.seeds}: expected {expected}", "seeds")
+    if options.epochs is not None and not 1 <= options.epochs <= MAX_COUNT:
+        expected = f"at least 1, at most {MAX_COUNT:,}"
+        raise InputError(f"`epochs` {options.epochs}: expected {expected}", "epochs")
+    if options.source is not None and not options.source.exists():
+        raise InputError(f"`source` {options.source}: no such file or folder", "source")
     planned = []
     for data in datasets:
         if options.only and data.name not in options.only:

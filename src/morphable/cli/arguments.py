@@ -46,9 +46,20 @@ def _check_new(_: object, path: Path | None) -> None:
         require_new(path)
 
 
+MAX_SHAPES = 100_000
+"""The most files that one command writes."""
+MAX_AMOUNT = 1e6
+"""The largest factor or movement in mm that can be meant; far beyond, float32 overflows."""
+
+
 def _check_number(_: object, number: int) -> None:
-    if number < 1:
-        raise InputError(f"-n {number}: expected at least 1")
+    if not 1 <= number <= MAX_SHAPES:
+        raise InputError(f"-n {number}: expected at least 1, at most {MAX_SHAPES:,}")
+
+
+def _check_steps(_: object, steps: int) -> None:
+    if not 2 <= steps <= MAX_SHAPES:
+        raise InputError(f"--steps {steps}: expected at least 2, at most {MAX_SHAPES:,}")
 
 
 def _check_seed(_: object, seed: int) -> None:
@@ -57,8 +68,8 @@ def _check_seed(_: object, seed: int) -> None:
 
 
 def _check_scale(_: object, scale: float) -> None:
-    if not 0 < scale < float("inf"):
-        raise InputError(f"--scale {scale}: expected a positive number")
+    if not 0 < scale <= MAX_AMOUNT:
+        raise InputError(f"--scale {scale}: expected a positive number, at most {MAX_AMOUNT:,.0f}")
 
 
 Model = Annotated[
@@ -125,6 +136,7 @@ Part = Annotated[
 Number = Annotated[
     int, Parameter(name=["--number", "-n"], help="how many shapes", validator=_check_number)
 ]
+Steps = Annotated[int, Parameter(help="number of shapes", validator=_check_steps)]
 Seed = Annotated[int, Parameter(help="seed of the random draws", validator=_check_seed)]
 Scale = Annotated[
     float,

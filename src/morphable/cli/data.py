@@ -69,8 +69,6 @@ def make(
         "part": part,
     }
     given |= {"labelled": labelled, "linear": linear or None, "neutral_only": neutral_only or None}
-    if count is not None and count < 1:
-        raise InputError(f"--count {count}: expected at least 1")
     _require_free(out)
     _write(make_source(kind, **given), out, seed or 0)
 

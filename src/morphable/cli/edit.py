@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from morphable.cli.arguments import MeshFile, Model, OutFile, OutFolder, OutUnit, Part, Unit
+from morphable.cli.arguments import (
+    MAX_AMOUNT,
+    MeshFile,
+    Model,
+    OutFile,
+    OutFolder,
+    OutUnit,
+    Part,
+    Steps,
+    Unit,
+)
 from morphable.cli.edit_regions import region, sample_region, swap_region
 from morphable.errors import InputError
 
@@ -23,8 +32,6 @@ app = App(name="edit", help="Edit shapes through a model's code.")
 
 for command in (region, sample_region, swap_region):
     app.command(command)
-
-Steps = Annotated[int, Parameter(help="number of shapes")]
 
 
 @app.command
@@ -69,8 +76,11 @@ def extrapolate(
     If A is the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
     inverts it.
     """
-    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
-        raise InputError(f"--from {start} --to {end}: expected two different numbers")
+    if not (abs(start) <= MAX_AMOUNT and abs(end) <= MAX_AMOUNT) or start == end:
+        raise InputError(
+            f"--from {start} --to {end}: expected two different numbers, at most {MAX_AMOUNT:,.0f} "
+            "from zero"
+        )
     _interpolate(model, a, b, (start, end), steps, part, (unit, out_unit), out)
 
 
@@ -182,8 +192,6 @@ def _interpolate(
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
-    if steps < 2:
-        raise InputError(f"--steps {steps}: expected at least 2")
     loaded = load(model)
     unit, out_unit = units
     first, second = (_encode(loaded, path, unit) for path in (a, b))

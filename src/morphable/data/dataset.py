@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from morphable.data.labels import LabelTable
-from morphable.data.mesh_stack import MeshStack
+from morphable.data.mesh_stack import MAX_MM, MeshStack, within_limit
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split, make_splits
 from morphable.data.unchanged import FolderState, require_unchanged, sampled_hash
@@ -145,7 +145,8 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
         raise InputError(
             f"{path / 'template.npz'}: is not the template of this dataset ({got}, not {expected})"
         )
-    vertices = MeshStack([_map_vertices(path / name, template) for name in info["vertex_files"]])
+    shards = [_map_vertices(path / name, template) for name in info["vertex_files"]]
+    vertices = MeshStack(shards, name=str(path))
     labels = LabelTable.read(path / "labels.csv")
     if not len(vertices) == labels.count == info["meshes"]:
         counts = (
@@ -305,8 +306,10 @@ def _checked(source: MeshSource) -> Iterator[np.ndarray]:
         if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
             expected = f"({n_vertices}, 3) x {count}"
             raise InputError(f"the source gave meshes of shape {block.shape}, expected {expected}")
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
+        bad = np.flatnonzero(~within_limit(block))
         if len(bad):
-            raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")
+            raise InputError(
+                f"mesh {done + bad[0]}: has a coordinate that is not finite or beyond {MAX_MM:g} mm"
+            )
         done += len(block)
         yield block

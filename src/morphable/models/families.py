@@ -4,10 +4,14 @@ recipes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from morphable.config import Configuration, suggestion, with_overrides
 from morphable.errors import InputError
@@ -240,6 +244,10 @@ def create(
     return build(template, config, geometry, Origin(name))
 
 
+MAX_PARAMETERS = 500_000_000
+"""Twice what the largest model of the papers' tables has at 70,000 vertices, and more."""
+
+
 def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
     """Build an untrained model of the family that `origin` names, with a geometry already computed.
 
@@ -247,7 +255,8 @@ def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -
     """
     kind: Callable[..., MorphableModel] = family(origin.family).model
     try:
-        return kind(template, config, geometry, origin)
+        with _limited_parameters():
+            return kind(template, config, geometry, origin)
     except (MemoryError, RuntimeError) as error:
         # torch has no class of its own for this: its message speaks of the allocation.
         if isinstance(error, RuntimeError) and "alloc" not in str(error):
@@ -256,6 +265,32 @@ def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -
             f"{origin.family}: the settings make a model that does not fit into memory; make its "
             "sizes smaller"
         ) from error
+
+
+@contextlib.contextmanager
+def _limited_parameters() -> Iterator[None]:
+    """Raise InputError in the block as soon as the parameters that it makes exceed MAX_PARAMETERS.
+
+    A system may promise more memory than it has, and end the process when that is filled. So this
+    does not wait for an allocation that fails.
+    """
+    total = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        # Called when a layer registers a parameter, before it fills the memory with numbers.
+        total += 0 if parameter is None else parameter.numel()
+        if total > MAX_PARAMETERS:
+            raise InputError(
+                f"the settings make a model of more than {MAX_PARAMETERS:,} trainable parameters; "
+                "make its sizes smaller"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 ADDED: dict[str, str] = {}

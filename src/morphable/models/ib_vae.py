@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Count, Positive, Share
+from morphable.config import Configuration, Count, Positive, PositiveOrZero, Share
 from morphable.errors import InputError
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
@@ -67,11 +67,11 @@ class BottleneckObjective(Configuration):
     expression long before the full decoder is trained well enough to need it.
     """
 
-    reconstruction_weight: float = 6.6e-2
-    regularization_weight: float = 3e-3
-    identity_weight: float = 10.0
-    information_weight: float = 50.0
-    kl_weight: float = 1.0
+    reconstruction_weight: PositiveOrZero = 6.6e-2
+    regularization_weight: PositiveOrZero = 3e-3
+    identity_weight: PositiveOrZero = 10.0
+    information_weight: PositiveOrZero = 50.0
+    kl_weight: PositiveOrZero = 1.0
     kl_mean: bool = False
     information_above: float | None = None
     identity_gradient: Share = 1.0

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
 
 import morphable
 from morphable.config import as_table, with_overrides
@@ -141,14 +142,34 @@ def load(path: Path | str) -> MorphableModel:
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise InputError(f"{label('weights.safetensors')}: {name} is not finite")
-        model.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        load_weights(model, tensors)
+    except (SafetensorError, KeyError, TensorError) as error:
         raise InputError(
             f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
-            f"({reason})"
+            f"({error})"
         ) from error
     return model.eval()
+
+
+class TensorError(ValueError):
+    """Raised if tensors are not those of a model."""
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Load the tensors of a file into a model. Raises TensorError, naming a tensor, if they are
+    those of another model.
+    """
+    own = model.state_dict()
+    for name in [*own, *tensors]:
+        tensor = tensors.get(name)
+        if name not in own:
+            raise TensorError(f"{name}: the model has no such tensor")
+        if not isinstance(tensor, Tensor):
+            raise TensorError(f"there is no tensor {name}")
+        if tensor.shape != own[name].shape:
+            expected, got = tuple(own[name].shape), tuple(tensor.shape)
+            raise TensorError(f"{name}: expected the shape {expected}, got {got}")
+    model.load_state_dict(tensors)
 
 
 def _origin(description: Mapping[str, Any], label: str) -> Origin:

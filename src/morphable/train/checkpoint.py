@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from morphable.errors import InputError
 from morphable.files import atomic_path, reading, writing
+from morphable.models.io import load_weights
 
 RUN_FORMAT = 2
 """Format version of config.toml and checkpoints in a run folder. Files without a number are version
@@ -24,7 +26,7 @@ RUN_FORMAT = 2
 
 def check_run_format(path: Path, version: object) -> None:
     """Raise InputError if a file of a run folder has another format version than RUN_FORMAT."""
-    if version != RUN_FORMAT:
+    if not isinstance(version, int) or version != RUN_FORMAT:
         found = 1 if version is None else version
         raise InputError(
             f"{path}: is of run format version {found}, but this version of morphable reads "
@@ -61,7 +63,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     damaged = "not a readable checkpoint, it may be truncated"
     missing = "no such checkpoint; the run ended before the first one was written"
-    with reading(path, damaged, missing):
+    with reading(path, damaged, missing), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of a file that is no zip before it refuses it
         state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint")
@@ -77,7 +80,7 @@ def read_weights(path: Path, model: nn.Module) -> int:
     state = read_checkpoint(path)
     require_fields(path, state, {"model": dict, "epoch": int})
     with reading(path, ANOTHER_MODEL):
-        model.load_state_dict(state["model"])
+        load_weights(model, state["model"])
     return int(state["epoch"])
 
 
@@ -116,8 +119,8 @@ def read_loop_state(path: Path, total_steps: int) -> dict[str, Any]:
     require_fields(path, state, LOOP_FIELDS)
     if not 0 <= state["step"] <= total_steps:
         raise InputError(f"{path}: step: expected 0 to {total_steps}, got {state['step']}")
-    if math.isnan(state["best_mm"]) or not math.isfinite(state["seconds"]):
-        raise InputError(f"{path}: best_mm or seconds: expected numbers")
+    if not (state["best_mm"] >= 0 and 0 <= state["seconds"] < math.inf):
+        raise InputError(f"{path}: best_mm or seconds: expected numbers of at least 0")
     for name, sums in state["sums"].items():
         match sums:
             case (float(), int() as count) if isinstance(name, str) and count > 0:
@@ -143,7 +146,7 @@ def cut_metrics(path: Path, epochs: int) -> None:
     kept = []
     for line in lines[:epochs]:
         try:
-            json.loads(line)
+            _metrics_row(line)
         except (ValueError, RecursionError):  # a line cut short, or one that nobody wrote
             break
         kept.append(line + "\n")
@@ -158,7 +161,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with reading(path, "not valid JSON lines, the file may be truncated"):
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path}: expected a JSON object per line")
-    return rows
+        return [_metrics_row(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _metrics_row(line: str) -> dict[str, Any]:
+    """One line of metrics.jsonl. Raises ValueError if it holds anything else."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or {"epoch", "step", "seconds"} - row.keys():
+        raise ValueError("expected an object with epoch, step and seconds")
+    for key, value in row.items():
+        kind = str if key == "stage" else (int, float)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{key}: got {value!r}")
+    return row

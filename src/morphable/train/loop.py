@@ -18,6 +18,7 @@ from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.files import reading, write_npz
 from morphable.models.base import LearnedModel, Shapes
+from morphable.models.io import load_weights
 from morphable.models.training import Progress, TrainConfig
 from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
@@ -305,7 +306,7 @@ class Loop:
         with reading(path, ANOTHER_MODEL):
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
-            self.model.load_state_dict(state["model"])
+            load_weights(self.model, state["model"])
             # The saved optimizers are those of the last step. If the next step begins a stage,
             # `run` replaces them.
             self.learner.restart(self._stage_at(self.step - 1).config)

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tomli_w
@@ -52,6 +52,7 @@ from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
 from morphable.train.stages import check_stages
 
+T = TypeVar("T")
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
@@ -95,21 +96,37 @@ class RecordedRun:
             raise InputError(f"{folder}: nothing to resume: training never reached its first step")
         tables = read_toml(where)
         try:
-            model, data = dict(tables["model"]), dict(tables["data"])
-            check_run_format(where, tables.get("format_version"))
-            name, train = model.pop("family"), dict(tables.get("train", {}))
-            recipe_name = train.pop("recipe", "fast")
-            recipe = family(name).recipe(recipe_name)
-            settings = with_overrides(recipe.model, model, "model")
-            trained = recipe.train.with_overrides(train, "train") if recipe.train else None
-            config = RunConfig(name, settings, trained, recipe_name)
-            content_hash = str(data.get("content_hash"))
-            return cls(config, Path(data["path"]), str(data["split"]), content_hash)
+            return cls._of(tables, where)
         except InputError as error:
             named = str(error).startswith(str(where))
             raise InputError(str(error) if named else f"{where}: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: not the configuration of a run ({error})") from error
+
+    @classmethod
+    def _of(cls, tables: Mapping[str, Any], where: Path) -> RecordedRun:
+        model, data = dict(_entry(tables, "model", dict)), _entry(tables, "data", dict)
+        check_run_format(where, tables.get("format_version"))
+        train = dict(_entry({"train": {}, **tables}, "train", dict))
+        recipe_name = _entry({"recipe": "fast", **train}, "recipe", str)
+        train.pop("recipe", None)
+        name = _entry(model, "family", str)
+        del model["family"]
+        recipe = family(name).recipe(recipe_name)
+        settings = with_overrides(recipe.model, model, "model")
+        trained = recipe.train.with_overrides(train, "train") if recipe.train else None
+        config = RunConfig(name, settings, trained, recipe_name)
+        path, split, content_hash = (
+            _entry(data, key, str) for key in ("path", "split", "content_hash")
+        )
+        return cls(config, Path(path), split, content_hash)
+
+
+def _entry(table: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    """The value of a key of config.toml. Raises InputError if it is missing or of another kind."""
+    value = table.get(key)
+    if not isinstance(value, kind):
+        expected = "a table" if kind is dict else "a text"
+        raise InputError(f"not the configuration of a run: {key} is not {expected}")
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:
