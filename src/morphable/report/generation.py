@@ -26,6 +26,7 @@ ROWS = 2
 DRAWN, SHOWN = 200, 3
 """Samples whose distance to the training meshes is measured, and how many of the nearest and of the
 furthest are shown."""
+RANKS = ("nearest", "second", "third", "third last", "second last", "furthest")
 COMPARED = 2000
 """Training meshes, evenly spread, among which the nearest is searched."""
 VERTICES = 600
@@ -109,10 +110,8 @@ def nearest_and_furthest(context: ReportContext) -> Section | None:
     rows, nearest = nearest_meshes(shapes, train)
     order = np.argsort(nearest, kind="stable")
     chosen = np.concatenate([order[:SHOWN], order[-SHOWN:]])
-    names = [f"{word} {millimeters(float(nearest[row]))}" for word, row in zip(
-        ("nearest", "second", "third", "third last", "second last", "furthest"), chosen,
-        strict=True,
-    )]  # fmt: skip
+    pairs = zip(RANKS, nearest[chosen].tolist(), strict=True)
+    names = [f"{rank}, {millimeters(distance)}" for rank, distance in pairs]
     view = scene.view.widened(list(shapes[chosen]), 1.2)
     lines = [
         view.row("Sample", shapes[chosen], names),
