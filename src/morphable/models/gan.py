@@ -333,12 +333,11 @@ class Gan(AdversarialModel):
         with torch.enable_grad():
             code.requires_grad_()
             optimizer = torch.optim.Adam([code], 0.05)
-            weight = 1e-4 / self.template.n_vertices
             steps = self.config.search_steps
             for step in range(steps):
                 optimizer.param_groups[0]["lr"] = 0.05 * (1 - 0.8 * step / steps)
                 error = (self.decode(code) - vertices).norm(dim=-1).mean(1)
-                loss = (error + weight * code.square().sum(1)).sum()
+                loss = (error + 1e-4 * code.square().sum(1)).sum()
                 (code.grad,) = torch.autograd.grad(loss, [code])
                 optimizer.step()
         return code.detach()
