@@ -213,7 +213,8 @@ GAN_FAST: Mapping[str, Any] = {
 """Differences from the paper:
 
 - The adversarial loss is logistic with a penalty on real images only, computed every eighth step,
-  and the critic takes one step per generator step: a round costs a seventh.
+  the critic takes one step per generator step, and batches are half as large: a round costs a
+  seventh.
 - The generator is small and upsamples bilinearly, so no grid shows on the skin.
 - Values are in standard deviations and not bounded by a tanh.
 - The running average of the generator is kept.
