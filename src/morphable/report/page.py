@@ -19,6 +19,13 @@ from morphable.report.arithmetic import arithmetic
 from morphable.report.chart_sections import distributions, latent_size, training
 from morphable.report.context import ReportContext, SectionMaker
 from morphable.report.gallery import extremes, hero, reconstructions, samples, walks
+from morphable.report.generation import (
+    class_codes,
+    nearest_and_furthest,
+    shared_parts,
+    strips,
+)
+from morphable.report.geometry_images import geometry_images
 from morphable.report.headline import headline
 from morphable.report.identity import identity_codes, named_expressions, neutral_shapes, swaps
 from morphable.report.level_map_pictures import mapped_vertices, receptive_fields
@@ -42,6 +49,11 @@ SECTIONS: tuple[SectionMaker, ...] = (
     point_clouds,
     walks,
     samples,
+    nearest_and_furthest,
+    shared_parts,
+    strips,
+    class_codes,
+    geometry_images,
     region_edits,
     drawn_regions,
     corrupted_tokens,
