@@ -11,6 +11,11 @@ import numpy as np
 from morphable.config import Configuration, Count
 from morphable.errors import InputError
 
+MAX_LATENT = 10_000
+"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
+for a typing error.
+"""
+
 
 @dataclass(frozen=True)
 class Part:
