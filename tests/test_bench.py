@@ -4,6 +4,7 @@ told of failures.
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from morphable.bench import TABLES, find_table
-from morphable.bench.document import _facts, grid, record
+from morphable.bench.document import _facts, record
+from morphable.bench.exports import csv_text, latex
+from morphable.bench.grid import grid
 from morphable.bench.results import cell, change
 from morphable.bench.runner import Options, Outcome, Task, configuration, tasks
 from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
@@ -212,6 +215,89 @@ def test_chosen_rows_keep_their_baselines() -> None:
         InputError, match="`rows` deep: the table has no such row, it has plain; deeper"
     ):
         tasks(TINY, Options(Path("out"), rows=["deep"]))
+
+
+def test_rows_not_asked_for_do_not_appear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "tiny", "--out", str(tmp_path), "--rows", "deeper"]) == 0
+    written = (tmp_path / "table.md").read_text()
+    assert "| deeper" in written and "| PCA" in written and "| mean shape" in written
+    assert "| plain" not in written
+    assert "hange of the vertex error" not in written, "what deeper is compared with was not asked"
+
+
+def test_baselines_stand_at_the_latent_sizes_of_the_chosen_rows_only() -> None:
+    table = replace(TINY, rows=[*TINY.rows, Row("large", "coma", latent=16)])
+    planned = tasks(table, Options(Path("out"), rows=["deeper"]))
+    assert {t.row.size for t in planned} == {4}
+    lamm = find_table("lamm-reconstruction", True)
+    planned = tasks(lamm, Options(Path("out"), rows=["CoMA"]))
+    assert [t.row.name for t in planned] == ["PCA", "CoMA", "pca-mlp"]
+
+
+def test_a_row_of_its_own_epochs_says_so() -> None:
+    """`pca-mlp` has 150 epochs in a table whose networks have 8, and may win."""
+    baseline = Row("pca-mlp", "pca-mlp", latent=4, baseline=True)
+    table = replace(TINY, rows=[Row("coma", "coma", latent=4)])
+
+    def trained(row: Row, epochs: int) -> Outcome:
+        done = outcome(row, 0, np.full(8, 2.0))
+        return replace(done, provenance={**done.provenance, "model": {"train": {"epochs": epochs}}})
+
+    found = grid(table, [trained(table.rows[0], 8), trained(baseline, 150)], "hands")
+    assert [row[0] for row in found.rows[:3]] == ["coma", "PCA", "pca-mlp, 150 epochs of its own"]
+    found = grid(table, [trained(table.rows[0], 150), trained(baseline, 150)], "hands")
+    assert found.rows[2][0] == "pca-mlp"
+
+
+def test_csv_holds_every_number_and_latex_escapes(rng: np.random.Generator) -> None:
+    rows = [replace(TINY.rows[0], name="50 % of a_b"), replace(TINY.rows[1], against="50 % of a_b")]
+    table = replace(TINY, rows=rows)
+    done = [outcome(rows[0], s, rng.uniform(1, 2, 9)) for s in (0, 1)]
+    done += [outcome(rows[1], 0, rng.uniform(1, 2, 9))]
+    part = grid(table, done, "hands")
+    lines = list(csv.DictReader(csv_text([part]).splitlines()))
+    means = [o.measures["vertex_error_mm"]["mean"] for o in done if o.measures]
+    assert float(lines[0]["mean, mm"]) == np.mean(means[:2])
+    assert float(lines[0]["mean, mm, deviation over seeds"]) == pytest.approx(
+        np.std(means[:2], ddof=1)
+    )
+    assert (lines[0]["seeds"], lines[1]["seeds"], lines[0]["paper: mean, mm"]) == ("2", "1", "1.5")
+    found = change(done[2:], done[:2])
+    assert found is not None and found.low is not None
+    assert float(lines[1]["change, low end"]) == found.low
+    assert lines[-1]["model"] == "mean shape" and float(lines[-1]["mean, mm"]) == 9.0
+    text = latex([part])
+    assert r"50 \% of a\_b & 4 &" in text and r" $\pm$ " in text and "±" not in text
+    assert text.count(r"\begin{tabular}{lrrrrr}") == 1 == text.count(r"\end{tabular}")
+    assert all(line.count(" & ") == 5 for line in text.splitlines() if line.endswith(r"\\"))
+
+
+def test_another_split(
+    tmp_path: Path, hands: MeshDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "bench",
+        "tiny",
+        "--out",
+        str(tmp_path / "b"),
+        "--data",
+        str(hands.path),
+        "--rows",
+        "plain",
+    ]
+    assert run([*command, "--split", "frames"]) == 0
+    assert "split `frames`" in (tmp_path / "b" / "table.md").read_text()
+    assert (tmp_path / "b" / "table.csv").exists() and (tmp_path / "b" / "table.tex").exists()
+    assert "Training took " in (tmp_path / "b" / "table.md").read_text()
+    capsys.readouterr()
+    assert run([*command, "--split", "subject"]) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+    command[3] = str(tmp_path / "c")
+    assert run([*command, "--split", "nothing"]) == 2
+    assert "no split 'nothing'" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
 
 
 def run(arguments: list[str]) -> int:

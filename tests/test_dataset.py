@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,13 +16,14 @@ import numpy as np
 import pytest
 
 from conftest import ball_template
-from helpers import dataset, labels, shapes, source, tree
+from helpers import dataset, in_process, labels, shapes, source, tree
 from morphable.data import dataset as module
 from morphable.data.audit import audit_dataset, describe
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.mesh_stack import MeshStack
 from morphable.data.neutral import neutral_targets
+from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 
@@ -346,10 +349,93 @@ def test_an_audit_notices_that_the_meshes_are_not_those_written(folder: Path) ->
     stored = np.load(folder / "vertices.npy")
     stored[3, 4, 1] += 1
     np.save(folder / "vertices.npy", stored)
-    assert any("content hash" in finding for finding in audit_dataset(load_dataset(folder)))
+    assert any(
+        "content hash" in finding for finding in audit_dataset(load_dataset(folder, changed=True))
+    )
     stored[3, 4, 1] = np.nan
     np.save(folder / "vertices.npy", stored)
     assert any(
         "1 meshes hold coordinates that are not finite, row 3" in f
-        for f in audit_dataset(load_dataset(folder))
+        for f in audit_dataset(load_dataset(folder, changed=True))
     )
+
+
+def remade(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        np.save(folder / "vertices.npy", change(np.load(folder / "vertices.npy")))
+
+    return apply
+
+
+def header(old: bytes, new: bytes) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = (folder / "vertices.npy").read_bytes()
+        assert old in content and len(old) == len(new)
+        (folder / "vertices.npy").write_bytes(content.replace(old, new, 1))
+
+    return apply
+
+
+CHANGED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "rows reversed": (remade(lambda v: v[::-1]), "not those that were written"),
+    "not finite": (remade(lambda v: v * np.nan), "not those that were written"),
+    "moved": (remade(lambda v: v + 1), "not those that were written"),
+    "another order of numbers": (header(b"False", b"True "), "vertices.npy: expected the numbers"),
+    "labels edited": (lines(lambda rows: [row.replace("smile", "SMILE") for row in rows]), "not those that"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CHANGED))
+def test_a_dataset_that_was_changed_is_refused_each_time(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    change, words = CHANGED[name]
+    run = tmp_path / "run"
+    words_of_train = ("train", "pca", "--data", folder, "--latent", 2, "--out")
+    assert in_process(capsys, *words_of_train, run).code == 0
+    change(folder)
+    for command in (
+        (*words_of_train, tmp_path / "x"),
+        ("evaluate", run),
+        ("report", run),
+        ("data", "regions", folder),
+    ):
+        in_process(capsys, *command).refuses(str(folder), words)
+    assert not (tmp_path / "x").exists()
+    if "order" not in name:
+        ended = in_process(capsys, "data", "info", folder, "--audit")
+        assert ended.code == 0 and "content hash differs" in ended.out
+
+
+def test_a_dataset_without_a_sampled_hash_is_read(folder: Path) -> None:
+    """Datasets that were written before there was one."""
+    info = json.loads((folder / "dataset.json").read_text())
+    del info["sampled_hash"]
+    (folder / "dataset.json").write_text(json.dumps(info))
+    assert len(load_dataset(folder)) == 60
+
+
+def test_a_copied_dataset_is_the_same(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    opened = load_dataset(tmp_path / "copy")
+    (tmp_path / "copy" / "labels.csv").touch()
+    opened.require_unchanged()
+    (tmp_path / "copy" / "labels.csv").write_text("other")
+    with pytest.raises(DataChanged, match="changed while it was in use"):
+        opened.require_unchanged()
+    shutil.rmtree(tmp_path / "copy")
+    with pytest.raises(DataChanged, match="no longer there"):
+        opened.require_unchanged()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../etc", "", "n" * 5000, "frames.json"])
+def test_a_name_that_is_no_split(folder: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"there is no split '.*'; the splits are expression-"):
+        load_dataset(folder).split(name)
+
+
+def test_a_pipe_in_a_dataset_is_not_waited_for(folder: Path) -> None:
+    (folder / "labels.csv").unlink()
+    os.mkfifo(folder / "labels.csv")
+    with pytest.raises(InputError, match=r"labels\.csv: is not a file"):
+        load_dataset(folder)

@@ -105,6 +105,9 @@ def supplied(folder: Path, page: str, repository: Path) -> None:
         for name, vertices in zip(("a", "b"), next(iter(faces.blocks())), strict=False):
             write_mesh(folder / f"{name}.ply", faces.template.mesh.moved(vertices))
 
+    turned = meshes[0] @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], np.float32)
+    write_mesh(folder / "turned.ply", template.mesh.moved(turned))
+
     scan = read_mesh(folder / "a.ply").mesh.vertices
     write_mesh(folder / "scan.ply", Mesh(scan[np.random.default_rng(0).permutation(900)], NO_FACES))
 

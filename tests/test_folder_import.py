@@ -17,7 +17,10 @@ from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
+from morphable.data.importers.mesh_files import MAX_ALIGNED, finished_source
+from morphable.data.labels import LabelTable
 from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
+from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import procrustes
 from morphable.mesh.io import read_mesh, write_mesh
@@ -141,7 +144,8 @@ def test_a_triangulated_copy_is_the_same_topology(
 ) -> None:
     write_shape(tmp_path / "a.glb", meshes[3], template)
     assert read_mesh(tmp_path / "a.glb").mesh.faces.shape[1] == 3
-    np.testing.assert_array_equal(read_registered(tmp_path / "a.glb", template), meshes[3])
+    found = read_registered(tmp_path / "a.glb", template)
+    np.testing.assert_allclose(found, meshes[3], rtol=1e-6)  # the file is in meters
 
 
 def test_quads_may_be_split_either_way_but_nothing_else(template: Template) -> None:
@@ -201,6 +205,20 @@ def test_alignment_takes_rigid_motion_out_and_nothing_else(
         np.testing.assert_allclose(*edges, atol=1e-3)
     straight = [procrustes(mesh, aligned.mean(0)).apply(mesh) for mesh in aligned]
     np.testing.assert_allclose(straight, aligned, atol=0.05)
+
+
+def test_meshes_are_aligned_to_a_mean_over_all_files(
+    template: Template, rng: np.random.Generator
+) -> None:
+    """As many files of one person come first as are averaged; the other people count as much."""
+    people = template.mesh.vertices @ (np.eye(3) + 0.5 * rng.standard_normal((3, 3, 3)))
+    meshes = np.repeat(people.astype(np.float32), MAX_ALIGNED, axis=0)
+    source = finished_source(
+        template, LabelTable({}, len(meshes)), lambda rows: meshes[rows], {"unit": "mm"}, True
+    )
+    aligned = np.concatenate(list(source.blocks())).astype(np.float64)
+    turn = procrustes(aligned[-1], aligned.mean(0)).rotation
+    np.testing.assert_allclose(turn, np.eye(3), atol=1e-3)
 
 
 def test_a_stack_of_vertices(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:
@@ -354,6 +372,34 @@ def test_names_that_are_not_unicode_or_very_long(few: Path, tmp_path: Path) -> N
     next(few.iterdir()).rename(few / os.fsdecode(b"\xff.ply"))
     with pytest.raises(InputError, match=r"few: the name of the file '.udcff.ply' is not valid"):
         folder(few, unit="mm")
+
+
+@pytest.mark.parametrize("value", ["a", "9", "0.5", ""])
+def test_neutral_rows_that_are_none_leave_no_dataset(
+    template: Template, meshes: np.ndarray, tmp_path: Path, value: str
+) -> None:
+    write_shape(tmp_path / "template.obj", meshes[0], template)
+    np.save(tmp_path / "stack.npy", meshes[:6])
+    (tmp_path / "l.csv").write_text("row,neutral\n" + f"0,{value}\n" * 6)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"l\.csv: neutral: expected row numbers from -1 to 5"):
+        imported(
+            tmp_path / "stack.npy",
+            tmp_path / "set",
+            template=tmp_path / "template.obj",
+            labels=tmp_path / "l.csv",
+        )
+    assert tree(tmp_path) == before
+
+
+def test_what_could_not_be_opened_is_not_written(
+    template: Template, meshes: np.ndarray, tmp_path: Path
+) -> None:
+    table = LabelTable({"row": np.arange(6)}, 6)
+    source = MeshSource(template, table, lambda: iter([meshes[:6]]), {})
+    with pytest.raises(InputError, match=r"set/labels\.csv: two columns are called 'row'"):
+        write_dataset(source, tmp_path / "set")
+    assert tree(tmp_path) == {}
 
 
 def test_a_path_that_does_not_match(few: Path) -> None:

@@ -20,10 +20,10 @@ from morphable.files import read_json
 from morphable.mesh.io import read_mesh, write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
-from morphable.models.families import create, split_total
+from morphable.models.families import MODELS, create, split_total
 from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left
 from morphable.models.io import load, save
-from morphable.models.point_encoder import scan_like
+from morphable.models.point_encoder import PointGeometry, scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
@@ -240,7 +240,7 @@ def test_registered_meshes_and_their_points_give_the_same_code(ball: Template) -
     """Where sampled points agree: the template itself, whose sampling is the stored one, shuffled
     as a cloud.
     """
-    model = ib_vae(ball).eval()
+    model = ib_vae(ball, sampling="template", scan_share=0.25).eval()
     vertices = torch.from_numpy(ball.mesh.vertices.astype(np.float32))[None]
     order = torch.randperm(ball.n_vertices, generator=torch.Generator().manual_seed(1))
     code = model.encode(vertices)
@@ -248,6 +248,79 @@ def test_registered_meshes_and_their_points_give_the_same_code(ball: Template) -
     assert model.encode_points(vertices[:, order[:64]]).shape == (1, 8)
     with pytest.raises(InputError, match="P >= 64"):
         model.encode_points(vertices[:, order[:63]])
+
+
+def test_the_papers_encoder_does_not_depend_on_the_order_of_vertices(ball: Template) -> None:
+    """Each mesh is sampled, in training and afterwards; no index of a vertex is stored."""
+    config = dataclasses.replace(MODELS["ib-vae"].published.model, **SMALL)
+    assert config.sampling == "cloud"
+    torch.manual_seed(0)
+    model = create("ib-vae", ball, config)
+    model.initialize(shapes(ball, 8).numpy())
+    assert model.geometry.to_arrays() == {}
+    vertices = shapes(ball, 6) + torch.randn(6, ball.n_vertices, 3)
+    order = torch.randperm(ball.n_vertices, generator=torch.Generator().manual_seed(1))
+    for in_training in (False, True):
+        model.train(in_training)
+        features = [
+            model.encoder.in_training(points, progress().generator)
+            for points in (vertices, vertices[:, order])
+        ]
+        torch.testing.assert_close(*features, rtol=1e-4, atol=1e-4)
+    model.eval()
+    with torch.no_grad():
+        code = model.encode(vertices)
+        torch.testing.assert_close(model.encode(vertices[:, order]), code)
+        torch.testing.assert_close(model.encode_points(vertices[:, order]), code)
+
+
+def test_the_templates_sampling_needs_its_order(ball: Template) -> None:
+    """The fast path: the same mesh with its vertices in another order has other features."""
+    assert MODELS["ib-vae"].fast.model.sampling == "template"
+    model = ib_vae(ball, sampling="template").eval()
+    vertices = shapes(ball, 2)
+    order = torch.randperm(ball.n_vertices, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        features = model.encoder.of_meshes(vertices)
+        difference = model.encoder.of_meshes(vertices[:, order]) - features
+    assert float(difference.abs().max() / features.abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes, able",
+    [
+        ({}, True),
+        ({"sampling": "template"}, False),
+        ({"sampling": "template", "scan_share": 0.25}, True),
+    ],
+)
+def test_only_models_that_learned_from_points_encode_them(
+    ball: Template, changes: dict[str, object], able: bool
+) -> None:
+    model = ib_vae(ball, **changes).eval()
+    assert model.encodes_points is able
+    if able:
+        assert model.encode_points(shapes(ball, 1)).shape == (1, 8)
+    else:
+        with pytest.raises(InputError, match="registered meshes only"):
+            model.encode_points(shapes(ball, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampling", ["cloud", "template"])
+def test_a_small_template_needs_no_more_points_than_it_has(sampling: str) -> None:
+    small = ball_template(42)
+    model = ib_vae(small, sampling=sampling, scan_share=0.25).eval()
+    assert model.encode(shapes(small, 2)).shape == (2, 8)
+    assert model.encode_points(shapes(small, 2)).shape == (2, 8)
+    with pytest.raises(InputError, match="P >= 42, got"):
+        model.encode_points(shapes(small, 2)[:, :41])
+
+
+def test_a_missing_sampling_is_refused(ball: Template) -> None:
+    config = IbVaeConfig(**SMALL, sampling="template")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="sampling is missing"):
+        create("ib-vae", ball, config, PointGeometry(None))
 
 
 @torch.no_grad()
@@ -280,9 +353,10 @@ def test_scans_are_subsets_with_noise(ball: Template) -> None:
 
 
 @torch.no_grad()
-def test_training_sees_some_meshes_of_a_batch_as_scans(ball: Template) -> None:
+@pytest.mark.parametrize("sampling", ["cloud", "template"])
+def test_training_sees_some_meshes_of_a_batch_as_scans(ball: Template, sampling: str) -> None:
     """With fixed statistics: what a scan of the first meshes gives, and what the other meshes give."""
-    model = ib_vae(ball, scan_share=0.5).eval()
+    model = ib_vae(ball, scan_share=0.5, sampling=sampling).eval()
     vertices = shapes(ball, 6)
     points, kept = scan_like(vertices[:3], torch.Generator().manual_seed(0))
     found = model.encoder.in_training(vertices, progress().generator)

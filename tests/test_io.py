@@ -45,7 +45,7 @@ def test_round_trip_keeps_every_vertex_in_its_place(
 ) -> None:
     path = tmp_path / f"mesh{suffix}"
     mesh = Mesh(VERTICES, faces)
-    write_mesh(path, mesh)
+    write_mesh(path, mesh, unit="mm")
     for found in (read_mesh(path).mesh.vertices, read_vertices(path)):
         assert found.shape == VERTICES.shape
         np.testing.assert_array_equal(found.astype(np.float32), VERTICES)
@@ -383,7 +383,7 @@ def test_bad_off(tmp_path: Path, content: str, message: str) -> None:
 
 
 def test_glb_container_by_hand(tmp_path: Path) -> None:
-    write_mesh(tmp_path / "a.glb", Mesh(VERTICES, QUADS))
+    write_mesh(tmp_path / "a.glb", Mesh(VERTICES, QUADS), unit="mm")
     data = (tmp_path / "a.glb").read_bytes()
     magic, version, length = struct.unpack_from("<4sII", data)
     assert (magic, version, length) == (b"glTF", 2, len(data)) and len(data) % 4 == 0
@@ -397,7 +397,7 @@ def test_glb_container_by_hand(tmp_path: Path) -> None:
 
 def test_gltf_applies_the_pose_of_its_node_and_wants_one_mesh(tmp_path: Path) -> None:
     path = tmp_path / "a.gltf"
-    write_mesh(path, Mesh(VERTICES, TRIANGLES))
+    write_mesh(path, Mesh(VERTICES, TRIANGLES), unit="mm")
     plain = path.read_text()
     moved = write(
         path,

@@ -14,7 +14,7 @@ import morphable
 from helpers import environment
 
 PACKAGE = Path(morphable.__file__).parent
-BASE = ("errors", "files", "config", "rows")
+BASE = ("errors", "files", "lock", "config", "rows")
 LAYERS = (
     BASE,
     ("mesh",),
@@ -31,8 +31,26 @@ LAYERS = (
 BETWEEN_NEIGHBORS.
 """
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHIN_BASE = {("files", "errors"), ("config", "errors"), ("cli", "studio"), ("__main__", "cli")}
-WITHOUT_TORCH = ("errors", "files", "config", "rows", "mesh", "draw", "data", "cli", "__main__")
+WITHIN_BASE = {
+    ("files", "errors"),
+    ("lock", "errors"),
+    ("lock", "files"),
+    ("config", "errors"),
+    ("cli", "studio"),
+    ("__main__", "cli"),
+}
+WITHOUT_TORCH = (
+    "errors",
+    "files",
+    "lock",
+    "config",
+    "rows",
+    "mesh",
+    "draw",
+    "data",
+    "cli",
+    "__main__",
+)
 """Modules of these import torch, if at all, only inside functions."""
 OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "pygltflib", "pyvista"}
 

@@ -11,6 +11,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.edit_errors import editing, pair_errors
 from morphable.evaluate.evaluation import Evaluation
+from morphable.models.batched import BATCH
 from morphable.models.families import create
 from morphable.models.lamm import LammConfig
 from morphable.models.pca import Pca, PcaConfig
@@ -118,6 +119,20 @@ def test_pair_errors_by_hand(model: RegionPca, shapes: torch.Tensor) -> None:
 
 def test_locality_of_region_pca_is_zero(model: RegionPca, shapes: torch.Tensor) -> None:
     assert pair_errors(model, shapes.numpy(), model.encode(shapes))["locality"] == 0
+
+
+def test_locality_is_that_of_all_pairs(model: RegionPca, shapes: torch.Tensor) -> None:
+    """The meshes of the first batch of pairs are equal, so only the others show the leak."""
+
+    class Leaking(RegionPca):
+        def displace(self, code: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+            return super().displace(code, displacement) + displacement.abs().mean(1, keepdim=True)
+
+    leaking = Leaking(model.template, model.config, model.geometry)
+    leaking.load_state_dict(model.state_dict())
+    many = shapes[:1].repeat(4 * BATCH, 1, 1)
+    many[BATCH : 2 * BATCH] = shapes[1]
+    assert pair_errors(leaking, many.numpy(), leaking.encode(many))["locality"] > 0.1
 
 
 def test_editing_is_measured_where_there_are_edits(model: RegionPca, hands: MeshDataset) -> None:

@@ -57,6 +57,12 @@ def test_small_sets_count_in_blocks_of_ten() -> None:
     assert split.test.tolist() == [0, 10, 20] and split.val.tolist() == [28, 29]
 
 
+def test_the_variant_tests_a_tenth_of_a_small_set_too() -> None:
+    split = frame_split(frames(60), deep3dmm=True)
+    assert split.test.tolist() == [0, 10, 20, 30, 40, 50]
+    assert split.val.tolist() == [1, 11, 21, 31, 41, 51]
+
+
 def test_rows_are_counted_in_sorted_order_whatever_their_order_in_the_folder(
     rng: np.random.Generator,
 ) -> None:

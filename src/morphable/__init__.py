@@ -54,6 +54,7 @@ _PUBLIC = {
     "TrainConfig": "morphable.models.training",
     "train_model": "morphable.train.from_python",
     "evaluate_model": "morphable.evaluate.record",
+    "mesh_errors": "morphable.evaluate.mesh_table",
     # Families
     "MODELS": "morphable.models.families",
     "Family": "morphable.models.families",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from morphable.data.makers import make_source as make_source
     from morphable.data.source import MeshSource as MeshSource
     from morphable.errors import InputError as InputError
+    from morphable.evaluate.mesh_table import mesh_errors as mesh_errors
     from morphable.evaluate.record import evaluate_model as evaluate_model
     from morphable.mesh.hierarchy import Hierarchy as Hierarchy
     from morphable.mesh.hierarchy import build_hierarchy as build_hierarchy

@@ -11,6 +11,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 import shutil
 import struct
 import tempfile
@@ -89,6 +90,11 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+TEMPORARY = re.compile(r"\..+(\.[a-z]+)\.[a-z0-9_]{8}\1|\.[^.]+\.[a-z0-9_]{8}")
+"""Names of temporary files, such as `.last.pt.x1y2z3_4.pt`, and folders, such as `.model.x1y2z3_4`.
+"""
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`. The file there replaces `path` if the block
@@ -135,12 +141,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
 
 
-def require_new(path: Path) -> None:
-    """Raise InputError unless `path` is absent or an empty folder, so that nothing which the user
-    made is overwritten.
+def require_new(path: Path, besides: str = "") -> None:
+    """Raise InputError unless `path` is absent or a folder that holds nothing, or only the file
+    `besides`, so that nothing which the user made is overwritten.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and not (
+        path.is_dir() and all(inside.name == besides for inside in path.iterdir())
+    ):
         raise InputError(f"{path}: already exists; choose another name or remove it first")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders that killed processes left anywhere under `folder`.
+    Call it only if no other process writes there.
+    """
+    for path in sorted(folder.rglob(".*")):
+        found = TEMPORARY.fullmatch(path.name)
+        if found and path.is_dir() != bool(found[1]):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def require_writable(path: Path) -> None:

@@ -27,9 +27,7 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,
 }
-"""Functions by name. Each returns its table in the quick size (True: minutes on a CPU) or in
-full.
-"""
+"""Functions by name. Each returns its table in the quick size (True) or in full."""
 
 
 def find_table(name: str, quick: bool) -> Table:

@@ -1,4 +1,6 @@
-"""What a bench writes: all numbers as JSON, and the tables as Markdown and as one HTML page."""
+"""What a bench writes: all numbers as JSON, and the tables as Markdown, CSV, LaTeX and one HTML
+page.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
+from morphable.bench.exports import csv_text, latex
+from morphable.bench.grid import Grid, grid, references
+from morphable.bench.results import change, of_row, reference_of
 from morphable.bench.runner import Options, Outcome, Task
-from morphable.bench.table import Column, Row, Table, with_baselines
+from morphable.bench.table import Table, with_baselines
 from morphable.draw import blocks
 from morphable.draw.blocks import Block, Bold, Bullets, Page, Section
 from morphable.draw.html import render_page
-from morphable.draw.numbers import DASH
 from morphable.evaluate.intervals import MIN_GROUPS, described, no_interval
 from morphable.files import read_json, write_json, write_text
 from morphable.train.run import command_line, versions
-
-NOT_PUBLISHED = "not published"
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """The table of one dataset, ready to be written. best: the cells (row, column) in bold."""
-
-    data: str
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    best: set[tuple[int, int]]
 
 
 def write_results(
@@ -43,127 +33,33 @@ def write_results(
     skipped: Mapping[str, str],
     pictures: Mapping[str, Sequence[Block]] | None = None,
 ) -> None:
-    """Write results.json, table.md and table.html into the bench's folder. Cells of runs that have
-    not finished are empty.
+    """Write results.json and the tables (.md, .html, .csv, .tex) into the bench's folder. Cells of
+    runs that have not finished are empty.
 
     planned: all runs; outcomes: those that ended. skipped: why a dataset was left out, by name.
     pictures: by dataset; the page shows them below the dataset's table.
     """
-    grids = [
-        grid(table, outcomes, name) for name in dict.fromkeys(o.task.data.name for o in outcomes)
-    ]
+    asked = [task.row for task in planned]
+    rows = [row for row in with_baselines(table).rows if row in asked]
+    names = dict.fromkeys(o.task.data.name for o in outcomes)
+    grids = [grid(table, outcomes, name, rows) for name in names]
     facts = _facts(table, options, planned, outcomes, skipped)
     write_json(options.out / "results.json", record(table, options, outcomes, skipped))
-    write_text(options.out / "table.md", markdown(table, grids, facts))
-    write_text(options.out / "table.html", html(table, grids, facts, pictures or {}))
+    write_tables(options.out, table, grids, facts, pictures or {})
 
 
-def grid(table: Table, outcomes: Sequence[Outcome], data: str) -> Grid:
-    """Make the table of one dataset: measures, the change of the error, and the paper's numbers."""
-    rows = with_baselines(table).rows
-    compared = any(row.against for row in rows)
-    header = ["model", "latent size", *(column.title for column in table.columns)]
-    header += ["change of the vertex error"] if compared else []
-    header += [f"paper: {title}" for title in table.paper_columns]
-    lines, cells = [], []
-    for row in rows:
-        own = of_row(outcomes, row, data)
-        cells.append([cell(own, column) for column in table.columns])
-        line = [row.name, str(row.size), *_measured(own, cells[-1], table.columns)]
-        if compared:
-            line.append(_change_text(change(own, reference_of(outcomes, row, data))))
-        lines.append(line + [_paper_text(row, title, table) for title in table.paper_columns])
-    best = _best(rows, cells, table.columns)
-    lines += _mean_shape(table, outcomes, data, len(header))
-    return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best)
-
-
-def _measured(
-    own: Sequence[Outcome], cells: Sequence[Cell | None], columns: Sequence[Column]
-) -> list[str]:
-    """Format the measures of a row; if nothing was measured, the first cell says why."""
-    texts = [_text(value, column) for value, column in zip(cells, columns, strict=True)]
-    failure = next((f"failed: {outcome.failure}" for outcome in own if outcome.failure), None)
-    if failure and cells[0] is None:
-        texts[0] = failure
-    return texts
-
-
-def _mean_shape(
-    table: Table, outcomes: Sequence[Outcome], data: str, width: int
-) -> list[list[str]]:
-    """Make the row of the mean shape, from the baselines of any finished run on the dataset."""
-    measures = next(
-        (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
-        None,
-    )
-    if measures is None:
-        return []
-    values = [number_of(measures, column) for column in table.columns]
-    texts = [
-        DASH if value is None else f"{value:,.{column.digits}f}"
-        for value, column in zip(values, table.columns, strict=True)
-    ]
-    return [["mean shape", "0", *texts, *[DASH] * (width - 2 - len(texts))]]
-
-
-def _best(
-    rows: Sequence[Row], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
-) -> set[tuple[int, int]]:
-    """Find the best mean of each column among rows of equal latent size. Columns in which neither
-    direction is better have none.
-    """
-    best = set()
-    for place, column in enumerate(columns):
-        if column.better == "neither":
-            continue
-        for size in {row.size for row in rows}:
-            known = [
-                (c.mean, i)
-                for i, row in enumerate(rows)
-                if row.size == size and (c := cells[i][place])
-            ]
-            if known:
-                best.add(((min if column.better == "lower" else max)(known)[1], place + 2))
-    return best
-
-
-def _text(value: Cell | None, column: Column) -> str:
-    if value is None:
-        return DASH
-    text = f"{value.mean:,.{column.digits}f}"
-    return f"{text} ± {value.spread:.{column.digits}f}" if value.spread else text
-
-
-def _change_text(value: Change | None) -> str:
-    if value is None:
-        return DASH
-    text = f"{100 * value.mean:+.1f} %"
-    if value.low is None or value.high is None:
-        return text
-    return f"{text} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-
-
-def _paper_text(row: Row, title: str, table: Table) -> str:
-    if row.baseline or title not in row.paper:
-        return DASH
-    value = row.paper[title]
-    digits = next(column.digits for column in table.columns if column.title == title)
-    return NOT_PUBLISHED if value is None else f"{value:,.{digits}f}"
-
-
-def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
-    record = next(
-        (o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None
-    )
-    if record is None:
-        return "nothing measured yet"
-    if "split" not in record:  # a table of decoding costs, which trains nothing
-        return f"{record['vertices']:,} vertices, one mesh at a time"
-    return (
-        f"split `{record['split']}`: {record['train_meshes']:,} training meshes, "
-        f"{record['meshes']:,} test meshes of {record['subjects']:,} subjects"
-    )
+def write_tables(
+    folder: Path,
+    table: Table,
+    grids: Sequence[Grid],
+    facts: Sequence[str],
+    pictures: Mapping[str, Sequence[Block]],
+) -> None:
+    """Write the tables in every format."""
+    write_text(folder / "table.md", markdown(table, grids, facts))
+    write_text(folder / "table.html", html(table, grids, facts, pictures))
+    write_text(folder / "table.csv", csv_text(grids))
+    write_text(folder / "table.tex", latex(grids))
 
 
 def _facts(
@@ -179,17 +75,18 @@ def _facts(
         f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each "
         "column among models of equal latent size, if one direction is better."
     ]
-    references = list(dict.fromkeys(row.against for row in table.rows if row.against))
-    if references:
+    if compared := references([task.row for task in planned]):
         facts.append(
             "Change of the vertex error: of its mean over seeds, against "
-            f"{' or '.join(references)} of the same latent size. The 95 % confidence interval is "
+            f"{' or '.join(compared)} of the same latent size. The 95 % confidence interval is "
             "paired by mesh, of the models that were trained: whole test subjects are redrawn "
             "(bootstrap-t), seeds are not."
         )
-        facts += _without_interval(outcomes)
+        facts += without_interval(outcomes)
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
     facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
+    if seconds := sum(o.seconds for o in outcomes):
+        facts.append(f"Training took {duration(seconds)} in all, measured.")
     facts += [table.note] if table.note else []
     facts += [f"Paper: {table.paper_source}."] if table.paper_source else []
     facts += [f"{name}: {reason}." for name, reason in skipped.items()]
@@ -198,7 +95,18 @@ def _facts(
     return [*facts, f"Command: `{command_line()}`, {torch.get_num_threads()} thread(s)."]
 
 
-def _without_interval(outcomes: Sequence[Outcome]) -> list[str]:
+def duration(seconds: float) -> str:
+    """How long something took.
+
+    >>> [duration(7.3), duration(100), duration(9000)]
+    ['7 s', '1.7 min', '2.5 h']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def without_interval(outcomes: Sequence[Outcome]) -> list[str]:
     """Say of which datasets there are no intervals, and why."""
     counts = {o.task.data.name: len(np.unique(o.groups)) for o in outcomes if len(o.groups)}
     return [
@@ -234,6 +142,7 @@ def record(
                 "seed": o.task.seed,
                 "folder": str(o.task.folder.relative_to(options.out)),
                 "failure": o.failure,
+                "training_seconds": o.seconds,
                 "measures": o.measures,
                 "mean_shape": o.baselines.get("mean_shape"),
                 "provenance": o.provenance,

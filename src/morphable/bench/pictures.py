@@ -23,14 +23,17 @@ MAX_MODELS = 8
 
 
 def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> list[Block]:
-    """Show the models of one dataset, of the first seed and the smallest latent size. Returns
-    nothing if none is finished.
-    """
+    """Show the models of one dataset, of the first seed and the smallest latent size."""
     shown = {
         name: result.evaluation
         for name, folder in shown_runs(outcomes).items()
         if (result := Measured.read(folder, load(folder), dataset)) is not None
     }
+    return pictures_of(shown)
+
+
+def pictures_of(shown: Mapping[str, Evaluation]) -> list[Block]:
+    """Show models by name, measured on the same meshes; nothing if there are none."""
     if not shown:
         return []
     scene = Scene(next(iter(shown.values())))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from morphable.train.run import RecordedRun, RunConfig, completed, run
 class Options:
     """What a user can choose about a bench.
 
-    only, rows: names of datasets and rows; all if empty. epochs, recipe: those of the table if
-    None.
+    only, rows: names of datasets and rows; all if empty. epochs, recipe, split: those of the table
+    if None.
     """
 
     out: Path
@@ -46,6 +46,7 @@ class Options:
     rows: Sequence[str] = ()
     epochs: int | None = None
     recipe: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Outcome:
 
     measures: `model` in evaluation.json and the costs of the run; None if the run failed, and then
     `failure` says why. mesh_errors: (N,) mm, the mean vertex error of each test mesh. groups: (N,)
-    the subject number of each; a mesh without a subject has a number of its own.
+    the subject number of each; a mesh without a subject has a number of its own. seconds: how long
+    training took.
     """
 
     task: Task
@@ -79,11 +81,18 @@ class Outcome:
     mesh_errors: np.ndarray = field(default_factory=lambda: np.zeros(0))
     groups: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     failure: str = ""
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int | None:
+        """The epochs of each stage of training; None if nothing was trained."""
+        train = self.provenance.get("model", {}).get("train")
+        return None if train is None else int(train["epochs"])
 
 
 def tasks(table: Table, options: Options) -> list[Task]:
-    """Return every run of the table plus the PCA and `pca-mlp` baselines. Deterministic models run
-    once, not once per seed.
+    """Return every run of the table, or those of the chosen rows, plus the PCA and `pca-mlp`
+    baselines of their latent sizes. Deterministic models run once, not once per seed.
 
     The order is by dataset, then by seed, so that an unfinished bench has complete tables of fewer
     seeds. Raises InputError for a dataset or row that the table lacks.
@@ -100,12 +109,12 @@ def tasks(table: Table, options: Options) -> list[Task]:
         raise InputError(
             f"`only` {sorted(unknown)[0]}: the table has no such dataset, it has {known}", "only"
         )
-    rows = [
-        row
-        for row in with_baselines(table).rows
-        if not options.rows or row.baseline or row.name in options.rows
-    ]
+    rows = list(with_baselines(table).rows)
     strange = set(options.rows) - {row.name for row in rows}
+    if options.rows:
+        asked = [row for row in rows if row.name in options.rows]
+        sizes = {row.size for row in asked}
+        rows = [row for row in rows if row in asked or (_is_baseline(row) and row.size in sizes)]
     if strange:
         known = "; ".join(row.name for row in table.rows)
         raise InputError(
@@ -117,6 +126,7 @@ def tasks(table: Table, options: Options) -> list[Task]:
     for data in datasets:
         if options.only and data.name not in options.only:
             continue
+        data = replace(data, split=options.split or data.split)
         for seed in range(options.seeds):
             for row in rows:
                 # A model without training settings is estimated: each seed would give the same.
@@ -127,6 +137,11 @@ def tasks(table: Table, options: Options) -> list[Task]:
                     Task(data, row, seed, options.out / "runs" / data.name / name, table.trained)
                 )
     return planned
+
+
+def _is_baseline(row: Row) -> bool:
+    """Whether every table shows this model: some tables have PCA among their own rows."""
+    return row.baseline or row.family == "pca"
 
 
 def prepare(data: Data, options: Options) -> SplitDataset | None:
@@ -224,22 +239,33 @@ def _measured(task: Task, data: SplitDataset, config: RunConfig, workers: Worker
     if measured is None:
         measured = Measured.of(Evaluation.of(model, data))
         measured.write(task.folder)
-    metrics = read_metrics(task.folder / "metrics.jsonl")
-    of_run: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    if metrics:
-        of_run["seconds_per_epoch"] = metrics[-1]["seconds"] / len(metrics)
+    result = outcome_of(task, measured)
+    if result.seconds and result.measures is not None:
         # Learned maps are folded when a model is saved, so a loaded one has fewer parameters than
         # one in training.
         fresh = create(config.family, data.whole.template, config.model)
-        of_run["training_parameters"] = sum(p.numel() for p in fresh.parameters())
-    record = measured.measures
+        result.measures["training_parameters"] = sum(p.numel() for p in fresh.parameters())
+    return result
+
+
+def outcome_of(task: Task, measured: Measured) -> Outcome:
+    """The result of a run that was trained and measured."""
+    record, evaluation = measured.measures, measured.evaluation
+    of_run: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in evaluation.model.parameters()),
+    }
+    seconds = 0.0
+    if metrics := read_metrics(task.folder / "metrics.jsonl"):
+        seconds = float(metrics[-1]["seconds"])
+        of_run["seconds_per_epoch"] = seconds / len(metrics)
     return Outcome(
         task,
         record["model"] | of_run,
         record["baselines"],
         record["provenance"],
-        measured.evaluation.mesh_errors[MODEL],
-        measured.evaluation.groups,
+        evaluation.mesh_errors[MODEL],
+        evaluation.groups,
+        seconds=seconds,
     )
 
 

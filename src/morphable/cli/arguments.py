@@ -17,7 +17,12 @@ MeshFile = Annotated[
     Path, Parameter(help="a mesh file in correspondence with the model's template")
 ]
 Unit = Annotated[
-    Literal["mm", "cm", "m"], Parameter(help="the unit of the input files; results are in mm")
+    Literal["mm", "cm", "m"] | None,
+    Parameter(help="the unit of the input files; default: mm, and m for GLB and glTF"),
+]
+OutUnit = Annotated[
+    Literal["mm", "cm", "m"] | None,
+    Parameter(help="the unit of the files to write; default: mm, and m for GLB and glTF"),
 ]
 OutFile = Annotated[Path, Parameter(help="mesh file to write; must not exist yet")]
 OutFolder = Annotated[Path, Parameter(help="folder to write; must not exist yet")]

@@ -47,15 +47,21 @@ def bench(
         ),
     ] = None,
     quick: Annotated[
-        bool, Parameter(help="the small size: minutes on a CPU (the default)", negative="")
+        bool,
+        Parameter(
+            help="the small size, for a CPU (the default); prints how long it takes", negative=""
+        ),
     ] = False,
-    full: Annotated[bool, Parameter(help="the whole table: hours on a GPU", negative="")] = False,
+    full: Annotated[bool, Parameter(help="the whole table, for a GPU", negative="")] = False,
     seeds: Annotated[int, Parameter(help="number of seeds that each network is trained with")] = 1,
     epochs: Annotated[
         int | None, Parameter(help="epochs of every network; default: what the table sets")
     ] = None,
     recipe: Annotated[
         Literal["fast", "paper"] | None, Parameter(help="train all rows with this recipe")
+    ] = None,
+    split: Annotated[
+        str | None, Parameter(help="a split of the datasets; default: what the table sets")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
@@ -67,7 +73,7 @@ def bench(
 
     if quick and full:
         raise InputError("--quick and --full: choose one")
-    options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe)
+    options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe, split)
     _run(find_table(table, not full), options, device)
 
 
@@ -83,11 +89,16 @@ def _run(table: Table, options: Options, device: str) -> None:
     if other not in (None, table.name):
         raise InputError(f"{options.out}: holds the table {other}; choose another --out")
     planned = tasks(table, options)
+    # Datasets of the user are opened at once, to refuse a wrong name before any training.
+    datasets = {
+        task.data.name: prepare(task.data, options)
+        for task in {task.data.name: task for task in planned}.values()
+        if options.data
+    }
     outcomes: list[Outcome] = []
     skipped: dict[str, str] = {}
     keep_freed_memory()
     with workers(device) as here, _bar(len(planned)) as listen:
-        datasets = {}
         for number, task in enumerate(planned):
             name = task.data.name
             # Datasets are made when their first run starts, so that the first result comes early.

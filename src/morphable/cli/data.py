@@ -102,7 +102,10 @@ def import_(
         Parameter(help="which axis points up in the files; default: y"),
     ] = None,
     align: Annotated[
-        bool, Parameter(help="align every mesh rigidly to the mean", negative="")
+        bool,
+        Parameter(
+            help="align every mesh rigidly to the mean of up to 512, evenly spread", negative=""
+        ),
     ] = False,
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
@@ -144,7 +147,7 @@ def info(
     from morphable.data.audit import audit_dataset, describe
     from morphable.data.dataset import load_dataset
 
-    loaded = load_dataset(dataset)
+    loaded = load_dataset(dataset, changed=True)
     facts = describe(loaded)
     findings = audit_dataset(loaded) if audit else []
     if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from morphable.cli.arguments import MeshFile, Model, OutFile, OutFolder, Part, Unit
+from morphable.cli.arguments import MeshFile, Model, OutFile, OutFolder, OutUnit, Part, Unit
 from morphable.cli.edit_regions import region, sample_region, swap_region
 from morphable.errors import InputError
 
@@ -37,10 +37,11 @@ def interpolate(
     out: OutFolder,
     steps: Steps = 9,
     part: Part = None,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Write shapes on the way from A to B: decodes a + t (b - a) for t from 0 to 1."""
-    _interpolate(model, a, b, (0.0, 1.0), steps, part, unit, out)
+    _interpolate(model, a, b, (0.0, 1.0), steps, part, (unit, out_unit), out)
 
 
 @app.command
@@ -59,7 +60,8 @@ def extrapolate(
     ] = 2.0,
     steps: Steps = 13,
     part: Part = None,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Write shapes before A and beyond B: decodes a + t (b - a), by default for t from -1 (the
     change from A to B reversed) to 2 (the change doubled).
@@ -69,7 +71,7 @@ def extrapolate(
     """
     if not (math.isfinite(start) and math.isfinite(end)) or start == end:
         raise InputError(f"--from {start} --to {end}: expected two different numbers")
-    _interpolate(model, a, b, (start, end), steps, part, unit, out)
+    _interpolate(model, a, b, (start, end), steps, part, (unit, out_unit), out)
 
 
 @app.command
@@ -84,7 +86,8 @@ def transfer(
     *,
     out: OutFile,
     part: Part = None,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Deformation transfer: apply the step from S0 to S1 to T0. Decodes code(T0) + code(S1) -
     code(S0).
@@ -97,7 +100,7 @@ def transfer(
     loaded = load(model)
     source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
     code = transfer(loaded.parts, source, changed, target, part)
-    _write(out, loaded, code, loaded.decode)
+    _write(out, out_unit, loaded, code, loaded.decode)
 
 
 @app.command
@@ -111,7 +114,8 @@ def swap(
         list[str], Parameter(help="part to take from B, e.g. expression; repeatable", negative="")
     ],
     out: OutFile,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Replace parts of A's code with those of B, e.g. to give one person another's expression."""
     from morphable.edit.code import swap
@@ -121,7 +125,8 @@ def swap(
     require_new(out)
     loaded = load(model)
     first, second = (_encode(loaded, path, unit) for path in (a, b))
-    _write(out, loaded, swap(loaded.parts, first, second, part), loaded.decode)
+    code = swap(loaded.parts, first, second, part)
+    _write(out, out_unit, loaded, code, loaded.decode)
 
 
 @app.command
@@ -135,7 +140,8 @@ def combine(
         Parameter(help="PART=FILE: take this part of the code from FILE; repeatable", negative=""),
     ],
     out: OutFile,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Replace parts of BASE's code with those of other shapes, each from its own file."""
     from morphable.cli.parse import parse_part_files
@@ -149,18 +155,20 @@ def combine(
     code = _encode(loaded, base, unit)
     for name, file in files.items():
         code = swap(loaded.parts, code, _encode(loaded, file, unit), [name])
-    _write(out, loaded, code, loaded.decode)
+    _write(out, out_unit, loaded, code, loaded.decode)
 
 
 @app.command
-def neutralise(model: Model, mesh: MeshFile, /, *, out: OutFile, unit: Unit = "mm") -> None:
+def neutralise(
+    model: Model, mesh: MeshFile, /, *, out: OutFile, unit: Unit = None, out_unit: OutUnit = None
+) -> None:
     """Remove the expression from a mesh and keep the person."""
     from morphable.files import require_new
     from morphable.models.io import load
 
     require_new(out)
     loaded = load(model)
-    _write(out, loaded, _encode(loaded, mesh, unit), loaded.neutral)
+    _write(out, out_unit, loaded, _encode(loaded, mesh, unit), loaded.neutral)
 
 
 def _interpolate(
@@ -170,30 +178,33 @@ def _interpolate(
     ends: tuple[float, float],
     steps: int,
     part: str | None,
-    unit: str,
+    units: tuple[str | None, str | None],
     out: Path,
 ) -> None:
+    """units: of the input files and of the files to write."""
     import torch
 
     from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import interpolate
     from morphable.files import atomic_folder, require_new
+    from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     if steps < 2:
         raise InputError(f"--steps {steps}: expected at least 2")
     require_new(out)
     loaded = load(model)
+    unit, out_unit = units
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     codes = interpolate(loaded.parts, first, second, torch.linspace(*ends, steps), part)
     with atomic_folder(out) as folder:
         for number, code in enumerate(codes):
-            vertices = _shape(code, loaded.decode)
-            write_shape(folder / f"step-{number:03d}{a.suffix}", vertices, loaded.template)
-    print(f"{out}: {steps} shapes")
+            file = folder / f"step-{number:03d}{a.suffix}"
+            write_shape(file, _shape(code, loaded.decode), loaded.template, out_unit)
+    print(f"{out}: {steps} shapes in {unit_of(file, out_unit)}")
 
 
-def _encode(model: MorphableModel, path: Path, unit: str) -> Tensor:
+def _encode(model: MorphableModel, path: Path, unit: str | None) -> Tensor:
     """Encode a mesh file; returns its code (L,)."""
     import torch
 
@@ -213,10 +224,15 @@ def _shape(code: Tensor, decode: Callable[[Tensor], Tensor]) -> np.ndarray:
 
 
 def _write(
-    out: Path, model: MorphableModel, code: Tensor, decode: Callable[[Tensor], Tensor]
+    out: Path,
+    unit: str | None,
+    model: MorphableModel,
+    code: Tensor,
+    decode: Callable[[Tensor], Tensor],
 ) -> None:
     """Write the shape of one code (L,) as a mesh file."""
     from morphable.data.registered_mesh import write_shape
+    from morphable.mesh.units import unit_of
 
-    write_shape(out, _shape(code, decode), model.template)
-    print(out)
+    write_shape(out, _shape(code, decode), model.template, unit)
+    print(f"{out}: in {unit_of(out, unit)}")

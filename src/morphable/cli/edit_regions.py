@@ -13,6 +13,7 @@ from morphable.cli.arguments import (
     Number,
     OutFile,
     OutFolder,
+    OutUnit,
     Scale,
     Seed,
     Unit,
@@ -53,7 +54,8 @@ def region(
         Path | None, Parameter(help="move the region to where it is in this mesh")
     ] = None,
     blend: Blending = "hard",
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Edit one region of a mesh by its handles."""
     import torch
@@ -74,7 +76,7 @@ def region(
         moved = torch.from_numpy(change[place.controls])
     else:
         moved = complete_moves(loaded, place, parse_moves(place, move or []))
-    _write(loaded, edit_region(loaded, shape, place, moved, blend), region, out)
+    _write(loaded, edit_region(loaded, shape, place, moved, blend), region, out, out_unit)
 
 
 def swap_region(
@@ -86,7 +88,8 @@ def swap_region(
     region: RegionName,
     out: OutFile,
     blend: Blending = "hard",
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Give A the region of B, aligned at the region's border."""
     from morphable.data.registered_mesh import read_registered
@@ -98,7 +101,7 @@ def swap_region(
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
     moved = loaded.handles.swap(place.number, first, second)
-    _write(loaded, edit_region(loaded, first, place, moved, blend), region, out)
+    _write(loaded, edit_region(loaded, first, place, moved, blend), region, out, out_unit)
 
 
 def sample_region(
@@ -112,7 +115,8 @@ def sample_region(
     seed: Seed = 0,
     scale: Scale = 1.0,
     blend: Blending = "hard",
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Sample one region of a mesh at random, from how that region differs between people when its
     border is aligned.
@@ -122,6 +126,7 @@ def sample_region(
     from morphable.data.registered_mesh import read_registered, write_shape
     from morphable.edit.region import edit_region, find_region
     from morphable.files import atomic_folder, require_new
+    from morphable.mesh.units import unit_of
 
     check_draws(number, seed, scale)
     require_new(out)
@@ -135,8 +140,11 @@ def sample_region(
             edit = edit_region(loaded, shape, place, moved, blend)
             outside = max(outside, edit.outside_mm)
             file = folder / f"{region}-{index:04d}{mesh.suffix}"
-            write_shape(file, edit.vertices, loaded.template)
-    print(f"{out}: {number} shapes; outside {region} nothing moved more than {outside:.3g} mm")
+            write_shape(file, edit.vertices, loaded.template, out_unit)
+    print(
+        f"{out}: {number} shapes in {unit_of(file, out_unit)}; outside {region} nothing moved more "
+        f"than {outside:.3g} mm"
+    )
 
 
 def _load_editor(path: Path) -> RegionEditor:
@@ -146,13 +154,14 @@ def _load_editor(path: Path) -> RegionEditor:
     return require_editor(load(path))
 
 
-def _write(model: RegionEditor, edit: RegionEdit, region: str, out: Path) -> None:
+def _write(model: RegionEditor, edit: RegionEdit, region: str, out: Path, unit: str | None) -> None:
     from morphable.data.registered_mesh import write_shape
+    from morphable.mesh.units import unit_of
 
-    write_shape(out, edit.vertices, model.template)
+    write_shape(out, edit.vertices, model.template, unit)
     inside = edit.movement[edit.inside]
     print(
-        f"{out}: {region} moved by {inside.mean():.3g} mm on average, "
+        f"{out}: in {unit_of(out, unit)}; {region} moved by {inside.mean():.3g} mm on average, "
         f"{inside.max():.3g} mm at most; outside at most {edit.outside_mm:.3g} mm; "
         f"seam {edit.seam_mm:.3g} mm"
     )

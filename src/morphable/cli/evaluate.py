@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from morphable.cli.arguments import Model, ModelData
+from morphable.errors import InputError
 
 
 def evaluate(
@@ -21,6 +22,10 @@ def evaluate(
         Parameter(help="[NAME:]train|val|test; default: test, of the split the run was trained on"),
     ] = None,
     json: Annotated[Path | None, Parameter(help="also write the measures to this file")] = None,
+    csv: Annotated[
+        Path | None,
+        Parameter(help="also write the errors of each mesh, overall and by region, to this file"),
+    ] = None,
 ) -> None:
     """Measure a model on held-out meshes and compare it with the mean shape and a PCA of the same
     latent size.
@@ -30,25 +35,32 @@ def evaluate(
     """
     from morphable.cli.output import print_table
     from morphable.evaluate.evaluation import Evaluation
+    from morphable.evaluate.mesh_table import csv_text, mesh_table
     from morphable.evaluate.protocol import chosen_subset, open_dataset
     from morphable.evaluate.record import Measured
-    from morphable.files import require_writable, write_json
+    from morphable.files import require_writable, write_json, write_text
     from morphable.models.io import load
 
-    if json is not None:
-        require_writable(json)  # before the measuring, which can take minutes
+    for path in (json, csv):
+        if path is not None:
+            require_writable(path)  # before the measuring, which can take minutes
+    if json is not None and csv is not None and json.resolve() == csv.resolve():
+        raise InputError(f"--json and --csv: both name {csv}")
     loaded = load(model)
     split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
     measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+    # Printed first, so that a folder that cannot be written to does not cost the result.
+    print_table(*evaluation_table(loaded.family, measured.measures))
+    print(measured.measures["provenance"]["intervals"])
+    if note := _little_learned(measured.measures):
+        print(note)
     # A run folder's evaluation is the one that `report` and `bench` read: on its own test subset.
     if (model / "config.toml").exists() and split is None and data is None:
         measured.write(model)
     if json is not None:
         write_json(json, measured.measures)
-    print_table(*evaluation_table(loaded.family, measured.measures))
-    print(measured.measures["provenance"]["intervals"])
-    if note := _little_learned(measured.measures):
-        print(note)
+    if csv is not None:
+        write_text(csv, csv_text(mesh_table(measured.evaluation)))
 
 
 def _little_learned(result: Mapping[str, Any]) -> str:

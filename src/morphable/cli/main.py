@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
-from morphable.cli import bench, data, edit, evaluate, factor, report, shapes, train
+from morphable.cli import bench, compare, data, edit, evaluate, factor, report, shapes, train
 from morphable.cli.messages import message
 from morphable.errors import InputError
 
@@ -53,6 +53,7 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(factor.factor)
 app.command(bench.bench)
+app.command(compare.compare)
 # `app.meta` does not inherit this from `app`. Without it Cyclopts would end on Ctrl-C, and our
 # message on how to resume would be lost.
 app.meta.suppress_keyboard_interrupt = False

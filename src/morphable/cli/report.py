@@ -19,10 +19,11 @@ def report(
 ) -> None:
     """Write report.html, one self-contained page, into the run folder.
 
-    Evaluates the run first if that has not been done yet.
+    Evaluates the run first if that has not been done yet. If --data names another dataset than that
+    of the training, the page is report-DATASET.html and the run's own evaluation is left alone.
     """
     from morphable.evaluate.evaluation import Evaluation
-    from morphable.evaluate.protocol import chosen_subset, open_dataset
+    from morphable.evaluate.protocol import chosen_subset, open_dataset, trained_on
     from morphable.evaluate.record import Measured
     from morphable.models.io import load
     from morphable.report.page import write_report
@@ -32,9 +33,12 @@ def report(
         raise InputError(f"{model}: not a run folder, it has no config.toml")
     loaded = load(model)
     dataset = open_dataset(loaded, data)
-    measured = Measured.read(model, loaded, dataset)
+    own = trained_on(loaded, dataset)
+    measured = Measured.read(model, loaded, dataset) if own else None
     if measured is None:
         measured = Measured.of(Evaluation.of(loaded, *chosen_subset(loaded, dataset)))
-        measured.write(model)
-    write_report(measured, read_metrics(model / "metrics.jsonl"), model / "report.html")
-    print(model / "report.html")
+        if own:
+            measured.write(model)
+    page = model / ("report.html" if own else f"report-{dataset.path.resolve().name}.html")
+    write_report(measured, read_metrics(model / "metrics.jsonl"), page)
+    print(page)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.arguments import Model, Number, OutFolder, Scale, Seed, Unit, check_draws
+from morphable.cli.arguments import (
+    Model,
+    Number,
+    OutFolder,
+    OutUnit,
+    Scale,
+    Seed,
+    Unit,
+    check_draws,
+)
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
+    from morphable.mesh.placement import Placement
     from morphable.models.base import MorphableModel
 
 
@@ -26,12 +38,13 @@ def reconstruct(
     /,
     *,
     out: OutFolder,
-    unit: Unit = "mm",
+    unit: Unit = None,
+    out_unit: OutUnit = None,
     points: Annotated[
         bool,
         Parameter(
             help="the files are scans: any number of points in any order, placed and scaled as the "
-            "template is",
+            "model's meshes are, unless --fit-pose or --fit-scale is given",
             negative="",
         ),
     ] = False,
@@ -42,17 +55,29 @@ def reconstruct(
             negative="",
         ),
     ] = None,
+    fit_pose: Annotated[
+        bool,
+        Parameter(
+            help="first turn and shift each file to where the model's meshes lie; what is written "
+            "lies there",
+            negative="",
+        ),
+    ] = False,
+    fit_scale: Annotated[
+        bool, Parameter(help="as --fit-pose, and fit the size too", negative="")
+    ] = False,
 ) -> None:
     """Encode and decode meshes. Writes the model's reconstruction of each mesh under the same file
     name, and prints its error in mm.
     """
-    import torch
-
     from morphable.cli.output import print_table
     from morphable.cli.parse import format_given
     from morphable.data.registered_mesh import read_points, read_registered, write_shape
     from morphable.files import atomic_folder, require_new
-    from morphable.mesh.distance import point_to_surface
+    from morphable.fit.pose import fit_pose as fit
+    from morphable.fit.pose import misplaced
+    from morphable.fit.pose import reconstruct as encode_and_decode
+    from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     require_new(out)
@@ -62,23 +87,41 @@ def reconstruct(
     read = read_points if points else read_registered
     shapes = [read(path, loaded.template, unit) for path in meshes]
     rows = []
-    with atomic_folder(out) as folder, torch.no_grad():
+    with atomic_folder(out) as folder:
         for path, shape in zip(meshes, shapes, strict=True):
-            target = torch.from_numpy(shape)[None]
-            code = loaded.encode_points(target, known) if points else loaded.encode(target, known)
-            result = loaded.decode(code)
-            vertices = result[0].numpy()
-            write_shape(folder / path.name, vertices, loaded.template)
-            if points:
-                distance = point_to_surface(shape, vertices, loaded.template.mesh.triangles)
+            if fit_pose or fit_scale:
+                _require_pose(path, shape)
+                fitted = fit(loaded, shape, known, points=points, scale=fit_scale)
             else:
-                distance = (result - target).norm(dim=-1).numpy()
-            chosen = "" if known else format_given(loaded, code[0])
+                fitted = encode_and_decode(loaded, shape, known, points=points)
+                if found := misplaced(loaded, shape, fitted, known, points=points):
+                    place, aligned = found
+                    _warn_of_placement(path, place, fitted.error, aligned.error)
+            write_shape(folder / path.name, fitted.vertices, loaded.template, out_unit)
+            chosen = "" if known else format_given(loaded, fitted.code)
+            distance = fitted.distance
             rows.append([path.name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
     header = ["mesh", "mean distance of its points, mm" if points else "mean error, mm", "max, mm"]
     if any(row[-1] for row in rows):
         header.append("chosen by least error")
-    print_table(str(out), header, [row[: len(header)] for row in rows])
+    title = f"{out}, files in {' and '.join(sorted({unit_of(path, out_unit) for path in meshes}))}"
+    print_table(title, header, [row[: len(header)] for row in rows])
+
+
+def _warn_of_placement(path: Path, found: Placement, before: float, after: float) -> None:
+    flag = "--fit-scale" if found.is_scaled else "--fit-pose"
+    warnings.warn(
+        f"{path}: {before:.3g} mm from the model as it lies, {after:.3g} mm if it is aligned; it "
+        f"seems to be {' and '.join(found.causes)} against the model's meshes: add {flag}",
+        stacklevel=2,
+    )
+
+
+def _require_pose(path: Path, shape: np.ndarray) -> None:
+    from morphable.mesh.placement import on_one_line
+
+    if on_one_line(shape):
+        raise InputError(f"{path}: its points lie on one line, so there is no pose to fit")
 
 
 def _require_names_differ(paths: Sequence[Path]) -> None:
@@ -122,6 +165,7 @@ def sample(
     suffix: Annotated[
         Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")
     ] = "ply",
+    out_unit: OutUnit = None,
 ) -> None:
     """Sample new shapes from the model's prior."""
     import torch
@@ -130,6 +174,7 @@ def sample(
     from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import sample_codes
     from morphable.files import atomic_folder, require_new
+    from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     check_draws(number, seed, scale)
@@ -140,5 +185,6 @@ def sample(
     with atomic_folder(out) as folder, torch.no_grad():
         for index, code in enumerate(codes):
             vertices = loaded.decode(code[None])[0].numpy()
-            write_shape(folder / f"sample-{index:04d}.{suffix}", vertices, loaded.template)
-    print(f"{out}: {number} shapes")
+            file = folder / f"sample-{index:04d}.{suffix}"
+            write_shape(file, vertices, loaded.template, out_unit)
+    print(f"{out}: {number} shapes in {unit_of(file, out_unit)}")

@@ -18,6 +18,7 @@ from morphable.data.labels import LabelTable
 from morphable.data.mesh_stack import MeshStack
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split, make_splits
+from morphable.data.unchanged import FolderState, require_unchanged, sampled_hash
 from morphable.errors import InputError
 from morphable.files import atomic_folder, map_npy, read_json, write_json
 from morphable.mesh.template import Template
@@ -44,9 +45,16 @@ class MeshDataset:
     info: Mapping[str, Any]
     path: Path
     rows: np.ndarray
+    state: FolderState | None = None
+    """The files of the folder when it was opened; None if the meshes are of no folder."""
 
     def __len__(self) -> int:
         return len(self.vertices)
+
+    def require_unchanged(self) -> None:
+        """Raise DataChanged if the folder vanished or changed since it was opened."""
+        if self.state is not None:
+            require_unchanged(self.path, self.info["vertex_files"], self.state)
 
     def select(self, rows: np.ndarray | Sequence[int]) -> MeshDataset:
         """Return the dataset of these rows, in this order."""
@@ -59,7 +67,10 @@ class MeshDataset:
 
         Raises InputError, listing the known splits, if there is no such split.
         """
-        name = name or self.default_split()
+        name = self.default_split() if name is None else name
+        if name not in self.split_names:
+            known = ", ".join(self.split_names) or "none"
+            raise InputError(f"{self.path}: there is no split {name!r}; the splits are {known}")
         return SplitDataset(
             self, name, Split.read(self.path / "splits" / f"{name}.json", len(self))
         )
@@ -114,9 +125,11 @@ class SplitDataset:
         return self.subset("test")
 
 
-def load_dataset(path: Path | str) -> MeshDataset:
-    """Open a dataset folder. Raises InputError, naming the file, if anything is missing, damaged or
-    inconsistent.
+def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
+    """Open a dataset folder.
+
+    changed: whether to open it also if its labels or meshes are not those that were written, to
+    look at it. Raises InputError, naming the file, if anything is missing, damaged or inconsistent.
     """
     path = Path(path)
     if not path.is_dir():
@@ -127,6 +140,9 @@ def load_dataset(path: Path | str) -> MeshDataset:
             "`morphable data make`)"
         )
     info = _read_info(path / "dataset.json")
+    for name in ("template.npz", "labels.csv", *info["vertex_files"]):
+        if (path / name).exists() and not (path / name).is_file():
+            raise InputError(f"{path / name}: is not a file")
     template = Template.load(path / "template.npz")
     if template.fingerprint != info["template"]:
         expected, got = info["template"], template.fingerprint
@@ -141,9 +157,14 @@ def load_dataset(path: Path | str) -> MeshDataset:
             f"{labels.count} labels"
         )
         raise InputError(f"{path}: the counts differ ({counts})")
-    if "neutral" in labels:
-        _check_neutral(labels, path / "labels.csv")
-    return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)))
+    labels.check_neutral(path / "labels.csv")
+    state = FolderState.of(path, info["vertex_files"])
+    if not changed and info.get("sampled_hash", state.sampled_hash) != state.sampled_hash:
+        raise InputError(
+            f"{path}: the meshes or labels are not those that were written; import them again, "
+            "for other labels with `morphable data import folder --labels`"
+        )
+    return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)), state)
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -158,6 +179,10 @@ def _read_info(path: Path) -> dict[str, Any]:
     missing = {"template", "meshes", "vertex_files", "content_hash"} - info.keys()
     if missing:
         raise InputError(f"{path}: has no {sorted(missing)[0]!r}, it may have been changed by hand")
+    for key, kind in (("template", str), ("content_hash", str), ("meshes", int)):
+        if not isinstance(info[key], kind):
+            expected = "a text" if kind is str else "a whole number"
+            raise InputError(f"{path}: {key}: expected {expected}, got {info[key]!r}")
     names = info["vertex_files"]
     if not (
         isinstance(names, list)
@@ -170,12 +195,6 @@ def _read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _check_neutral(labels: LabelTable, path: Path) -> None:
-    rows = labels["neutral"]
-    if rows.dtype.kind != "i" or rows.min() < -1 or rows.max() >= labels.count:
-        raise InputError(f"{path}: neutral: expected row numbers from -1 to {labels.count - 1}")
-
-
 def _map_vertices(path: Path, template: Template) -> np.ndarray:
     array = map_npy(path)
     if array.ndim != 3 or array.shape[1:] != (template.n_vertices, 3) or array.dtype != np.float32:
@@ -183,6 +202,9 @@ def _map_vertices(path: Path, template: Template) -> np.ndarray:
         raise InputError(
             f"{path}: expected {expected} to fit template.npz, got {array.shape} {array.dtype}"
         )
+    # A header that states another order of the same numbers would scramble every mesh.
+    if not array.flags.c_contiguous:
+        raise InputError(f"{path}: expected the numbers mesh by mesh (fortran_order False)")
     return array
 
 
@@ -214,13 +236,17 @@ def write_dataset(
             "template": source.template.fingerprint,
             "vertex_files": names,
         }
-        content = {"content_hash": digest.hexdigest()}
+        content = {
+            "content_hash": digest.hexdigest(),
+            "sampled_hash": sampled_hash(folder, names),
+        }
         write_json(
             folder / "dataset.json",
             header | counts | content | json.loads(json.dumps(dict(source.info))),
         )
         for name, split in make_splits(source.labels, seed).items():
             split.write(folder / "splits" / f"{name}.json")
+        load_dataset(folder)  # labels can be such that the result could not be opened
     return load_dataset(path)
 
 

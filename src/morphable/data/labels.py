@@ -67,6 +67,14 @@ class LabelTable:
             raise InputError(f"labels: there is no column {name!r}; the columns are {known}")
         return self.columns[name]
 
+    def check_neutral(self, path: Path) -> None:
+        """Raise InputError, naming the file, if the column `neutral` holds anything but rows."""
+        if "neutral" not in self or not self.count:
+            return
+        rows = self["neutral"]
+        if rows.dtype.kind != "i" or rows.min() < -1 or rows.max() >= self.count:
+            raise InputError(f"{path}: neutral: expected row numbers from -1 to {self.count - 1}")
+
     def take(self, rows: np.ndarray) -> LabelTable:
         return LabelTable({name: column[rows] for name, column in self.columns.items()}, len(rows))
 

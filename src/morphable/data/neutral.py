@@ -150,7 +150,7 @@ def require_neutral(path: Path, targets: NeutralTargets) -> None:
     if missing:
         raise InputError(
             f"{path}: {missing} of {len(targets.index)} training meshes have no neutral mesh, "
-            "which this family learns from; add to labels.csv a column neutral (the row of the "
-            "subject's neutral mesh), or subject, sequence and frame, whose first frames then "
-            "count as neutral"
+            "which this family learns from; import them with labels that have a column neutral "
+            "(the row of the subject's neutral mesh), or subject, sequence and frame, whose first "
+            "frames then count as neutral"
         )

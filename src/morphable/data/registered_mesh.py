@@ -12,30 +12,23 @@ from morphable.errors import InputError
 from morphable.mesh.io import read_mesh, read_vertices, write_mesh
 from morphable.mesh.template import Template
 from morphable.mesh.topology import half_edges
+from morphable.mesh.units import millimeters, unit_of
 
-UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
-"""Millimeters per unit."""
 PLAUSIBLE_RATIO = 8.0
 """A mesh that is this many times larger or smaller than the template must be in another unit."""
 
 
-def millimeters(unit: str) -> float:
-    """Return the millimeters per unit. Raises InputError if the unit is unknown."""
-    if unit not in UNITS:
-        raise InputError(f"`unit` {unit}: expected one of {', '.join(UNITS)}", "unit")
-    return UNITS[unit]
-
-
 def read_registered(
-    path: Path, template: Template, unit: str = "mm", y_up: bool = True
+    path: Path, template: Template, unit: str | None = None, y_up: bool = True
 ) -> np.ndarray:
     """Read a mesh file in correspondence with the template: (V, 3) float32 mm, y up.
 
-    unit: the unit of the file. y_up: whether the file has y up; otherwise it has z up.
+    unit: the unit of the file; None: mm, or m for glTF. y_up: whether the file has y up; otherwise it has z up.
 
     Raises InputError, naming the file, if the vertex count or the faces differ, a coordinate is not
     finite, or the size shows that the unit is another one.
     """
+    unit = unit_of(path, unit)
     mesh = read_mesh(path).mesh
     if len(mesh.vertices) != template.n_vertices:
         expected, got = template.n_vertices, len(mesh.vertices)
@@ -54,13 +47,16 @@ def read_registered(
     return vertices.astype(np.float32)
 
 
-def read_points(path: Path, template: Template, unit: str = "mm") -> np.ndarray:
+def read_points(path: Path, template: Template, unit: str | None = None) -> np.ndarray:
     """Read the vertices of any mesh file as a point cloud (P, 3) float32 mm, in any number and
     order.
+
+    unit: the unit of the file; None: mm, or m for glTF.
 
     Raises InputError, naming the file, if a coordinate is not finite or the size shows that the
     unit is another one.
     """
+    unit = unit_of(path, unit)
     points = np.asarray(read_vertices(path), np.float64) * millimeters(unit)
     if not np.isfinite(points).all():
         raise InputError(f"{path}: has a coordinate that is not finite")
@@ -113,8 +109,13 @@ def z_up_to_y_up(vertices: np.ndarray) -> np.ndarray:
     return np.stack([vertices[..., 0], vertices[..., 2], -vertices[..., 1]], -1)
 
 
-def write_shape(path: Path, vertices: np.ndarray, template: Template) -> None:
+def write_shape(
+    path: Path, vertices: np.ndarray, template: Template, unit: str | None = None
+) -> None:
     """Write one shape (V, 3) mm in the format that the suffix names, with the template's faces, and
     its texture coordinates if the format can hold them.
+
+    unit: the unit of the file; None: mm, or m for glTF.
     """
-    write_mesh(path, template.mesh.moved(np.asarray(vertices)), template.uv, template.uv_faces)
+    mesh = template.mesh.moved(np.asarray(vertices))
+    write_mesh(path, mesh, template.uv, template.uv_faces, unit=unit)

@@ -59,9 +59,11 @@ class Split:
             train, val, test = (np.array(sorted(value[name]), np.int64) for name in SUBSETS)
             split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
+            rows = np.concatenate([split.train, split.val, split.test])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: not a split file ({error})") from error
-        rows = np.concatenate([split.train, split.val, split.test])
+        if rows.ndim != 1:
+            raise InputError(f"{path}: not a split file (rows: expected lists of numbers)")
         if len(rows) and (
             rows.min() < 0 or rows.max() >= count or len(np.unique(rows)) != len(rows)
         ):
@@ -124,18 +126,19 @@ def frame_split(labels: LabelTable, seed: int = 0, deep3dmm: bool = False) -> Sp
 
     deep3dmm: use the variant of that paper's code: positions 0..10 modulo 100 are test frames,
     11..20 validation frames. Neutral meshes of other rows are always training meshes. In datasets
-    of fewer than 200 frames, the blocks have ten frames instead of a hundred.
+    of fewer than 200 frames, the blocks have ten frames instead of a hundred: one for testing and,
+    in the variant, the next one for validation.
     """
     order = sorted_rows(labels)
     neutral = _neutral_rows(labels)
     frames = order[~neutral[order]] if neutral.any() and not neutral.all() else order
     period = 100 if len(frames) >= 200 else 10
-    phase = np.arange(len(frames)) % period / period
+    phase = np.arange(len(frames)) % period
     if deep3dmm:
-        limit = (0.1, 0.2)
-        test, val = frames[phase <= limit[0]], frames[(phase > limit[0]) & (phase <= limit[1])]
+        n_test, n_held = (11, 21) if period == 100 else (1, 2)
+        test, val = frames[phase < n_test], frames[(phase >= n_test) & (phase < n_held)]
     else:
-        test, rest = frames[phase < 0.1], frames[phase >= 0.1]
+        test, rest = frames[phase < period // 10], frames[phase >= period // 10]
         val = rest[len(rest) - max(1, min(MAX_VALIDATION, len(rest) // 10)) :]
     return _with_rest_training(labels.count, val, test, seed)
 

@@ -50,7 +50,7 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
     `control_error_mm` is the error at the handles, `other_error_mm` at all other vertices;
     `control_moved_mm` and `other_moved_mm` are the distances between the two meshes there.
     `locality` is the mean movement outside an edited region divided by that inside, over edits of
-    single regions; 0 means that nothing outside moves. On a template whose vertices are all handles,
+    single regions of all pairs; 0 means that nothing outside moves. On a template whose vertices are all handles,
     or all in one region, the measures of other vertices are left out.
 
     shapes: (N, V, 3) mm; codes: (N, L) of these shapes.
@@ -63,7 +63,7 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
     areas = {"control": is_handle, "other": ~is_handle}
     areas = {name: members for name, members in areas.items() if members.any()}
     sums = {f"{area}_{kind}_mm": 0.0 for kind in ("error", "moved") for area in areas}
-    locality: dict[str, float] = {}
+    inside = outside = 0.0
     for start in range(0, len(rows), BATCH):
         chunk = slice(start, start + BATCH)
         source, target = (
@@ -79,10 +79,13 @@ def pair_errors(model: RegionEditor, shapes: Shapes, codes: Tensor) -> dict[str,
         ):
             for area, members in areas.items():
                 sums[f"{area}_{name}_mm"] += float(values[:, members].mean(1).sum())
-        if start == 0 and len(model.regions.names) > 1:
-            inside, outside = _reach(model, code, displacement)
-            locality = {"locality": outside / max(inside, 1e-12)}
-    return {name: total / len(rows) for name, total in sums.items()} | locality
+        if len(model.regions.names) > 1:
+            within, beyond = _reach(model, code, displacement)
+            inside, outside = inside + within * len(code), outside + beyond * len(code)
+    measures = {name: total / len(rows) for name, total in sums.items()}
+    if len(model.regions.names) > 1:
+        measures["locality"] = outside / max(inside, 1e-12)
+    return measures
 
 
 def _reach(model: RegionEditor, code: Tensor, displacement: Tensor) -> tuple[float, float]:

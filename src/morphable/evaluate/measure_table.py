@@ -68,12 +68,6 @@ _ROWS = (
         "neither",
         1,
     ),
-    Measure(
-        "generalisation_mm",
-        "generalization",
-        "the mean vertex error, under its name in the literature on shape models",
-        "mm",
-    ),
     # The prior, for models that can be sampled.
     Measure(
         "specificity_mm",

@@ -125,9 +125,7 @@ def areas(template: Template) -> Mapping[str, np.ndarray]:
 
 
 def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """Surface distance, self-intersections and generalization; specificity and compactness if the
-    model has a prior.
-    """
+    """Surface distance and self-intersections; specificity and compactness if the model has a prior."""
     model = evaluation.model
     rows = evenly_spread(len(evaluation.codes), SURFACE_MESHES)
     shapes, truth = evaluation.reconstructions(rows), evaluation.measured.vertices[rows]
@@ -139,7 +137,6 @@ def shape_measures(evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
         "surface_distance_mm": float(np.mean(distances)),
         "self_intersections": float(np.mean(crossing) - np.mean(of_truth)),
         "self_intersections_of_truth": float(np.mean(of_truth)),
-        "generalisation_mm": float(evaluation.errors(MODEL).mean()),
     }
     if model.prior is None:
         return measures

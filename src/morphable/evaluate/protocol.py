@@ -13,8 +13,10 @@ from morphable.models.base import MorphableModel
 def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
     """Open the dataset at `path`; if None, the one that the model was trained on.
 
-    Raises InputError if there is no such dataset, or if its template is not the model's.
+    Raises InputError if there is no such dataset, if its template is not the model's, or if the
+    folder that the model was trained on holds another dataset now.
     """
+    own = path is None
     if path is None:
         if "data" not in model.provenance:
             raise InputError("the model does not record its dataset; name one with `data`", "data")
@@ -26,7 +28,21 @@ def open_dataset(model: MorphableModel, path: Path | None) -> MeshDataset:
             )
     dataset = load_dataset(path)
     require_template(model, dataset, str(path))
+    if own and not trained_on(model, dataset):
+        raise InputError(
+            f"{path}: holds other meshes or labels than those that the model was trained on; to "
+            "measure it on these, name them with `data`",
+            "data",
+        )
     return dataset
+
+
+def trained_on(model: MorphableModel, dataset: MeshDataset) -> bool:
+    """Whether a dataset is the one that the model was trained on, wherever it is now. True for a
+    model that does not record its dataset.
+    """
+    known = dataset.info["content_hash"]
+    return bool(model.provenance.get("content_hash", known) == known)
 
 
 def require_template(model: MorphableModel, dataset: MeshDataset, name: str) -> None:

@@ -23,6 +23,8 @@ from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca, PcaConfig
 
 JSON, ARRAYS = "evaluation.json", "evaluation.npz"
+TABLES = ("model", "baselines", "provenance")
+"""The tables of evaluation.json that must be there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +67,15 @@ class Measured:
         again = f"make it again with `morphable evaluate {folder}`"
         if not (
             isinstance(measures, dict)
-            and {"model", "baselines", "provenance"} <= measures.keys()
+            and all(isinstance(measures.get(key), dict) for key in TABLES)
             and {"split", "part", "split_hash"} <= measures["provenance"].keys()
         ):
             raise InputError(f"{folder / JSON}: not the evaluation of a model; {again}")
         if not (folder / ARRAYS).exists():
             return None
         record = measures["provenance"]
+        if record.get("content_hash") != dataset.info["content_hash"]:
+            raise InputError(f"{folder / JSON}: is of other meshes or labels; {again}")
         data = dataset.split(str(record["split"]))
         arrays = read_npz(folder / ARRAYS)
         expected = (len(data.split.subset(str(record["part"]))), model.parts.size)

@@ -74,8 +74,6 @@ class MorphableModel(nn.Module, ABC):
     independent. Otherwise the code may be rotated, and only the directions of its distribution are
     meaningful.
     """
-    encodes_points: ClassVar[bool] = False
-    """Whether `encode_points` works, which encodes points in any order, without topology."""
     needs_neutral: ClassVar[bool] = False
     """Whether training needs neutral meshes. A loss finds them in `batch.neutral`, an estimate in
     the label `neutral`.
@@ -211,6 +209,11 @@ class MorphableModel(nn.Module, ABC):
         A family whose code has more dimensions than that overrides this property.
         """
         return self.parts.free_size
+
+    @property
+    def encodes_points(self) -> bool:
+        """Whether `encode_points` works, which encodes points in any order, without topology."""
+        return False
 
     @property
     def searched_size(self) -> int:

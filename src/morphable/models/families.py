@@ -179,7 +179,7 @@ MODELS: dict[str, Family] = {
         LOCAL_WEIGHTS_FAST_TRAINING,
     ),
     "ib-vae": Family.of(
-        "information-bottlenecked VAE: identity and expression apart, from points in any order",
+        "information-bottlenecked VAE: identity and expression apart",
         "Sun, Pears and Gu, WACV 2022",
         IbVae,
         IB_VAE,

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, Positive, Share
+from morphable.errors import InputError
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
@@ -106,7 +107,6 @@ class IbVae(TrainableModel):
     geometry_type = PointGeometry
     labels_used = ("expression", "level")
     needs_neutral = True
-    encodes_points = True
     axis_aligned_code = True
 
     def __init__(
@@ -124,7 +124,7 @@ class IbVae(TrainableModel):
 
         self.condition = condition
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
-        self.encoder = PointEncoder(geometry, config)
+        self.encoder = PointEncoder(geometry, config, template.n_vertices)
         self.to_posterior = nn.Linear(HEAD[-1] + given, 2 * free.size)
         # `to_posterior` gives the mean and log variance of identity, then those of expression.
         # Shift the biases of both log variances, so that the first posteriors have the initial
@@ -147,6 +147,11 @@ class IbVae(TrainableModel):
 
     def names_of(self, part: str) -> tuple[str, ...]:
         return self.condition.names if self.condition and part == CONDITION else ()
+
+    @property
+    def encodes_points(self) -> bool:
+        """True if the encoder has learned from points without the template's sampling."""
+        return self.config.learns_points
 
     @property
     def searched_size(self) -> int:
@@ -205,8 +210,15 @@ class IbVae(TrainableModel):
         """(B, P, 3) mm -> (B, L) for clouds of at least 64 points. The conditional form chooses, if
         no condition is given, the expression and level whose surface is closest to the points.
 
-        Raises InputError if there are fewer points.
+        Raises InputError if there are fewer points, or if training has only shown the encoder
+        meshes with the template's sampling.
         """
+        if not self.encodes_points:
+            raise InputError(
+                f"{self.name}: has learned from registered meshes only (model.sampling=template, "
+                "model.scan_share=0); train one with model.sampling=cloud or model.scan_share=0.25 "
+                "to encode points in any order"
+            )
         features = self.encoder(points)
 
         def error_of(shapes: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from morphable.files import (
     read_npz,
     reading,
 )
+from morphable.lock import require_idle
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Origin
 from morphable.models.families import MODELS, build
@@ -119,10 +120,11 @@ def load(path: Path | str) -> MorphableModel:
     """Load a model from a folder, a zip, or a run folder (its `model/`), in evaluation mode on the
     CPU.
 
-    Raises InputError, naming the file, if a file is missing, truncated, unsafe or of another format
-    version.
+    Raises InputError if the run is still in training; and, naming the file, if a file is missing,
+    truncated, unsafe or of another format version.
     """
     path = Path(path)
+    require_idle(path)
     if (path / "model" / "model.json").exists():
         path = path / "model"
     read, label = _reader(path)

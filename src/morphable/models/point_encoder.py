@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -27,19 +27,27 @@ SCAN_NOISE_MM = 1.0
 @dataclass(frozen=True)
 class PointEncoderConfig(Configuration):
     """samples: number of points kept by the two stages of the transformer. neighbors: number of
-    neighbors of each point. scan_share: share of each training batch that is encoded as a simulated
-    scan, a random subset of the vertices with 1 mm of noise, so that the model learns to encode
-    scans without topology.
+    neighbors of each point. sampling: of registered meshes, `cloud`: each mesh is sampled and
+    searched anew, as in the paper, so the order of its vertices does not matter; `template`: all
+    meshes share the samples and neighbors of the template, which is faster. scan_share: share of
+    each training batch that is encoded as a simulated scan, a random subset of the vertices with
+    1 mm of noise, so that the model learns to encode scans without topology.
     """
 
     samples: tuple[int, ...] = (512, 256)
     neighbors: Count = 32
+    sampling: Literal["cloud", "template"] = "cloud"
     scan_share: Share = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.samples) != 2 or min(self.samples) < 1:
             raise self.error("samples", f"expected two counts of at least 1, got {self.samples}")
+
+    @property
+    def learns_points(self) -> bool:
+        """Whether training shows the encoder points without the template's sampling."""
+        return self.sampling == "cloud" or self.scan_share > 0
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -49,23 +57,27 @@ class PointEncoderConfig(Configuration):
 
 @dataclass(frozen=True, eq=False)
 class PointGeometry(Geometry):
-    """The sampling of the template's vertices, which all meshes registered to it share."""
+    """The sampling of the template's vertices, which all meshes registered to it share. None if
+    each mesh is sampled anew.
+    """
 
-    sampling: Sampling
+    sampling: Sampling | None
 
     @classmethod
     def of(cls, template: Template, config: Any) -> Self:
+        if config.sampling == "cloud":
+            return cls(None)
         points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
         return cls(shared_sampling(points, config.sizes, config.neighbors))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        return {
-            name: index.numpy().astype(np.int32)
-            for name, index in self.sampling.to_arrays().items()
-        }
+        arrays = {} if self.sampling is None else self.sampling.to_arrays()
+        return {name: index.numpy().astype(np.int32) for name, index in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, template: Template) -> Self:
+        if not arrays:
+            return cls(None)
         used = stored_indices(arrays, "used", (None,), template.n_vertices)
         checked, points = {"used": used}, len(used)
         for stage in ("first", "second"):
@@ -85,18 +97,22 @@ class PointGeometry(Geometry):
 class PointEncoder(nn.Module):
     """Maps points (B, P, 3) mm to features (B, 64) that do not depend on the order of the points.
 
-    `forward` samples each cloud anew; `of_meshes` uses the template's sampling, which is faster.
+    `forward` samples each cloud anew. `of_meshes` does so too, or it uses the template's sampling.
+
+    vertices: number of vertices of the template.
     """
 
-    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig) -> None:
+    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig, vertices: int) -> None:
         super().__init__()
+        if config.sampling == "template" and geometry.sampling is None:
+            raise InputError("model.sampling: is template, but the template's sampling is missing")
         self.scan_share = config.scan_share
         self.center = nn.Buffer(torch.zeros(3))
         self.radius = nn.Buffer(torch.ones(()))
-        self.own_sampling = SamplingBuffers(geometry.sampling)
+        shared = geometry.sampling if config.sampling == "template" else None
+        self.own_sampling = None if shared is None else SamplingBuffers(shared)
         # A template with fewer than 64 vertices has no larger clouds.
-        used = geometry.sampling.used
-        min_points = MIN_POINTS if used is None else min(MIN_POINTS, len(used))
+        min_points = min(MIN_POINTS, vertices)
         self.trunk = PointTransformer(config.sizes, config.neighbors, min_points)
         widths = (self.trunk.features, *HEAD)
         layers = [
@@ -120,6 +136,8 @@ class PointEncoder(nn.Module):
 
     def of_meshes(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, 64) features of meshes on the template."""
+        if self.own_sampling is None:
+            return self(vertices)
         return self.head(self.trunk(self._local(vertices), self.own_sampling.value))
 
     def in_training(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,12 +158,14 @@ class PointEncoder(nn.Module):
         local = self._local(torch.cat([points, vertices[scans:]]))
         # Sample the kept points only, but in the numbering of all vertices: so scans and meshes go
         # through the transformer as one batch.
-        own = sample_points(local[:scans, kept], self.trunk.sizes, self.trunk.neighbors).renumber(
-            kept
-        )
-        shared = self.own_sampling.value.among_all()
-        sampling = own.followed_by(shared, len(vertices) - scans)
+        own = self._sampled(local[:scans, kept]).renumber(kept)
+        shared = self.own_sampling
+        others = shared.value.among_all() if shared else self._sampled(local[scans:])
+        sampling = own.followed_by(others, len(vertices) - scans)
         return self.head(self.trunk(local, sampling))
+
+    def _sampled(self, points: Tensor) -> Sampling:
+        return sample_points(points, self.trunk.sizes, self.trunk.neighbors)
 
     def _local(self, points: Tensor) -> Tensor:
         return (points - self.center) / self.radius

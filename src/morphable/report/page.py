@@ -12,6 +12,7 @@ from morphable.draw.html import render_page
 from morphable.errors import InputError
 from morphable.evaluate.record import Measured
 from morphable.files import write_text
+from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
 from morphable.models.parts import Parts
 from morphable.report.arithmetic import arithmetic
@@ -72,7 +73,7 @@ def report_page(context: ReportContext) -> Page:
         title=f"{scene.name} on {template.name}s: report",
         above=f"Morphable model of class “{template.name}”, {template.n_vertices:,} vertices",
         heading=scene.name,
-        below=f"{summary}. {_size(context.model.parts)}",
+        below=f"{summary}. {_size(context.model.parts)}{_points(context.model)}",
         opening=[Columns([headline(context), hero(scene)], "hero")],
         sections=[made for make in SECTIONS if (made := _made(make, context))],
         footer=f"Written by morphable {morphable.__version__}.",
@@ -92,3 +93,7 @@ def _size(parts: Parts) -> str:
     """Say the latent size and the sizes of the parts."""
     sizes = [f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in parts.entries]
     return f"Latent size {parts.free_size}: {', '.join(sizes)}."
+
+
+def _points(model: MorphableModel) -> str:
+    return " It encodes points in any order." if model.encodes_points else ""

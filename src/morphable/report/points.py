@@ -26,7 +26,7 @@ def point_clouds(context: ReportContext) -> Section | None:
     model reconstructs from it.
     """
     model, scene = context.model, context.scene
-    if not isinstance(model, IbVae):
+    if not isinstance(model, IbVae) or not model.encodes_points:
         return None
     rows = middles(len(scene.meshes), SHOWN)
     vertices, codes = scene.meshes.vertices[rows], scene.codes[torch.from_numpy(rows)]

@@ -30,6 +30,16 @@ def check_run_format(path: Path, version: object) -> None:
         )
 
 
+def last_path(folder: Path) -> Path:
+    """Path of the checkpoint that a run resumes from."""
+    return folder / "checkpoint" / "last.pt"
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has written a checkpoint to resume from."""
+    return last_path(folder).exists()
+
+
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint. `state` may hold tensors, numbers, strings, lists and dictionaries.
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.files import write_npz
 from morphable.models.base import LearnedModel, Shapes
@@ -21,6 +23,8 @@ from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
     append_metrics,
     cut_metrics,
+    has_checkpoint,
+    last_path,
     read_checkpoint,
     write_checkpoint,
 )
@@ -48,10 +52,12 @@ class Loop:
         config: TrainConfig,
         folder: Path,
         workers: Workers,
+        check_data: Callable[[], None] = lambda: None,
         listener: Listener | None = None,
     ) -> None:
         self.model, self.batches, self.validation, self.config = model, batches, validation, config
         self.folder, self.workers, self.listener = folder, workers, listener
+        self.check_data = check_data
         self.stages = plan_stages(config, model.stages, batches)
         self.learner = learner_for(model, self.stages[0].config, workers)
         seed = config.seed * 1_000_003 + workers.rank
@@ -107,6 +113,8 @@ class Loop:
                 # last epoch there is nothing left to resume, so the run just finishes.
                 if stop and self.step < self.total_steps:
                     raise Interrupted
+                if self.step < self.total_steps:
+                    self._check_data()
 
     @property
     def total_steps(self) -> int:
@@ -116,6 +124,21 @@ class Loop:
     def epochs(self) -> int:
         """Number of epochs of all stages together."""
         return self.stages[-1].end_epoch
+
+    @property
+    def last_stage(self) -> Stage:
+        """The stage of the last step that was taken."""
+        return self._stage_at(max(0, self.step - 1))
+
+    def _check_data(self) -> None:
+        """Raise DataChanged in all processes if one finds that the dataset changed."""
+        found = None
+        try:
+            self.check_data()
+        except DataChanged as error:
+            found = error
+        if self.workers.mean([found is not None])[0] > 0:
+            raise found or DataChanged("another process found that the dataset was changed")
 
     def _stage_at(self, step: int) -> Stage:
         """The stage that a step belongs to. After the last step, it is the last stage."""
@@ -156,10 +179,13 @@ class Loop:
 
     def _check_finite(self, terms: dict[str, float]) -> None:
         if not all(map(math.isfinite, terms.values())):
+            checkpoint = (
+                "" if not has_checkpoint(self.folder) else "the last checkpoint is untouched, "
+            )
             raise InputError(
-                f"training diverged at step {self.step}: {terms}; "
-                "the last checkpoint is untouched, "
-                f"try a smaller train.learning_rate (now {self.learner.rate:g})"
+                f"training diverged at step {self.step}: {terms}; {checkpoint}"
+                f"try a smaller train.learning_rate (now {self.learner.rate:g}) or "
+                "train.weight_decay"
             )
 
     def _add(self, terms: dict[str, float]) -> None:
@@ -185,6 +211,8 @@ class Loop:
 
     def _finish_epoch(self, stage: Stage, epoch: int) -> None:
         error = self._validation_error(stage)
+        if error is not None:
+            self._check_finite({"validation_mm": error})
         kept = error is None or error < self.best_mm or stage.config.keep == "last"
         self.best_mm = self.best_mm if error is None else min(error, self.best_mm)
         terms = {name: total / count for name, (total, count) in self.sums.items()}
@@ -248,7 +276,7 @@ class Loop:
             "seconds": self.seconds,
             "world": self.workers.count,
         }
-        write_checkpoint(self.folder / "checkpoint" / "last.pt", state)
+        write_checkpoint(last_path(self.folder), state)
 
     def resume(self) -> None:
         """Continue from the last checkpoint, or from the start if there is none.
@@ -256,7 +284,7 @@ class Loop:
         Raises InputError if the checkpoint is damaged, or was written by another model or another
         number of processes.
         """
-        path = self.folder / "checkpoint" / "last.pt"
+        path = last_path(self.folder)
         if path.exists():
             self._restore(path, read_checkpoint(path))
         if self.workers.rank == 0:

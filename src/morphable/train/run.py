@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 import shlex
+import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,10 @@ import morphable
 from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
 from morphable.data.neutral import require_neutral
+from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
-from morphable.files import atomic_folder, reading, require_new, write_text
+from morphable.files import reading, remove_leftovers, require_new, write_text
+from morphable.lock import LOCK, locked, require_idle
 from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin
 from morphable.models.batched import encode_all
 from morphable.models.families import create, family
@@ -28,7 +33,12 @@ from morphable.models.io import save
 from morphable.models.training import TrainConfig
 from morphable.rows import evenly_spread
 from morphable.train.batches import Batches, TrainingData
-from morphable.train.checkpoint import RUN_FORMAT, check_run_format, read_checkpoint
+from morphable.train.checkpoint import (
+    RUN_FORMAT,
+    check_run_format,
+    has_checkpoint,
+    read_checkpoint,
+)
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
@@ -112,36 +122,80 @@ def run(
     """Train or estimate a model on `data.train`, and write it to `folder`/model.
 
     resume: if True, continue the run in an existing folder from its last checkpoint, or from the
-    start if it has none. Raises InputError if the input is wrong, before any work starts.
+    start if it has none. Raises InputError if the input is wrong, before any work starts; if
+    another process trains into the folder; and, after writing the model as it then is, if the
+    dataset changes during training.
     """
     if len(data.train) < 2:
         raise InputError(
             f"{data.whole.path}: split {data.name!r} has {len(data.train)} training mesh, "
             "at least 2 are needed"
         )
-    if not resume:
-        require_new(folder)
-    kind = family(config.family).model
-    config = completed(config, data)
-    if issubclass(kind, EstimatedModel):
-        origin = Origin(config.family, _provenance(config, data, None))
-        estimated = _estimate(kind, config, data).with_origin(origin)
-        workers.barrier()  # no process may write before all have checked that the folder is new
+    if len(data.train) < workers.count:
+        raise InputError(
+            f"{len(data.train)} training meshes do not give each of {workers.count} processes one"
+        )
+    with _run_folder(folder, workers, resume):
+        kind = family(config.family).model
+        config = completed(config, data)
+        if issubclass(kind, EstimatedModel):
+            model: MorphableModel = _estimate(kind, config, data)
+            _write_config(config, data, folder, workers)
+            epoch, changed = None, None
+        else:
+            loop = _loop(config, data, folder, workers, listener)
+            if not resume:
+                _write_config(config, data, folder, workers)
+            model, epoch, changed = _train(loop, resume)
+        model = model.with_origin(Origin(config.family, _provenance(config, data, epoch)))
         if workers.rank == 0:
-            # All files at once, because an interrupted estimate leaves nothing to resume.
-            with atomic_folder(folder) as new:
-                write_text(new / "config.toml", config.toml(data))
-                save(estimated, new / "model")
+            save(model, folder / "model")
         workers.barrier()
-        return estimated
-    loop = _loop(config, data, folder, workers, listener)
-    _write_config(config, data, folder, workers, resume)
-    model, epoch = _train(loop, resume)
-    model = model.with_origin(Origin(config.family, _provenance(config, data, epoch)))
-    if workers.rank == 0:
-        save(model, folder / "model")
-    workers.barrier()
+        if changed is not None:
+            raise InputError(
+                f"{changed}; training stopped, and {folder / 'model'} holds what it had learned "
+                f"(epoch {epoch}); to continue once the dataset is back, remove that folder and "
+                "resume"
+            ) from changed
     return model
+
+
+@contextlib.contextmanager
+def _run_folder(folder: Path, workers: Workers, resume: bool) -> Iterator[None]:
+    """Let no other process train into the folder while the block runs. A new run that fails before
+    its first checkpoint leaves nothing.
+
+    Raises InputError in all processes if another one trains there, or a new run's folder is not
+    new.
+    """
+    with contextlib.ExitStack() as held:
+        fault = None
+        if workers.rank == 0:
+            try:
+                require_idle(folder)
+                if not resume:
+                    require_new(folder, besides=LOCK)
+                held.enter_context(locked(folder))
+                if not resume:
+                    # Checked again, since another run may have ended in between.
+                    require_new(folder, besides=LOCK)
+                remove_leftovers(folder)
+            except InputError as error:
+                fault = error
+        if workers.mean([fault is not None])[0] > 0:
+            raise fault or InputError(f"{folder}: the first process could not start a run there")
+        try:
+            yield
+        except BaseException:
+            if workers.rank == 0 and not resume and not has_checkpoint(folder):
+                _empty(folder)
+            raise
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
@@ -190,41 +244,39 @@ def _loop(
         workers.rank,
         workers.count,
     )
-    if len(training) < workers.count:
-        raise InputError(
-            f"{len(training)} training meshes do not give each of {workers.count} processes one"
-        )
-    return Loop(model, batches, validation, config.train, folder, workers, listener)
+    check = data.whole.require_unchanged
+    return Loop(model, batches, validation, config.train, folder, workers, check, listener)
 
 
-def _write_config(
-    config: RunConfig, data: SplitDataset, folder: Path, workers: Workers, resume: bool
-) -> None:
-    """Create the run folder. This comes last, so that wrong input leaves no folder behind."""
-    workers.barrier()  # no process may write before all have checked that the folder is new
-    if workers.rank == 0 and not resume:
+def _write_config(config: RunConfig, data: SplitDataset, folder: Path, workers: Workers) -> None:
+    """Write the first file of a run. This comes late, when no input can be wrong any more."""
+    if workers.rank == 0:
         write_text(folder / "config.toml", config.toml(data))
     workers.barrier()
 
 
-def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int]:
-    """Run the loop and load the weights that it kept; returns the model for inference and the
-    number of the epoch of its weights.
+def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged | None]:
+    """Run the loop and load the weights that it kept; returns the model for inference, the number
+    of the epoch of its weights, and why training ended early if the dataset changed.
     """
     model, training = loop.model, loop.batches.data
+    changed = None
     model.initialize(training.vertices)
     if resume:
         loop.resume()
     if loop.workers.rank == 0:
         loop.listener = with_event_files(loop.listener, loop.folder / "events")
-    loop.run()
+    try:
+        loop.run()
+    except DataChanged as error:
+        changed = error
     loop.workers.barrier()
-    kept = read_checkpoint(loop.kept_path(loop.stages[-1]))
+    kept = read_checkpoint(loop.kept_path(loop.last_stage))
     model.load_state_dict(kept["model"])
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
-    return finished, int(kept["epoch"])
+    return finished, int(kept["epoch"]), changed
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:

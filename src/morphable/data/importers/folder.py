@@ -4,7 +4,6 @@ pattern, or one stack of vertices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from morphable.data.importers.mesh_files import (
     usable_files,
 )
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import check_scale, millimeters, read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import check_scale, read_registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.io import read_stack
-
-BLOCK = 64
+from morphable.mesh.units import millimeters
 
 
 def folder(
@@ -79,14 +77,10 @@ def folder(
         "skipped": bad,
     }
 
-    def read(path: Path) -> np.ndarray:
-        return read_registered(path, reference, unit, up == "y")
+    def read(rows: np.ndarray) -> np.ndarray:
+        return np.stack([read_registered(files[row], reference, unit, up == "y") for row in rows])
 
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, len(files), BLOCK):
-            yield np.stack([read(path) for path in files[start : start + BLOCK]])
-
-    return finished_source(reference, table, blocks, info, align)
+    return finished_source(reference, table, read, info, align)
 
 
 def _stack_source(
@@ -112,15 +106,16 @@ def _stack_source(
         raise InputError(
             f"{labels}: expected {len(stack)} lines, one for each mesh, got {table.count}"
         )
+    if labels is not None:
+        table.check_neutral(labels)
 
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, len(stack), 256):
-            block = np.asarray(stack[start : start + 256], np.float64) * scale
-            for row, mesh in enumerate(block, start):
-                if not np.isfinite(mesh).all():
-                    raise InputError(f"{raw}: mesh {row} has a coordinate that is not finite")
-                check_scale(mesh, reference, f"{raw}: mesh {row}", unit)
-            yield (z_up_to_y_up(block) if up == "z" else block).astype(np.float32)
+    def read(rows: np.ndarray) -> np.ndarray:
+        block = np.asarray(stack[rows], np.float64) * scale
+        for row, mesh in zip(rows, block, strict=True):
+            if not np.isfinite(mesh).all():
+                raise InputError(f"{raw}: mesh {row} has a coordinate that is not finite")
+            check_scale(mesh, reference, f"{raw}: mesh {row}", unit)
+        return (z_up_to_y_up(block) if up == "z" else block).astype(np.float32)
 
     info = {"source": f"the stack {raw.name}", "licence": "unknown", "unit": unit}
-    return finished_source(reference, completed(table), blocks, info, align)
+    return finished_source(reference, completed(table), read, info, align)

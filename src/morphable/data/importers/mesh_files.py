@@ -19,17 +19,24 @@ from morphable.mesh.align import generalized_procrustes, procrustes
 from morphable.mesh.io import MESH_SUFFIXES, read_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
+from morphable.rows import evenly_spread
 
 MIN_MM, MAX_MM = 5.0, 10_000.0
 """A template outside these sizes is likely read in the wrong unit: a tooth is larger, a person
 smaller.
 """
-Blocks = Callable[[], Iterator[np.ndarray]]
-"""Starts a pass over the meshes, in blocks (n, V, 3) mm."""
+Read = Callable[[np.ndarray], np.ndarray]
+"""Reads the meshes of the rows (n,): (n, V, 3) mm."""
+BLOCK = 64
+"""Meshes that are read at a time."""
+MAX_ALIGNED = 512
+"""The mean that meshes are aligned to is that of at most this many of them, evenly spread: the first
+files may all be of one person.
+"""
 
 
 def finished_source(
-    template: Template, table: LabelTable, blocks: Blocks, info: dict[str, Any], align: bool
+    template: Template, table: LabelTable, read: Read, info: dict[str, Any], align: bool
 ) -> MeshSource:
     """The source of imported meshes, aligned rigidly to their mean if asked to.
 
@@ -41,9 +48,14 @@ def finished_source(
             f"read in {info['unit']}, the template is {size:.3g} mm across; is the unit right?",
             stacklevel=3,
         )
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, table.count, BLOCK):
+            yield read(np.arange(start, min(start + BLOCK, table.count)))
+
     if not align:
         return MeshSource(template, table, blocks, info | {"aligned": False})
-    sample = np.concatenate([block for _, block in zip(range(8), blocks(), strict=False)])
+    sample = read(evenly_spread(table.count, MAX_ALIGNED))
     mean = generalized_procrustes(sample.astype(np.float64)).mean
     mean = mean - mean.mean(0)
 

@@ -1,8 +1,8 @@
 """Read and write mesh files with exact vertex order: no vertex is merged, split, dropped or moved
 to another place in the list.
 
-Positions are returned as stored. Mesh files do not name their unit, so the caller converts to
-millimeters.
+Positions are returned as stored. Mesh files do not name their unit, except glTF, whose unit is the
+meter; the caller converts to millimeters (`mesh/units.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from morphable.mesh.io.off import read_off, write_off
 from morphable.mesh.io.ply import read_ply, read_ply_vertices, write_ply
 from morphable.mesh.io.stack import read_stack
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.units import millimeters, unit_of
 
 __all__ = ["MESH_SUFFIXES", "MeshFile", "read_mesh", "read_stack", "read_vertices", "write_mesh"]
 
@@ -30,7 +31,7 @@ _READERS = {
     ".glb": read_gltf,
     ".gltf": read_gltf,
 }
-_WRITERS = {".ply": write_ply, ".off": write_off, ".glb": write_gltf, ".gltf": write_gltf}
+_WRITERS = {".ply": write_ply, ".obj": write_obj, ".glb": write_gltf, ".gltf": write_gltf}
 _VERTEX_READERS = {".ply": read_ply_vertices, ".obj": read_obj_vertices}
 
 MESH_SUFFIXES = tuple(_READERS)
@@ -58,24 +59,33 @@ def read_vertices(path: Path | str) -> np.ndarray:
 
 
 def write_mesh(
-    path: Path | str, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
+    path: Path | str,
+    mesh: Mesh,
+    uv: np.ndarray | None = None,
+    uv_faces: np.ndarray | None = None,
+    *,
+    unit: str | None = None,
 ) -> None:
     """Write a mesh in float32 and atomically, in the format that the suffix names.
 
-    uv, uv_faces: (U, 2) texture coordinates and, in the shape of the faces, their indices. They are
-    written to OBJ only, because the other formats would need vertices split along the seams. PLY,
-    OBJ and OFF keep quads and larger polygons; glTF gets them split into triangles.
+    uv, uv_faces: (U, 2) texture coordinates and, in the shape of the faces, their indices. OFF
+    cannot hold them. PLY, OBJ and OFF keep quads and larger polygons; glTF gets them split into
+    triangles, and its vertices on a texture seam repeated. unit: the unit of the file, mm, cm or m;
+    None: mm, or m for glTF, which defines it.
 
-    Raises InputError if the suffix is unknown, the texture coordinates do not fit, or the file
-    cannot be written.
+    Raises InputError if the suffix or the unit is unknown, the texture coordinates do not fit, or
+    the file cannot be written.
     """
     path = Path(path)
     suffix = _suffix(path)
     _check_uv(mesh, uv, uv_faces)
-    if suffix == ".obj":
-        write_obj(path, mesh, uv, uv_faces)
+    size = millimeters(unit_of(path, unit))
+    if size != 1:
+        mesh = mesh.moved(np.asarray(mesh.vertices, np.float64) / size)
+    if suffix == ".off":
+        write_off(path, mesh)
     else:
-        _WRITERS[suffix](path, mesh)
+        _WRITERS[suffix](path, mesh, uv, uv_faces)
 
 
 def _suffix(path: Path) -> str:

@@ -1,5 +1,6 @@
-"""Read glTF 2.0 (.glb, .gltf): the positions as a viewer shows them at rest. That takes sparse and
-quantized accessors, the weights of morph targets, skins and the transforms of nodes.
+"""Read glTF 2.0 (.glb, .gltf): the positions as a viewer shows them at rest, with texture
+coordinates. That takes sparse and quantized accessors, the weights of morph targets, skins and the
+transforms of nodes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from morphable.errors import InputError
 from morphable.files import reading
+from morphable.mesh.io.gltf import ORIGINAL
 from morphable.mesh.io.meshfile import (
     MeshFile,
     checked_vertices,
@@ -38,7 +40,8 @@ _DRACO, _MESHOPT = "KHR_draco_mesh_compression", "meshopt_compression"
 
 def read_gltf(path: Path) -> MeshFile:
     """Read the single mesh of a glTF file in float32, posed as its scene shows it at rest. The
-    vertices of its primitives follow one another, except where primitives share them.
+    vertices of its primitives follow one another, except where primitives share them. Vertices that
+    were repeated when the file was written, because of texture seams, are one vertex again.
 
     Raises InputError if the file is damaged, needs an extension that is not known here, or does not
     hold exactly one mesh of triangles.
@@ -193,6 +196,8 @@ class _Gltf:
         pose = self.world(holders[0], parents)
         points = np.zeros((0, 3))
         triangles: list[np.ndarray] = []
+        coordinates: list[np.ndarray | None] = []
+        originals: list[np.ndarray | None] = []
         rows: dict[str, slice] = {}  # of the vertices that primitives share
         for primitive in entry.get("primitives", []):
             shared = json.dumps([primitive.get("attributes"), primitive.get("targets")])
@@ -200,6 +205,8 @@ class _Gltf:
                 more = self.positions(primitive, weights, joints, pose)
                 rows[shared] = slice(len(points), len(points) + len(more))
                 points = np.concatenate([points, more])
+                coordinates.append(self.optional(primitive, "TEXCOORD_0", "VEC2", len(more)))
+                originals.append(self.optional(primitive, ORIGINAL, "SCALAR", len(more)))
             start, stop = rows[shared].start, rows[shared].stop
             triangles.append(start + self.triangles(primitive, stop - start))
         if not triangles:
@@ -208,7 +215,38 @@ class _Gltf:
             points = checked_vertices(self.path, points.astype(np.float32))
         corners = np.concatenate(triangles)
         sides = np.full(len(corners), 3)
-        return MeshFile(Mesh(points, pack_faces(self.path, corners.ravel(), sides, len(points))))
+        faces = pack_faces(self.path, corners.ravel(), sides, len(points))
+        uv, original = _joined(coordinates), _joined(originals)
+        uv_faces = faces
+        if original is not None:
+            points, faces = self.merged(points, faces, original[:, 0])
+        if uv is None or not len(faces):
+            return MeshFile(Mesh(points, faces))
+        return MeshFile.textured(Mesh(points, faces), uv * (1, -1) + (0, 1), uv_faces)
+
+    def optional(
+        self, primitive: dict[str, Any], name: str, kind: str, count: int
+    ) -> np.ndarray | None:
+        """(count, width) float64 numbers of an attribute that a primitive need not have."""
+        if name not in primitive["attributes"]:
+            return None
+        values = self.accessor(primitive["attributes"][name], kind).astype(np.float64)
+        if len(values) != count:
+            raise self.fault(f"{name} has {len(values)} rows for {count} vertices")
+        return values
+
+    def merged(
+        self, points: np.ndarray, faces: np.ndarray, original: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points (V, 3) and faces (F, 3), with vertices of one number in `original` (W,) as one."""
+        numbers, first = np.unique(original, return_index=True)
+        if not np.array_equal(numbers, np.arange(len(numbers))):
+            raise self.fault(f"{ORIGINAL} does not number its vertices, some may be missing")
+        vertex = original.astype(np.int64)
+        apart = np.abs(points[first[vertex]] - points).max(initial=0)
+        if apart > 1e-5 * np.ptp(points, axis=0).max(initial=0):
+            raise self.fault(f"{ORIGINAL} gives one number to vertices that lie apart")
+        return points[first], vertex[faces]
 
     def positions(
         self,
@@ -347,6 +385,12 @@ class _Gltf:
         if len(inverse) < len(worlds):
             raise self.fault(f"its skin has {len(worlds)} joints but {len(inverse)} matrices")
         return worlds @ inverse[: len(worlds)].transpose(0, 2, 1)
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """The rows of all parts, if each is there."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:

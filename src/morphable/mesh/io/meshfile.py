@@ -21,7 +21,7 @@ class MeshFile:
     mesh: vertices in the file's own precision (text counts as float64); quads and larger polygons
         are kept.
     uv, uv_faces: (U, 2) texture coordinates and (F, K) their indices per face corner, which keeps
-        seams without splitting a vertex; None unless every face has them.
+        seams without splitting a vertex; None unless every face has them, all finite.
     groups: face indices (K,) of each named group.
     """
 
@@ -29,6 +29,19 @@ class MeshFile:
     uv: np.ndarray | None = None
     uv_faces: np.ndarray | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def textured(
+        cls,
+        mesh: Mesh,
+        uv: np.ndarray,
+        uv_faces: np.ndarray,
+        groups: Mapping[str, np.ndarray] | None = None,
+    ) -> MeshFile:
+        """The content with its texture coordinates, which some programs write as nan."""
+        if not np.isfinite(uv).all():
+            return cls(mesh, groups=groups or {})
+        return cls(mesh, uv, uv_faces, groups or {})
 
 
 MAX_CORNERS = 255

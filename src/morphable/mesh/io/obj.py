@@ -71,9 +71,8 @@ def read_obj(path: Path) -> MeshFile:
         return MeshFile(mesh, groups=groups)
     uv = to_rows(path, "texture coordinate", statements.uv, 2)
     indices = _zero_based(path, [corner[1] for corner in corners], before[:, 1])
-    return MeshFile(
-        mesh, uv, pack_faces(path, indices, counts, len(uv), "texture coordinate"), groups
-    )
+    uv_faces = pack_faces(path, indices, counts, len(uv), "texture coordinate")
+    return MeshFile.textured(mesh, uv, uv_faces, groups)
 
 
 def read_obj_vertices(path: Path) -> np.ndarray:

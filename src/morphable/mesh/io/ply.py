@@ -47,7 +47,10 @@ _COUNTS = {name for name, kind in _KINDS.items() if kind[0] != "f"}
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _HEADER_END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(\r\n|\r|\n)")
 _CORNERS = ("vertex_indices", "vertex_index")
-_WANTED = {"x", "y", "z", *_CORNERS}  # other properties are not parsed
+_FACE_UV = "texcoord"  # two numbers per corner of a face
+_VERTEX_UV = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
+# Other properties are not parsed.
+_WANTED = {"x", "y", "z", *_CORNERS, _FACE_UV, *(name for pair in _VERTEX_UV for name in pair)}
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class _Body(Protocol):
 
 
 def read_ply(path: Path) -> MeshFile:
-    """Read a PLY file. Elements and properties other than positions and face corners are ignored.
+    """Read a PLY file. Elements and properties other than positions, face corners and texture
+    coordinates, of vertices or of the corners of faces, are ignored.
 
     Raises InputError if the file is damaged, its counts differ from its header or it is not a mesh.
     """
@@ -106,7 +110,29 @@ def read_ply(path: Path) -> MeshFile:
         corners = _strip_corners(strips)
     if corners is None:
         return MeshFile(Mesh(vertices, np.zeros((0, 3), np.int64)))
-    return MeshFile(Mesh(vertices, pack_faces(path, corners.values, corners.counts, len(vertices))))
+    mesh = Mesh(vertices, pack_faces(path, corners.values, corners.counts, len(vertices)))
+    return _with_uv(path, mesh, columns.get("vertex", {}), columns.get("face", {}))
+
+
+def _with_uv(path: Path, mesh: Mesh, of_vertex: _Columns, of_face: _Columns) -> MeshFile:
+    """The mesh with its texture coordinates, if it has any of the usual forms."""
+    sides = (mesh.faces >= 0).sum(axis=1)
+    listed = of_face.get(_FACE_UV)
+    if len(sides) and listed is not None and np.array_equal(listed.counts, 2 * sides):
+        pairs = listed.values.reshape(-1, 2).astype(np.float64)
+        uv, first, corners = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # as they come in the file
+        number = np.empty(len(order), np.int64)
+        number[order] = np.arange(len(order))
+        uv_faces = pack_faces(path, number[corners.ravel()], sides, len(uv), "texture coordinate")
+        return MeshFile.textured(mesh, uv[order], uv_faces)
+    for pair in _VERTEX_UV:
+        if len(sides) and all(
+            name in of_vertex and (of_vertex[name].counts == 1).all() for name in pair
+        ):
+            uv = np.stack([of_vertex[name].values for name in pair], axis=1).astype(np.float64)
+            return MeshFile.textured(mesh, uv, mesh.faces)
+    return MeshFile(mesh)
 
 
 def _corners(columns: _Columns) -> _Column | None:
@@ -133,23 +159,38 @@ def read_ply_vertices(path: Path) -> np.ndarray:
     return _positions(path, {})
 
 
-def write_ply(path: Path, mesh: Mesh) -> None:
-    """Write binary little-endian PLY: float32 positions, and faces of any size."""
+def write_ply(
+    path: Path, mesh: Mesh, uv: np.ndarray | None = None, uv_faces: np.ndarray | None = None
+) -> None:
+    """Write binary little-endian PLY: float32 positions, faces of any size and, if given, texture
+    coordinates for each corner of a face, which keeps seams.
+    """
     faces = mesh.faces
+    width = faces.shape[1]
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(mesh.vertices)}\n"
         "property float x\nproperty float y\nproperty float z\n"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\n"
     )
-    rows = np.zeros(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", (faces.shape[1],))]))
-    rows["count"] = (faces >= 0).sum(axis=1)
-    rows["corners"] = faces
-    # A polygon with fewer corners than the largest is written without the end of its row.
-    written = np.arange(rows.itemsize) < 1 + 4 * rows["count"][:, None].astype(int)
+    fields: list[tuple] = [("count", "u1"), ("corners", "<i4", (width,))]
+    if uv is not None and uv_faces is not None:
+        header += f"property list ushort float {_FACE_UV}\n"
+        fields += [("uv_count", "<u2"), ("uv", "<f4", (width, 2))]
+    rows = np.zeros(len(faces), np.dtype(fields))
+    sides = (faces >= 0).sum(axis=1)
+    rows["count"], rows["corners"] = sides, faces
+    # A polygon with fewer corners than the largest is written without the ends of its lists.
+    real = np.arange(width) < sides[:, None]
+    one = np.ones((len(faces), 1), bool)
+    written = [one, real.repeat(4, axis=1)]
+    if uv is not None and uv_faces is not None:
+        rows["uv_count"], rows["uv"] = 2 * sides, uv[uv_faces]
+        written += [one.repeat(2, axis=1), real.repeat(8, axis=1)]
+    content = rows.view(np.uint8).reshape(len(faces), rows.itemsize)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(header.encode())
+        file.write(f"{header}end_header\n".encode())
         file.write(mesh.vertices.astype("<f4").tobytes())
-        file.write(rows.view(np.uint8).reshape(len(faces), rows.itemsize)[written].tobytes())
+        file.write(content[np.concatenate(written, axis=1)].tobytes())
 
 
 def _positions(path: Path, columns: _Columns) -> np.ndarray:

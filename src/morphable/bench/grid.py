@@ -1,0 +1,208 @@
+"""The grid of one dataset's table: rows of formatted cells, and the same as plain numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
+from morphable.bench.runner import Outcome
+from morphable.bench.table import Column, Row, Table, with_baselines
+from morphable.draw.numbers import DASH
+
+NOT_PUBLISHED = "not published"
+Numbers = Mapping[str, str | int | float | None]
+"""One row of a table without rounding, by the name of its column."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The table of one dataset, ready to be written. best: the cells (row, column) in bold.
+    numbers: the same rows as plain numbers.
+    """
+
+    data: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    best: set[tuple[int, int]]
+    numbers: list[Numbers]
+
+
+def grid(
+    table: Table,
+    outcomes: Sequence[Outcome],
+    data: str,
+    rows: Sequence[Row] | None = None,
+    reference: Sequence[Outcome] = (),
+) -> Grid:
+    """Make the table of one dataset: measures, the change of the error, and the paper's numbers.
+
+    rows: those to show; all of the table and its baselines if None. reference: what every row is
+    compared with, instead of the row that it names.
+    """
+    rows = with_baselines(table).rows if rows is None else rows
+    compared = bool(reference) or bool(references(rows))
+    header = ["model", "latent size", *(column.title for column in table.columns)]
+    header += ["change of the vertex error"] if compared else []
+    header += [f"paper: {title}" for title in table.paper_columns]
+    usual = _usual_epochs(outcomes, data)
+    lines: list[list[str]] = []
+    cells: list[list[Cell | None]] = []
+    numbers: list[Numbers] = []
+    for row in rows:
+        own = of_row(outcomes, row, data)
+        others = reference or reference_of(outcomes, row, data)
+        difference = None if own == list(others) else change(own, others)
+        cells.append([cell(own, column) for column in table.columns])
+        name = _name(row, own, usual)
+        line = [name, str(row.size), *_measured(own, cells[-1], table.columns)]
+        if compared:
+            line.append(_change_text(difference))
+        lines.append(line + [_paper_text(row, title, table) for title in table.paper_columns])
+        numbers.append(_numbers(table, data, row, own, cells[-1], difference))
+    best = _best(rows, cells, table.columns)
+    mean_shape = _mean_shape(table, outcomes, data)
+    if mean_shape is not None:
+        texts = [
+            DASH if value is None else f"{value:,.{column.digits}f}"
+            for value, column in zip(mean_shape, table.columns, strict=True)
+        ]
+        lines.append(["mean shape", "0", *texts, *[DASH] * (len(header) - 2 - len(texts))])
+        plain: dict[str, str | int | float | None] = {"dataset": data, "model": "mean shape"}
+        plain["latent size"] = 0
+        plain |= zip((column.title for column in table.columns), mean_shape, strict=True)
+        numbers.append(plain)
+    return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best, numbers)
+
+
+def references(rows: Sequence[Row]) -> list[str]:
+    """The names of the rows that others are compared with, if they are among them."""
+    names = {row.name for row in rows}
+    return list(dict.fromkeys(row.against for row in rows if row.against in names and row.against))
+
+
+def _usual_epochs(outcomes: Sequence[Outcome], data: str) -> int | None:
+    """How many epochs the networks of a dataset were trained for, without the baselines."""
+    known = [
+        o.epochs
+        for o in outcomes
+        if o.task.data.name == data and not o.task.row.baseline and o.epochs is not None
+    ]
+    return statistics.mode(known) if known else None
+
+
+def _name(row: Row, own: Sequence[Outcome], usual: int | None) -> str:
+    """The name of a row, which says so if it was not trained for as long as the others."""
+    epochs = next((o.epochs for o in own if o.epochs is not None), None)
+    if epochs is None or epochs == usual or not (row.baseline or "epochs" in row.train):
+        return row.name
+    return f"{row.name}, {epochs} epochs of its own"
+
+
+def _numbers(
+    table: Table,
+    data: str,
+    row: Row,
+    own: Sequence[Outcome],
+    cells: Sequence[Cell | None],
+    difference: Change | None,
+) -> Numbers:
+    numbers: dict[str, str | int | float | None] = {
+        "dataset": data,
+        "model": row.name,
+        "family": row.family,
+        "latent size": row.size,
+        "epochs": next((o.epochs for o in own if o.epochs is not None), None),
+        "seeds": sum(o.measures is not None for o in own),
+    }
+    for column, value in zip(table.columns, cells, strict=True):
+        numbers[column.title] = None if value is None else value.mean
+        if value is not None and value.spread is not None:
+            numbers[f"{column.title}, deviation over seeds"] = value.spread
+    if difference is not None:
+        numbers["change of the vertex error"] = difference.mean
+        numbers["change, low end"], numbers["change, high end"] = difference.low, difference.high
+    return numbers | {f"paper: {title}": row.paper.get(title) for title in table.paper_columns}
+
+
+def _measured(
+    own: Sequence[Outcome], cells: Sequence[Cell | None], columns: Sequence[Column]
+) -> list[str]:
+    """Format the measures of a row; if nothing was measured, the first cell says why."""
+    texts = [_text(value, column) for value, column in zip(cells, columns, strict=True)]
+    failure = next((f"failed: {outcome.failure}" for outcome in own if outcome.failure), None)
+    if failure and cells[0] is None:
+        texts[0] = failure
+    return texts
+
+
+def _mean_shape(table: Table, outcomes: Sequence[Outcome], data: str) -> list[float | None] | None:
+    """The measures of the mean shape, from the baselines of any finished run on the dataset."""
+    measures = next(
+        (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
+        None,
+    )
+    if measures is None:
+        return None
+    return [number_of(measures, column) for column in table.columns]
+
+
+def _best(
+    rows: Sequence[Row], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
+) -> set[tuple[int, int]]:
+    """Find the best mean of each column among rows of equal latent size. Columns in which neither
+    direction is better have none.
+    """
+    best = set()
+    for place, column in enumerate(columns):
+        if column.better == "neither":
+            continue
+        for size in {row.size for row in rows}:
+            known = [
+                (c.mean, i)
+                for i, row in enumerate(rows)
+                if row.size == size and (c := cells[i][place])
+            ]
+            if known:
+                best.add(((min if column.better == "lower" else max)(known)[1], place + 2))
+    return best
+
+
+def _text(value: Cell | None, column: Column) -> str:
+    if value is None:
+        return DASH
+    text = f"{value.mean:,.{column.digits}f}"
+    return f"{text} ± {value.spread:.{column.digits}f}" if value.spread else text
+
+
+def _change_text(value: Change | None) -> str:
+    if value is None:
+        return DASH
+    text = f"{100 * value.mean:+.1f} %"
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+def _paper_text(row: Row, title: str, table: Table) -> str:
+    if row.baseline or title not in row.paper:
+        return DASH
+    value = row.paper[title]
+    digits = next(column.digits for column in table.columns if column.title == title)
+    return NOT_PUBLISHED if value is None else f"{value:,.{digits}f}"
+
+
+def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
+    record = next(
+        (o.provenance for o in outcomes if o.task.data.name == data and o.provenance), None
+    )
+    if record is None:
+        return "nothing measured yet"
+    if "split" not in record:  # a table of decoding costs, which trains nothing
+        return f"{record['vertices']:,} vertices, one mesh at a time"
+    return (
+        f"split `{record['split']}`: {record['train_meshes']:,} training meshes, "
+        f"{record['meshes']:,} test meshes of {record['subjects']:,} subjects"
+    )

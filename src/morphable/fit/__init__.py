@@ -1,0 +1,1 @@
+"""fit: find what makes a decoder reproduce a given shape."""
