@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import morphable
 from morphable import Batch, Family, Parts, Progress, Recipe, Template, TrainableModel, TrainConfig
-from morphable.models.base import Given, Origin, Shapes
+from morphable.models.base import NO_LABELS, Given, Labels, Origin, Shapes
 from morphable.models.geometry import Geometry
 from morphable.models.normalization import moments
 
@@ -72,7 +72,7 @@ class Bumps(TrainableModel):
         layers = nn.Linear(config.latent, 64), nn.ELU(), nn.Linear(64, 3 * config.anchors)
         self.decoder = nn.Sequential(*layers)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.mean.copy_(torch.tensor(moments(shapes)[0]))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

@@ -779,5 +779,5 @@ def test_snapshots_show_the_map_while_it_is_learned(data: MeshDataset, tmp_path:
 
 
 def test_configuration_keeps_its_bounds() -> None:
-    with pytest.raises(InputError, match=r"model\.refresh_every: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"model\.refresh_every: expected 1 to 1,000,000, got 0"):
         AutoencoderConfig(refresh_every=0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,19 @@ import numpy as np
 import pytest
 
 from morphable.bench import TABLES, find_table
+from morphable.bench.complexity import decoder_parameters, sphere_template
 from morphable.bench.document import _facts, record
+from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
 from morphable.bench.results import cell, change
-from morphable.bench.runner import Options, Outcome, Task, configuration, tasks
+from morphable.bench.runner import Options, Outcome, Task, configuration, perform, tasks
 from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
+from morphable.models.families import create
+from morphable.train.distributed import workers
 
 SMALL = {"width": 8, "rank": 16}
 TINY = Table(
@@ -55,17 +60,18 @@ def printed(result: list[list[str]], name: str) -> list[str]:
     return next(row for row in result if row[0] == name)
 
 
+@pytest.mark.filterwarnings("ignore:latent .* carry only")
 @pytest.mark.parametrize("name", list(TABLES))
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDataset) -> None:
-    table = with_baselines(find_table(name, quick))
+    table, data = with_baselines(find_table(name, quick)), hands.split("subject")
     assert len({(row.name, row.size) for row in table.rows}) == len(table.rows)
     for row in table.rows:
-        config = configuration(
-            Task(table.datasets[0], row, 1, Path("x")), hands.split("subject"), Options(Path("x"))
-        )
+        task = Task(table.datasets[0], row, 1, Path("x"))
+        config = configuration(task, data, Options(Path("x")))
         parts = getattr(config.model, "proportions", None) or ("latent",)
-        assert sum(getattr(config.model, part) for part in parts) == row.size
+        carried = len(data.train) - 1 if row.family == "pca-mlp" else row.size
+        assert sum(getattr(config.model, part) for part in parts) == min(row.size, carried)
         assert row.against is None or (row.against, row.size) in {
             (r.name, r.size) for r in table.rows
         }
@@ -162,7 +168,7 @@ def test_a_change_of_few_subjects_has_no_interval_and_says_why(rng: np.random.Ge
 
     text = printed(grid(TINY, done, "hands").rows, "deeper")[4]
     assert text.endswith(" %") and "[" not in text
-    facts = " ".join(_facts(TINY, Options(Path("out")), [], done, {}))
+    facts = " ".join(_facts(TINY, Options(Path("out")), [o.task for o in done], done, {}))
     assert "hands: no confidence interval: at least 8 measured subjects are needed" in facts
     assert record(TINY, Options(Path()), done, {})["changes"][0]["low"] is None
 
@@ -300,6 +306,25 @@ def test_another_split(
     assert not (tmp_path / "c").exists()
 
 
+def test_the_time_of_training_is_measured(
+    tmp_path: Path, hands: MeshDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what will train, once per network, near to what it takes, and without a trace."""
+    data, options = hands.split("subject"), Options(tmp_path, seeds=2, epochs=20)
+    with workers("cpu") as here:
+        planned = [task for task in tasks(TINY, options) if task.row.name != "deeper"]
+        estimate = training_seconds(planned, data, options, here)
+        assert not list(tmp_path.iterdir())
+        took = [perform(task, data, options, here).seconds for task in planned]
+        assert took[-1] > 0 and took[1] == 0, "PCA does not train"
+        assert sum(took) / 10 < estimate < 10 * sum(took)
+        assert training_seconds(planned, data, options, here) == 0, "all is done"
+    command = ["bench", "tiny", "--data", str(hands.path), "--rows", "plain", "--epochs", "20"]
+    assert run([*command, "--out", str(tmp_path / "other")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r": about \S+ (s|min) of training, measured on 4 steps of each", printed)
+
+
 def run(arguments: list[str]) -> int:
     """Exit code of the command."""
     try:
@@ -352,6 +377,7 @@ def test_a_bench_from_the_command_line_is_done_once(
     ]:
         path.unlink()
     (folder / "model").rmdir()
+    capsys.readouterr()
     assert run(command) == 0
     assert weights.stat().st_mtime_ns == before
     again = {
@@ -421,6 +447,29 @@ def test_wrong_words(
 def test_unknown_table_is_named() -> None:
     with pytest.raises(InputError, match="there is no such table"):
         find_table("nothing", True)
+
+
+def test_lamms_rivals_have_the_decoders_of_its_paper() -> None:
+    """The paper's 3.88 and 4.27 million parameters are cut off, not rounded."""
+    table = find_table("lamm-complexity", True)
+    template = sphere_template(11_916)
+    for name, millions in (("CoMA", 3.88), ("SpiralNet++", 4.27)):
+        row = next(row for row in table.rows if row.name == name)
+        model = create(row.family, template, recipe="paper", latent=row.size, **row.model)
+        assert row.paper["decoder parameters"] == millions * 1e6
+        assert decoder_parameters(model) // 10_000 == round(100 * millions)
+    for title in ("lamm-reconstruction", "lamm-expressions", "lamm-hands", "lamm-70k"):
+        for row in find_table(title, True).rows:
+            convolves = row.family in ("coma", "spiralnet", "spiralnet++")
+            assert row.model.get("filters") == ("lamm" if convolves else None)
+
+
+def test_the_regions_of_lamms_ablation_nest() -> None:
+    chains = {
+        (*row.model["merged_from"], row.model["regions"])
+        for row in find_table("lamm-ablation", True).rows
+    }
+    assert chains == {(29,), (29, 17), (29, 17, 13), (29, 17, 13, 11)}
 
 
 def test_a_table_of_costs_measures_models_as_created(

@@ -46,6 +46,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.code == 0 and "200 x 1609 x 3" in ended.out and ended.err == "", ended.err
     ended = real("train", "pca", "--data", "hands", "--out", "pca", "--latent", 4, cwd=root)
     assert ended.code == 0 and "next: morphable evaluate pca" in ended.out, ended.err
+    assert "latent size 4 (shape 4)" in ended.out
     (root / "few.toml").write_text(
         '[train]\nepochs = 7\nbatch_size = 32\n[model]\nlatent = 9\nfilters = "wider"\n'
     )
@@ -194,8 +195,12 @@ def test_another_split_does_not_overwrite_the_runs_evaluation(
 ) -> None:
     before = tree(work)
     do("evaluate", work / "pca" / "model", "--split", "frames:val", "--json", tmp_path / "e.json")
-    do("evaluate", work / "pca", "--split", "train")
+    own = do("evaluate", work / "pca", "--split", "train").out
     assert tree(work) == before
+    # The baseline is the model itself, unless it was fitted to the meshes of another split.
+    assert own.count("PCA, 4") == 1 and "pca, 4" not in own
+    other = do("evaluate", work / "pca", "--split", "frames:val").out
+    assert "PCA, 4, this model" in other and "PCA, 4, of this split's" in other
     assert json.loads((tmp_path / "e.json").read_text())["provenance"]["split"] == "frames"
 
 

@@ -155,8 +155,8 @@ class Ranges(Configuration):
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ({"count": 0}, "count: expected at least 1, got 0"),
-        ({"zero": -1}, "zero: expected at least 0, got -1"),
+        ({"count": 0}, "count: expected 1 to 1,000,000, got 0"),
+        ({"zero": -1}, "zero: expected 0 to 1,000,000, got -1"),
         ({"positive": 0.0}, "positive: expected a positive number, got 0.0"),
         ({"positive": float("nan")}, "positive: expected a positive number, got nan"),
         ({"weight": -0.1}, "weight: expected a number of at least 0, got -0.1"),
@@ -183,7 +183,7 @@ def test_the_ends_of_a_range_are_allowed() -> None:
 
 
 def test_ranges_are_inherited_and_read_as_plain_types() -> None:
-    with pytest.raises(InputError, match=r"model\.identity: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"model\.identity: expected 1 to 1,000,000, got 0"):
         IbVaeConfig(identity=0)
     with pytest.raises(InputError, match=r"--set model\.hidden: expected at least 2 for"):
         with_overrides(IbVaeConfig(), {"start": "pca", "hidden": "1"}, "--set model")

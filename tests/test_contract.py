@@ -15,6 +15,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.edit.code import transfer
 from morphable.errors import InputError
 from morphable.models.base import (
+    AdversarialModel,
     EstimatedModel,
     LearnedModel,
     MorphableModel,
@@ -34,6 +35,8 @@ LIGHTER: dict[str, dict[str, Any]] = {
     "ib-vae": {"samples": (32, 16), "neighbors": 8},
     "cvae": {"samples": (32, 16), "neighbors": 8},
     "multilinear": {"expression": 2},
+    "gan": {"resolution": 32, "search_steps": 60},
+    "ac-gan": {"resolution": 32, "search_steps": 60},
 }
 """Settings that make the training steps of a family fast enough for a test, and that two gestures
 carry.
@@ -66,10 +69,10 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
         estimated = row.model.estimate(gestures.template, data.vertices, labels, config)
         return estimated.eval().with_origin(Origin(request.param))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
-    config = row.model.config_for(config, classes)
+    config = row.model.config_for(config, classes, len(data))
     made = create(request.param, gestures.template, config)
     assert isinstance(made, LearnedModel)
-    made.initialize(data.vertices)
+    made.initialize(data.vertices, data.labels)
     settings = TrainConfig(learning_rate=1e-3, schedule="constant", warmup=0.0)
     learner = learner_for(made, settings, Workers(0, 1, torch.device("cpu")))
     for step in range(STEPS):
@@ -121,16 +124,28 @@ def test_decode_is_differentiable_in_the_code(model: MorphableModel) -> None:
 
 
 def test_every_parameter_gets_a_gradient(model: MorphableModel, gestures: MeshDataset) -> None:
-    if not isinstance(model, TrainableModel):
-        assert not list(model.parameters()), "an estimated model has buffers, not parameters"
-        return
+    """Over one round of an adversarial model's steps with each factor."""
     model = copy.deepcopy(model)  # in training mode, a step changes the batch statistics
     model.train()
-    model.zero_grad()
-    total = sum(model.loss(batch(training(gestures)), progress(STEPS - 1)).values())
-    assert isinstance(total, torch.Tensor)
-    total.backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    whole = batch(training(gestures))
+    match model:
+        case TrainableModel():
+            objectives = [model.loss(whole, progress(STEPS - 1))]
+        case AdversarialModel():
+            objectives = [
+                loss(whole, progress(step))
+                for step in range(2 * (model.critic_steps + 1))
+                for loss in (model.critic_loss, model.generator_loss)
+            ]
+        case _:
+            assert not list(model.parameters()), "an estimated model has buffers, not parameters"
+            return
+    torch.stack([term for terms in objectives for term in terms.values()]).sum().backward()
+    without = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None and parameter.requires_grad
+    ]
     assert not without
 
 

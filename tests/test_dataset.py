@@ -321,13 +321,13 @@ def audited(template: Template, tmp_path: Path, meshes: np.ndarray) -> list[str]
 
 def test_an_audit_finds_what_was_planted(template: Template, tmp_path: Path) -> None:
     meshes = shapes(template, 60)
-    meshes[20] += 400
-    meshes[:, 7] = [1, 2, 3]
+    meshes[:, 7] = [0, 2, 3]
+    meshes[20] *= [-1, 1, 1]
     meshes[31] = meshes[0]
     findings = " | ".join(audited(template, tmp_path, meshes))
     assert "1 vertices never move" in findings
-    assert "1 meshes lie unusually far from the mean, row 20 the furthest" in findings
-    assert "1 meshes repeat an earlier one exactly" in findings
+    assert "mesh 20: is mirrored" in findings
+    assert "1 meshes repeat an earlier one exactly, mesh 31 (equal to mesh 0)" in findings
 
 
 def test_an_audit_of_a_good_set_is_silent(template: Template, folder: Path) -> None:
@@ -355,7 +355,7 @@ def test_an_audit_notices_that_the_meshes_are_not_those_written(folder: Path) ->
     stored[3, 4, 1] = np.nan
     np.save(folder / "vertices.npy", stored)
     assert any(
-        "1 meshes hold coordinates that are not finite, row 3" in f
+        "1 meshes hold coordinates that are not finite or beyond 1e+09 mm, row 3" in f
         for f in audit_dataset(load_dataset(folder, changed=True))
     )
 

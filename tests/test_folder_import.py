@@ -15,11 +15,12 @@ import pytest
 from helpers import in_process, shapes, tree
 from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
+from morphable.data.face_match import FaceMatch, match_faces
 from morphable.data.importers import IMPORTERS, import_source
 from morphable.data.importers.folder import folder
 from morphable.data.importers.mesh_files import MAX_ALIGNED, finished_source
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import read_registered, same_faces, write_shape, z_up_to_y_up
+from morphable.data.registered_mesh import read_registered, write_shape, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import procrustes
@@ -152,13 +153,13 @@ def test_quads_may_be_split_either_way_but_nothing_else(template: Template) -> N
     quads = template.mesh.faces
     for turn in range(4):
         turned = np.where(quads[:, 3:] >= 0, np.roll(quads, turn, axis=1), quads)
-        assert same_faces(triangulate(turned), template)
+        assert match_faces(triangulate(turned), quads) == FaceMatch(True)
     triangles = triangulate(quads)
-    assert same_faces(triangles[:, [1, 2, 0]], template)
+    assert match_faces(triangles[:, [1, 2, 0]], quads) == FaceMatch(True)
     wrong = triangles.copy()
     wrong[0] = quads[0, [1, 2, 3]]  # one triangle of either diagonal covers no quad
-    for faces in (wrong, triangles[:-1], triangles[::-1], quads[::-1], triangles % 100):
-        assert not same_faces(faces, template)
+    for faces in (wrong, triangles[:-1], triangles % 100):
+        assert not match_faces(faces, quads).fits
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("cm", 10.0), ("m", 1000.0)])
@@ -171,7 +172,8 @@ def test_units_are_converted_once(
         unit=unit,
     )
     np.testing.assert_allclose(loaded.vertices[:], meshes[:6], rtol=1e-6, atol=1e-5)
-    np.testing.assert_allclose(loaded.template.mesh.vertices, meshes[0], rtol=1e-6, atol=1e-5)
+    mean = meshes[:6].mean(0)
+    np.testing.assert_allclose(loaded.template.mesh.vertices, mean, rtol=1e-6, atol=1e-5)
 
 
 def test_z_up_is_turned_by_hand(template: Template, meshes: np.ndarray, tmp_path: Path) -> None:
@@ -181,7 +183,73 @@ def test_z_up_is_turned_by_hand(template: Template, meshes: np.ndarray, tmp_path
     tipped = np.stack([meshes[..., 0], -meshes[..., 2], meshes[..., 1]], -1)
     loaded = imported(exported(tmp_path / "raw", template, tipped[:6]), tmp_path / "set", up="z")
     np.testing.assert_array_equal(loaded.vertices[:], meshes[:6])
-    np.testing.assert_array_equal(loaded.template.mesh.vertices, meshes[0])
+    np.testing.assert_allclose(loaded.template.mesh.vertices, meshes[:6].mean(0), atol=1e-4)
+
+
+def test_the_template_is_the_mean_or_a_named_mesh(few: Path, tmp_path: Path) -> None:
+    """Not the file that happens to sort first, which may be a fist."""
+    vertices = [read_mesh(path).mesh.vertices for path in sorted(few.iterdir())]
+    loaded = imported(few, tmp_path / "mean")
+    np.testing.assert_allclose(loaded.template.mesh.vertices, np.mean(vertices, 0), atol=1e-4)
+    assert loaded.template.name == "few" and loaded.info["licence"] == "unknown"
+    named = imported(few, tmp_path / "named", template=few / "3.ply", name="tube", licence="CC0")
+    np.testing.assert_array_equal(named.template.mesh.vertices, vertices[3])
+    assert named.template.name == "tube" and named.info["licence"] == "CC0"
+    assert named.info["source"] == "meshes of the folder few"
+
+
+def test_an_aligned_template_lies_where_the_meshes_lie(
+    few: Path, template: Template, tmp_path: Path
+) -> None:
+    for number, path in enumerate(sorted(few.iterdir())):
+        moved = read_mesh(path).mesh.vertices @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]).T
+        if number % 2:
+            write_shape(path, moved + np.float32(90), template)
+    plain = imported(few, tmp_path / "plain", align=True)
+    named = imported(few, tmp_path / "named", align=True, template=few / "1.ply")
+    meshes = plain.vertices[:]
+    assert np.linalg.norm(plain.template.mesh.vertices - meshes.mean(0), axis=1).max() < 0.1
+    np.testing.assert_allclose(named.template.mesh.vertices, named.vertices[1], atol=1e-3)
+
+
+def test_a_mean_of_meshes_that_lie_anyhow_is_warned_of(
+    few: Path, template: Template, tmp_path: Path
+) -> None:
+    for number, path in enumerate(sorted(few.iterdir())):
+        if number % 2:
+            tube = read_mesh(path).mesh.vertices - [0, 60, 0]
+            write_shape(path, (tube * [-1, -1, 1] + [0, 60, 0]).astype(np.float32), template)
+    with pytest.warns(UserWarning, match="the mean of the meshes, .* has only .* % of their size"):
+        folder(few, unit="mm")
+
+
+def test_names_and_licences_reach_the_dataset_and_the_model(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "import", "folder", few, "--unit", "mm", "--out", tmp_path / "set"]
+    done = in_process(capsys, *command, "--name", "hand", "--licence", "CC BY 4.0")
+    assert done.code == 0, done.err
+    done = in_process(capsys, "data", "info", tmp_path / "set")
+    assert "hand " in done.out and "CC BY 4.0" in done.out
+    run = tmp_path / "run"
+    done = in_process(
+        capsys, "train", "pca", "--data", tmp_path / "set", "--latent", 2, "--out", run
+    )
+    assert done.code == 0, done.err
+    assert "model of class `hand`" in (run / "model" / "README.md").read_text()
+    assert "CC BY 4.0" in (run / "model" / "README.md").read_text()
+    for flag in ("--name", "--licence"):
+        command[-1] = tmp_path / "none"
+        done = in_process(capsys, *command, flag, " ")
+        done.refuses(f"{flag}: is empty")
+        assert not (tmp_path / "none").exists()
+
+
+def test_the_name_of_a_saved_template_stays(few: Path, tmp_path: Path) -> None:
+    Template(read_mesh(few / "0.ply").mesh, "hand").save(tmp_path / "hand.npz")
+    assert folder(few, unit="mm", template=tmp_path / "hand.npz").template.name == "hand"
+    made = folder(few, unit="mm", template=tmp_path / "hand.npz", name="left hand")
+    assert made.template.name == "left hand"
 
 
 def test_alignment_takes_rigid_motion_out_and_nothing_else(
@@ -452,7 +520,7 @@ def two_quads_merged(path: Path, template: Template) -> None:
 BAD = {
     "another vertex count": (other_count, "expected 108 vertices as in the template '0', got 110"),
     "not a number": (with_nan, "not finite"),
-    "vertices in another order": (reordered, "its faces are not the template's"),
+    "vertices in another order": (reordered, "another vertex order"),
     "merged vertices": (two_quads_merged, "its faces are not the template's"),
     "cut short": (cut_short, "3.ply"),
     "meters among millimeters": (other_unit, "is the unit right?"),
@@ -606,8 +674,8 @@ def test_a_set_records_its_importer(few: Path, tmp_path: Path) -> None:
     assert made.info["importer"]["options"]["unit"] == "mm"
     with pytest.raises(InputError, match="`unit`: missing, folder needs it"):
         import_source("folder", few)
-    with pytest.raises(InputError, match="`faces`: not an option of folder, which takes `unit`"):
-        import_source("folder", few, unit="mm", faces=3)
+    with pytest.raises(InputError, match="`edges`: not an option of folder, which takes `unit`"):
+        import_source("folder", few, unit="mm", edges=3)
     with pytest.raises(InputError, match="importer 'comma': expected one of folder"):
         import_source("comma", few)
 

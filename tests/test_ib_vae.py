@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from conftest import ball_template
+from helpers import in_process
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.errors import InputError
@@ -53,7 +54,7 @@ def ib_vae(template: Template, **changes: object) -> IbVae:
 
 def cvae(template: Template) -> IbVae:
     torch.manual_seed(0)
-    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": EXPRESSIONS})  # type: ignore[arg-type]
+    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": EXPRESSIONS}, 24)  # type: ignore[arg-type]
     model = create("cvae", template, config)
     model.initialize(shapes(template, 8).numpy())
     return model.eval()
@@ -377,7 +378,9 @@ def test_conditions_are_one_hot_times_level(ball: Template) -> None:
 
 
 def test_without_named_expressions_the_condition_is_the_level(ball: Template) -> None:
-    config = IbVae.config_for(IbVaeConfig(**SMALL, expressions=()), {"expression": ("neutral",)})  # type: ignore[arg-type]
+    config = IbVae.config_for(
+        IbVaeConfig(**SMALL, expressions=()), {"expression": ("neutral",)}, 24
+    )  # type: ignore[arg-type]
     model = create("cvae", ball, config)
     labels = {"expression": torch.tensor([0, -1]), "level": torch.tensor([0.0, 0.25])}
     assert model.condition.of(labels, 2).tolist() == [[0], [0.25]]
@@ -424,7 +427,7 @@ def test_impossible_settings() -> None:
     for changes, message in (
         ({"samples": (64,)}, "two counts"),
         ({"scan_share": 1.5}, "share from 0 to 1"),
-        ({"identity": 0}, "at least 1"),
+        ({"identity": 0}, "1 to 1,000,000"),
         ({"hidden": 1, "start": "pca"}, "at least 2"),
     ):
         with pytest.raises(InputError, match=message):
@@ -466,7 +469,9 @@ def test_scans_from_the_command_line(
     assert np.array_equal(found.faces, ball.mesh.faces)
 
 
-def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path) -> None:
+def test_recorded_sequences_without_neutral_scans(
+    ball: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A folder laid out as COMA's, from import to evaluation: first frames are neutral, levels grow
     with the frames.
     """
@@ -498,9 +503,9 @@ def test_recorded_sequences_without_neutral_scans(ball: Template, tmp_path: Path
     assert load(Path(out)).names_of("condition") == ("pout", "suck")
     main(["evaluate", out])
     for family in ("pca", "multilinear", "linear-two-space"):
-        main(["train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}",
-              "--latent", "4"])  # fmt: skip
-        main(["evaluate", f"{out}-{family}"])
+        train = ("train", family, "--data", data, "--split", "frames", "--out", f"{out}-{family}")
+        assert in_process(capsys, *train, "--latent", 4).code == 0
+        assert in_process(capsys, "evaluate", f"{out}-{family}").code == 0
     for name in ("", "-multilinear", "-linear-two-space"):
         measured = read_json(Path(out + name) / "evaluation.json")["model"]
         assert {"disentanglement_error_mm", "neutral_error_mm", "expression_kept"} <= set(measured)

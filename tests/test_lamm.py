@@ -20,7 +20,7 @@ from morphable.evaluate.directions import principal_directions
 from morphable.mesh.automatic_regions import automatic_regions
 from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.template import Template
-from morphable.models.families import create
+from morphable.models.families import MODELS, create
 from morphable.models.handles import aligned_displacement
 from morphable.models.io import load, save
 from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
@@ -395,11 +395,43 @@ def test_a_factored_network_starts_with_the_leading_components(hands: MeshDatase
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("latent", 0), ("width", 0), ("encoder_depth", 0), ("regions", -1), ("rank", -1), ("ramp", 0)],
+    [
+        ("latent", 0),
+        ("width", 0),
+        ("encoder_depth", 0),
+        ("regions", -1),
+        ("merged_from", (29,)),
+        ("rank", -1),
+        ("ramp", 0),
+    ],
 )
-def test_impossible_settings(field: str, value: int) -> None:
+def test_impossible_settings(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"model.{field}: expected"):
         LammConfig(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("merged_from", [(4,), (3,), (29, 30), (9, 9), (0,), (-1,)])
+def test_regions_are_merged_from_falling_numbers(merged_from: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"merged_from: expected falling numbers above .* \(4\)"):
+        LammConfig(regions=4, merged_from=merged_from)
+
+
+def test_regions_of_a_model_nest_in_those_they_are_merged_from(hands: MeshDataset) -> None:
+    fine = create("lamm", hands.template, SMALL, regions=9).regions
+    coarse = create("lamm", hands.template, SMALL, regions=4, merged_from="9,6").regions
+    assert (len(fine.names), len(coarse.names)) == (9, 4)
+    assert all(len(np.unique(coarse.labels[fine.labels == r])) == 1 for r in range(9))
+
+
+def test_manipulation_is_trained_as_published() -> None:
+    """Batches of 16, a rate of 1e-4 and ten epochs of warm-up; the mixer autoencodes at 1e-3."""
+    for family, rate in (("lamm", 1e-4), ("lamm-mixer", 1e-3)):
+        train = MODELS[family].published.train
+        assert train is not None
+        first, second = train.for_stage(AUTOENCODE), train.for_stage(MANIPULATE)
+        assert (first.batch_size, first.learning_rate) == (32, rate)
+        assert (second.batch_size, second.learning_rate) == (16, 1e-4)
+        assert (first.epochs * first.warmup, second.epochs * second.warmup) == (1, 10)
 
 
 ONE = Workers(0, 1, torch.device("cpu"))

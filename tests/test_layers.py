@@ -153,6 +153,57 @@ def test_importing_morphable_and_asking_for_help_load_nothing_heavy() -> None:
     assert python(code).strip() == "[]"
 
 
+LIGHT = (
+    ("data make hands --count 5 --out hands", ""),
+    ("data info hands --audit", ""),
+    ("data regions hands --count 3", ""),
+    ("data import folder nothing --unit mm --out x", "no such folder"),
+    ("train pca --data nothing --out x", "no such dataset folder"),
+    ("train pca --data hands --out hands", "already exists"),
+    ("train pca --data hands", "train: --out is missing: run folder"),
+    ("evaluate nothing", "nothing: no such model"),
+    ("evaluate hands", "not a model"),
+    ("report nothing", "nothing: no such model"),
+    ("report hands", "not a run folder"),
+    ("compare nothing hands", "nothing: no such model"),
+    ("compare hands hands --out x", "not a run folder"),
+    ("sample nothing -n 2 --out x", "nothing: no such model"),
+    ("sample model -n 0 --out x", "-n 0"),
+    ("sample model -n 2 --seed -1 --out x", "--seed -1"),
+    ("sample model -n 2 --out hands", "hands: already exists"),
+    ("sample model -n 2 --scale -1 --out x", "--scale -1"),
+    ("reconstruct model a.ply --out x", "a.ply: no such file"),
+    ("edit interpolate model a.ply b.ply --out x", "a.ply: no such file"),
+    ("edit neutralise model model --out hands", "hands: already exists"),
+    ("edit region model model --region r --out x", "--move HANDLE"),
+    ("factor nothing --rank 3 --out x", "nothing: no such model"),
+)
+"""Commands that need no model, with what they refuse. `model` has the files of one, but empty."""
+
+
+def test_what_needs_no_model_does_not_import_torch(tmp_path: Path) -> None:
+    """Importing torch takes seconds: most of the time of a small command, or of a typing error."""
+    (tmp_path / "model").mkdir()
+    for name in ("model.json", "weights.safetensors", "template.npz"):
+        (tmp_path / "model" / name).touch()
+    code = (
+        "import contextlib, io, os, sys\n"
+        "from morphable.cli.main import main\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        f"for words, refused in {LIGHT!r}:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as errors, "
+        "contextlib.redirect_stdout(io.StringIO()):\n"
+        "        try:\n"
+        "            main(words.split())\n"
+        "            assert not refused, words\n"
+        "        except SystemExit as stop:\n"
+        "            assert stop.code == 2 and refused, (words, errors.getvalue())\n"
+        "            assert refused in errors.getvalue(), (words, errors.getvalue())\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    python(code)
+
+
 def test_the_public_names_are_there() -> None:
     for name in morphable.__all__:
         assert getattr(morphable, name) is not None

@@ -145,16 +145,19 @@ def test_what_is_missing_is_said(ball: Template) -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore:expression 20.* carry only")
 @torch.no_grad()
-def test_sizes_beyond_the_data_do_nothing(gestures: MeshDataset) -> None:
+def test_no_size_is_beyond_what_the_data_carries(gestures: MeshDataset) -> None:
     """Eight subjects with two gestures, codes of 20 + 20."""
     data = TrainingData.of(gestures, ("subject", "expression", "level"))
     labels = dict(data.labels) | {"neutral": data.neutral.index}
     shapes = np.asarray(data.vertices[:])
-    with pytest.warns(UserWarning, match="carries 7 identity and 2 expression dimensions, not 20"):
+    with pytest.warns(UserWarning, match="identity 20: the grid's 8 subjects .* carry only 7"):
         grid = Multilinear.estimate(gestures.template, shapes, labels, MultilinearConfig(20, 20))
     assert grid.config == MultilinearConfig(7, 2)
-    spaces = LinearTwoSpace.estimate(gestures.template, shapes, labels, TwoSpaceConfig(20, 20))
+    with pytest.warns(UserWarning, match="identity 20: 8 subjects with .* carry only 7"):
+        spaces = LinearTwoSpace.estimate(gestures.template, shapes, labels, TwoSpaceConfig(20, 20))
+    assert (spaces.config.identity, spaces.parts.size) == (7, 7 + spaces.config.expression)
     for made in (grid, spaces):
         assert torch.isfinite(made.encode(torch.from_numpy(shapes))).all()
         assert error(made, shapes) < 3

@@ -10,7 +10,7 @@ import inspect
 import numpy as np
 import pytest
 
-from morphable.draw import blocks, charts
+from morphable.draw import blocks, charts, turntable
 from morphable.draw.axes import Axis
 from morphable.draw.blocks import (
     BigNumber,
@@ -33,10 +33,12 @@ from morphable.draw.blocks import (
 from morphable.draw.camera import Camera
 from morphable.draw.charts import Bar, Bars, Chart, Cloud, Scatter, Series
 from morphable.draw.html import render_block, render_page
+from morphable.draw.turntable import Turntable
 from parsed_page import ParsedPage
 
 EVIL = '<script>"&'
 FRONT = Camera(np.eye(3), np.zeros(3), np.array([10.0, 10.0]))
+CORNERS = np.array([[0, 1, 1]])
 PIXELS = np.full((3, 5, 4), 255, np.uint8)
 
 
@@ -66,13 +68,23 @@ def every_block(text: str) -> list[Block]:
         Bars([Bar(text, 0, 2.0, text, (1.0, 3.0))], text),
         Scatter(points[:, :2], np.array([0, -1]), [text], text),
         Cloud(points, FRONT, 20, text),
+        Turntable(
+            points,
+            points[None, None] + [[[1.0]], [[2.0]]],
+            CORNERS,
+            [text],
+            2.0,
+            text,
+            FRONT.rotation,
+            text,
+        ),
     ]
 
 
 def test_every_class_of_block_has_its_macro() -> None:
     found = {
         value
-        for module in (blocks, charts)
+        for module in (blocks, charts, turntable)
         for _, value in inspect.getmembers(module, inspect.isclass)
         if issubclass(value, Block) and dataclasses.is_dataclass(value)
     }
@@ -83,11 +95,12 @@ def test_every_class_of_block_has_its_macro() -> None:
 def test_every_text_is_escaped(block: Block) -> None:
     """The legend of a scatter cuts names; all else is shown as it is."""
     html = render_block(block)
-    assert "<script" not in html
+    words = render_block(every_block("words")[index_of(block)])
+    assert EVIL not in html and html.count("<script") == words.count("<script")
     page = ParsedPage(html)
     shown = [*page.texts, *(value for _, value in page.attributes)]
     assert any(EVIL in text for text in shown)
-    without = ParsedPage(render_block(every_block("words")[index_of(block)]))
+    without = ParsedPage(words)
     assert len(page.attributes) == len(without.attributes), "no text became markup"
 
 
@@ -103,7 +116,7 @@ def test_strings_break_lines_and_texts_hold_code() -> None:
 
 def test_pictures_hold_themselves_and_are_loaded_when_needed() -> None:
     page = ParsedPage(render_block(picture("a hand")))
-    assert page.values("src")[0].startswith("data:image/png;base64,")
+    assert page.values("src")[0].startswith("data:image/webp;base64,")
     assert page.values("loading") == ["lazy"] and page.alternatives == ["a hand"]
     assert (page.values("width"), page.values("height")) == (["5"], ["3"])
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conftest import ball_template
+from morphable.errors import InputError
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.principal_basis import leading_eigenpairs, principal_basis
 
@@ -51,14 +52,29 @@ def test_codes_have_unit_deviation() -> None:
     torch.testing.assert_close(torch.cov(codes.T), torch.eye(4), rtol=1e-3, atol=1e-3)
 
 
-def test_more_components_than_meshes_are_left_at_zero() -> None:
+def test_there_are_fewer_components_than_meshes() -> None:
     data = shapes(4, 320, 9)
-    model = Pca.estimate(ball_template(320), data, {}, PcaConfig(8))
-    assert (model.basis.deviations > 0).sum() == 3
+    said = "^latent 8: 4 training meshes carry only 3, so the model has 3$"
+    with pytest.warns(UserWarning, match=said):
+        model = Pca.estimate(ball_template(320), data, {}, PcaConfig(8))
+    assert model.latent == 3 and (model.basis.deviations > 0).all()
     assert torch.isfinite(model(torch.from_numpy(data))).all()
     torch.testing.assert_close(
         model(torch.from_numpy(data)), torch.from_numpy(data), rtol=1e-4, atol=1e-3
     )
+
+
+def test_meshes_of_lower_rank_carry_fewer_still() -> None:
+    with pytest.warns(UserWarning, match="40 training meshes carry only 3"):
+        model = Pca.estimate(
+            ball_template(320), shapes(40, 320, 3).astype(np.float64), {}, PcaConfig(20)
+        )
+    assert model.latent == 3
+
+
+def test_equal_meshes_carry_nothing() -> None:
+    with pytest.raises(InputError, match="the training meshes are all equal"):
+        Pca.estimate(ball_template(320), np.repeat(shapes(1, 320, 3), 12, 0), {}, PcaConfig(2))
 
 
 def test_block_iteration_equals_a_dense_solve(rng: np.random.Generator) -> None:

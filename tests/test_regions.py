@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -89,11 +90,11 @@ def test_a_mirror_map_gives_mirrored_regions(columns: int, count: int) -> None:
 
 def test_coarser_sets_nest_in_finer_ones(hands: MeshDataset) -> None:
     mesh = hands.template.mesh
-    finest = automatic_regions(mesh, 29).labels
-    for count in (17, 13, 11):
-        coarse = automatic_regions(mesh, count, merged_from=29).labels
-        assert len(np.unique(coarse)) == count
-        assert all(len(np.unique(coarse[finest == r])) == 1 for r in range(29))
+    counts = (29, 17, 13, 11)
+    sets = [automatic_regions(mesh, n, merged_from=counts[:i]).labels for i, n in enumerate(counts)]
+    assert [len(np.unique(labels)) for labels in sets] == list(counts)
+    for finer, coarser in itertools.combinations(sets, 2):
+        assert all(len(np.unique(coarser[finer == r])) == 1 for r in np.unique(finer))
 
 
 def test_the_same_template_gives_the_same_regions() -> None:
@@ -132,8 +133,10 @@ def test_regions_of_a_template_are_its_own_unless_a_count_is_asked(hands: MeshDa
     assert len(template_regions(ball_template(320)).names) == 11
 
 
-@pytest.mark.parametrize(("count", "merged"), [(0, 0), (-1, 0), (321, 0), (5, 4)])
-def test_impossible_counts(ball: Template, count: int, merged: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "merged"), [(0, ()), (-1, ()), (321, ()), (5, (4,)), (5, (9, 4)), (5, (321,))]
+)
+def test_impossible_counts(ball: Template, count: int, merged: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="regions:"):
         automatic_regions(ball.mesh, count, merged_from=merged)
 

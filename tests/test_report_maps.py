@@ -195,7 +195,7 @@ def test_the_section_of_arithmetic(data: MeshDataset) -> None:
     assert section is not None
     between, beyond, transfer = 2 * 6, 2 * 6, 3 + 2 * 4
     assert html_of(section).count("<img") == between + beyond + transfer
-    assert "PCA, 3 latents" in html_of(section) and "T0 + S1 − S0" in html_of(section)
+    assert "PCA, 3" in html_of(section) and "T0 + S1 − S0" in html_of(section)
     linear = Pca.estimate(data.template, data.vertices[:], {}, PcaConfig(2)).eval()
     alone = arithmetic.arithmetic(context(data, linear))
     assert alone is not None and html_of(alone).count("<img") == 6 + 6 + 3 + 4

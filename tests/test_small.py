@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from conftest import ball_template
-from helpers import dataset, in_process
-from morphable.data.dataset import MeshDataset
+from helpers import dataset, in_process, labels
+from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.data.source import MeshSource
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.base import EstimatedModel
@@ -90,9 +91,45 @@ def test_multilinear_says_what_its_grid_carries(
     train = ("train", "multilinear", "--data", sets[42].path, "--out", run, "--latent", 44)
     ended = in_process(capsys, *train)
     assert ended.code == 0
-    assert "expressions carries 8 identity and 2 expression dimensions, not" in ended.err
+    assert "identity 22: the grid's 9 subjects with 2 expressions carry only 8, so the" in ended.err
+    assert (
+        "expression 22: the grid's 9 subjects with 2 expressions carry only 2, so the" in ended.err
+    )
     assert load(run).config == MultilinearConfig(identity=8, expression=2)
     assert in_process(capsys, "evaluate", run).code == 0
+
+
+@pytest.mark.parametrize("family", ["pca", "pca-mlp", "region-pca"])
+def test_no_latent_size_is_beyond_what_the_meshes_carry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: str
+) -> None:
+    """Of sixteen training meshes: and every table has the size that the model has."""
+    dataset(ball_template(200), tmp_path / "set", 20, subjects=20)
+    run = tmp_path / "run"
+    train = ("train", family, "--data", tmp_path / "set", "--out", run, "--latent", 300)
+    ended = in_process(capsys, *train, *(("--epochs", 1) if family == "pca-mlp" else ()))
+    assert ended.code == 0, ended.err
+    model = load(run)
+    assert model.latent == model.parts.size <= 15 * (11 if family == "region-pca" else 1)
+    assert "note: latent 300: 16 training meshes" in ended.err
+    assert f" carry only {model.latent}, so the model has {model.latent}" in ended.err
+    assert f"latent size {model.latent}" in ended.out
+    measured = in_process(capsys, "evaluate", run)
+    assert measured.code == 0 and str(model.latent) in measured.out and "300" not in measured.out
+
+
+@pytest.mark.parametrize("family", ["pca", "coma", "ib-vae"])
+def test_equal_meshes_are_nothing_to_learn_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: str
+) -> None:
+    template = ball_template(200)
+    twelve = np.repeat(template.mesh.vertices[None], 12, 0).astype(np.float32)
+    info = {"source": "copies", "licence": "none", "unit": "mm"}
+    copies = MeshSource(template, labels(12), lambda: iter([twelve]), info)
+    write_dataset(copies, tmp_path / "set")
+    train = ("train", family, "--data", tmp_path / "set", "--out", tmp_path / "run")
+    in_process(capsys, *train).refuses("the training meshes of split", "are all equal")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_grid_larger_than_the_template(sets: dict[int, MeshDataset]) -> None:

@@ -109,7 +109,7 @@ def test_the_table_of_settings_comes_back() -> None:
     ("values", "words"),
     [
         ({"edit.epoch": "3"}, "x.edit.epoch: there is no such setting; did you mean 'epochs'?"),
-        ({"edit": {"epochs": 0}}, "x.edit.epochs: expected at least 1, got 0"),
+        ({"edit": {"epochs": 0}}, "x.edit.epochs: expected 1 to 1,000,000, got 0"),
         ({"edit.learning_rate": "fast"}, "x.edit.learning_rate: expected a number, got 'fast'"),
         ({"edit.seed": "3"}, "x.edit.seed: cannot differ from stage to stage"),
         ({"edit.stages": "a"}, "x.edit.stages: cannot differ from stage to stage"),
@@ -205,6 +205,21 @@ def test_each_stage_runs_with_its_own_settings(whole: Path) -> None:
         "kept.pt",
         "last.pt",
     }
+
+
+def test_the_counter_of_epochs_counts_those_of_the_stage(data: MeshDataset, tmp_path: Path) -> None:
+    events: list[TrainingEvent] = []
+    run(config(data), data.split("subject"), tmp_path / "run", HERE, listener=events.append)
+    assert [event.place for event in events if event.epoch_ended] == [
+        "whole, epoch 1/2",
+        "whole, epoch 2/2",
+        "half, epoch 1/3",
+        "half, epoch 2/3",
+        "half, epoch 3/3",
+    ]
+    assert [event.step for event in events[-2:]] == [21, 21]
+    alone = dataclasses.replace(events[0], stage="")
+    assert alone.place == "epoch 1/2"
 
 
 def test_batches_have_the_size_of_the_stage(

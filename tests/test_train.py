@@ -23,7 +23,6 @@ from morphable.data.dataset import MeshDataset
 from morphable.data.labels import LabelTable
 from morphable.errors import InputError
 from morphable.models.base import MorphableModel
-from morphable.models.families import MODELS
 from morphable.models.io import load
 from morphable.models.pca_mlp import PcaMlpConfig
 from morphable.models.training import TrainConfig
@@ -389,17 +388,9 @@ def test_a_disk_that_fills_up_keeps_the_last_whole_checkpoint(
 
 def test_bad_input_makes_no_run_folder(data: MeshDataset, tmp_path: Path) -> None:
     few = dataset(ball_template(60), tmp_path / "few", 3, subjects=3)
-    cases = {
-        "has 1 training mesh, at least 2": (config(), few.split("frames")),
-        "expected at least 3 in each": (  # four levels do not fit into sixty vertices
-            RunConfig("coma", MODELS["coma"].fast.model, TrainConfig()),
-            data.split("subject"),
-        ),
-    }
     before = tree(tmp_path)
-    for words, (chosen, split) in cases.items():
-        with pytest.raises(InputError, match=words):
-            run(chosen, split, tmp_path / "run", HERE)
+    with pytest.raises(InputError, match="has 1 training mesh, at least 2"):
+        run(config(), few.split("frames"), tmp_path / "run", HERE)
     with pytest.raises(InputError, match="processes one"):
         crowd = Workers(0, 49, CPU)
         run(config(batch_size=64), data.split("subject"), tmp_path / "run", crowd)

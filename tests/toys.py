@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
 from morphable.models.base import (
+    NO_LABELS,
     NO_ORIGIN,
     AdversarialModel,
     Given,
+    Labels,
     Origin,
     Shapes,
     TrainableModel,
@@ -66,7 +68,7 @@ class ToyGan(AdversarialModel):
     def generator_parameters(self) -> Iterable[nn.Parameter]:
         return self.generator.parameters()
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
@@ -112,7 +114,7 @@ class ToyStages(TrainableModel):
         self.encoder = nn.Linear(3 * template.n_vertices, config.latent)
         self.decoder = nn.Linear(config.latent, 3 * template.n_vertices)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from morphable.errors import InputError
 
@@ -31,10 +31,13 @@ class Range:
     holds: Callable[[Any], bool]
 
 
-Count = Annotated[int, Range("at least 1", lambda number: number >= 1)]
-CountOrZero = Annotated[int, Range("at least 0", lambda number: number >= 0)]
+MAX_COUNT = 1_000_000
+"""No layer, latent size or number of epochs that is meant is larger."""
+Count = Annotated[int, Range("1 to 1,000,000", lambda number: 1 <= number <= MAX_COUNT)]
+CountOrZero = Annotated[int, Range("0 to 1,000,000", lambda number: 0 <= number <= MAX_COUNT)]
 Positive = Annotated[float, Range("a positive number", lambda number: number > 0)]
 PositiveOrZero = Annotated[float, Range("a number of at least 0", lambda number: number >= 0)]
+Factor = Annotated[float, Range("a positive number up to 100", lambda number: 0 < number <= 100)]
 Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
 
 
@@ -57,7 +60,7 @@ class Configuration:
     ...     epochs: Count = 10
     >>> Example(0)
     Traceback (most recent call last):
-    morphable.config.SettingError: model.epochs: expected at least 1, got 0
+    morphable.config.SettingError: model.epochs: expected 1 to 1,000,000, got 0
     """
 
     table: ClassVar[str] = "model"
@@ -68,6 +71,10 @@ class Configuration:
             value = getattr(self, key)
             if not allowed.holds(value):
                 raise self.error(key, f"expected {allowed.expected}, got {value}")
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Self:
+        """Return the settings of a model whose parts have these sizes, each a field of its own."""
+        return dataclasses.replace(self, **sizes)
 
     def error(self, key: str, fault: str) -> SettingError:
         """Make the error to raise if the value of `key` is wrong."""
@@ -182,6 +189,8 @@ def _plain(value: Any, hint: type) -> Any:
     result = hint(value)
     lossy = isinstance(value, float) and result != value
     if lossy or (hint is float and not math.isfinite(result)):
+        raise ValueError
+    if hint is int and not -(2**63) <= result < 2**63:
         raise ValueError
     return result
 

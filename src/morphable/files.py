@@ -74,10 +74,11 @@ def reading(path: Path | str, fault: str, missing: str = "no such file") -> Iter
 
 
 def _parsed(fault: str, error: BaseException) -> str:
-    """The fault and the first sentence of the parser's message; later sentences address
-    programmers.
+    """The fault and the first sentence of the parser's message, without a heading; later sentences
+    address programmers.
     """
-    first = str(error).partition("\n")[0].partition(". ")[0]
+    lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
+    first = next(iter(lines), "").partition(". ")[0]
     return f"{fault} ({first or type(error).__name__})"
 
 

@@ -75,7 +75,7 @@ def _facts(
         f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each "
         "column among models of equal latent size, if one direction is better."
     ]
-    if compared := references([task.row for task in planned]):
+    if compared := references([*(t.row for t in planned), *(o.task.row for o in outcomes)]):
         facts.append(
             "Change of the vertex error: of its mean over seeds, against "
             f"{' or '.join(compared)} of the same latent size. The 95 % confidence interval is "

@@ -51,18 +51,20 @@ def grid(
     lines: list[list[str]] = []
     cells: list[list[Cell | None]] = []
     numbers: list[Numbers] = []
-    for row in rows:
+    sizes = [_latent(row, of_row(outcomes, row, data)) for row in rows]
+    for row, size in zip(rows, sizes, strict=True):
         own = of_row(outcomes, row, data)
         others = reference or reference_of(outcomes, row, data)
         difference = None if own == list(others) else change(own, others)
         cells.append([cell(own, column) for column in table.columns])
         name = _name(row, own, usual)
-        line = [name, str(row.size), *_measured(own, cells[-1], table.columns)]
+        asked = "" if size == row.size else f" (of {row.size})"
+        line = [name, f"{size}{asked}", *_measured(own, cells[-1], table.columns)]
         if compared:
             line.append(_change_text(difference))
         lines.append(line + [_paper_text(row, title, table) for title in table.paper_columns])
-        numbers.append(_numbers(table, data, row, own, cells[-1], difference))
-    best = _best(rows, cells, table.columns)
+        numbers.append(_numbers(table, data, row, size, own, cells[-1], difference))
+    best = _best(sizes, cells, table.columns)
     mean_shape = _mean_shape(table, outcomes, data)
     if mean_shape is not None:
         texts = [
@@ -75,6 +77,14 @@ def grid(
         plain |= zip((column.title for column in table.columns), mean_shape, strict=True)
         numbers.append(plain)
     return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best, numbers)
+
+
+def _latent(row: Row, own: Sequence[Outcome]) -> int:
+    """The latent size of a row's models, which is smaller than the row's own if the training meshes
+    carry no more.
+    """
+    found = [o.provenance["latent"] for o in own if o.measures and "latent" in o.provenance]
+    return min([row.size, *found])
 
 
 def references(rows: Sequence[Row]) -> list[str]:
@@ -105,6 +115,7 @@ def _numbers(
     table: Table,
     data: str,
     row: Row,
+    size: int,
     own: Sequence[Outcome],
     cells: Sequence[Cell | None],
     difference: Change | None,
@@ -113,7 +124,7 @@ def _numbers(
         "dataset": data,
         "model": row.name,
         "family": row.family,
-        "latent size": row.size,
+        "latent size": size,
         "epochs": next((o.epochs for o in own if o.epochs is not None), None),
         "seeds": sum(o.measures is not None for o in own),
     }
@@ -150,20 +161,20 @@ def _mean_shape(table: Table, outcomes: Sequence[Outcome], data: str) -> list[fl
 
 
 def _best(
-    rows: Sequence[Row], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
+    sizes: Sequence[int], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
 ) -> set[tuple[int, int]]:
     """Find the best mean of each column among rows of equal latent size. Columns in which neither
     direction is better have none.
+
+    sizes: the latent size of each row.
     """
     best = set()
     for place, column in enumerate(columns):
         if column.better == "neither":
             continue
-        for size in {row.size for row in rows}:
+        for size in set(sizes):
             known = [
-                (c.mean, i)
-                for i, row in enumerate(rows)
-                if row.size == size and (c := cells[i][place])
+                (c.mean, i) for i, own in enumerate(sizes) if own == size and (c := cells[i][place])
             ]
             if known:
                 best.add(((min if column.better == "lower" else max)(known)[1], place + 2))

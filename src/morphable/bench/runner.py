@@ -14,7 +14,7 @@ import numpy as np
 
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
-from morphable.config import with_overrides
+from morphable.config import MAX_COUNT, with_overrides
 from morphable.data.dataset import MeshDataset, SplitDataset, load_dataset, write_dataset
 from morphable.data.makers import make_source
 from morphable.data.makers.ict import VARIABLE, find_ict
@@ -28,6 +28,8 @@ from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
+
+MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Task:
 
     @property
     def title(self) -> str:
-        return f"{self.data.name}, {self.row.name}, code of {self.row.size}, seed {self.seed}"
+        return f"{self.data.name}, {self.row.name}, latent size {self.row.size}, seed {self.seed}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +122,14 @@ def tasks(table: Table, options: Options) -> list[Task]:
         raise InputError(
             f"`rows` {sorted(strange)[0]}: the table has no such row, it has {known}", "rows"
         )
-    if options.seeds < 1:
-        raise InputError(f"`seeds` {options.seeds}: expected at least 1", "seeds")
+    if not 1 <= options.seeds <= MAX_SEEDS:
+        expected = f"at least 1, at most {MAX_SEEDS:,}"
+        raise InputError(f"`seeds` {options.seeds}: expected {expected}", "seeds")
+    if options.epochs is not None and not 1 <= options.epochs <= MAX_COUNT:
+        expected = f"at least 1, at most {MAX_COUNT:,}"
+        raise InputError(f"`epochs` {options.epochs}: expected {expected}", "epochs")
+    if options.source is not None and not options.source.exists():
+        raise InputError(f"`source` {options.source}: no such file or folder", "source")
     planned = []
     for data in datasets:
         if options.only and data.name not in options.only:
@@ -180,8 +188,8 @@ def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig
     row, name = task.row, options.recipe or task.row.recipe
     recipe = family(row.family).recipe(name)
     model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
-    if recipe.train is None:
-        return RunConfig(row.family, model, None, name)
+    if recipe.train is None or not task.trained:
+        return RunConfig(row.family, model, recipe.train, name)
     epochs = None if row.baseline else options.epochs or task.data.epochs
     chosen = {"seed": task.seed} | ({"epochs": epochs} if epochs else {})
     train = recipe.train.with_overrides(chosen, "train")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,8 @@ from morphable.errors import InputError
 if TYPE_CHECKING:
     from morphable.bench.runner import Options, Outcome, Task
     from morphable.bench.table import Table
+    from morphable.data.dataset import SplitDataset
+    from morphable.train.distributed import Workers
     from morphable.train.events import Listener, TrainingEvent
 
 
@@ -49,7 +51,8 @@ def bench(
     quick: Annotated[
         bool,
         Parameter(
-            help="the small size, for a CPU (the default); prints how long it takes", negative=""
+            help="the small size, for a CPU (the default); prints how long it will train",
+            negative="",
         ),
     ] = False,
     full: Annotated[bool, Parameter(help="the whole table, for a GPU", negative="")] = False,
@@ -97,6 +100,7 @@ def _run(table: Table, options: Options, device: str) -> None:
     }
     outcomes: list[Outcome] = []
     skipped: dict[str, str] = {}
+    estimated: set[str] = set()
     keep_freed_memory()
     with workers(device) as here, _bar(len(planned)) as listen:
         for number, task in enumerate(planned):
@@ -110,6 +114,9 @@ def _run(table: Table, options: Options, device: str) -> None:
             data = datasets[name]
             if data is None:
                 continue
+            if name not in estimated:
+                estimated.add(name)
+                _print_estimate([t for t in planned if t.data.name == name], data, options, here)
             try:
                 outcomes.append(perform(task, data, options, here, listen(number, task)))
             except Interrupted:
@@ -134,6 +141,24 @@ def _run(table: Table, options: Options, device: str) -> None:
     print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
+def _print_estimate(
+    planned: Sequence[Task], data: SplitDataset, options: Options, workers: Workers
+) -> None:
+    """Print how long the networks of one dataset will train, unless that is no time at all."""
+    from morphable.bench.document import duration
+    from morphable.bench.estimate import STEPS, training_seconds
+
+    if workers.count > 1:
+        return
+    seconds = training_seconds(planned, data, options, workers)
+    if seconds:
+        print(
+            f"{data.whole.path.name}: about {duration(seconds)} of training, measured on {STEPS} "
+            "steps of each network",
+            flush=True,
+        )
+
+
 def _result(outcome: Outcome) -> str:
     """What the line about a finished run says."""
     if outcome.measures is None:
@@ -155,7 +180,7 @@ def _bar(total: int) -> Iterator[Callable[[int, Task], Listener]]:
         def listener(number: int, task: Task) -> Listener:
             def listen(event: TrainingEvent) -> None:
                 best = "" if event.best_mm is None else f", {event.best_mm:.3f} mm"
-                text = f"{task.title}: epoch {event.epoch + 1}/{event.epochs}{best}"
+                text = f"{task.title}: {event.place}{best}"
                 bars.update(
                     bar, description=text, completed=number + event.step / event.total_steps
                 )

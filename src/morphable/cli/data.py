@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from morphable.cli.messages import message
 from morphable.cli.regions import regions
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    from morphable.data.dataset import MeshDataset
     from morphable.data.source import MeshSource
 
 app = App(name="data", help="Make, import and look at datasets of registered meshes.")
@@ -67,8 +69,6 @@ def make(
         "part": part,
     }
     given |= {"labelled": labelled, "linear": linear or None, "neutral_only": neutral_only or None}
-    if count is not None and count < 1:
-        raise InputError(f"--count {count}: expected at least 1")
     _require_free(out)
     _write(make_source(kind, **given), out, seed or 0)
 
@@ -89,7 +89,18 @@ def import_(
         Literal["mm", "cm", "m"] | None, Parameter(help="the unit of the files; folder needs it")
     ] = None,
     template: Annotated[
-        Path | None, Parameter(help="mesh file that gives the faces; default: the first file")
+        Path | None,
+        Parameter(
+            help="mesh file with the faces and the reference shape; default: the faces of the first "
+            "file and the mean of all meshes"
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        Parameter(help="what the meshes show, such as hand; default: the name of the folder"),
+    ] = None,
+    licence: Annotated[
+        str | None, Parameter(help="the licence of the meshes, written into models of them")
     ] = None,
     labels: Annotated[
         Path | None, Parameter(help="CSV with a `file` column and any label columns")
@@ -110,9 +121,17 @@ def import_(
     skip_bad: Annotated[
         bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
     ] = False,
+    faces: Annotated[
+        Literal["same", "template"] | None,
+        Parameter(
+            help="same (default): refuse files whose faces are not the template's; template: use the "
+            "template's, whatever the files hold"
+        ),
+    ] = None,
     seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
 ) -> None:
     """Import registered meshes with one topology: vertex i of every file is the same point."""
+    from morphable.data.audit import audit_dataset
     from morphable.data.importers import import_source
 
     if seed < 0:
@@ -123,13 +142,17 @@ def import_(
         raw,
         unit=unit,
         template=template,
+        name=name,
+        licence=licence,
         labels=labels,
         pattern=pattern,
         up=up,
         align=align,
         skip_bad=skip_bad,
+        faces=faces,
     )
-    _write(source, out, seed)
+    for finding in audit_dataset(_write(source, out, seed)):
+        print(f"audit: {_shown(finding)}")
 
 
 @app.command
@@ -149,7 +172,7 @@ def info(
 
     loaded = load_dataset(dataset, changed=True)
     facts = describe(loaded)
-    findings = audit_dataset(loaded) if audit else []
+    findings = list(map(_shown, audit_dataset(loaded))) if audit else []
     if json:
         print_json(facts | ({"audit": findings} if audit else {}))
         return
@@ -158,13 +181,18 @@ def info(
         print(f"audit: {finding}")
 
 
+def _shown(finding: str) -> str:
+    """A finding of the audit, with the flag in place of the argument that it advises."""
+    return message(InputError(finding, "align"))
+
+
 def _require_free(out: Path) -> None:
     from morphable.files import require_new
 
     require_new(out)
 
 
-def _write(source: MeshSource, out: Path, seed: int) -> None:
+def _write(source: MeshSource, out: Path, seed: int) -> MeshDataset:
     from morphable.cli.output import progress
     from morphable.data.dataset import write_dataset
 
@@ -172,3 +200,4 @@ def _write(source: MeshSource, out: Path, seed: int) -> None:
         dataset = write_dataset(source, out, seed, advance)
     shape = " x ".join(map(str, dataset.vertices.shape))
     print(f"{out}: {shape}, splits {', '.join(dataset.split_names) or 'none'}")
+    return dataset

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from morphable.cli.arguments import MeshFile, Model, OutFile, OutFolder, OutUnit, Part, Unit
+from morphable.cli.arguments import (
+    MAX_AMOUNT,
+    MeshFile,
+    Model,
+    OutFile,
+    OutFolder,
+    OutUnit,
+    Part,
+    Steps,
+    Unit,
+)
 from morphable.cli.edit_regions import region, sample_region, swap_region
 from morphable.errors import InputError
 
@@ -23,8 +32,6 @@ app = App(name="edit", help="Edit shapes through a model's code.")
 
 for command in (region, sample_region, swap_region):
     app.command(command)
-
-Steps = Annotated[int, Parameter(help="number of shapes")]
 
 
 @app.command
@@ -69,18 +76,21 @@ def extrapolate(
     If A is the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
     inverts it.
     """
-    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
-        raise InputError(f"--from {start} --to {end}: expected two different numbers")
+    if not (abs(start) <= MAX_AMOUNT and abs(end) <= MAX_AMOUNT) or start == end:
+        raise InputError(
+            f"--from {start} --to {end}: expected two different numbers, at most {MAX_AMOUNT:,.0f} "
+            "from zero"
+        )
     _interpolate(model, a, b, (start, end), steps, part, (unit, out_unit), out)
 
 
 @app.command
 def transfer(
     model: Model,
-    s0: Annotated[Path, Parameter(help="a shape of the source, usually its neutral one")],
-    s1: Annotated[Path, Parameter(help="a deformed shape of the same source")],
+    s0: Annotated[MeshFile, Parameter(help="a shape of the source, usually its neutral one")],
+    s1: Annotated[MeshFile, Parameter(help="a deformed shape of the same source")],
     t0: Annotated[
-        Path, Parameter(help="the target: a shape of another subject, to be deformed like S0")
+        MeshFile, Parameter(help="the target: a shape of another subject, to be deformed like S0")
     ],
     /,
     *,
@@ -93,10 +103,8 @@ def transfer(
     code(S0).
     """
     from morphable.edit.code import transfer
-    from morphable.files import require_new
     from morphable.models.io import load
 
-    require_new(out)
     loaded = load(model)
     source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
     code = transfer(loaded.parts, source, changed, target, part)
@@ -119,10 +127,8 @@ def swap(
 ) -> None:
     """Replace parts of A's code with those of B, e.g. to give one person another's expression."""
     from morphable.edit.code import swap
-    from morphable.files import require_new
     from morphable.models.io import load
 
-    require_new(out)
     loaded = load(model)
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     code = swap(loaded.parts, first, second, part)
@@ -146,10 +152,8 @@ def combine(
     """Replace parts of BASE's code with those of other shapes, each from its own file."""
     from morphable.cli.parse import parse_part_files
     from morphable.edit.code import swap
-    from morphable.files import require_new
     from morphable.models.io import load
 
-    require_new(out)
     loaded = load(model)
     files = parse_part_files(part, loaded.parts)
     code = _encode(loaded, base, unit)
@@ -163,10 +167,8 @@ def neutralise(
     model: Model, mesh: MeshFile, /, *, out: OutFile, unit: Unit = None, out_unit: OutUnit = None
 ) -> None:
     """Remove the expression from a mesh and keep the person."""
-    from morphable.files import require_new
     from morphable.models.io import load
 
-    require_new(out)
     loaded = load(model)
     _write(out, out_unit, loaded, _encode(loaded, mesh, unit), loaded.neutral)
 
@@ -186,13 +188,10 @@ def _interpolate(
 
     from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import interpolate
-    from morphable.files import atomic_folder, require_new
+    from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
-    if steps < 2:
-        raise InputError(f"--steps {steps}: expected at least 2")
-    require_new(out)
     loaded = load(model)
     unit, out_unit = units
     first, second = (_encode(loaded, path, unit) for path in (a, b))

@@ -17,7 +17,6 @@ from morphable.cli.arguments import (
     Scale,
     Seed,
     Unit,
-    check_draws,
 )
 from morphable.errors import InputError
 
@@ -58,16 +57,15 @@ def region(
     out_unit: OutUnit = None,
 ) -> None:
     """Edit one region of a mesh by its handles."""
+    if (move is None) == (target is None):
+        raise InputError("edit region: expected either --move HANDLE:dx,dy,dz or --target FILE")
+
     import torch
 
     from morphable.cli.parse import parse_moves
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import complete_moves, edit_region, find_region
-    from morphable.files import require_new
 
-    if (move is None) == (target is None):
-        raise InputError("edit region: expected either --move HANDLE:dx,dy,dz or --target FILE")
-    require_new(out)
     loaded = _load_editor(model)
     shape = read_registered(mesh, loaded.template, unit)
     place = find_region(loaded, region)
@@ -94,9 +92,7 @@ def swap_region(
     """Give A the region of B, aligned at the region's border."""
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import edit_region, find_region
-    from morphable.files import require_new
 
-    require_new(out)
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
@@ -125,11 +121,9 @@ def sample_region(
 
     from morphable.data.registered_mesh import read_registered, write_shape
     from morphable.edit.region import edit_region, find_region
-    from morphable.files import atomic_folder, require_new
+    from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
 
-    check_draws(number, seed, scale)
-    require_new(out)
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     shape = read_registered(mesh, loaded.template, unit)

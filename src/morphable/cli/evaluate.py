@@ -33,7 +33,7 @@ def evaluate(
     If MODEL is a run folder and neither --data nor --split is given, the result is also written
     there as evaluation.json.
     """
-    from morphable.cli.output import print_table
+    from morphable.cli.output import print_table, progress
     from morphable.evaluate.evaluation import Evaluation
     from morphable.evaluate.mesh_table import csv_text, mesh_table
     from morphable.evaluate.protocol import chosen_subset, open_dataset
@@ -48,7 +48,8 @@ def evaluate(
         raise InputError(f"--json and --csv: both name {csv}")
     loaded = load(model)
     split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
-    measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+    with progress(f"measuring on {len(split_data.subset(subset))} meshes"):
+        measured = Measured.of(Evaluation.of(loaded, split_data, subset))
     # Printed first, so that a folder that cannot be written to does not cost the result.
     print_table(*evaluation_table(loaded.family, measured.measures))
     print(measured.measures["provenance"]["intervals"])
@@ -100,8 +101,22 @@ def evaluation_table(
         numbers = [f"{number:.{measure.digits}f}" for number in statistics]
         ends = [f"{end:.{measure.digits}f}" for end in error["ci95"] or ()]
         rows.append([name, *numbers, " .. ".join(ends) or "none"])
+    if family == "pca":
+        rows = _one_pca(rows)
     header = ["model, latent size", "mean", "std", "median", "95 %", "max", "mean, 95 % interval"]
     return title, header, rows
+
+
+def _one_pca(rows: list[list[str]]) -> list[list[str]]:
+    """The rows of a PCA without its twin: the baseline is the same PCA, unless the model was trained
+    on other meshes than those of the dataset. Then the names say which is which.
+    """
+    mean_shape, (_, *baseline), (name, *own) = rows
+    size = name.partition(", ")[2]
+    if baseline == own:
+        return [mean_shape, [f"PCA, {size}", *own]]
+    this, other = f"PCA, {size}, this model", f"{rows[1][0]}, of this split's training meshes"
+    return [mean_shape, [other, *baseline], [this, *own]]
 
 
 def _conditions(provenance: Mapping[str, Any]) -> str:

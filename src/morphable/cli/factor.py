@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from morphable.cli.arguments import Model, ModelData
+from morphable.cli.arguments import Model, ModelData, OutModel
 from morphable.errors import InputError
 from morphable.rows import evenly_spread
 
@@ -20,7 +19,7 @@ def factor(
     /,
     *,
     rank: Annotated[int, Parameter(help="rank of each region's last layer")],
-    out: Annotated[Path, Parameter(help="model folder or .zip to write")],
+    out: OutModel,
     data: ModelData = None,
 ) -> None:
     """Factor the last layer of a LAMM, its inverse tokenizer, to a lower rank. The factors are

@@ -8,13 +8,14 @@ import sys
 import typing
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
 from morphable.cli import bench, compare, data, edit, evaluate, factor, report, shapes, train
-from morphable.cli.messages import message
+from morphable.cli.messages import message, usage_message
 from morphable.errors import InputError
 
 HELP = """Deep 3D morphable models: from registered meshes to a model to measure, edit and ship.
@@ -25,14 +26,45 @@ A first tour: `morphable data make hands --out data/hands`, then
 """
 
 
+MAX_NAME, MAX_PATH = 255, 4095
+"""Bytes of a file name and of a path that file systems allow."""
+
+
 def _exactly(kind: Any, tokens: Sequence[Token]) -> Any:
     """Convert words to a parameter's type. Refuses "1.5" for a whole number, which Cyclopts would
-    round to 2.
+    round to 2, and paths that no file can have.
     """
+    kinds = _kinds(kind)
     for token in tokens:
-        if int in (kind, *typing.get_args(kind)) and not re.fullmatch("[+-]?[0-9]+", token.value):
-            raise ValueError(f"expected a whole number, got {token.value!r}")
+        if int in kinds and not re.fullmatch("[+-]?[0-9]{1,18}", token.value):
+            raise ValueError(f"expected a whole number, got {_short(token.value)!r}")
+        if Path in kinds:
+            _check_path(token.value)
     return convert(kind, tokens)
+
+
+def _kinds(kind: Any) -> set[Any]:
+    """A type and those that it is made of, as in `list[Path] | None`."""
+    return {kind}.union(*map(_kinds, typing.get_args(kind)))
+
+
+def _check_path(text: str) -> None:
+    """Raise ValueError if `text` is no path, or one that cannot be recorded in a text file."""
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"expected a path in UTF-8, got {text!r}; rename it first") from None
+    if b"\0" in encoded:
+        raise ValueError(f"expected a path, got {text!r}")
+    if len(encoded) > MAX_PATH or max(map(len, encoded.split(b"/"))) > MAX_NAME:
+        raise ValueError(
+            f"expected a path of at most {MAX_PATH} bytes, with names of at most {MAX_NAME}, got "
+            f"{_short(text)!r}"
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text)} characters)"
 
 
 app = App(
@@ -96,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app.meta(arguments, exit_on_error=False, print_error=False, console=Console())
     except CycloptsError as error:
-        console.print(f"morphable: {str(error).strip()}", markup=False)
+        console.print(f"morphable: {usage_message(error)}", markup=False)
         sys.exit(2)
     except InputError as error:
         console.print(f"morphable: {message(error)}", markup=False)

@@ -9,6 +9,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+Advance = Callable[..., None]
+"""Called with the number of items done, the number of all items and what comes next; the last two
+may be left out.
+"""
+
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
@@ -32,12 +37,18 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; call what it yields with the number of items done so far."""
+def progress(what: str, total: int | None = None) -> Iterator[Advance]:
+    """Show a progress bar; call what it yields with the number of items done so far and, if they
+    change, the number of all items and what comes next. Without a total the bar only moves.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(what, total=total)
-        yield lambda done: bars.update(task, completed=done)
+
+        def advance(done: int, total: int | None = None, what: str | None = None) -> None:
+            bars.update(task, completed=done, total=total, description=what)
+
+        yield advance

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from morphable.cli.arguments import MAX_AMOUNT
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ def parse_given(model: MorphableModel, texts: Iterable[str]) -> dict[str, Tensor
             raise  # an InputError is a ValueError too, but has a better message than the one below
         except ValueError:
             numbers = []
-        if not equals or len(numbers) != size or not all(map(math.isfinite, numbers)):
+        if not equals or len(numbers) != size or not all(abs(n) <= MAX_AMOUNT for n in numbers):
             raise InputError(
-                f"--given {text}: expected {part}= and {size} numbers separated by commas"
+                f"--given {text}: expected {part}= and {size} numbers separated by commas, at most "
+                f"{MAX_AMOUNT:,.0f} from zero"
             )
         known[part] = torch.tensor(numbers)
     return known
@@ -141,10 +142,10 @@ def parse_moves(region: Region, texts: Iterable[str]) -> dict[int, np.ndarray]:
             step = np.array(_numbers(values))
         except ValueError:
             step = np.zeros(0)
-        if step.shape != (3,) or not np.isfinite(step).all():
+        if step.shape != (3,) or not (np.abs(step) <= MAX_AMOUNT).all():
             raise InputError(
                 f"--move {text}: expected HANDLE:dx,dy,dz in mm, as in h0:0,0,2 or "
-                f"v{region.controls[0]}:0,0,2"
+                f"v{region.controls[0]}:0,0,2, at most {MAX_AMOUNT:,.0f} mm"
             )
         vertex = region.handle(handle)
         if vertex in moves:

@@ -26,8 +26,12 @@ def regions(
         Path | None, Parameter(help="file of region labels: .json, .csv, .npy, .npz, .obj groups")
     ] = None,
     merged_from: Annotated[
-        int | None,
-        Parameter(help="make this many first and merge them down to --count: such sets nest"),
+        list[int] | None,
+        Parameter(
+            help="make this many first and merge them down to --count: such sets nest; repeat it "
+            "to pass through several numbers",
+            negative="",
+        ),
     ] = None,
 ) -> None:
     """Print the regions of the dataset's template with their numbered handles, and draw them into
@@ -69,7 +73,7 @@ def regions(
 
 
 def _regions_of(
-    template: Template, count: int | None, labels: Path | None, merged_from: int | None
+    template: Template, count: int | None, labels: Path | None, merged_from: list[int] | None
 ) -> Regions:
     """The regions that the options ask for; without options those that a model would train with."""
     from morphable.mesh.automatic_regions import COUNT, automatic_regions, template_regions
@@ -80,4 +84,4 @@ def _regions_of(
     if count is None and merged_from is None:
         return template_regions(template)
     count = COUNT if count is None else count
-    return automatic_regions(template.mesh, count, template.mirror, merged_from or 0)
+    return automatic_regions(template.mesh, count, template.mirror, merged_from or ())

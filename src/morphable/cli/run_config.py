@@ -63,7 +63,8 @@ def new_run(family: str, data: Path, choices: Choices) -> tuple[RunConfig, Split
     recipe = find_family(family).recipe(choices.recipe)
     file = _read_tables(choices.config, family) if choices.config else {}
     typed = parse_settings(choices.set)
-    split_data = load_dataset(data).split(choices.split or file.get("data", {}).get("split"))
+    split = file.get("data", {}).get("split") if choices.split is None else choices.split
+    split_data = load_dataset(data).split(split)
 
     model = with_overrides(recipe.model, file.get("model", {}), f"{choices.config}: model")
     if choices.latent is not None:

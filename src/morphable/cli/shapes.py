@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from morphable.cli.arguments import (
+    MeshFiles,
     Model,
     Number,
     OutFolder,
@@ -17,7 +18,6 @@ from morphable.cli.arguments import (
     Scale,
     Seed,
     Unit,
-    check_draws,
 )
 from morphable.errors import InputError
 
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 def reconstruct(
     model: Model,
-    meshes: Annotated[
-        list[Path],
-        Parameter(help="mesh files in correspondence with the model's template", negative=""),
-    ],
+    meshes: MeshFiles,
     /,
     *,
     out: OutFolder,
@@ -73,14 +70,13 @@ def reconstruct(
     from morphable.cli.output import print_table
     from morphable.cli.parse import format_given
     from morphable.data.registered_mesh import read_points, read_registered, write_shape
-    from morphable.files import atomic_folder, require_new
+    from morphable.files import atomic_folder
     from morphable.fit.pose import fit_pose as fit
     from morphable.fit.pose import misplaced
     from morphable.fit.pose import reconstruct as encode_and_decode
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
-    require_new(out)
     _require_names_differ(meshes)
     loaded = load(model)
     known = _conditions(loaded, given or [])
@@ -173,12 +169,10 @@ def sample(
     from morphable.cli.parse import parse_given
     from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import sample_codes
-    from morphable.files import atomic_folder, require_new
+    from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
-    check_draws(number, seed, scale)
-    require_new(out)
     loaded = load(model)
     known = parse_given(loaded, given or [])
     codes = sample_codes(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)

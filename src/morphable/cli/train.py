@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from morphable.cli.arguments import Data
 from morphable.cli.run_config import Choices, new_run, resumed_run
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def train(
     ],
     /,
     *,
-    data: Annotated[Path, Parameter(help="dataset folder")],
+    data: Data,
     out: Annotated[Path, Parameter(help="run folder to write")],
     latent: Annotated[
         str | None, Parameter(help="latent size: a total, or PART=N,PART=N; default: the recipe's")
@@ -60,12 +61,8 @@ def train(
     resume: Annotated[bool, Parameter(help="resume the run in --out", negative="")] = False,
 ) -> None:
     """Train a model family on a dataset and write a run folder."""
-    from morphable.ops.allocator import keep_freed_memory
-    from morphable.train.checkpoint import read_metrics
-    from morphable.train.distributed import workers
-    from morphable.train.loop import Interrupted
-    from morphable.train.outcome import kept_epoch, little_gained
-    from morphable.train.run import run
+    from morphable.files import require_new
+    from morphable.lock import LOCK, require_idle
 
     choices = Choices(recipe, latent, split, epochs, stages, seed, tuple(set_ or ()), config)
     if resume:
@@ -73,6 +70,18 @@ def train(
         if (out / "model" / "model.json").exists():
             print(f"{out}: this run is finished, there is nothing to resume")
             return
+    else:
+        require_idle(out)
+        require_new(out, besides=LOCK)
+
+    from morphable.ops.allocator import keep_freed_memory
+    from morphable.train.checkpoint import read_metrics
+    from morphable.train.distributed import workers
+    from morphable.train.loop import Interrupted
+    from morphable.train.outcome import kept_epoch, little_gained
+    from morphable.train.run import run
+
+    if resume:
         chosen, split_data = resumed_run(family, data, out)
     else:
         chosen, split_data = new_run(family, data, choices)
@@ -85,7 +94,8 @@ def train(
         if here.rank == 0:
             parameters = sum(p.numel() for p in model.parameters())
             print(
-                f"{out}: {family}, latent size {model.latent}, {parameters:,} trainable parameters"
+                f"{out}: {family}, latent size {model.latent} ({model.parts.described}), "
+                f"{parameters:,} trainable parameters"
             )
             metrics = read_metrics(out / "metrics.jsonl")
             if kept := kept_epoch(model.provenance, metrics):
@@ -123,29 +133,28 @@ def _progress_bar(show: bool) -> Iterator[Listener | None]:
     console = Console(stderr=True)
     quiet = not console.is_terminal
     columns = (
-        "epoch {task.fields[epoch]}",
+        "{task.fields[place]}",
         BarColumn(),
         "{task.percentage:>3.0f} %",
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
-        task = bars.add_task("", total=None, epoch="0", note="")
+        task = bars.add_task("", total=None, place="epoch 0", note="")
         note = ""
 
         def listen(event: TrainingEvent) -> None:
             nonlocal note
             terms = "  ".join(f"{name} {value:.4g}" for name, value in event.terms.items())
-            epoch = f"{event.epoch + 1}/{event.epochs}"
             if event.epoch_ended:
                 note = _validation(event)
                 if quiet:
-                    print(f"epoch {epoch}  {terms}  {note}", flush=True)
+                    print(f"{event.place}  {terms}  {note}", flush=True)
             bars.update(
                 task,
                 total=event.total_steps,
                 completed=event.step,
-                epoch=epoch,
+                place=event.place,
                 note=f"{terms}  {note}",
             )
 

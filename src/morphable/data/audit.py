@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from morphable.data.dataset import MeshDataset
+from morphable.data.mesh_stack import MAX_MM, within_limit
+from morphable.data.unusual import unusual_meshes
 from morphable.mesh.topology import boundary_edges, components, nonmanifold_edges
-
-OUTLIER_DEVIATIONS = 6.0
-"""A mesh is an outlier if its distance from the mean shape exceeds the median distance by this many
-robust standard deviations.
-"""
 
 
 def describe(dataset: MeshDataset) -> dict[str, Any]:
@@ -65,38 +62,25 @@ def audit_dataset(dataset: MeshDataset) -> list[str]:
     unused = template.n_vertices - len(np.unique(template.mesh.faces[template.mesh.faces >= 0]))
     if unused:
         findings.append(f"{unused} vertices of the template belong to no face")
-    mean = sum(block.sum(0, dtype=np.float64) for block in dataset.vertices.blocks()) / len(dataset)
-    distance, digests = [], []
-    variance = np.zeros(template.n_vertices)
+    first = dataset.vertices[0]
+    moves, digests = np.zeros(template.n_vertices, bool), []
     for block in dataset.vertices.blocks():
-        offset = np.linalg.norm(block - mean, axis=-1)
-        distance.append(offset.mean(1))
-        variance += np.square(offset).sum(0)
+        moves |= (block != first).any(axis=(0, 2))
         digests += [hashlib.sha256(np.ascontiguousarray(mesh).tobytes()).digest() for mesh in block]
-    if int((variance == 0).sum()) and len(dataset) > 1:
-        findings.append(f"{int((variance == 0).sum())} vertices never move")
-    from_mean = np.concatenate(distance)
-    median = np.median(from_mean)
-    # 1.4826 times the median absolute deviation is the standard deviation of normal numbers.
-    spread = 1.4826 * np.median(np.abs(from_mean - median))
-    outliers = np.flatnonzero(from_mean > median + OUTLIER_DEVIATIONS * max(spread, 1e-9))
-    if len(outliers):
-        worst = outliers[np.argmax(from_mean[outliers])]
-        findings.append(
-            f"{len(outliers)} meshes lie unusually far from the mean, row {worst} the furthest "
-            f"({from_mean[worst]:.1f} mm)"
-        )
+    if len(dataset) > 1 and not moves.all():
+        findings.append(f"{int((~moves).sum())} vertices never move")
+    findings += unusual_meshes(dataset)
     return findings + _repeats(dataset, digests)
 
 
 def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
-    """Changed content and values that are not finite; and whether all values are finite, so that
-    distances can be measured.
+    """Changed content and values that are not finite or absurd; and whether there are none of these,
+    so that distances can be measured.
     """
     digest, bad, start = hashlib.sha256(), [], 0
-    for block in dataset.vertices.blocks():
+    for block in dataset.vertices.unchecked_blocks():
         digest.update(block.tobytes())
-        bad += (start + np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))).tolist()
+        bad += (start + np.flatnonzero(~within_limit(block))).tolist()
         start += len(block)
     digest.update((dataset.path / "labels.csv").read_bytes())
     digest.update(dataset.template.fingerprint.encode())
@@ -110,7 +94,8 @@ def _content_faults(dataset: MeshDataset) -> tuple[list[str], bool]:
         )
     if bad:
         findings.append(
-            f"{len(bad)} meshes hold coordinates that are not finite, row {bad[0]} is the first"
+            f"{len(bad)} meshes hold coordinates that are not finite or beyond {MAX_MM:g} mm, row "
+            f"{bad[0]} is the first"
         )
     return findings, not bad
 
@@ -119,10 +104,16 @@ def _repeats(dataset: MeshDataset, digests: list[bytes]) -> list[str]:
     """Meshes that occur more than once, and splits that have such meshes both in training and in
     another subset.
     """
-    unique, inverse = np.unique(np.array([d.hex() for d in digests]), return_inverse=True)
+    unique, first, inverse = np.unique(
+        np.array([d.hex() for d in digests]), return_index=True, return_inverse=True
+    )
     if len(unique) == len(digests):
         return []
-    findings = [f"{len(digests) - len(unique)} meshes repeat an earlier one exactly"]
+    repeats = np.flatnonzero(first[inverse] != np.arange(len(digests)))
+    findings = [
+        f"{len(repeats)} meshes repeat an earlier one exactly, mesh {repeats[0]} (equal to mesh "
+        f"{first[inverse[repeats[0]]]}) is the first"
+    ]
     for name in dataset.split_names:
         split = dataset.split(name).split
         leaked = np.isin(

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from morphable.data.labels import LabelTable
-from morphable.data.mesh_stack import MeshStack
+from morphable.data.mesh_stack import MAX_MM, MeshStack, within_limit
 from morphable.data.source import MeshSource
 from morphable.data.splits import Split, make_splits
 from morphable.data.unchanged import FolderState, require_unchanged, sampled_hash
@@ -24,6 +24,8 @@ from morphable.files import atomic_folder, map_npy, read_json, write_json
 from morphable.mesh.template import Template
 
 FORMAT_VERSION = 1
+MAX_NAME = 64
+"""Characters of the longest name of a vertex file; ours are shorter."""
 SHARD_BYTES = 4 * 1024**3
 """Maximum size of a vertex file; larger datasets are written as several files."""
 
@@ -132,13 +134,7 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
     look at it. Raises InputError, naming the file, if anything is missing, damaged or inconsistent.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such dataset folder")
-    if not (path / "dataset.json").exists():
-        raise InputError(
-            f"{path}: not a dataset folder, it has no dataset.json (make one with "
-            "`morphable data make`)"
-        )
+    require_dataset(path)
     info = _read_info(path / "dataset.json")
     for name in ("template.npz", "labels.csv", *info["vertex_files"]):
         if (path / name).exists() and not (path / name).is_file():
@@ -149,7 +145,8 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
         raise InputError(
             f"{path / 'template.npz'}: is not the template of this dataset ({got}, not {expected})"
         )
-    vertices = MeshStack([_map_vertices(path / name, template) for name in info["vertex_files"]])
+    shards = [_map_vertices(path / name, template) for name in info["vertex_files"]]
+    vertices = MeshStack(shards, name=str(path))
     labels = LabelTable.read(path / "labels.csv")
     if not len(vertices) == labels.count == info["meshes"]:
         counts = (
@@ -162,9 +159,21 @@ def load_dataset(path: Path | str, *, changed: bool = False) -> MeshDataset:
     if not changed and info.get("sampled_hash", state.sampled_hash) != state.sampled_hash:
         raise InputError(
             f"{path}: the meshes or labels are not those that were written; import them again, "
-            "for other labels with `morphable data import folder --labels`"
+            "for other labels with `labels`",
+            "labels",
         )
     return MeshDataset(template, vertices, labels, info, path, np.arange(len(vertices)), state)
+
+
+def require_dataset(path: Path) -> None:
+    """Raise InputError unless `path` is a dataset folder. Its content is not checked."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such dataset folder")
+    if not (path / "dataset.json").exists():
+        raise InputError(
+            f"{path}: not a dataset folder, it has no dataset.json (make one with "
+            "`morphable data make`)"
+        )
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -187,7 +196,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not (
         isinstance(names, list)
         and names
-        and all(isinstance(n, str) and n == Path(n).name for n in names)
+        and all(isinstance(n, str) and n == Path(n).name and len(n) < MAX_NAME for n in names)
     ):
         raise InputError(
             f"{path}: vertex_files: expected names of files in the folder, got {names!r}"
@@ -297,8 +306,10 @@ def _checked(source: MeshSource) -> Iterator[np.ndarray]:
         if block.shape[1:] != (n_vertices, 3) or done + len(block) > count:
             expected = f"({n_vertices}, 3) x {count}"
             raise InputError(f"the source gave meshes of shape {block.shape}, expected {expected}")
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
+        bad = np.flatnonzero(~within_limit(block))
         if len(bad):
-            raise InputError(f"mesh {done + bad[0]}: has a coordinate that is not finite")
+            raise InputError(
+                f"mesh {done + bad[0]}: has a coordinate that is not finite or beyond {MAX_MM:g} mm"
+            )
         done += len(block)
         yield block

@@ -4,18 +4,31 @@ coordinates.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from morphable.data.face_match import FaceMatch, match_faces
 from morphable.errors import InputError
 from morphable.mesh.io import read_mesh, read_vertices, write_mesh
 from morphable.mesh.template import Template
-from morphable.mesh.topology import half_edges
 from morphable.mesh.units import millimeters, unit_of
 
 PLAUSIBLE_RATIO = 8.0
 """A mesh that is this many times larger or smaller than the template must be in another unit."""
+
+
+class Registered(NamedTuple):
+    """A mesh in correspondence with a template.
+
+    vertices: (V, 3) float32 mm, y up. note: how its faces differ from the template's, although they
+    are the same surface; "" if they do not.
+    """
+
+    vertices: np.ndarray
+    note: str
 
 
 def read_registered(
@@ -23,7 +36,26 @@ def read_registered(
 ) -> np.ndarray:
     """Read a mesh file in correspondence with the template: (V, 3) float32 mm, y up.
 
-    unit: the unit of the file; None: mm, or m for glTF. y_up: whether the file has y up; otherwise it has z up.
+    Raises InputError and takes arguments as `registered` does. Warns if the faces differ in order
+    or winding.
+    """
+    vertices, note = registered(path, template, unit, y_up)
+    if note:
+        warnings.warn(f"{path}: {note}; accepted", stacklevel=2)
+    return vertices
+
+
+def registered(
+    path: Path,
+    template: Template,
+    unit: str | None = None,
+    y_up: bool = True,
+    check_faces: bool = True,
+) -> Registered:
+    """Read a mesh file in correspondence with the template.
+
+    unit: the unit of the file; None: mm, or m for glTF. y_up: whether the file has y up; otherwise
+    it has z up. check_faces: if False, any faces are accepted, and the template's are used.
 
     Raises InputError, naming the file, if the vertex count or the faces differ, a coordinate is not
     finite, or the size shows that the unit is another one.
@@ -35,16 +67,16 @@ def read_registered(
         raise InputError(
             f"{path}: expected {expected} vertices as in the template {template.name!r}, got {got}"
         )
-    if len(mesh.faces) and not same_faces(mesh.faces, template):
-        raise InputError(
-            f"{path}: its faces are not the template's; vertices were reordered, merged or "
-            "re-exported"
-        )
+    match = FaceMatch(True)
+    if len(mesh.faces) and check_faces:
+        match = match_faces(mesh.faces, template.mesh.faces)
+    if not match.fits:
+        raise InputError(f"{path}: {match.difference}")
     vertices = np.asarray(mesh.vertices, np.float64) * millimeters(unit)
     if not y_up:
         vertices = z_up_to_y_up(vertices)
     check_scale(vertices, template, str(path), unit)
-    return vertices.astype(np.float32)
+    return Registered(vertices.astype(np.float32), match.difference)
 
 
 def read_points(path: Path, template: Template, unit: str | None = None) -> np.ndarray:
@@ -64,32 +96,6 @@ def read_points(path: Path, template: Template, unit: str | None = None) -> np.n
     return points.astype(np.float32)
 
 
-def same_faces(faces: np.ndarray, template: Template) -> bool:
-    """Whether faces are the template's, or its polygons split into triangles in any way, because
-    formats such as GLB hold triangles only.
-    """
-    own = template.mesh.faces
-    if np.array_equal(faces, own):
-        return True
-    corners = (own >= 0).sum(axis=1)
-    if own.shape[1] == 3 or faces.shape[1] != 3 or len(faces) != (corners - 2).sum():
-        return False
-    # Triangles fill a polygon if each of its sides, and no other edge, belongs to one of them only.
-    triangles = _outlines(half_edges(faces), np.repeat(np.arange(len(own)), 3 * (corners - 2)))
-    return np.array_equal(
-        triangles, _outlines(half_edges(own), np.repeat(np.arange(len(own)), corners))
-    )
-
-
-def _outlines(sides: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """(S, 3) the number of a polygon and the two ends of a side, sorted, for the sides (H, 2) that
-    the polygon `owner` (H,) has only once.
-    """
-    rows = np.column_stack([owner, np.sort(sides, axis=1)])
-    unique, count = np.unique(rows, axis=0, return_counts=True)
-    return unique[count == 1]
-
-
 def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) -> None:
     """Raise InputError if the size of vertices (V, 3) mm is implausible for the template.
 
@@ -99,9 +105,19 @@ def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) 
     expected = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
     if not expected / PLAUSIBLE_RATIO < size < expected * PLAUSIBLE_RATIO:
         raise InputError(
-            f"{name}: is {size:.3g} mm across when read in {unit}, the template is "
-            f"{expected:.3g} mm across; is the unit right?"
+            f"{name}: is {size:.3g} mm across when read in {unit}, the template {template.name!r} is "
+            f"{expected:.3g} mm across{_times(float(size), float(expected))}; is the unit right?"
         )
+
+
+def _times(size: float, expected: float) -> str:
+    """How many times too large or too small a size is; a power of ten if it is near to one."""
+    if not size or not expected:
+        return ""
+    ratio = max(size / expected, expected / size)
+    power = 10.0 ** round(float(np.log10(ratio)))
+    ratio = power if abs(np.log10(ratio / power)) < 0.2 else ratio
+    return f", about {ratio:,.0f} times {'less' if size > expected else 'more'}"
 
 
 def z_up_to_y_up(vertices: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Split:
             )
         value = read_json(path)
         try:
-            train, val, test = (np.array(sorted(value[name]), np.int64) for name in SUBSETS)
+            train, val, test = (_rows(value[name]) for name in SUBSETS)
             split = cls(train, val, test, int(value["seed"]))
             stored = str(value["hash"])
             rows = np.concatenate([split.train, split.val, split.test])
@@ -73,6 +74,13 @@ class Split:
                 f"{path}: the rows do not match their hash, the file was changed by hand"
             )
         return split
+
+
+def _rows(values: Any) -> np.ndarray:
+    """Sorted row numbers. Raises TypeError or OverflowError if they are none."""
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise TypeError("expected lists of row numbers")
+    return np.array(sorted(values), np.int64)
 
 
 def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:

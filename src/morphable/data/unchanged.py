@@ -1,5 +1,5 @@
 """Whether the files of a dataset folder are those that were written: cheaply, by their sizes, their
-headers and a sample of their bytes. `data info --audit` compares every byte.
+headers and a sample of their bytes. The audit compares every byte.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ class Bars(_Drawing):
     @property
     def left(self) -> float:
         """Pixels left of the bars, enough for the longest name."""
-        return 16 + max(LETTER * len(bar.name) for bar in self.bars)
+        return 24 + max(LETTER * len(bar.name) for bar in self.bars)
 
     @property
     def per_unit(self) -> float:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from morphable.draw.blocks import Block, Page
-from morphable.draw.pictures import palette_png
+from morphable.draw.pictures import webp
 
 
 def render_page(page: Page) -> str:
@@ -32,7 +32,7 @@ def render_block(block: str | Block) -> Markup:
 
 def data_uri(picture: np.ndarray) -> str:
     """Return a picture (h, w, 4) uint8 as a data URI, an address that contains the picture."""
-    return "data:image/png;base64," + base64.b64encode(palette_png(picture)).decode()
+    return "data:image/webp;base64," + base64.b64encode(webp(picture)).decode()
 
 
 def with_code(text: str) -> Markup:

@@ -19,7 +19,9 @@ from morphable.data.dataset import MeshDataset, SplitDataset
 from morphable.evaluate.conditions import Conditions
 from morphable.models.base import MorphableModel, Shapes
 from morphable.models.batched import BATCH, decode_all, encode_all
+from morphable.models.carried import NOTHING
 from morphable.models.pca import Pca, PcaConfig
+from morphable.models.principal_basis import principal_basis
 
 MODEL, PCA, MEAN_SHAPE = "model", "pca", "mean_shape"
 METHODS = (MODEL, PCA, MEAN_SHAPE)
@@ -71,11 +73,13 @@ class Evaluation:
         wide = min(model.latent + model.searched_size, most)
         latent = min(model.latent, most) if known.all() else wide
         reach = min(max(wide, CURVE_REACH), most)
-        largest = Pca.estimate(model.template, data.train.vertices, {}, PcaConfig(reach)).eval()
+        basis = principal_basis(data.train.vertices, reach).existing(NOTHING)
+        largest = Pca.of_basis(model.template, basis, PcaConfig(len(basis.deviations))).eval()
+        latent, wide = min(latent, largest.latent), min(wide, largest.latent)
         largest_codes = encode_all(largest, shapes)
         curve = {}
         for size in CURVE_LATENTS:
-            if size <= reach:
+            if size <= largest.latent:
                 truncated, codes = largest.truncate(size), largest_codes[:, :size]
                 curve[size] = float(code_errors(truncated, codes, shapes).mean())
         pca, pca_codes = largest.truncate(latent), largest_codes[:, :latent]

@@ -28,6 +28,11 @@ class Measure:
     better: Better = "lower"
     digits: int = 3
 
+    @property
+    def described(self) -> str:
+        """The meaning, and which values are better."""
+        return self.meaning + ("" if self.better == "neither" else f"; {self.better} is better")
+
 
 _ROWS = (
     # Reconstruction, for every model.

@@ -20,7 +20,7 @@ MeshTable = dict[str, np.ndarray]
 def mesh_errors(
     model: MorphableModel, *, data: SplitDataset, subset: str = "test"
 ) -> dict[str, np.ndarray]:
-    """Measure a model on each mesh of a subset, as `morphable evaluate --csv` writes it.
+    """Measure a model on each mesh of a subset, as `morphable evaluate` writes it to a CSV file.
 
     Args:
         model: A trained model.

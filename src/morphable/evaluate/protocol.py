@@ -64,14 +64,14 @@ def chosen_subset(
     By default, they are the split that the model was trained on, and its test subset. Raises
     InputError if the form is wrong or there is no such split.
     """
-    name, _, subset = (split or "test").rpartition(":")
+    name, colon, subset = ("test" if split is None else split).rpartition(":")
     if subset not in SUBSETS:
         raise InputError(
             f"`split` {split}: expected train, val or test, or a split and a subset as in "
             "subject:test",
             "split",
         )
-    return dataset.split(name or trained_split(model)), subset
+    return dataset.split(name if colon else trained_split(model)), subset
 
 
 def trained_split(model: MorphableModel) -> str | None:

@@ -4,6 +4,7 @@ errors that they are computed from.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ from morphable.evaluate.conditions import Conditions
 from morphable.evaluate.evaluation import METHODS, Evaluation
 from morphable.evaluate.measures import measure
 from morphable.evaluate.protocol import require_template
-from morphable.files import read_json, read_npz, write_json, write_npz
+from morphable.files import content_hash, read_json, read_npz, write_json, write_npz
+from morphable.mesh.stored_arrays import Arrays, stored_numbers, stored_text
 from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca, PcaConfig
 
 JSON, ARRAYS = "evaluation.json", "evaluation.npz"
+MEASURES_HASH = "measures_hash"
+"""The array with the hash of evaluation.json: a report takes its numbers as they are."""
 TABLES = ("model", "baselines", "provenance")
 """The tables of evaluation.json that must be there."""
 
@@ -50,6 +54,7 @@ class Measured:
             "pca/mean": evaluation.pca.basis.mean.numpy(),
             "pca/components": evaluation.pca.basis.components.numpy(),
             "pca/deviations": evaluation.pca.basis.deviations.numpy(),
+            MEASURES_HASH: np.array(content_hash(json.dumps(self.measures))),
         }
         write_npz(folder / ARRAYS, arrays)
         write_json(folder / JSON, self.measures)
@@ -78,24 +83,47 @@ class Measured:
             raise InputError(f"{folder / JSON}: is of other meshes or labels; {again}")
         data = dataset.split(str(record["split"]))
         arrays = read_npz(folder / ARRAYS)
-        expected = (len(data.split.subset(str(record["part"]))), model.parts.size)
-        if data.split.hash != record["split_hash"] or arrays["codes"].shape != expected:
-            raise InputError(f"{folder / ARRAYS}: is of another model or split; {again}")
-        pca = Pca(model.template, PcaConfig(len(arrays["pca/deviations"])))
-        for name in ("mean", "components", "deviations"):
-            pca.basis.get_buffer(name).copy_(torch.from_numpy(arrays[f"pca/{name}"]))
-        evaluation = Evaluation(
-            model,
-            data,
-            str(record["part"]),
-            torch.from_numpy(arrays["codes"]),
-            pca.eval(),
-            torch.from_numpy(arrays["pca_codes"]),
-            {int(size): float(error) for size, error in measures.get("pca_curve", {}).items()},
-            {name: np.asarray(arrays[f"mesh_errors/{name}"]) for name in METHODS},
-            Conditions.of(model, data.whole),
-        )
+        try:
+            if data.split.hash != record["split_hash"]:
+                raise InputError("is of another split")
+            if stored_text(arrays, MEASURES_HASH) != content_hash(json.dumps(measures)):
+                raise InputError(f"does not belong to {JSON}, which was changed by hand")
+            evaluation = _evaluation(arrays, measures, model, data)
+        except InputError as error:
+            raise InputError(f"{folder / ARRAYS}: {error}; {again}") from error
         return cls(evaluation, measures)
+
+
+def _evaluation(
+    arrays: Arrays, measures: Mapping[str, Any], model: MorphableModel, data: SplitDataset
+) -> Evaluation:
+    """The evaluation in evaluation.npz. Raises InputError if an array is missing or wrong."""
+    subset = str(measures["provenance"]["part"])
+    count, coordinates = len(data.split.subset(subset)), 3 * model.template.n_vertices
+    deviations = stored_numbers(arrays, "pca/deviations", (None,))
+    basis = {
+        "mean": stored_numbers(arrays, "pca/mean", (coordinates,)),
+        "components": stored_numbers(arrays, "pca/components", (len(deviations), coordinates)),
+        "deviations": deviations,
+    }
+    pca = Pca(model.template, PcaConfig(len(deviations)))
+    for name, array in basis.items():
+        pca.basis.get_buffer(name).copy_(_tensor(array))
+    return Evaluation(
+        model,
+        data,
+        subset,
+        _tensor(stored_numbers(arrays, "codes", (count, model.parts.size))),
+        pca.eval(),
+        _tensor(stored_numbers(arrays, "pca_codes", (count, len(deviations)))),
+        {int(size): float(error) for size, error in measures["pca_curve"].items()},
+        {name: stored_numbers(arrays, f"mesh_errors/{name}", (count,)) for name in METHODS},
+        Conditions.of(model, data.whole),
+    )
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.astype(np.float32))
 
 
 def evaluate_model(model: MorphableModel, *, data: SplitDataset, subset: str = "test") -> Measured:

@@ -4,7 +4,9 @@ smoothed, and symmetric if the template is.
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,9 +30,11 @@ SMOOTHING_ROUNDS = 6
 MIRROR_ROUNDS = 5
 
 
-def template_regions(template: Template, count: int = 0) -> Regions:
+def template_regions(
+    template: Template, count: int = 0, merged_from: Sequence[int] = ()
+) -> Regions:
     """Return the template's own regions with control vertices. If it has none, or `count` is not 0,
-    make `count` (by default COUNT) automatic ones instead.
+    make `count` (by default COUNT) automatic ones instead, as `automatic_regions` does.
     """
     own = template.regions
     if not count and own is None:
@@ -41,37 +45,41 @@ def template_regions(template: Template, count: int = 0) -> Regions:
                 "regions"
             )
     if count or own is None:
-        return automatic_regions(template.mesh, count, template.mirror)
+        return automatic_regions(template.mesh, count, template.mirror, merged_from)
     if own.controls:
         return own
     return replace(own, controls=spread_controls(template.mesh, own.labels))
 
 
 def automatic_regions(
-    mesh: Mesh, count: int, mirror: np.ndarray | None = None, merged_from: int = 0
+    mesh: Mesh, count: int, mirror: np.ndarray | None = None, merged_from: Sequence[int] = ()
 ) -> Regions:
     """Make `count` connected regions of similar size.
 
     mirror: (V,) the vertex that mirrors each vertex; if given, the regions are symmetric.
-    merged_from: if not 0, first make this many finer regions and then merge them, smallest first,
-    so that coarser sets nest in finer ones.
+    merged_from: numbers of finer regions, falling. First the finest are made, and then merged,
+    smallest first, to each of these numbers in turn and at last to `count`. So a set nests in all
+    sets that it is merged from.
 
-    Raises InputError if a count is not in 1..V, or `merged_from` is below `count`.
+    Raises InputError if a count is not in 1..V, or the numbers do not fall.
     """
     n_vertices = len(mesh.vertices)
-    finest = max(count, merged_from)
-    if not 1 <= count <= n_vertices or finest > n_vertices:
-        raise InputError(
-            f"regions: expected a count from 1 to {n_vertices} (the vertices), got "
-            f"{max(count, finest)}"
-        )
-    if merged_from and merged_from < count:
-        raise InputError(f"regions: {count} cannot be merged from {merged_from}, which is fewer")
+    counts = [*merged_from, count]
+    for number in counts:
+        if not 1 <= number <= n_vertices:
+            raise InputError(
+                f"regions: expected a count from 1 to {n_vertices} (the vertices), got {number}"
+            )
+    for finer, coarser in itertools.pairwise(counts):
+        if finer < coarser:
+            raise InputError(f"regions: {coarser} cannot be merged from {finer}, which is fewer")
+    finest = counts[0]
     mirror = np.arange(n_vertices) if mirror is None else mirror
     graph = _geodesic_graph(mesh, mirror)
     labels = _voronoi(graph, _seeds(graph, mesh.vertices, mirror, finest))
     labels = _mirrored(_smooth(labels, mesh.faces, finest), mesh, mirror, finest)
-    labels = _fit_count(labels, mesh, mirror, count)
+    for number in counts:
+        labels = _fit_count(labels, mesh, mirror, number)
     labels, names = _named(labels, mesh.vertices, mirror)
     return Regions(labels, names, spread_controls(mesh, labels))
 

@@ -23,6 +23,8 @@ UNUSUAL_DEGREES, UNUSUAL_SCALE, UNUSUAL_SHIFT = 8.0, 0.08, 0.08
 """From here on a rotation, a change of size and a shift (as a share of the reference's diagonal)
 are worth a word.
 """
+NEAR_QUARTER = 3.0
+"""A rotation this near to quarter turns (degrees) is one; the rest is the shape's own difference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,9 @@ class Placement:
         """What is unusual about how the shape lies, in words; empty if nothing is."""
         found = []
         if self.degrees > UNUSUAL_DEGREES:
-            found.append(f"turned by {self.degrees:.0f} degrees about {_axis_name(self.axis)}")
+            quarter = 90 * round(self.degrees / 90)
+            degrees = quarter if abs(self.degrees - quarter) < NEAR_QUARTER else self.degrees
+            found.append(f"turned by {degrees:.0f} degrees about {_axis_name(self.axis)}")
         if self.is_scaled:
             found.append(f"scaled by {1 / float(self.map.scale):.2f}")
         if np.linalg.norm(self.shift) > UNUSUAL_SHIFT * self.diagonal:

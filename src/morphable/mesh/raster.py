@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ON_BORDER = 1e-6
+"""A barycentric weight below this puts a point on the border of a triangle, not inside."""
+
 
 @dataclass(frozen=True, eq=False)
 class Visible:
@@ -63,6 +66,20 @@ def rasterize(points: np.ndarray, triangles: np.ndarray, width: int, height: int
     covered = np.flatnonzero(seen >= 0)
     weights = _weights(edges, seen[covered], covered % width + 0.5, covered // width + 0.5)
     return Visible(covered, seen[covered], weights, nearest[covered])
+
+
+def coverage(places: np.ndarray, triangles: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Count the triangles around the center of each pixel: (width * height,).
+
+    places: (V, 2) in pixels, as for `rasterize`. A center on a border is in neither of the
+    triangles that meet there, so a surface without folds covers no pixel twice.
+    """
+    corners = np.pad(np.asarray(places, np.float64), ((0, 0), (0, 1)))[triangles]
+    edges = _edges(corners)
+    triangle, pixel = _fragments(corners, edges, width, height)
+    weights = _weights(edges, triangle, pixel % width + 0.5, pixel // width + 0.5)
+    inside = weights.min(axis=1) > ON_BORDER
+    return np.bincount(pixel[inside], minlength=width * height)
 
 
 def _fragments(

@@ -15,6 +15,7 @@ from morphable.errors import InputError
 from morphable.files import read_json, read_npz, reading
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.regions import Regions, spread_controls
+from morphable.mesh.stored_arrays import stored_texts
 
 FORMATS = (
     ".json {name: [vertex, ...]}, .csv (vertex,region), .npy (V,) numbers, "
@@ -103,7 +104,10 @@ def disjoint(
 
 
 def _indices(values: Any, where: str, n_vertices: int) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of unequal length, which are no array
+        array = np.zeros((0, 0))
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InputError(f"{where}: expected a list of vertex numbers")
     array = array.astype(np.int64)
@@ -163,7 +167,10 @@ def _read_npz(path: Path, n_vertices: int) -> Members:
     arrays = read_npz(path)
     if "regions" not in arrays:
         raise InputError(f"{path}: holds no array 'regions', only {', '.join(arrays) or 'nothing'}")
-    names = [str(name) for name in arrays["region_names"]] if "region_names" in arrays else None
+    try:
+        names = list(stored_texts(arrays, "region_names")) if "region_names" in arrays else None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     members = _by_number(arrays["regions"], names, path, n_vertices)
     keys = [f"control_vertices/{number}" for number in range(len(members))]
     return members, {

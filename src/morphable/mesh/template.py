@@ -138,6 +138,8 @@ class Template:
         corners = arrays["faces"].shape[1] if arrays["faces"].ndim == 2 else 3
         # Only a quad's fourth corner may be -1, which Mesh checks.
         faces = stored_indices(arrays, "faces", (None, corners), count, at_least=3 - corners)
+        if not len(faces):
+            raise InputError("faces: expected at least one")
         uv = stored_numbers(arrays, "uv", (None, 2)) if "uv" in arrays else None
 
         def vertices_of(key: str, size: int | None = None) -> np.ndarray | None:

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from morphable.config import Count
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
 from morphable.models.level_maps import LevelMapsConfig, Maps, build_maps
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.mesh_network import (
@@ -79,7 +87,7 @@ class HierarchicalAutoencoder(TrainableModel):
         layers = [*self.encoder.layers, *self.decoder.layers, self.to_code, self.from_code]
         initialize_layers(layers, config.initialization)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

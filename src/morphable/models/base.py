@@ -26,6 +26,11 @@ Given = Mapping[str, Tensor]
 """Values of pinned parts by name: (B, size) or (size,)."""
 
 
+Labels = Mapping[str, np.ndarray]
+"""Labels of training meshes by name: (N,) class numbers, -1 = missing, or numbers such as `level`."""
+NO_LABELS: Labels = {}
+
+
 class Shapes(Protocol):
     """Training meshes as a model reads them: (N, V, 3) float32 mm. An array, or a file that is
     larger than memory.
@@ -125,10 +130,10 @@ class MorphableModel(nn.Module, ABC):
         return self.family or type(self).__name__
 
     @classmethod
-    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
         """Return `config` with the settings that depend on the training data filled in.
 
-        classes: by label, its class names in the order of their numbers.
+        classes: by label, its class names in the order of their numbers. meshes: their number.
         """
         return config
 
@@ -277,14 +282,31 @@ class TrainingHooks(ABC):
     MorphableModel.
     """
 
-    labels_used: ClassVar[tuple[str, ...]] = ()
-    """The label columns that the loss reads."""
     stages: ClassVar[tuple[str, ...]] = ()
     """Names of the stages of training, in order. Empty if there is only one stage."""
 
+    @property
+    def labels_used(self) -> tuple[str, ...]:
+        """The label columns that the loss and `initialize` read."""
+        return ()
+
+    @property
+    def labels_drawn(self) -> tuple[str, ...]:
+        """Those of them that a loss wants for a whole batch: if most training meshes lack such a
+        label, a batch comes with another one of as many meshes that have it, `batch.labelled`.
+        """
+        return ()
+
     @abstractmethod
-    def initialize(self, shapes: Shapes) -> None:
-        """Compute statistics (mean, scale, basis) of the training meshes. Called before training."""
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
+        """Compute statistics (mean, scale, basis) of the training meshes. Called before training.
+
+        labels: those of `labels_used` that the data has.
+        """
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after each training step, when the weights have changed. By default, nothing."""
+        return
 
     @abstractmethod
     def validate(self, vertices: Tensor, stage: str) -> Tensor | None:

@@ -4,16 +4,21 @@ recipes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphable.config import suggestion, with_overrides
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from morphable.config import Configuration, suggestion, with_overrides
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.base import MorphableModel, Origin
+from morphable.models.gan import Gan
 from morphable.models.geometry import Geometry
 from morphable.models.ib_vae import IbVae
 from morphable.models.lamm import Lamm
@@ -24,10 +29,14 @@ from morphable.models.parts import MAX_LATENT
 from morphable.models.pca import Pca
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.recipes import (
+    AC_GAN,
     COMA,
     CVAE,
     DEEP3DMM,
     DEEP3DMM_SPIRAL,
+    GAN,
+    GAN_FAST,
+    GAN_FAST_TRAINING,
     IB_VAE,
     IB_VAE_FAST,
     IB_VAE_FAST_TRAINING,
@@ -202,6 +211,22 @@ MODELS: dict[str, Family] = {
         MESH_FAST,
         MESH_FAST_TRAINING,
     ),
+    "gan": Family.of(
+        "adversarial model on geometry images: identity, expression and noise",
+        "Abrevaya, Boukhayma, Wuhrer and Boyer, arXiv 2019",
+        Gan,
+        GAN,
+        GAN_FAST,
+        GAN_FAST_TRAINING,
+    ),
+    "ac-gan": Family.of(
+        "AC-GAN on geometry images: the critic classifies what is generated, too",
+        "Odena, Olah and Shlens, ICML 2017; the baseline of Abrevaya et al., arXiv 2019",
+        Gan,
+        GAN.with_model(**AC_GAN),
+        {**GAN_FAST, **AC_GAN},
+        GAN_FAST_TRAINING,
+    ),
 }
 
 
@@ -232,10 +257,53 @@ def create(
     return build(template, config, geometry, Origin(name))
 
 
+MAX_PARAMETERS = 500_000_000
+"""Twice what the largest model of the papers' tables has at 70,000 vertices, and more."""
+
+
 def build(template: Template, config: Any, geometry: Geometry, origin: Origin) -> MorphableModel:
-    """Build an untrained model of the family that `origin` names, with a geometry already computed."""
+    """Build an untrained model of the family that `origin` names, with a geometry already computed.
+
+    Raises InputError if the settings make a model that memory cannot hold.
+    """
     kind: Callable[..., MorphableModel] = family(origin.family).model
-    return kind(template, config, geometry, origin)
+    try:
+        with _limited_parameters():
+            return kind(template, config, geometry, origin)
+    except (MemoryError, RuntimeError) as error:
+        # torch has no class of its own for this: its message speaks of the allocation.
+        if isinstance(error, RuntimeError) and "alloc" not in str(error):
+            raise
+        raise InputError(
+            f"{origin.family}: the settings make a model that does not fit into memory; make its "
+            "sizes smaller"
+        ) from error
+
+
+@contextlib.contextmanager
+def _limited_parameters() -> Iterator[None]:
+    """Raise InputError in the block as soon as the parameters that it makes exceed MAX_PARAMETERS.
+
+    A system may promise more memory than it has, and end the process when that is filled. So this
+    does not wait for an allocation that fails.
+    """
+    total = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        # Called when a layer registers a parameter, before it fills the memory with numbers.
+        total += 0 if parameter is None else parameter.numel()
+        if total > MAX_PARAMETERS:
+            raise InputError(
+                f"the settings make a model of more than {MAX_PARAMETERS:,} trainable parameters; "
+                "make its sizes smaller"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 ADDED: dict[str, str] = {}
@@ -289,6 +357,8 @@ def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
     # A model with one part, `shape`, calls its size `latent`.
     if "latent" in {field.name for field in dataclasses.fields(config)} and "shape" in sizes:
         sizes = {"latent": sizes["shape"]}
+    if isinstance(config, Configuration):
+        return config.with_sizes(sizes)
     return dataclasses.replace(config, **sizes)
 
 

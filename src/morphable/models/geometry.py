@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from morphable.config import Configuration, CountOrZero
 from morphable.errors import InputError
 from morphable.mesh.automatic_regions import template_regions
 from morphable.mesh.regions import Regions
@@ -64,6 +65,27 @@ class NoGeometry(Geometry):
 NO_GEOMETRY = NoGeometry()
 
 
+@dataclass(frozen=True, kw_only=True)
+class RegionCounts(Configuration):
+    """regions: number of automatic regions; 0 = the template's own, or 11 automatic ones if it has
+    none. merged_from: numbers of the finer regions that these are merged from, one after another
+    and falling, so that sets of several numbers nest; () = they are made by themselves.
+    """
+
+    regions: CountOrZero = 0
+    merged_from: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = [*self.merged_from, self.regions]
+        if self.merged_from and not (self.regions and counts == sorted(set(counts), reverse=True)):
+            raise self.error(
+                "merged_from",
+                f"expected falling numbers above model.regions ({self.regions}), "
+                f"got {', '.join(map(str, self.merged_from))}",
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class RegionGeometry(Geometry):
     """The regions that a model is made of: the template's own, or `config.regions` automatic ones.
@@ -75,7 +97,7 @@ class RegionGeometry(Geometry):
 
     @classmethod
     def of(cls, template: Template, config: Any) -> Self:
-        return cls(template_regions(template, config.regions))
+        return cls(template_regions(template, config.regions, config.merged_from))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         return {}

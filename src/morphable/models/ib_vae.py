@@ -22,11 +22,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Count, Positive, Share
+from morphable.config import Configuration, Count, Positive, PositiveOrZero, Share
 from morphable.errors import InputError
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
 from morphable.models.condition import CONDITION, Condition
 from morphable.models.normalization import Normalization
 from morphable.models.parts import IdentityExpression
@@ -59,11 +67,11 @@ class BottleneckObjective(Configuration):
     expression long before the full decoder is trained well enough to need it.
     """
 
-    reconstruction_weight: float = 6.6e-2
-    regularization_weight: float = 3e-3
-    identity_weight: float = 10.0
-    information_weight: float = 50.0
-    kl_weight: float = 1.0
+    reconstruction_weight: PositiveOrZero = 6.6e-2
+    regularization_weight: PositiveOrZero = 3e-3
+    identity_weight: PositiveOrZero = 10.0
+    information_weight: PositiveOrZero = 50.0
+    kl_weight: PositiveOrZero = 1.0
     kl_mean: bool = False
     information_above: float | None = None
     identity_gradient: Share = 1.0
@@ -105,7 +113,6 @@ class IbVae(TrainableModel):
 
     config: IbVaeConfig
     geometry_type = PointGeometry
-    labels_used = ("expression", "level")
     needs_neutral = True
     axis_aligned_code = True
 
@@ -140,7 +147,7 @@ class IbVae(TrainableModel):
         self.full_decoder = _decoder(parts.size, config.hidden, outputs)
 
     @classmethod
-    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]]) -> Any:
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
         if config.expressions is None:
             return config
         return replace(config, expressions=tuple(classes.get("expression", ())))
@@ -164,7 +171,11 @@ class IbVae(TrainableModel):
     def given_by_labels(self, labels: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
         return {} if self.condition is None else {CONDITION: self.condition.of(labels, count)}
 
-    def initialize(self, shapes: Shapes) -> None:
+    @property
+    def labels_used(self) -> tuple[str, ...]:
+        return "expression", "level"
+
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
         self.encoder.initialize(self.normalization.mean)
         if self.config.start == "pca":

@@ -7,14 +7,16 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
 
 import morphable
 from morphable.config import as_table, with_overrides
@@ -23,21 +25,18 @@ from morphable.files import (
     BROKEN_JSON,
     atomic_folder,
     atomic_path,
-    check_inflated_size,
     read_npz,
     reading,
 )
-from morphable.lock import require_idle
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Origin
 from morphable.models.families import MODELS, build
 from morphable.models.geometry import prefixed, under
+from morphable.models.stored import open_stored
 
 FORMAT_VERSION = 2
 """Since version 2, regions are stored once, with the template, and tensors have other names."""
 GEOMETRY = "geometry/"
-MEMBERS = ("model.json", "template.npz", "weights.safetensors")
-"""The files of a model that are read; a zip may hold others, which are not even inflated."""
 
 
 def save(model: MorphableModel, path: Path) -> None:
@@ -91,7 +90,6 @@ def _contents(model: MorphableModel) -> dict[str, bytes]:
 
 def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
     provenance = model.provenance
-    parts = ", ".join(f"`{part.name}` ({part.size})" for part in model.parts.entries)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [
         f"# {model.family} model of class `{model.template.name}`",
@@ -100,7 +98,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         "",
         f"- vertices: {model.template.n_vertices} (millimeters, y up, right-handed), "
         f"topology fingerprint `{model.template.fingerprint}`",
-        f"- code: {parts}",
+        f"- latent size: {model.latent}; parts of the code: {model.parts.described}",
         f"- trainable parameters: {parameters:,}",
         f"- training data: {provenance.get('source', 'unknown')} "
         f"({provenance.get('train_meshes', '?')} meshes, "
@@ -123,11 +121,7 @@ def load(path: Path | str) -> MorphableModel:
     Raises InputError if the run is still in training; and, naming the file, if a file is missing,
     truncated, unsafe or of another format version.
     """
-    path = Path(path)
-    require_idle(path)
-    if (path / "model" / "model.json").exists():
-        path = path / "model"
-    read, label = _reader(path)
+    read, label = open_stored(Path(path))
     description = _parse_json(read("model.json"), label("model.json"))
     origin = _origin(description, label("model.json"))
     settings = _table(description, "config", label("model.json"))
@@ -144,14 +138,38 @@ def load(path: Path | str) -> MorphableModel:
     except (InputError, KeyError) as error:
         raise InputError(f"{label('template.npz')}: does not fit the family ({error})") from error
     try:
-        model.load_state_dict(load_tensors(read("weights.safetensors")))
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        tensors = load_tensors(read("weights.safetensors"))
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{label('weights.safetensors')}: {name} is not finite")
+        load_weights(model, tensors)
+    except (SafetensorError, KeyError, TensorError) as error:
         raise InputError(
             f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
-            f"({reason})"
+            f"({error})"
         ) from error
     return model.eval()
+
+
+class TensorError(ValueError):
+    """Raised if tensors are not those of a model."""
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Load the tensors of a file into a model. Raises TensorError, naming a tensor, if they are
+    those of another model.
+    """
+    own = model.state_dict()
+    for name in [*own, *tensors]:
+        tensor = tensors.get(name)
+        if name not in own:
+            raise TensorError(f"{name}: the model has no such tensor")
+        if not isinstance(tensor, Tensor):
+            raise TensorError(f"there is no tensor {name}")
+        if tensor.shape != own[name].shape:
+            expected, got = tuple(own[name].shape), tuple(tensor.shape)
+            raise TensorError(f"{name}: expected the shape {expected}, got {got}")
+    model.load_state_dict(tensors)
 
 
 def _origin(description: Mapping[str, Any], label: str) -> Origin:
@@ -189,40 +207,3 @@ def _parse_json(content: bytes, label: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{label}: expected a JSON object")
     return value
-
-
-def _reader(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
-    """Two functions of a file's name in a model folder or zip: one reads the file, the other gives
-    its path for messages.
-    """
-    if path.is_dir():
-
-        def read_file(name: str) -> bytes:
-            missing = f"not a model or a finished run, it has no {name}"
-            if not (path / name).exists():
-                raise InputError(f"{path}: {missing}")
-            with reading(path / name, "cannot be read"):
-                return (path / name).read_bytes()
-
-        return read_file, lambda name: str(path / name)
-
-    broken = "not a model folder or a readable zip, it may be truncated"
-    with reading(path, broken, "no such model"):
-        archive = zipfile.ZipFile(path)
-    # Nothing is extracted, but a user may unpack the zip: reject names that leave the folder.
-    for name in archive.namelist():
-        member = PurePosixPath(name.replace("\\", "/"))
-        if member.is_absolute() or ".." in member.parts or ":" in name:
-            raise InputError(
-                f"{path}: the member {name!r} would escape the folder; this is not a model we wrote"
-            )
-    for name in MEMBERS:
-        if name not in archive.namelist():
-            raise InputError(f"{path}: not a model, the zip has no {name}")
-    check_inflated_size(path, archive, MEMBERS)
-
-    def read_member(name: str) -> bytes:
-        with reading(f"{path}:{name}", "is damaged"):
-            return archive.read(name)
-
-    return read_member, lambda name: f"{path}:{name}"

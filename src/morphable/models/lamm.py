@@ -13,11 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import CountOrZero, Positive
+from morphable.config import Positive
 from morphable.errors import InputError
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
-from morphable.models.geometry import RegionGeometry
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
+from morphable.models.geometry import RegionCounts, RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.lamm_network import LammNetwork, LammNetworkConfig
 from morphable.models.normalization import Normalization
@@ -36,9 +44,8 @@ NOT_TRAINED = (
 
 
 @dataclass(frozen=True)
-class LammConfig(LammNetworkConfig):
-    """regions: number of automatic regions; 0 = the template's own, or 11 automatic ones if it has
-    none. layers: the states that the loss compares with a shape. `progressive`: all states, from
+class LammConfig(RegionCounts, LammNetworkConfig):
+    """layers: the states that the loss compares with a shape. `progressive`: all states, from
     the shape to the mean shape and back. `encoder`: those of the encoder, and the output.
     `decoder`: those of the decoder. `output`: the output alone. `full`: all states, each with the
     whole shape. normalization: `vertex` = z-score per vertex and axis, `global` = one scale for
@@ -47,7 +54,6 @@ class LammConfig(LammNetworkConfig):
     largest edits grow to the whole way from one shape to another.
     """
 
-    regions: CountOrZero = 0
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
     normalization: Literal["vertex", "global"] = "vertex"
     start: Literal["random", "pca"] = "random"
@@ -135,7 +141,7 @@ class Lamm(TrainableModel, RegionEditor):
         self.handles = Handles(regions, template.mesh.faces)
         self.network = LammNetwork(regions, config)
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
         self.handles.initialize(shapes)
         if self.config.start == "pca":

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Count, CountOrZero, Positive
+from morphable.config import Configuration, Count, CountOrZero, Factor
 from morphable.mesh.regions import Regions
 from morphable.ops.tokens import (
     Backbone,
@@ -41,8 +41,8 @@ class LammNetworkConfig(Configuration):
     heads: Count = 8
     encoder_depth: Count = 5
     decoder_depth: Count = 3
-    expansion: Positive = 4.0
-    channel_expansion: Positive = 0.5
+    expansion: Factor = 4.0
+    channel_expansion: Factor = 0.5
     bottleneck: bool = True
     rank: CountOrZero = 0
 

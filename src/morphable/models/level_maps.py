@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from torch import nn
 
-from morphable.config import Configuration, Count
+from morphable.config import Configuration, Count, Range
 from morphable.errors import InputError
 from morphable.mesh.hierarchy import Level
 from morphable.mesh.topology import adjacency
@@ -39,7 +39,7 @@ class LevelMapsConfig(Configuration):
     aggregation: Literal["qem", "average", "full", "diffpool", "variant", "attention"] = "qem"
     learned: Literal["both", "encoder", "decoder"] = "both"
     neighbors: Literal["paper", "code"] = "paper"
-    refresh_above: int = 1 << 24
+    refresh_above: Annotated[int, Range("at least 0", lambda scores: scores >= 0)] = 1 << 24
     refresh_every: Count = 10
 
 

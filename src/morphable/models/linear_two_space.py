@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.carried import carried
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.parts import IdentityExpression
 from morphable.models.principal_basis import principal_basis
@@ -94,11 +95,16 @@ class LinearTwoSpace(EstimatedModel):
                 "meshes with an expression "
                 f"(labels.csv, column neutral), got {len(people)} and {len(expressive)}"
             )
-        model = cls(template, config)
-        identity = principal_basis(vertices[people], config.identity)
-        expression = principal_basis(
-            Offsets(vertices, expressive, neutral[expressive]), config.expression
+        identity = principal_basis(vertices[people], config.identity).existing(
+            "linear-two-space: the neutral meshes of all subjects are equal"
         )
+        offsets = Offsets(vertices, expressive, neutral[expressive])
+        expression = principal_basis(offsets, config.expression).existing(
+            "linear-two-space: every mesh with an expression equals its neutral mesh"
+        )
+        meshes = f"{len(people)} subjects with {len(expressive)} expressions"
+        sizes = {"identity": len(identity.deviations), "expression": len(expression.deviations)}
+        model = cls(template, carried(config, meshes, **sizes))
         # The two spaces are not orthogonal to each other, so projecting onto each separately would
         # count their overlap twice. The pseudoinverse of both gives the least squares solution.
         scaled = [space.components * space.deviations[:, None] for space in (identity, expression)]

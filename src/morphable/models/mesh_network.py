@@ -43,7 +43,11 @@ FILTERS = {
     "simple": Filters((16, 16, 16, 32), (32, 32, 16, 16, 16)),
     "wider": Filters((16, 32, 64, 128), (128, 64, 32, 32, 16)),
     "spiralnet++": Filters((32, 32, 32, 64), (64, 64, 32, 32, 32)),
+    "lamm": Filters((128, 128, 128, 256), (256, 256, 128, 128, 128)),
 }
+"""`simple`: CoMA; `wider`: SpiralNet; `spiralnet++`: SpiralNet++; `lamm`: the larger networks that
+LAMM's paper compares with, found from its counts of parameters.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class MeshNetworkConfig(Configuration):
     """
 
     convolution: Literal["chebyshev", "spiral", "spiral++"] = "chebyshev"
-    filters: Literal["simple", "wider", "spiralnet++"] = "simple"
+    filters: Literal["simple", "wider", "spiralnet++", "lamm"] = "simple"
     activation: Literal["relu", "elu"] = "relu"
     final_bias: bool = False
     terms: Count = 6

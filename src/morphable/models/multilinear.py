@@ -7,9 +7,8 @@ orthogonal iteration). The vertex mode is not compressed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
+from morphable.models.carried import carried
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.parts import IdentityExpression
 from morphable.rows import evenly_spread
@@ -78,7 +78,8 @@ class Multilinear(EstimatedModel):
     ) -> Self:
         rows = complete_grid(len(vertices), labels)
         people, expressions = rows.shape
-        config = carried(config, people, expressions)
+        meshes = f"the grid's {people} subjects with {expressions - 1} expressions"
+        config = carried(config, meshes, identity=people - 1, expression=expressions - 1)
         grid = (
             np.stack([vertices[row] for row in rows])
             .reshape(people, expressions, -1)
@@ -133,20 +134,6 @@ class Multilinear(EstimatedModel):
         )
         weights = identity[:, :, None] * expression[:, None, :]
         return (weights.flatten(1) @ self.core).unflatten(1, (-1, 3))
-
-
-def carried(config: MultilinearConfig, people: int, expressions: int) -> MultilinearConfig:
-    """The configuration with no more dimensions than a grid of this many subjects and expressions,
-    the neutral one included, carries. Warns if that is fewer.
-    """
-    identity, expression = min(config.identity, people - 1), min(config.expression, expressions - 1)
-    if (identity, expression) != (config.identity, config.expression):
-        warnings.warn(
-            f"multilinear: the grid of {people} subjects with a neutral mesh and {expressions - 1} "
-            f"expressions carries {identity} identity and {expression} expression dimensions, not "
-            f"{config.identity} and {config.expression}; the model has what it carries"
-        )
-    return replace(config, identity=identity, expression=expression)
 
 
 def complete_grid(count: int, labels: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -100,6 +100,16 @@ class Parts(Mapping[str, slice]):
         return int(self.free.sum())
 
     @property
+    def described(self) -> str:
+        """The sizes of all parts in words. Pinned parts are inputs that the caller gives, so they
+        are no part of the latent size.
+
+        >>> Parts.of(shape=64).with_pinned(controls=144).described
+        'shape 64, controls 144 (given)'
+        """
+        return ", ".join(f"{p.name} {p.size}{' (given)' * p.pinned}" for p in self.entries)
+
+    @property
     def free_names(self) -> tuple[str, ...]:
         return tuple(part.name for part in self.entries if not part.pinned)
 

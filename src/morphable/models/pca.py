@@ -15,15 +15,16 @@ from torch import Tensor
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes
+from morphable.models.carried import NOTHING, carried
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
-from morphable.models.principal_basis import principal_basis
+from morphable.models.principal_basis import PrincipalBasis, principal_basis
 
 
 @dataclass(frozen=True)
 class PcaConfig(Configuration):
-    """latent: number of components."""
+    """latent: number of components; the model has fewer if the meshes vary in fewer directions."""
 
     latent: Count = 8
 
@@ -51,11 +52,17 @@ class Pca(EstimatedModel):
         labels: Mapping[str, np.ndarray],
         config: PcaConfig,
     ) -> Self:
+        basis = principal_basis(vertices, config.latent).existing(NOTHING)
+        meshes = f"{len(vertices)} training meshes"
+        return cls.of_basis(template, basis, carried(config, meshes, latent=len(basis.deviations)))
+
+    @classmethod
+    def of_basis(cls, template: Template, basis: PrincipalBasis, config: PcaConfig) -> Self:
         model = cls(template, config)
-        model.basis.set(principal_basis(vertices, config.latent))
+        model.basis.set(basis)
         # The codes have covariance I by construction. Setting it is exact, while fitting it to the
-        # codes would add rounding errors. Components that do not exist stay constant.
-        model.prior.factor.copy_(torch.diag((model.basis.deviations > 0).float()))
+        # codes would add rounding errors.
+        model.prior.factor.copy_(torch.eye(config.latent))
         return model
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

@@ -5,13 +5,24 @@ is the strongest cheap baseline.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
 from morphable.mesh.template import Template
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
+from morphable.models.carried import carried
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
@@ -70,7 +81,12 @@ class PcaMlp(TrainableModel):
         self.encoder = mlp([rank, *hidden, config.latent])
         self.decoder = mlp([config.latent, *hidden, rank])
 
-    def initialize(self, shapes: Shapes) -> None:
+    @classmethod
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
+        # The network reads PCA coefficients, and there are no more of them than that.
+        return carried(config, f"{meshes} training meshes", latent=meshes - 1)
+
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:

@@ -38,6 +38,15 @@ class PrincipalBasis:
     components: np.ndarray
     deviations: np.ndarray
 
+    def existing(self, nothing: str) -> PrincipalBasis:
+        """The components along which the meshes vary. Raises InputError, saying `nothing`, if there
+        are none.
+        """
+        kept = self.deviations > 0
+        if not kept.any():
+            raise InputError(nothing)
+        return PrincipalBasis(self.mean, self.components[kept], self.deviations[kept])
+
 
 def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
     """Compute the `rank` leading principal components of shapes (N, V, 3) mm.

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from morphable.models.autoencoder import AutoencoderConfig
+from morphable.models.gan import GanConfig
 from morphable.models.ib_vae import IbVaeConfig
-from morphable.models.lamm import LammConfig
+from morphable.models.lamm import MANIPULATE, LammConfig
 from morphable.models.linear_two_space import TwoSpaceConfig
 from morphable.models.local_weights import LocalWeightsConfig
 from morphable.models.multilinear import MultilinearConfig
@@ -121,6 +122,7 @@ LAMM = Recipe(
         learning_rate=1e-4,
         warmup=1 / 1500,
         seed=42,
+        stage_settings={MANIPULATE: {"batch_size": 16, "learning_rate": 1e-4, "warmup": 10 / 1500}},
     ),
 )
 LAMM_MIXER = LAMM.with_model(backbone="mixer").with_training(learning_rate=1e-3)
@@ -180,3 +182,46 @@ IB_VAE_FAST: Mapping[str, Any] = {
   learns expressions only after many thousands of steps.
 """
 IB_VAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-3, keep="last")
+
+# The adversarial model on geometry images. AC-GAN is its baseline.
+
+GAN = Recipe(
+    GanConfig(),
+    TrainConfig(
+        epochs=200,
+        batch_size=64,
+        learning_rate=2e-4,
+        betas=(0.5, 0.999),
+        schedule="constant",
+        warmup=0,
+    ),
+)
+AC_GAN: Mapping[str, Any] = {
+    "alternate": False,
+    "classify_fakes": True,
+    "feature_weight": 0.0,
+    "variation_weight": 0.0,
+}
+
+GAN_FAST: Mapping[str, Any] = {
+    "adversary": "logistic",
+    "penalty": "real",
+    "penalty_weight": 1.0,
+    "penalty_every": 8,
+    "critic_steps": 1,
+    "critic_class_weight": 0.5,
+    "variation_weight": 2e-5,
+    "generator": "bilinear",
+    "initial_deviation": 0.0,
+    "scale": "deviation",
+    "average": 0.999,
+    "linear": True,
+}
+GAN_FAST_TRAINING = TrainConfig(
+    epochs=70,
+    batch_size=32,
+    learning_rate=2e-3,
+    betas=(0.0, 0.99),
+    schedule="constant",
+    warmup=0,
+)

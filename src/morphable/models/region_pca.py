@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphable.config import Configuration, Count, CountOrZero
+from morphable.config import Count
+from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
-from morphable.models.geometry import RegionGeometry
+from morphable.models.carried import NOTHING, carried
+from morphable.models.geometry import RegionCounts, RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
@@ -28,13 +30,10 @@ against keeping the region likely.
 
 
 @dataclass(frozen=True)
-class RegionPcaConfig(Configuration):
-    """latent: number of components of all regions together. regions: number of automatic regions,
-    0 = the template's own.
-    """
+class RegionPcaConfig(RegionCounts):
+    """latent: number of components of all regions together."""
 
     latent: Count = 8
-    regions: CountOrZero = 0
 
 
 def shared_out(latent: int, count: int) -> list[int]:
@@ -84,17 +83,29 @@ class RegionPca(EstimatedModel, RegionEditor):
         labels: Mapping[str, np.ndarray],
         config: RegionPcaConfig,
     ) -> Self:
-        model = cls(template, config, RegionGeometry.of(template, config))
+        geometry = RegionGeometry.of(template, config)
+        count = len(geometry.regions.names)
+        members = [np.flatnonzero(geometry.regions.labels == region) for region in range(count)]
+        bases = [
+            principal_basis(RegionView(vertices, own), size)
+            for own, size in zip(members, shared_out(config.latent, count), strict=True)
+        ]
+        # The regions share the latent size equally, so the one that varies most limits it.
+        found = max(int((basis.deviations > 0).sum()) for basis in bases)
+        if not found:
+            raise InputError(NOTHING)
+        if config.latent > count * found:
+            meshes = f"{len(vertices)} training meshes with {count} regions"
+            config = carried(config, meshes, latent=count * found)
+        model = cls(template, config, geometry)
         start = 0
-        for region, size in enumerate(shared_out(config.latent, len(model.regions.names))):
-            members = np.flatnonzero(model.regions.labels == region)
+        for own, basis, size in zip(members, bases, shared_out(config.latent, count), strict=True):
             # The columns of a region's coordinates in the flat shape (3V,).
-            columns = torch.from_numpy((3 * members[:, None] + np.arange(3)).ravel())
-            basis = principal_basis(RegionView(vertices, members), size)
+            columns = torch.from_numpy((3 * own[:, None] + np.arange(3)).ravel())
             rows = slice(start, start + size)
             model.basis.mean[columns] = torch.tensor(basis.mean).float()
-            model.basis.components[rows, columns] = torch.tensor(basis.components).float()
-            model.basis.deviations[rows] = torch.tensor(basis.deviations).float()
+            model.basis.components[rows, columns] = torch.tensor(basis.components[:size]).float()
+            model.basis.deviations[rows] = torch.tensor(basis.deviations[:size]).float()
             start += size
         codes = [model.encode(torch.from_numpy(np.asarray(block))) for block in blocks(vertices)]
         model.prior.fit(torch.cat(codes))

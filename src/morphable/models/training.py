@@ -29,12 +29,14 @@ class Batch:
 
     vertices: (B, V, 3) mm. neutral: (B, V, 3) mm, the neutral mesh of each, or None if one of them
     has none. labels: by name, (B,) int64 class numbers with -1 = missing, or float32 if the column
-    holds numbers.
+    holds numbers. labelled: for each sparse label that the model draws, another batch whose meshes
+    all have it.
     """
 
     vertices: Tensor
     neutral: Tensor | None = None
     labels: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled: Mapping[str, Batch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ course of training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -162,13 +163,20 @@ def training(context: ReportContext) -> Section | None:
     seconds = rows[-1].get("seconds")
     duration = f" in {_duration(seconds)} of training" if seconds else ""
     provenance = context.model.provenance
-    lead = f"{len(rows)} epochs{duration}. {kept_epoch(provenance, rows)}".rstrip()
+    lead = f"{_epochs(rows)}{duration}. {kept_epoch(provenance, rows)}".rstrip()
     columns = [[Heading("Objective"), _objective(rows)]]
     validated = [row for row in rows if row.get("validation_mm") is not None]
     if validated:
         chart = _validation(validated, provenance.get("kept_epoch"))
         columns.append([Heading("Validation"), chart])
     return Section("Training", [Text(lead, "lead"), Columns(columns)])
+
+
+def _epochs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Count the epochs, and those of each stage if there are several."""
+    of_stage = Counter(row.get("stage", "") for row in rows)
+    stages = ", then ".join(f"{count} of {stage}" for stage, count in of_stage.items())
+    return f"{len(rows)} epochs" + (f" ({stages})" if len(of_stage) > 1 else "")
 
 
 def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:

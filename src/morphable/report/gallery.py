@@ -79,7 +79,7 @@ def walks(context: ReportContext) -> Section | None:
         "Each row follows one principal direction of the prior within a part of the code; all else "
         "is at the prior's mean. Directions are ordered by how far they move the surface. Last "
         f"column: how far each vertex moves from {_deviations(STEPS[0])} to "
-        f"{_deviations(STEPS[-1])}, and the root mean square of that."
+        f"{_deviations(STEPS[-1])} (sd: standard deviations), and the root mean square of that."
     )
     steps = [_deviations(step) if step else "mean code" for step in STEPS]
     table = Table(["", *steps, "movement"], lines, "pictures walk")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from morphable.report.places import places
 from morphable.report.points import point_clouds
 from morphable.report.record import all_measures, provenance
 from morphable.report.region_edits import region_edits
+from morphable.report.shape_space import shape_space
 from morphable.report.token_tests import corrupted_tokens, drawn_regions
 
 SECTIONS: tuple[SectionMaker, ...] = (
+    shape_space,
     reconstructions,
     distributions,
     places,
@@ -54,17 +56,36 @@ SECTIONS: tuple[SectionMaker, ...] = (
 """All sections in the order of the page. Those that do not apply to the model are left out."""
 
 
-def write_report(result: Measured, metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+Advance = Callable[[int, int, str], None]
+"""Called before each step with the number of steps done, the number of all, and what comes next."""
+
+
+def write_report(
+    result: Measured,
+    metrics: Sequence[Mapping[str, Any]],
+    path: Path,
+    advance: Advance = lambda done, total, what: None,
+) -> None:
     """Write the report of a measured model as one HTML file that loads nothing else.
 
-    metrics: the rows of metrics.jsonl, empty for an estimated model. Raises InputError if the file
-    cannot be written.
+    metrics: the rows of metrics.jsonl, empty for an estimated model. advance: to show progress.
+    Raises InputError if the file cannot be written.
     """
-    write_text(path, render_page(report_page(ReportContext(result, metrics, path.parent))))
+    page = report_page(ReportContext(result, metrics, path.parent), advance)
+    write_text(path, render_page(page))
 
 
-def report_page(context: ReportContext) -> Page:
+def report_page(context: ReportContext, advance: Advance = lambda done, total, what: None) -> Page:
     """Return the page as values, not yet rendered."""
+    total = len(SECTIONS) + 2
+    advance(0, total, "report: samples and latent walks")
+    opening = [Columns([headline(context), hero(context.scene)], "hero")]
+    sections = []
+    for done, make in enumerate(SECTIONS, start=1):
+        advance(done, total, f"report: {_name(make)}")
+        if made := _made(make, context):
+            sections.append(made)
+    advance(total - 1, total, "report: writing the page")
     scene, template = context.scene, context.model.template
     family = MODELS.get(context.model.family)
     summary = family.summary if family else type(context.model).__name__
@@ -74,8 +95,8 @@ def report_page(context: ReportContext) -> Page:
         above=f"Morphable model of class “{template.name}”, {template.n_vertices:,} vertices",
         heading=scene.name,
         below=f"{summary}. {_size(context.model.parts)}{_points(context.model)}",
-        opening=[Columns([headline(context), hero(scene)], "hero")],
-        sections=[made for make in SECTIONS if (made := _made(make, context))],
+        opening=opening,
+        sections=sections,
         footer=f"Written by morphable {morphable.__version__}.",
     )
 
@@ -85,14 +106,16 @@ def _made(make: SectionMaker, context: ReportContext) -> Section | None:
     try:
         return make(context)
     except InputError as error:
-        title = make.__name__.replace("_", " ").capitalize()
-        return Section(title, [Text(f"Not shown: {error}")])
+        return Section(_name(make).capitalize(), [Text(f"Not shown: {error}")])
+
+
+def _name(make: SectionMaker) -> str:
+    return make.__name__.replace("_", " ")
 
 
 def _size(parts: Parts) -> str:
     """Say the latent size and the sizes of the parts."""
-    sizes = [f"{p.name} {p.size}{' (given)' if p.pinned else ''}" for p in parts.entries]
-    return f"Latent size {parts.free_size}: {', '.join(sizes)}."
+    return f"Latent size {parts.free_size}: {parts.described}."
 
 
 def _points(model: MorphableModel) -> str:

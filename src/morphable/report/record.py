@@ -16,7 +16,20 @@ from morphable.evaluate.measure_table import measure_of, titled
 from morphable.report.context import ReportContext
 
 STATISTICS = ("std", "median", "p95", "max")
-HEADER = ("measure, mm", "of", "mean", "95 % interval", "std", "median", "95th percentile", "max")
+HEADER = (
+    "measure, mm",
+    "method",
+    "mean",
+    "95 % confidence interval",
+    "standard deviation",
+    "median",
+    "95th percentile",
+    "maximum",
+)
+SPREAD = (
+    "The confidence interval is that of the mean. The other statistics tell how the values "
+    "themselves are spread: 95 % of them lie below the 95th percentile."
+)
 
 
 def all_measures(context: ReportContext) -> Section:
@@ -29,15 +42,17 @@ def all_measures(context: ReportContext) -> Section:
             statistics = [number(value.get(k)) for k in STATISTICS]
             bounds = interval(value.get("ci95")) or DASH
             spread.append([titled(key), name, number(value["mean"]), bounds, *statistics])
-            meanings[measure.title] = measure.meaning
+            meanings[measure.title] = measure.described
         else:
             text = f"{number(value)} {measure.unit}".rstrip()
-            single.append([titled(key), name, text, measure.meaning])
-    blocks: list[Block] = [Table(HEADER, spread, "named"), Facts(meanings)] if spread else []
+            single.append([titled(key), name, text, measure.described])
+    blocks: list[Block] = []
+    if spread:
+        blocks = [Table(HEADER, spread, "named"), Facts(meanings), Text(SPREAD, "note")]
     if any(row[3] == DASH for row in spread):
         blocks.append(Text(f"{DASH}: {no_interval(context.subjects)}.", "note"))
     if single:
-        header = ["measure", "of", "value", "meaning"]
+        header = ["measure", "method", "value", "meaning"]
         blocks += [Heading("Further measures"), Table(header, single, "named further")]
     record = {key: value for key, value in context.record.items() if key != "provenance"}
     blocks.append(Code(json.dumps(record, indent=1), summary="All digits (evaluation.json)"))

@@ -100,7 +100,7 @@ class Scene:
         """The name of a method on the page."""
         names = {
             MODEL: self.name,
-            PCA: f"PCA, {self.evaluation.pca.latent} latents",
+            PCA: f"PCA, {self.evaluation.pca.latent}",
             MEAN_SHAPE: "mean shape",
         }
         return names.get(method, method.replace("_", "-"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ RESIDENT_BYTES = 3 * 1024**3
 """Training meshes up to this size are kept in the memory of the device; larger sets are read batch
 by batch.
 """
+
+SPARSE = 0.5
+"""A label that less than this share of the training meshes have is drawn in batches of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +94,15 @@ class Batches:
         device: torch.device,
         rank: int = 0,
         world: int = 1,
+        drawn: Sequence[str] = (),
     ) -> None:
         self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
         self.rank, self.world = rank, world
+        known = {name: np.flatnonzero(data.labels[name] >= 0) for name in drawn}
+        # A label of most meshes is in every batch anyway.
+        self.sparse = {
+            name: rows for name, rows in known.items() if 0 < len(rows) < SPARSE * len(data)
+        }
         resident = data.vertices if isinstance(data.vertices, np.ndarray) else None
         self._resident = None if resident is None else torch.from_numpy(resident).to(device)
 
@@ -116,28 +126,49 @@ class Batches:
         starts = range(0, self.steps * self.batch_size, self.batch_size)
         return [order[start : start + self.batch_size][self.rank :: self.world] for start in starts]
 
+    def labelled_rows(self, epoch: int, name: str) -> list[np.ndarray]:
+        """Like `rows`, but only of meshes that have the label `name`, as often as it takes."""
+        number = sorted(self.sparse).index(name)
+        random = np.random.default_rng((self.seed, epoch, number))
+        own, needed = self.sparse[name], self.steps * self.batch_size
+        rounds = [random.permutation(own) for _ in range(-(-needed // len(own)))]
+        order = np.concatenate(rounds)
+        return [
+            order[start : start + self.batch_size][self.rank :: self.world]
+            for start in range(0, needed, self.batch_size)
+        ]
+
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, starting at number `skip`. A thread reads the next batch from
         disk while the current one is in use.
         """
-        rows = self.rows(epoch)[skip:]
+        labelled = {name: self.labelled_rows(epoch, name) for name in self.sparse}
+        drawn = [
+            (own, {name: rows[step] for name, rows in labelled.items()})
+            for step, own in enumerate(self.rows(epoch))
+        ]
+        rows = drawn[skip:]
         if self._resident is not None or not rows:
-            yield from map(self.batch, rows)
+            yield from itertools.starmap(self.batch, rows)
             return
         with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self.batch, item) for item in rows[:1]]
+            waiting = [pool.submit(self.batch, *item) for item in rows[:1]]
             for item in [*rows[1:], None]:
                 ready = waiting.pop().result()
                 if item is not None:
-                    waiting.append(pool.submit(self.batch, item))
+                    waiting.append(pool.submit(self.batch, *item))
                 yield ready
 
-    def batch(self, rows: np.ndarray) -> Batch:
+    def batch(self, rows: np.ndarray, labelled: Mapping[str, np.ndarray] | None = None) -> Batch:
+        """The batch of these meshes. labelled: the meshes that come with it, for each sparse
+        label.
+        """
         labels = {
             name: torch.from_numpy(column[rows]).to(self.device)
             for name, column in self.data.labels.items()
         }
-        return Batch(self._meshes(rows), self._neutral(rows), labels)
+        drawn = {name: self.batch(own) for name, own in (labelled or {}).items()}
+        return Batch(self._meshes(rows), self._neutral(rows), labels, drawn)
 
     def _neutral(self, rows: np.ndarray) -> Tensor | None:
         """The neutral meshes of a batch; None if one of its meshes has none."""

@@ -11,12 +11,14 @@ from pathlib import Path
 class TrainingEvent:
     """Sent after every step, and once more at the end of every epoch (`epoch_ended`).
 
-    epoch: the current epoch, counted from 0 over the whole run. step: number of steps done so far.
-    terms: the loss terms of the step; at the end of an epoch, their means over the epoch.
-    validation_mm: None after a step, and if the model has no validation. best_mm: the smallest
-    validation error of the stage so far.
+    stage: the name of the current stage, "" if the model is trained in one stage. epoch, epochs:
+    the current epoch of that stage, counted from 0, and how many it has. step, total_steps: the
+    number of steps done so far, and of all steps, over the whole run. terms: the loss terms of the
+    step; at the end of an epoch, their means over the epoch. validation_mm: None after a step, and
+    if the model has no validation. best_mm: the smallest validation error of the stage so far.
     """
 
+    stage: str
     epoch: int
     epochs: int
     step: int
@@ -25,6 +27,12 @@ class TrainingEvent:
     validation_mm: float | None
     best_mm: float | None
     epoch_ended: bool
+
+    @property
+    def place(self) -> str:
+        """Where the training is, such as "epoch 3/10" or "manipulate, epoch 3/40"."""
+        stage = f"{self.stage}, " if self.stage else ""
+        return f"{stage}epoch {self.epoch + 1}/{self.epochs}"
 
 
 Listener = Callable[[TrainingEvent], None]

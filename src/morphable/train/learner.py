@@ -25,7 +25,7 @@ from morphable.errors import InputError
 from morphable.models.base import AdversarialModel, LearnedModel, TrainableModel
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.distributed import Workers
-from morphable.train.optimizer import make_optimizer, rate_at
+from morphable.train.optimizer import KEPT, make_optimizer, rate_at
 
 Terms = dict[str, Tensor]
 
@@ -36,8 +36,11 @@ class Learner(ABC):
     `rate` is the learning rate of the last step.
     """
 
-    def __init__(self, players: Mapping[str, Player], config: TrainConfig) -> None:
-        self._players, self.config, self.rate = players, config, config.learning_rate
+    def __init__(
+        self, model: LearnedModel, players: Mapping[str, Player], config: TrainConfig
+    ) -> None:
+        self._model, self._players = model, players
+        self.config, self.rate = config, config.learning_rate
 
     def restart(self, config: TrainConfig) -> None:
         """Begin a stage with fresh optimizers, because the moments of the old ones belong to
@@ -53,16 +56,20 @@ class Learner(ABC):
 
     def _move(self, player: str, batch: Batch, progress: Progress) -> dict[str, float]:
         self.rate = rate_at(progress.step, progress.steps_per_epoch, self.config)
-        return self._players[player].step(batch, progress, self.rate, self.config)
+        terms = self._players[player].step(batch, progress, self.rate, self.config)
+        self._model.after_step(progress)
+        return terms
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each optimizer."""
         return {name: player.optimizer.state_dict() for name, player in self._players.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the optimizers. Raises KeyError or ValueError if the state belongs to others."""
+        """Restore the optimizers. Raises ValueError, KeyError or TypeError if the state is not one
+        of theirs.
+        """
         for name, player in self._players.items():
-            player.optimizer.load_state_dict(state[name])
+            player.restore(state[name])
 
 
 class Descent(Learner):
@@ -70,7 +77,7 @@ class Descent(Learner):
 
     def __init__(self, model: TrainableModel, config: TrainConfig, workers: Workers) -> None:
         player = Player(model, model.loss, model.parameters(), config, workers)
-        super().__init__({"model": player}, config)
+        super().__init__(model, {"model": player}, config)
 
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
         return self._move("model", batch, progress)
@@ -88,7 +95,7 @@ class Adversarial(Learner):
         generator = Player(
             model, model.generator_loss, model.generator_parameters(), config, workers
         )
-        super().__init__({"critic": critic, "generator": generator}, config)
+        super().__init__(model, {"critic": critic, "generator": generator}, config)
         self._critic_steps = model.critic_steps
 
     def step(self, batch: Batch, progress: Progress) -> dict[str, float]:
@@ -136,6 +143,28 @@ class Player:
     def restart(self, config: TrainConfig) -> None:
         """Replace the optimizer by a fresh one."""
         self.optimizer = make_optimizer(self._parameters, config)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what the optimizer keeps per parameter. Its settings stay those of the stage.
+
+        Fused kernels trust the shape of what they are given, so it is checked here.
+        """
+        moments = state["state"]
+        for number, kept in moments.items():
+            shape = self._parameters[number].shape
+            if kept.keys() != KEPT[type(self.optimizer)]:
+                raise ValueError(f"the optimizer keeps {sorted(kept)} of parameter {number}")
+            for name, value in kept.items():
+                expected = torch.Size() if name == "step" else shape
+                if value is not None and (
+                    not isinstance(value, Tensor)
+                    or value.shape != expected
+                    or not value.is_floating_point()
+                    or not torch.isfinite(value).all()
+                ):
+                    raise ValueError(f"the optimizer's {name} of parameter {number} is another")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def step(
         self, batch: Batch, progress: Progress, rate: float, config: TrainConfig
@@ -186,11 +215,13 @@ class _Objective(nn.Module):
 
 
 def _check_players(model: AdversarialModel) -> None:
-    """Raise InputError if a parameter belongs to both critic and generator, or to neither."""
+    """Raise InputError if a trainable parameter belongs to both critic and generator, or to
+    neither.
+    """
     critic, generator = set(model.critic_parameters()), set(model.generator_parameters())
     for name, parameter in model.named_parameters():
         owners = (parameter in critic) + (parameter in generator)
-        if owners != 1:
+        if owners != 1 and parameter.requires_grad:
             both = "both the critic and the generator" if owners else "neither critic nor generator"
             raise InputError(f"{model.family or type(model).__name__}: {name} belongs to {both}")
     if model.critic_steps < 1:

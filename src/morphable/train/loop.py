@@ -16,16 +16,19 @@ import torch
 
 from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
-from morphable.files import write_npz
+from morphable.files import reading, write_npz
 from morphable.models.base import LearnedModel, Shapes
+from morphable.models.io import load_weights
 from morphable.models.training import Progress, TrainConfig
 from morphable.train.batches import Batches
 from morphable.train.checkpoint import (
+    ANOTHER_MODEL,
     append_metrics,
     cut_metrics,
     has_checkpoint,
     last_path,
-    read_checkpoint,
+    read_loop_state,
+    read_weights,
     write_checkpoint,
 )
 from morphable.train.distributed import Workers
@@ -94,7 +97,7 @@ class Loop:
                     terms, stop, due = self._agree(terms, bool(signals), late)
                     self._check_finite(terms)
                     self._add(terms)
-                    self._notify(epoch, terms)
+                    self._notify(stage, epoch, terms)
                     self.seconds += time.monotonic() - clock
 
                     # Once per minute and before stopping: write a checkpoint, so that a killed run
@@ -154,7 +157,7 @@ class Loop:
     def _enter(self, stage: Stage) -> None:
         """Begin a stage after another one."""
         previous = self.stages[self.stages.index(stage) - 1]
-        self.model.load_state_dict(read_checkpoint(self.kept_path(previous))["model"])
+        read_weights(self.kept_path(previous), self.model)
         self.learner.restart(stage.config)
         self.best_mm = math.inf
 
@@ -198,6 +201,7 @@ class Loop:
 
     def _notify(
         self,
+        stage: Stage,
         epoch: int,
         terms: dict[str, float],
         validation: float | None = None,
@@ -206,7 +210,8 @@ class Loop:
         if self.listener is None:
             return
         best = None if math.isinf(self.best_mm) else self.best_mm
-        place = (epoch, self.epochs, self.step, self.total_steps)
+        of_stage = (stage.name, epoch - stage.first_epoch, stage.config.epochs)
+        place = (*of_stage, self.step, self.total_steps)
         self.listener(TrainingEvent(*place, terms, validation, best, epoch_ended))
 
     def _finish_epoch(self, stage: Stage, epoch: int) -> None:
@@ -232,7 +237,7 @@ class Loop:
             row = self._metrics(stage, epoch, terms, error)
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
-        self._notify(epoch, terms, error, epoch_ended=True)
+        self._notify(stage, epoch, terms, error, epoch_ended=True)
 
     def _metrics(
         self, stage: Stage, epoch: int, terms: dict[str, float], error: float | None
@@ -286,31 +291,28 @@ class Loop:
         """
         path = last_path(self.folder)
         if path.exists():
-            self._restore(path, read_checkpoint(path))
+            self._restore(path, read_loop_state(path, self.total_steps))
         if self.workers.rank == 0:
             epochs_ended, _ = self._stage_at(self.step).epoch_at(self.step)
             cut_metrics(self.folder / "metrics.jsonl", epochs_ended)
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        world = state.get("world")
+        world = state["world"]
         if world != self.workers.count:
             raise InputError(
                 f"{path}: was written by {world} processes, cannot be resumed with "
                 f"{self.workers.count}"
             )
-        try:
+        with reading(path, ANOTHER_MODEL):
             self.step, self.best_mm = state["step"], state["best_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
-            self.model.load_state_dict(state["model"])
+            load_weights(self.model, state["model"])
             # The saved optimizers are those of the last step. If the next step begins a stage,
             # `run` replaces them.
             self.learner.restart(self._stage_at(self.step - 1).config)
             self.learner.load_state_dict(state["learner"])
             self.generator.set_state(state["generators"][self.workers.rank])
             torch.set_rng_state(state["torch_random"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: does not fit the model of config.toml ({reason})") from error
 
 
 def snapshot_epochs(epochs: int) -> set[int]:

@@ -10,6 +10,13 @@ from torch import nn
 
 from morphable.models.training import TrainConfig
 
+KEPT: dict[type[torch.optim.Optimizer], set[str]] = {
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+}
+"""What each optimizer keeps per parameter from step to step."""
+
 
 def make_optimizer(
     parameters: Iterable[nn.Parameter], config: TrainConfig

@@ -23,10 +23,14 @@ def kept_epoch(provenance: Mapping[str, Any], metrics: Sequence[Mapping[str, Any
     epoch = provenance.get("kept_epoch")
     if epoch is None:
         return ""
+    stage = metrics[-1].get("stage", "") if metrics else ""
+    # Epochs are recorded over the whole run, but a reader set how many each stage has.
+    before = sum(row.get("stage", "") != stage for row in metrics)
+    if before:
+        epoch = f"{epoch - before} of {stage}"
     if not any(row.get("validation_mm") is not None for row in metrics):
         return f"The family has no validation; the last epoch, {epoch}, is kept."
     settings = provenance.get("train", {})
-    stage = metrics[-1].get("stage", "")
     if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
         return f"The last epoch, {epoch}, is kept."
     return f"Epoch {epoch} is kept, the best on the validation meshes."

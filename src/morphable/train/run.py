@@ -9,10 +9,10 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tomli_w
@@ -21,12 +21,20 @@ import torch
 import morphable
 from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
+from morphable.data.labels import LabelTable
 from morphable.data.neutral import require_neutral
 from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.files import reading, remove_leftovers, require_new, write_text
 from morphable.lock import LOCK, locked, require_idle
-from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel, Origin
+from morphable.models.base import (
+    EstimatedModel,
+    LearnedModel,
+    MorphableModel,
+    Origin,
+    Shapes,
+    blocks,
+)
 from morphable.models.batched import encode_all
 from morphable.models.families import create, family
 from morphable.models.io import save
@@ -37,13 +45,14 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_checkpoint,
+    read_weights,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
 from morphable.train.stages import check_stages
 
+T = TypeVar("T")
 CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
@@ -87,22 +96,37 @@ class RecordedRun:
             raise InputError(f"{folder}: nothing to resume: training never reached its first step")
         tables = read_toml(where)
         try:
-            model, data = dict(tables["model"]), dict(tables["data"])
-            check_run_format(where, tables.get("format_version"))
-            name, train = model.pop("family"), dict(tables.get("train", {}))
-            recipe_name = train.pop("recipe", "fast")
-            recipe = family(name).recipe(recipe_name)
-            settings = with_overrides(recipe.model, model, f"{where}: model")
-            trained = (
-                recipe.train.with_overrides(train, f"{where}: train") if recipe.train else None
-            )
-            config = RunConfig(name, settings, trained, recipe_name)
-            content_hash = str(data.get("content_hash"))
-            return cls(config, Path(data["path"]), str(data["split"]), content_hash)
-        except InputError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: not the configuration of a run ({error})") from error
+            return cls._of(tables, where)
+        except InputError as error:
+            named = str(error).startswith(str(where))
+            raise InputError(str(error) if named else f"{where}: {error}") from error
+
+    @classmethod
+    def _of(cls, tables: Mapping[str, Any], where: Path) -> RecordedRun:
+        model, data = dict(_entry(tables, "model", dict)), _entry(tables, "data", dict)
+        check_run_format(where, tables.get("format_version"))
+        train = dict(_entry({"train": {}, **tables}, "train", dict))
+        recipe_name = _entry({"recipe": "fast", **train}, "recipe", str)
+        train.pop("recipe", None)
+        name = _entry(model, "family", str)
+        del model["family"]
+        recipe = family(name).recipe(recipe_name)
+        settings = with_overrides(recipe.model, model, "model")
+        trained = recipe.train.with_overrides(train, "train") if recipe.train else None
+        config = RunConfig(name, settings, trained, recipe_name)
+        path, split, content_hash = (
+            _entry(data, key, str) for key in ("path", "split", "content_hash")
+        )
+        return cls(config, Path(path), split, content_hash)
+
+
+def _entry(table: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    """The value of a key of config.toml. Raises InputError if it is missing or of another kind."""
+    value = table.get(key)
+    if not isinstance(value, kind):
+        expected = "a table" if kind is dict else "a text"
+        raise InputError(f"not the configuration of a run: {key} is not {expected}")
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -135,6 +159,11 @@ def run(
         raise InputError(
             f"{len(data.train)} training meshes do not give each of {workers.count} processes one"
         )
+    if not _vary(data.train.vertices):
+        raise InputError(
+            f"{data.whole.path}: the training meshes of split {data.name!r} are all equal, so there "
+            "is nothing to learn from them"
+        )
     with _run_folder(folder, workers, resume):
         kind = family(config.family).model
         config = completed(config, data)
@@ -158,6 +187,13 @@ def run(
                 "resume"
             ) from changed
     return model
+
+
+def _vary(shapes: Shapes) -> bool:
+    """Whether any two meshes differ by more than rounding errors."""
+    first = np.asarray(shapes[0])
+    limit = 1e-6 * np.ptp(first, axis=0).max()
+    return any(np.abs(block - first).max() > limit for block in blocks(shapes))
 
 
 @contextlib.contextmanager
@@ -202,10 +238,28 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     """Return the configuration with the model's settings that depend on the training data, such as
     the names of expressions.
     """
-    labels = data.train.labels
-    classes = {name: labels.classes(name).names for name in CLASS_LABELS if name in labels}
-    model = family(config.family).model.config_for(config.model, classes)
+    classes = ClassNames(data.train.labels)
+    kind = family(config.family).model
+    model = kind.config_for(config.model, classes, len(data.train))
     return dataclasses.replace(config, model=model)
+
+
+@dataclass(frozen=True)
+class ClassNames(Mapping[str, Sequence[str]]):
+    """By label column, the names of its classes, found only when a model asks for them."""
+
+    labels: LabelTable
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        if name not in self.labels:
+            raise KeyError(name)
+        return self.labels.classes(name).names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels.columns)
+
+    def __len__(self) -> int:
+        return len(self.labels.columns)
 
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: SplitDataset) -> EstimatedModel:
@@ -243,6 +297,7 @@ def _loop(
         workers.device,
         workers.rank,
         workers.count,
+        model.labels_drawn,
     )
     check = data.whole.require_unchanged
     return Loop(model, batches, validation, config.train, folder, workers, check, listener)
@@ -261,7 +316,7 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     """
     model, training = loop.model, loop.batches.data
     changed = None
-    model.initialize(training.vertices)
+    model.initialize(training.vertices, training.labels)
     if resume:
         loop.resume()
     if loop.workers.rank == 0:
@@ -271,12 +326,11 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    kept = read_checkpoint(loop.kept_path(loop.last_stage))
-    model.load_state_dict(kept["model"])
+    epoch = read_weights(loop.kept_path(loop.last_stage), model)
     finished = model.eval().for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
-    return finished, int(kept["epoch"]), changed
+    return finished, epoch, changed
 
 
 def fit_prior(model: MorphableModel, training: TrainingData) -> None:

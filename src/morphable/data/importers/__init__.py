@@ -18,17 +18,17 @@ IMPORTERS: dict[str, Callable[..., MeshSource]] = {"folder": folder}
 """What `data import NAME` reads: a path, then keyword options -> the set."""
 
 
-def import_source(name: str, raw: Path, **options: Any) -> MeshSource:
+def import_source(importer: str, raw: Path, /, **options: Any) -> MeshSource:
     """The meshes at `raw`, read by the named importer, which is recorded. Options that are None, and
     flags that are False, count as not given.
 
     Raises InputError for a name that does not exist and for an option that the importer does not
     take.
     """
-    if name not in IMPORTERS:
-        raise InputError(f"importer {name!r}: expected one of {', '.join(IMPORTERS)}")
-    function = IMPORTERS[name]
-    chosen = checked_options(name, function, options)
+    if importer not in IMPORTERS:
+        raise InputError(f"importer {importer!r}: expected one of {', '.join(IMPORTERS)}")
+    function = IMPORTERS[importer]
+    chosen = checked_options(importer, function, options)
     source = function(raw, **chosen)
-    importer = {"name": name, "options": recorded_options(function, chosen)}
-    return replace(source, info={**source.info, "importer": importer})
+    record = {"name": importer, "options": recorded_options(function, chosen)}
+    return replace(source, info={**source.info, "importer": record})

@@ -6,21 +6,25 @@ import contextlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import read_registered, z_up_to_y_up
+from morphable.data.registered_mesh import Registered, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.mesh.align import generalized_procrustes, procrustes
 from morphable.mesh.io import MESH_SUFFIXES, read_mesh
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.placement import shape_size
 from morphable.mesh.template import Template
 from morphable.rows import evenly_spread
 
+MIN_MEAN_SIZE = 0.7
+"""A mean below this share of the size of the meshes is no shape of their class."""
 MIN_MM, MAX_MM = 5.0, 10_000.0
 """A template outside these sizes is likely read in the wrong unit: a tooth is larger, a person
 smaller.
@@ -35,12 +39,47 @@ files may all be of one person.
 """
 
 
-def finished_source(
-    template: Template, table: LabelTable, read: Read, info: dict[str, Any], align: bool
-) -> MeshSource:
-    """The source of imported meshes, aligned rigidly to their mean if asked to.
+@dataclass(frozen=True, eq=False)
+class Usable:
+    """The mesh files that fit a template, and sentences about those that do not.
 
-    Warns if the template has a size that suggests another unit.
+    mean: (V, 3) mm, of the meshes that fit. size: mm, the mean of their sizes.
+    """
+
+    files: list[Path]
+    bad: list[str]
+    mean: np.ndarray
+    size: float
+
+
+def mean_template(template: Template, usable: Usable) -> Template:
+    """The template with the mean of the meshes as its reference shape.
+
+    Warns if the mean is much smaller than the meshes, which then lie or bend in many ways.
+    """
+    share = shape_size(usable.mean) / usable.size
+    if share < MIN_MEAN_SIZE:
+        warnings.warn(
+            f"the mean of the meshes, which becomes the template, has only {100 * share:.0f} % of "
+            "their size, because they lie in different places or poses, or have their vertices in "
+            "different orders: align them, or name one mesh as the template",
+            stacklevel=3,
+        )
+    return replace(template, mesh=template.mesh.moved(usable.mean.astype(np.float32)))
+
+
+def finished_source(
+    template: Template,
+    table: LabelTable,
+    read: Read,
+    info: dict[str, Any],
+    align: bool,
+    named: bool = True,
+) -> MeshSource:
+    """The source of imported meshes, aligned rigidly to their mean if asked to, with the template.
+
+    named: whether the template's shape was named by the user; else it becomes the mean of the
+    aligned meshes. Warns if the template has a size that suggests another unit.
     """
     size = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
     if not MIN_MM < size < MAX_MM:
@@ -58,6 +97,9 @@ def finished_source(
     sample = read(evenly_spread(table.count, MAX_ALIGNED))
     mean = generalized_procrustes(sample.astype(np.float64)).mean
     mean = mean - mean.mean(0)
+    own = np.asarray(template.mesh.vertices, np.float64)
+    shape = procrustes(own, mean).apply(own) if named else mean
+    template = replace(template, mesh=template.mesh.moved(shape.astype(np.float32)))
 
     def aligned() -> Iterator[np.ndarray]:
         for block in blocks():
@@ -117,22 +159,35 @@ def read_template(path: Path, scale: float, up: str) -> Template:
     )
 
 
-def usable_files(
-    files: list[Path], template: Template, unit: str, up: str, skip_bad: bool
-) -> tuple[list[Path], list[str]]:
-    """Read every file once; the good ones and the sentences about the bad ones."""
-    good, bad = [], []
+def usable_files(files: list[Path], read: Callable[[Path], Registered], skip_bad: bool) -> Usable:
+    """Read every file once.
+
+    Warns once per way in which the faces of usable files differ from the template's.
+    """
+    good: list[Path] = []
+    bad: list[str] = []
+    notes: dict[str, list[Path]] = {}
+    total: np.ndarray | float = 0.0
+    size = 0.0
     for path in files:
         try:
-            read_registered(path, template, unit, up == "y")
-            good.append(path)
+            vertices, note = read(path)
         except InputError as error:
             if not skip_bad:
                 raise
             warnings.warn(f"left out: {error}", stacklevel=2)
             bad.append(str(error))
+            continue
+        good.append(path)
+        total = total + vertices.astype(np.float64)
+        size += shape_size(vertices)
+        if note:
+            notes.setdefault(note, []).append(path)
+    for note, paths in notes.items():
+        more = f" and {len(paths) - 1:,} more files" if len(paths) > 1 else ""
+        warnings.warn(f"{paths[0]}{more}: {note}; accepted", stacklevel=2)
     if not good:
         raise InputError(
             f"{files[0].parent}: none of the {len(files)} mesh files can be used; the first: {bad[0]}"
         )
-    return good, bad
+    return Usable(good, bad, np.asarray(total / len(good)), size / len(good))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from morphable.config import MAX_COUNT
 from morphable.errors import InputError
 
 LABEL_DECIMALS = 6
@@ -15,9 +16,9 @@ reproduces exactly the same mesh.
 
 
 def check_count(count: int, seed: int) -> None:
-    """Raise InputError if `count` is below 1 or `seed` is negative."""
-    if count < 1:
-        raise InputError(f"`count` {count}: expected at least 1", "count")
+    """Raise InputError if `count` is below 1 or above MAX_COUNT, or `seed` is negative."""
+    if not 1 <= count <= MAX_COUNT:
+        raise InputError(f"`count` {count}: expected at least 1, at most {MAX_COUNT:,}", "count")
     if seed < 0:
         raise InputError(f"`seed` {seed}: expected a whole number of at least 0", "seed")
 

@@ -1,0 +1,145 @@
+"""The shape in 3D on a report: its numbers in Python, and what a browser draws of them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import html_of, report_context
+from morphable.data.dataset import MeshDataset
+from morphable.draw.blocks import Page, Section
+from morphable.draw.html import render_page
+from morphable.draw.turntable import Turntable
+from morphable.models.base import Origin
+from morphable.models.pca import Pca, PcaConfig
+from morphable.report.shape_space import shape_space
+from parsed_page import ParsedPage
+from test_render import sphere
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+RADIUS, LOW, HIGH, REACH = 4.0, 3.0, 6.0, 2.0
+
+
+def table() -> Turntable:
+    """A sphere, and a slider that changes its radius: 3 at -2, 4 in the middle, 6 at 2."""
+    vertices, triangles = sphere(12, RADIUS)
+    ends = np.stack([vertices * LOW / RADIUS, vertices * HIGH / RADIUS])[None]
+    return Turntable(vertices, ends, triangles, ["size"], REACH, "sd", np.eye(3), "a sphere")
+
+
+def unpacked(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
+
+
+def shape_at(block: Turntable, direction: int, s: float) -> np.ndarray:
+    """The shape that the page shows, from what is stored in it."""
+    count = 3 * block.view["vertices"]
+    whole = unpacked(block.shapes, "<i2").astype(float)
+    mean, slopes, bends = np.split(whole, [count, count + (len(whole) - count) // 2])
+    units = block.view["units"]
+    here = slice(direction * count, (direction + 1) * count)
+    shape = units[0] * mean + s * units[1] * slopes[here] + s**2 * units[2] * bends[here]
+    return np.asarray(shape.reshape(-1, 3))
+
+
+def test_the_stored_numbers_give_the_ends_and_the_middle() -> None:
+    block = table()
+    vertices, triangles = sphere(12, RADIUS)
+    for s, radius in ((0.0, RADIUS), (-REACH, LOW), (REACH, HIGH), (1.0, 4.875)):
+        np.testing.assert_allclose(shape_at(block, 0, s), vertices * radius / RADIUS, atol=2e-3)
+    assert np.array_equal(unpacked(block.indices, "<u4").reshape(-1, 3), triangles)
+
+
+def model(hands: MeshDataset) -> Pca:
+    fitted = Pca.estimate(hands.template, hands.split("subject").train.vertices, {}, PcaConfig(3))
+    return fitted.eval().with_origin(Origin("pca", {"split": "subject"}))
+
+
+def test_a_report_has_a_slider_per_walk(
+    hands: MeshDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = report_context(model(hands), hands.split("subject"))
+    section = shape_space(context)
+    assert section is not None
+    block = section.blocks[1]
+    assert isinstance(block, Turntable) and block.names == [w.title for w in context.scene.walks]
+    walk = context.scene.walks[1].shapes
+    shown = [shape_at(block, 1, s) for s in (-2.0, 0.0, 2.0)]
+    middle = (walk[2].min(0) + walk[2].max(0)) / 2
+    np.testing.assert_allclose(shown, walk[[0, 2, 4]] - middle, atol=0.05)
+    # A fine mesh is shown with fewer vertices, and a model without a prior without sliders.
+    monkeypatch.setattr("morphable.report.shape_space.BUDGET", 1500)
+    coarse = shape_space(context)
+    assert coarse is not None and isinstance(coarse.blocks[1], Turntable)
+    assert len(coarse.blocks[1].mean) == 500
+    assert "500 of 1,609 vertices" in ParsedPage(html_of(coarse)).text
+    monkeypatch.setattr("morphable.report.scene.all_walks", lambda _: [])
+    plain = shape_space(report_context(model(hands), hands.split("subject")))
+    assert not ParsedPage(html_of(plain)).values("max"), "no slider"
+
+
+PROBE = """<script>
+window.onerror = (message) => { document.title = "error: " + message; };
+const wait = setInterval(() => {
+  const figure = document.querySelector(".turntable.ready");
+  if (!figure) return;
+  clearInterval(wait);
+  const canvas = figure.querySelector("canvas"), slider = figure.querySelector("input");
+  const flat = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const area = (act) => {
+    act();
+    flat.canvas.width = canvas.width;
+    flat.canvas.height = canvas.height;
+    flat.drawImage(canvas, 0, 0);
+    const pixels = flat.getImageData(0, 0, canvas.width, canvas.height).data;
+    return pixels.filter((value, i) => i % 4 === 3 && value > 127).length;
+  };
+  const slide = (value) => () => {
+    slider.value = value;
+    slider.dispatchEvent(new Event("input"));
+  };
+  const key = () => canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+  const acts = [slide(0), slide(-2), slide(2), slide(1), slide(0), key];
+  document.title = "areas: " + acts.map(area).join(" ") + "; " +
+    figure.querySelector("output").textContent;
+}, 20);
+</script></body>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="no browser is installed")
+def test_a_browser_draws_it_and_its_sliders_move_it(tmp_path: Path) -> None:
+    page = render_page(Page("a page", "heading", [Section("Shapes", [table()])]))
+    (tmp_path / "page.html").write_text(page.replace("</body>", PROBE), encoding="utf-8")
+    drawn = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",
+            "--virtual-time-budget=10000",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            str(tmp_path / "page.html"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    found = re.search(r"<title>areas: ([\d ]+); 0.0 sd</title>", drawn)
+    assert found, re.search("<title>.*</title>", drawn) or "nothing drawn"
+    middle, low, high, one, again, turned = map(int, found[1].split())
+    assert middle > 1000 and again == middle
+    expected = [(radius / RADIUS) ** 2 for radius in (LOW, HIGH, 4.875)]
+    assert np.array([low, high, one]) / middle == pytest.approx(expected, rel=0.03)
+    assert turned == pytest.approx(middle, rel=0.02), "a sphere looks the same from everywhere"
