@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from morphable.config import PositiveOrZero, Share
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import map_snapshot, with_folded_maps
-from morphable.models.base import NO_ORIGIN, Given, Origin, Shapes, TrainableModel
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+)
 from morphable.models.level_maps import Maps, build_maps
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.mesh_network import MeshEncoder, activation, initialize_layers
@@ -114,7 +122,7 @@ class LocalWeights(TrainableModel):
         """(K, Z, Z) the matrices P_k."""
         return self.to_parts.weight.unflatten(0, (-1, self.latent))
 
-    def initialize(self, shapes: Shapes) -> None:
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         """Compute the normalization and the parts' weights from shapes (N, V, 3) mm."""
         self.normalization.initialize(shapes)
         result = factorize(shapes, self.config)
