@@ -437,7 +437,7 @@ def test_impossible_settings() -> None:
 
 
 def test_training_data_of_hands_gives_levels(hands: MeshDataset) -> None:
-    levels = TrainingData.of(hands, IbVae.labels_used).labels["level"]
+    levels = TrainingData.of(hands, ("expression", "level")).labels["level"]
     assert levels.dtype == np.float32
     assert 0 <= levels.min() < levels.max() <= 1
 
@@ -495,7 +495,7 @@ def test_recorded_sequences_without_neutral_scans(
     main(["data", "import", "folder", str(tmp_path / "raw"), "--unit", "mm", "--out", data,
           "--pattern", "{subject}/{sequence}/{frame}"])  # fmt: skip
     assert load_dataset(data).labels["frame"].tolist() == [*range(1, 7)] * 6
-    training = TrainingData.of(load_dataset(data).split("frames").train, IbVae.labels_used)
+    training = TrainingData.of(load_dataset(data).split("frames").train, ("expression", "level"))
     assert training.neutral.computed and (training.neutral.index >= 0).all()
     assert training.labels["level"].max() == 1
     main(["train", "cvae", "--data", data, "--split", "frames", "--out", out, "--epochs", "1", "--latent", "4",
