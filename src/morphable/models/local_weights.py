@@ -40,7 +40,7 @@ from morphable.models.training import Batch, Progress
 
 @dataclass(frozen=True)
 class LocalWeightsConfig(PartDecoderConfig):
-    """The defaults are those of the paper, in the reading that we take for the likeliest.
+    """The defaults are those of the paper, where it states them.
 
     projections: whether each part has a projection P_k of its own; without, every part's code is
     z. cycle_weight, cycle_share: the weight of the cycle loss, and the share of each batch that it
@@ -147,6 +147,14 @@ class LocalWeights(TrainableModel):
             return encoding[:, None].expand(-1, count, -1)
         parts: Tensor = self.to_parts(encoding)
         return parts.unflatten(1, (count, -1))
+
+    def encoding_of(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, Z) the code z from which parts were made, by least squares: exactly z for
+        what `encode` returns.
+        """
+        if not self.config.projections:
+            return code[:, : self.latent]
+        return code @ torch.linalg.pinv(self.to_parts.weight).T
 
     def decode(self, code: Tensor) -> Tensor:
         parts = code.unflatten(1, (int(self.config.parts), -1))

@@ -45,7 +45,7 @@ class PartDecoderConfig(PartWeightsConfig, AutoencoderConfig):
     """
 
     latent: Count = 64
-    reading: Reading = "features"
+    reading: Reading = "output"
     blend_level: CountOrZero = 4
     pointwise_width: Count = 64
 
