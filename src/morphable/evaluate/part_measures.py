@@ -104,13 +104,14 @@ def _ratio(values: np.ndarray, references: np.ndarray, groups: np.ndarray) -> di
 
 def overlap(weights: np.ndarray) -> float:
     """Mean over pairs of parts of 2 sum min(w_i, w_j) / sum (w_i + w_j), for weights (V, K): 0 if
-    no vertex belongs to two parts, 1 if all parts are equal. A single part has none, 0.
+    no vertex belongs to two parts, 1 if all parts are equal. A single part has none, 0, and two
+    dead parts (without weights) neither.
     """
     first, second = np.triu_indices(weights.shape[1], 1)
     if not len(first):
         return 0.0
     a, b = weights[:, first].astype(np.float64), weights[:, second].astype(np.float64)
-    return float((2 * np.minimum(a, b).sum(0) / (a + b).sum(0)).mean())
+    return float((2 * np.minimum(a, b).sum(0) / np.maximum((a + b).sum(0), 1e-300)).mean())
 
 
 @dataclass(frozen=True, eq=False)

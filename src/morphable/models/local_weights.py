@@ -152,11 +152,13 @@ class LocalWeights(TrainableModel):
         """(B, L) -> (B, Z) the code z from which parts were made, by least squares: exactly z for
         what `encode` returns.
         """
+        self.check_code(code)
         if not self.config.projections:
             return code[:, : self.latent]
         return code @ torch.linalg.pinv(self.to_parts.weight).T
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         parts = code.unflatten(1, (int(self.config.parts), -1))
         return self.normalization.inverse(self.decoder(parts))
 
