@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from helpers import shapes
-from morphable.data.dataset import MeshDataset
+from helpers import in_process, shapes
+from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.data.makers import make_source
 from morphable.errors import InputError
 from morphable.mesh.hierarchy import Hierarchy, Level
 from morphable.mesh.mesh import Mesh
@@ -289,3 +291,31 @@ def test_other_vertices_are_weighted_by_their_own_movement(hands: MeshDataset) -
     a = part_weights(factorize(meshes, config), positions, 2.0)
     b = part_weights(factorize(meshes[:, order], config), positions[order], 2.0)
     np.testing.assert_allclose(a[order], b, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "words"),
+    [
+        (5, ["model.parts=9"], "model.parts 9: expected at most"),
+        (0, [], "are all equal, so there is nothing to learn"),
+        (5, ["model.parts=999"], "to make a code of at most"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(
+    count: int,
+    settings: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = make_source("hands", count=10, seed=0)
+    if not count:
+        alike = np.repeat(np.asarray(source.template.mesh.vertices)[None], 10, 0)
+        source = replace(source, blocks=lambda: iter([alike]))
+    write_dataset(source, tmp_path / "data", 0)
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    run = ["train", "local-weights", "--data", tmp_path / "data", "--out", tmp_path / "run"]
+    done = in_process(capsys, *run, "--epochs", 1, *chosen)
+    assert done.code == 2
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) <= 2 and "Traceback" not in done.err
