@@ -18,12 +18,14 @@ from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.base import MorphableModel, Origin
+from morphable.models.deepflame import DeepFlame
 from morphable.models.gan import Gan
 from morphable.models.geometry import Geometry
 from morphable.models.ib_vae import IbVae
 from morphable.models.lamm import Lamm
 from morphable.models.linear_two_space import LinearTwoSpace
 from morphable.models.local_weights import LocalWeights
+from morphable.models.mae import MultilinearAutoencoder
 from morphable.models.multilinear import Multilinear
 from morphable.models.parts import MAX_LATENT
 from morphable.models.pca import Pca
@@ -34,6 +36,7 @@ from morphable.models.recipes import (
     CVAE,
     DEEP3DMM,
     DEEP3DMM_SPIRAL,
+    DEEPFLAME,
     GAN,
     GAN_FAST,
     GAN_FAST_TRAINING,
@@ -48,6 +51,8 @@ from morphable.models.recipes import (
     LOCAL_WEIGHTS,
     LOCAL_WEIGHTS_FAST,
     LOCAL_WEIGHTS_FAST_TRAINING,
+    MAE,
+    MAE_FAST_TRAINING,
     MESH_FAST,
     MESH_FAST_TRAINING,
     MULTILINEAR,
@@ -226,6 +231,22 @@ MODELS: dict[str, Family] = {
         GAN.with_model(**AC_GAN),
         {**GAN_FAST, **AC_GAN},
         GAN_FAST_TRAINING,
+    ),
+    "mae": Family.of(
+        "multilinear autoencoder: an encoder for a Tucker model, both trained",
+        "Abrevaya, Wuhrer and Boyer, WACV 2018",
+        MultilinearAutoencoder,
+        MAE,
+        {},
+        MAE_FAST_TRAINING,
+    ),
+    "deepflame": Family.of(
+        "linear identity space plus a CoMA autoencoder of expression offsets",
+        "Ranjan, Bolkart, Sanyal and Black, ECCV 2018",
+        DeepFlame,
+        DEEPFLAME,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
 }
 

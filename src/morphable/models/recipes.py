@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from morphable.models.autoencoder import AutoencoderConfig
+from morphable.models.deepflame import DeepFlameConfig
 from morphable.models.gan import GanConfig
 from morphable.models.ib_vae import IbVaeConfig
 from morphable.models.lamm import MANIPULATE, LammConfig
 from morphable.models.linear_two_space import TwoSpaceConfig
 from morphable.models.local_weights import LocalWeightsConfig
+from morphable.models.mae import MaeConfig
 from morphable.models.multilinear import MultilinearConfig
 from morphable.models.pca import PcaConfig
 from morphable.models.pca_mlp import PcaMlpConfig
@@ -57,21 +59,19 @@ PCA_MLP = Recipe(
 
 # Autoencoders on a mesh hierarchy. The SpiralNets train as CoMA does, but with another optimizer.
 
-COMA = Recipe(
-    AutoencoderConfig(),
-    TrainConfig(
-        epochs=300,
-        batch_size=16,
-        optimizer="sgd",
-        learning_rate=8e-3,
-        momentum=0.9,
-        weight_decay=5e-4,
-        schedule="exponential",
-        decay=0.99,
-        warmup=0,
-        seed=2,
-    ),
+COMA_TRAINING = TrainConfig(
+    epochs=300,
+    batch_size=16,
+    optimizer="sgd",
+    learning_rate=8e-3,
+    momentum=0.9,
+    weight_decay=5e-4,
+    schedule="exponential",
+    decay=0.99,
+    warmup=0,
+    seed=2,
 )
+COMA = Recipe(AutoencoderConfig(), COMA_TRAINING)
 SPIRALNET = COMA.with_model(
     convolution="spiral",
     filters="wider",
@@ -206,6 +206,16 @@ AC_GAN: Mapping[str, Any] = {
     "variation_weight": 0.0,
 }
 """The critic classifies generated images, too, and the generator sees codes of classes only."""
+
+# Two other baselines of the adversarial model.
+
+MAE = Recipe(
+    MaeConfig(),
+    TrainConfig(epochs=200, batch_size=64, learning_rate=1e-3, schedule="cosine"),
+)
+MAE_FAST_TRAINING = TrainConfig(epochs=60, batch_size=64, learning_rate=1e-3)
+
+DEEPFLAME = Recipe(DeepFlameConfig(), replace(COMA_TRAINING, epochs=150))
 
 GAN_FAST: Mapping[str, Any] = {
     "adversary": "logistic",
