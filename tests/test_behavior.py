@@ -30,6 +30,8 @@ RECORDED = {
     "ib-vae": 0.1703608815636242,
     "cvae": 0.17323272323814531,
     "deep3dmm-spiral": 0.061062341034973204,
+    "gan": 0.04902429494196331,
+    "ac-gan": 0.052063586898808835,
 }
 """Geometric mean over tensors of the root mean square of each, after about 20 steps (LAMM: 40) on two
 dozen hands. So each tensor counts alike, however small its numbers are.

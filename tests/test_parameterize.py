@@ -33,6 +33,16 @@ def test_a_sphere_is_cut_open_and_laid_out_without_folds(count: int) -> None:
     assert (triangles[own] == ball.mesh.triangles[own]).all()
 
 
+def test_a_tetrahedron_is_cut_along_two_edges() -> None:
+    points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    mesh = Mesh(points, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
+    uv, triangles = parameterize(mesh)
+    assert uv.shape == (5, 2)
+    assert len(boundary_edges(triangles)) == 4
+    signed = areas(uv, triangles)
+    assert (signed > 0).all() or (signed < 0).all()
+
+
 def test_a_disc_keeps_its_vertices_and_its_border_is_convex() -> None:
     mesh = square(8, bump=0.4).mesh
     uv, triangles = parameterize(mesh)

@@ -228,9 +228,9 @@ def test_batches_have_the_size_of_the_stage(
     sizes: list[int] = []
     batch = Batches.batch
 
-    def counting(self: Batches, rows: np.ndarray) -> Any:
+    def counting(self: Batches, rows: np.ndarray, *labelled: Any) -> Any:
         sizes.append(len(rows))
-        return batch(self, rows)
+        return batch(self, rows, *labelled)
 
     monkeypatch.setattr(Batches, "batch", counting)
     run(config(data), data.split("subject"), tmp_path / "run", HERE)

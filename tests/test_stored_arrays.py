@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from conftest import ball_template
 from helpers import environment, real, shapes
 from morphable.errors import InputError
 from morphable.mesh.hierarchy import build_hierarchy
+from morphable.mesh.parameterize import parameterize
 from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.stored_arrays import (
     stored_indices,
@@ -27,7 +29,7 @@ from morphable.mesh.stored_arrays import (
     stored_texts,
 )
 from morphable.mesh.template import Template
-from morphable.models.base import EstimatedModel, MorphableModel, TrainableModel
+from morphable.models.base import EstimatedModel, LearnedModel, MorphableModel
 from morphable.models.families import MODELS, create
 from morphable.models.io import load, save
 
@@ -95,12 +97,12 @@ def full_template() -> Template:
     ball = ball_template(640)
     labels = (ball.mesh.vertices[:, 0] > 0).astype(np.int64)
     controls = spread_controls(ball.mesh, labels)
-    uv = np.random.default_rng(0).random((640, 2)).astype(np.float32)
+    uv, uv_faces = parameterize(ball.mesh)
     return Template(
         ball.mesh,
         "ball",
-        uv=uv,
-        uv_faces=ball.mesh.faces,
+        uv=uv.astype(np.float32),
+        uv_faces=uv_faces,
         regions=Regions(labels, ("left", "right"), controls),
         landmarks=np.array([3, 4]),
         mirror=np.arange(640),
@@ -109,13 +111,20 @@ def full_template() -> Template:
     )
 
 
+SMALLER: dict[str, dict[str, Any]] = {
+    "lamm": {"width": 16, "heads": 1},
+    "lamm-mixer": {"width": 16, "heads": 1},
+    "gan": {"resolution": 16, "search_steps": 2},
+    "ac-gan": {"resolution": 16, "search_steps": 2},
+}
+
+
 def small(family: str) -> MorphableModel:
     torch.manual_seed(0)
     template = full_template()
     config = MODELS[family].fast.model
-    sizes = {"width": 16, "heads": 1} if family.startswith("lamm") else {}
-    made = create(family, template, config, **sizes)
-    if isinstance(made, TrainableModel):
+    made = create(family, template, config, **SMALLER.get(family, {}))
+    if isinstance(made, LearnedModel):
         made.initialize(shapes(template, 8))
         return made.eval().for_inference()
     assert isinstance(made, EstimatedModel)

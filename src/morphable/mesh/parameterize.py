@@ -117,6 +117,10 @@ def _cut(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.nd
     path = [start]
     while path[-1] != end:
         path.append(int(before[path[-1]]))
+    if len(path) == 2:
+        # A border needs three vertices, and one edge has two. In a tetrahedron all are neighbors.
+        beside = triangles[np.isin(triangles, path).sum(axis=1) == 2][0]
+        path.append(int(beside[~np.isin(beside, path)][0]))
 
     cut, sources = triangles.copy(), np.arange(len(vertices)).tolist()
     steps = {frozenset(pair) for pair in itertools.pairwise(path)}
