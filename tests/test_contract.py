@@ -229,9 +229,56 @@ def test_saved_and_loaded_it_is_the_same(
     assert torch.equal(back.sample(2, generator), model.sample(2, torch.Generator().manual_seed(5)))
 
 
+def test_a_loaded_model_is_ready_for_use(model: MorphableModel, tmp_path: Path) -> None:
+    """Its path is a text, no parameter requires gradients, but the code may."""
+    save(model, str(tmp_path / "model.zip"))
+    back = load(str(tmp_path / "model.zip"))
+    assert not any(module.training for module in back.modules())
+    assert not any(parameter.requires_grad for parameter in back.parameters())
+    assert not back.sample(2).requires_grad
+    code = torch.zeros(1, back.parts.size, requires_grad=True)
+    back.decode(code).square().sum().backward()
+    assert code.grad is not None
+
+
+def test_samples_without_a_generator_are_torchs_random_ones(model: MorphableModel) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        first, other = model.sample(2), model.sample(2)
+        torch.manual_seed(3)
+        assert torch.equal(model.sample(2), first)
+    assert not torch.equal(first, other)
+
+
+def test_codes_of_another_shape_are_refused(model: MorphableModel) -> None:
+    size = model.parts.size
+    uses = [model.decode]
+    if "identity" in model.parts:
+        uses.append(model.neutral)
+    for shape in ((size,), (1, size + 1), (1, 1, size), ()):
+        for use in uses:
+            with pytest.raises(InputError) as caught:
+                use(torch.zeros(shape))
+            assert str(caught.value) == f"code: expected (B, {size}), got {shape}"
+
+
+def test_given_values_of_another_shape_are_refused(
+    model: MorphableModel, shapes: torch.Tensor
+) -> None:
+    for name in model.parts.pinned_names:
+        with pytest.raises(InputError, match=f"part '{name}': expected"):
+            model.encode(shapes, {name: torch.zeros(len(shapes), 1000)})
+
+
 def test_another_vertex_count_is_refused(model: MorphableModel) -> None:
     with pytest.raises(InputError, match=r"expected \(B, 1609, 3\), got \(1, 7, 3\)"):
         model.encode(torch.zeros(1, 7, 3))
+    for shape in ((1609, 3), (1609,), (1, 1609, 2)):
+        with pytest.raises(InputError, match=r"vertices: expected \(B, 1609, 3\)"):
+            model.encode(torch.zeros(shape))
+    for shape in ((100, 3), (100,), (1, 100, 2)):
+        with pytest.raises(InputError):
+            model.encode_points(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -107,9 +107,9 @@ def test_row_map_equals_the_dense_product_in_values_and_gradients(monkeypatch, b
 @pytest.mark.parametrize("wants_x", [True, False])
 def test_row_map_gradcheck(wants_x):
     (index, weights), x = random_rows(), signal(9, 2, 2).requires_grad_(wants_x)
-    assert torch.autograd.gradcheck(
-        lambda x, weights: row_map(x, index, weights), (x, weights.requires_grad_())
-    )
+    inputs = x, weights.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, weights: row_map(x, index, weights), inputs)
+    assert torch.autograd.gradgradcheck(lambda x, weights: row_map(x, index, weights), inputs)
 
 
 def test_row_map_runs_under_bfloat16_autocast():

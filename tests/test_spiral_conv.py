@@ -88,6 +88,7 @@ def test_gradcheck(c_in, c_out, wants_x):
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
 
     assert torch.autograd.gradcheck(run, (x, layer.weight, layer.bias))
+    assert torch.autograd.gradgradcheck(run, (x, layer.weight, layer.bias))
 
 
 @pytest.mark.parametrize(("c_in", "c_out"), SIDES)

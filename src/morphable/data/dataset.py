@@ -218,7 +218,7 @@ def _map_vertices(path: Path, template: Template) -> np.ndarray:
 
 
 def write_dataset(
-    source: MeshSource, path: Path, seed: int = 0, on_block: Any = None
+    source: MeshSource, path: Path | str, seed: int = 0, on_block: Any = None
 ) -> MeshDataset:
     """Write a source atomically as a dataset folder, with the splits that its labels allow.
 
@@ -228,6 +228,7 @@ def write_dataset(
     Raises InputError if `path` exists, or a mesh has the wrong vertex count or a value that is not
     finite.
     """
+    path = Path(path)
     with atomic_folder(path) as folder:
         names, digest = _write_vertices(source, folder, on_block)
         source.template.save(folder / "template.npz")

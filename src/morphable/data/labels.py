@@ -109,9 +109,9 @@ class LabelTable:
         own_number = len(subjects.names) - 1 + np.cumsum(unknown)
         return np.where(unknown, own_number, subjects.numbers)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | str) -> None:
         with (
-            atomic_path(path) as temporary,
+            atomic_path(Path(path)) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
@@ -122,12 +122,13 @@ class LabelTable:
             )
 
     @classmethod
-    def read(cls, path: Path) -> LabelTable:
+    def read(cls, path: Path | str) -> LabelTable:
         """Read a CSV file with a header line. A column `row` is for human readers and is dropped.
 
         Raises InputError if the file is missing or damaged, is empty, has two columns of one name
         or a line with the wrong number of values.
         """
+        path = Path(path)
         damage = reading(path, "cannot be read as CSV")
         with damage, path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)

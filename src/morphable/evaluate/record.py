@@ -42,7 +42,7 @@ class Measured:
     def of(cls, evaluation: Evaluation) -> Measured:
         return cls(evaluation, measure(evaluation))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path | str) -> None:
         """Write both files into a run folder."""
         # The arrays first: `read` looks for evaluation.json, so an interrupted write leaves no
         # evaluation.
@@ -56,8 +56,8 @@ class Measured:
             "pca/deviations": evaluation.pca.basis.deviations.numpy(),
             MEASURES_HASH: np.array(content_hash(json.dumps(self.measures))),
         }
-        write_npz(folder / ARRAYS, arrays)
-        write_json(folder / JSON, self.measures)
+        write_npz(Path(folder) / ARRAYS, arrays)
+        write_json(Path(folder) / JSON, self.measures)
 
     @classmethod
     def read(cls, folder: Path, model: MorphableModel, dataset: MeshDataset) -> Measured | None:

@@ -166,9 +166,9 @@ class Template:
             rigid=vertices_of("rigid"),
         )
 
-    def save(self, path: Path) -> None:
-        write_npz(path, self.to_arrays())
+    def save(self, path: Path | str) -> None:
+        write_npz(Path(path), self.to_arrays())
 
     @classmethod
-    def load(cls, path: Path) -> Template:
-        return cls.from_arrays(read_npz(path), str(path))
+    def load(cls, path: Path | str) -> Template:
+        return cls.from_arrays(read_npz(Path(path)), str(path))

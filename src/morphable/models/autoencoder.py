@@ -95,6 +95,7 @@ class HierarchicalAutoencoder(TrainableModel):
         return self.activation(self.to_code(features.flatten(1)))
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return self.normalization.inverse(self.decode_normalized(code))
 
     def decode_normalized(self, code: Tensor) -> Tensor:

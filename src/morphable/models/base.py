@@ -153,19 +153,24 @@ class MorphableModel(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B, V, 3) mm, differentiable."""
+        """(B, L) -> (B, V, 3) mm, differentiable. Raises InputError for another shape."""
 
     def forward(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         """Reconstruct: (B, V, 3) mm -> (B, V, 3) mm."""
         return self.decode(self.encode(vertices, given))
 
     def sample(
-        self, n: int, generator: torch.Generator, given: Given | None = None, scale: float = 1.0
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        given: Given | None = None,
+        scale: float = 1.0,
     ) -> Tensor:
         """(n, V, 3) mm random shapes from the prior, conditioned on the parts in `given`.
 
-        scale: multiplies the standard deviation of the prior. Raises InputError if the model has no
-        prior.
+        generator: the source of the random numbers; if None, torch's global one, so that the shapes
+        differ from call to call unless `torch.manual_seed` was called. scale: multiplies the
+        standard deviation of the prior. Raises InputError if the model has no prior.
         """
         prior = self.require_prior()
         if given:
@@ -189,6 +194,7 @@ class MorphableModel(nn.Module, ABC):
         """
         if "identity" not in self.parts:
             raise InputError(f"{self.name}: has no part 'identity', so no neutral shape")
+        self.check_code(code)
         person = torch.zeros_like(code)
         person[:, self.parts["identity"]] = code[:, self.parts["identity"]]
         return self.decode(person)
@@ -196,11 +202,21 @@ class MorphableModel(nn.Module, ABC):
     def assemble(self, free: Tensor, given: Given | None = None) -> Tensor:
         """Join values of the free parts (B, L_free) and the pinned parts in `given` to codes (B,
         L). Pinned parts that are not given are zero.
+
+        Raises InputError if there is no such part or a value has another shape.
         """
-        code = free.new_zeros(len(free), self.parts.size)
+        count = free.shape[0]
+        code = free.new_zeros(count, self.parts.size)
         code[:, torch.from_numpy(self.parts.free).to(free.device)] = free
         for name, value in (given or {}).items():
-            code[:, self.parts[name]] = value.to(code)
+            where = self.parts[name]
+            size = where.stop - where.start
+            if tuple(value.shape) not in {(size,), (1, size), (count, size)}:
+                raise InputError(
+                    f"part {name!r}: expected ({size},) or ({count}, {size}) numbers, got shape "
+                    f"{tuple(value.shape)}"
+                )
+            code[:, where] = value.to(code)
         return code
 
     def names_of(self, part: str) -> tuple[str, ...]:
@@ -255,6 +271,11 @@ class MorphableModel(nn.Module, ABC):
         if vertices.ndim != 3 or vertices.shape[1:] != (self.template.n_vertices, 3):
             expected = f"(B, {self.template.n_vertices}, 3)"
             raise InputError(f"vertices: expected {expected}, got {tuple(vertices.shape)}")
+
+    def check_code(self, code: Tensor) -> None:
+        """Raises InputError if `code` is not (B, L) with this model's L."""
+        if code.ndim != 2 or code.shape[1] != self.parts.size:
+            raise InputError(f"code: expected (B, {self.parts.size}), got {tuple(code.shape)}")
 
 
 class EstimatedModel(MorphableModel):

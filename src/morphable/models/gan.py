@@ -307,6 +307,7 @@ class Gan(AdversarialModel):
         return self.draw_image(code, self.generator if self.average is None else self.average)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return self.mean + self.scale * self.maps.to_vertices(self.image(code))
 
     def class_code(self, factor: str, name: str) -> Tensor:
@@ -323,6 +324,7 @@ class Gan(AdversarialModel):
         """The identity with the code of the expression class `neutral`. If there is none, the
         expression code is zero, the mean expression.
         """
+        self.check_code(code)
         person = torch.zeros_like(code)
         person[:, self.parts["identity"]] = code[:, self.parts["identity"]]
         if "neutral" in self.config.names_of("expression"):

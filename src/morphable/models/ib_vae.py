@@ -230,6 +230,8 @@ class IbVae(TrainableModel):
                 "model.scan_share=0); train one with model.sampling=cloud or model.scan_share=0.25 "
                 "to encode points in any order"
             )
+        if points.ndim != 3 or points.shape[2] != 3:
+            raise InputError(f"points: expected (B, P, 3), got {tuple(points.shape)}")
         features = self.encoder(points)
 
         def error_of(shapes: Tensor) -> Tensor:
@@ -302,10 +304,12 @@ class IbVae(TrainableModel):
         return torch.tensor(means).to(shapes)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return self._shape(self.full_decoder(code))
 
     def neutral(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm: the neutral shape that the identity decoder predicts."""
+        self.check_code(code)
         return self._shape(self.identity_decoder(code[:, self.parts["identity"]]))
 
     def _shape(self, offsets: Tensor) -> Tensor:

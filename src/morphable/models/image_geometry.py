@@ -13,10 +13,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from morphable.errors import InputError
 from morphable.mesh.geometry_image import GeometryImage, LaplacianReadout
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.geometry import Arrays, Geometry
+from morphable.ops.gather import wants_plain
 from morphable.ops.sparse import SparseMap
 
 Readout = Literal["bilinear", "laplacian"]
@@ -76,24 +78,31 @@ class ImageMaps(nn.Module):
         """(B, C, R, R) to (B, V, C)"""
         pixels = image.flatten(2).transpose(1, 2)
         if self.solve is not None:
-            solved: Tensor = _Solve.apply(pixels[:, self.covered], self.solve)
+            if wants_plain(pixels) and len(pixels):
+                raise InputError(
+                    "model.readout: `laplacian` is a solve outside of torch, which torch.func, "
+                    "torch.export and torch.jit.trace cannot follow; `bilinear` works with them"
+                )
+            solved: Tensor = _Solve.apply(pixels[:, self.covered], self.solve, False)
             return solved
         vertices: Tensor = self.readout(pixels)
         return vertices
 
 
 class _Solve(torch.autograd.Function):
-    """A linear map that scipy computes, (B, P, C) to (B, V, C)."""
+    """A linear map that scipy computes, (B, P, C) to (B, V, C), or its transpose. Each is the
+    other's backward pass, so that they are differentiable any number of times.
+    """
 
     @staticmethod
-    def forward(ctx: Any, pixels: Tensor, solve: LaplacianReadout) -> Tensor:
-        ctx.solve = solve
-        return torch.from_numpy(solve.solve(pixels.detach().cpu().numpy())).to(pixels)
+    def forward(ctx: Any, x: Tensor, solve: LaplacianReadout, transposed: bool) -> Tensor:
+        ctx.solve, ctx.transposed = solve, transposed
+        map_of = solve.transposed if transposed else solve.solve
+        return torch.from_numpy(np.ascontiguousarray(map_of(x.detach().cpu().numpy()))).to(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        moved = ctx.solve.transposed(grad.cpu().numpy())
-        return torch.from_numpy(np.ascontiguousarray(moved)).to(grad), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Solve.apply(grad, ctx.solve, not ctx.transposed), None, None
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, PositiveOrZero, Share
+from morphable.ops.gather import wants_plain
 
 SLOPE = 0.2
 """Of the leaky rectifiers."""
@@ -123,6 +124,13 @@ def _upsampled(latent: int, side: int) -> list[nn.Module]:
     ]
 
 
+class GroupNorm(nn.GroupNorm):
+    """Torch's, whose forward-mode gradients fail for images that are stored channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous() if wants_plain(x) else x)
+
+
 def _bilinear(latent: int, side: int, width: int) -> list[nn.Module]:
     channels = [width * base for base in (128, 64, 32, 16, 16)]
     layers: list[nn.Module] = [
@@ -132,7 +140,7 @@ def _bilinear(latent: int, side: int, width: int) -> list[nn.Module]:
     for before, after in itertools.pairwise(channels):
         layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
         layers.append(nn.Conv2d(before, after, 3, padding=1))
-        layers += [nn.GroupNorm(4, after), nn.LeakyReLU(SLOPE)]
+        layers += [GroupNorm(4, after), nn.LeakyReLU(SLOPE)]
     return [*layers, nn.Conv2d(channels[-1], 3, 3, padding=1)]
 
 

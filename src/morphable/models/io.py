@@ -39,11 +39,12 @@ FORMAT_VERSION = 2
 GEOMETRY = "geometry/"
 
 
-def save(model: MorphableModel, path: Path) -> None:
+def save(model: MorphableModel, path: Path | str) -> None:
     """Write a model folder, or a zip if `path` ends in .zip. An interrupted write leaves nothing.
 
     Raises InputError if `path` exists.
     """
+    path = Path(path)
     files = _contents(model)
     if path.suffix == ".zip":
         if path.exists():
@@ -116,7 +117,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
 
 def load(path: Path | str) -> MorphableModel:
     """Load a model from a folder, a zip, or a run folder (its `model/`), in evaluation mode on the
-    CPU.
+    CPU. Its parameters do not require gradients; `model.requires_grad_()` makes them trainable.
 
     Raises InputError if the run is still in training; and, naming the file, if a file is missing,
     truncated, unsafe or of another format version.
@@ -148,7 +149,7 @@ def load(path: Path | str) -> MorphableModel:
             f"{label('weights.safetensors')}: does not hold this model, it may be cut short "
             f"({error})"
         ) from error
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 class TensorError(ValueError):

@@ -166,6 +166,7 @@ class Lamm(TrainableModel, RegionEditor):
         """The decoder's states (B, 1 + R, D) for codes (B, L), from its input tokens to its
         layer-normalized output.
         """
+        self.check_code(code)
         free, controls = code[:, : self.parts.free_size], code[:, self.parts["controls"]]
         return self.network.decoder_states(free, self._scaled(controls), learned_tokens)
 

@@ -109,7 +109,7 @@ class LammNetwork(nn.Module):
     def encoder_states(self, x: Tensor) -> list[Tensor]:
         """(B, 3V) -> the encoder's states (B, 1 + R, D)."""
         tokens = self.tokenizer(x) + self.region_embedding
-        return self.encoder(torch.cat([self.id_token.expand(len(x), 1, -1), tokens], 1))
+        return self.encoder(torch.cat([self.id_token.expand(x.shape[0], 1, -1), tokens], 1))
 
     def code_of(self, last: Tensor) -> Tensor:
         """(B, L) code from the encoder's last state (B, 1 + R, D)."""
@@ -125,9 +125,9 @@ class LammNetwork(nn.Module):
         learned = self.learned_tokens if learned_tokens is None else learned_tokens
         if self.config.bottleneck:
             first = self.from_code(code)[:, None]
-            tokens = learned.expand(len(code), -1, -1)
+            tokens = learned.expand(code.shape[0], -1, -1)
         else:
-            first = learned.expand(len(code), 1, -1)
+            first = learned.expand(code.shape[0], 1, -1)
             tokens = code.unflatten(1, (-1, self.config.width))
         tokens = tokens + self.control_nets(displacement)
         return self.decoder(torch.cat([first, tokens], 1))

@@ -122,4 +122,5 @@ class LinearTwoSpace(EstimatedModel):
         return (vertices.flatten(1) - self.mean) @ self.inverse
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return (self.mean + code @ self.basis).unflatten(1, (-1, 3))

@@ -129,6 +129,7 @@ class Multilinear(EstimatedModel):
         return torch.cat([identity, expression], -1)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         identity, expression = (
             _with_one(code[:, self.parts[name]]) for name in ("identity", "expression")
         )

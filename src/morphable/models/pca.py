@@ -70,6 +70,7 @@ class Pca(EstimatedModel):
         return self.basis.code_of(vertices)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return self.basis.shape_of(code)
 
     def truncate(self, latent: int) -> Pca:

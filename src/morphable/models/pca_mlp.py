@@ -94,11 +94,13 @@ class PcaMlp(TrainableModel):
         mean, components, deviations = self.basis.mean, self.basis.components, self.basis.deviations
         # Whitening a direction of vanishing variance would amplify noise. So no deviation counts as
         # less than a thousandth of the largest.
-        scale = deviations.clamp(min=1e-3 * float(deviations[0]) + 1e-30)
+        least = 1e-3 * deviations[0].double() + 1e-30
+        scale = deviations.clamp(min=least.to(deviations))
         coefficients = ((vertices.flatten(1) - mean) @ components.T) / scale
         return self.encoder_skip(coefficients) + self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         # All coefficients of the correction have one unit, the mean deviation of the first
         # components. In whitened units a small component would weigh as much as a large one.
         deviations = self.basis.deviations

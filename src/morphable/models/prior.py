@@ -41,9 +41,14 @@ class CodePrior(nn.Module):
         self.mean.copy_(mean * free)
         self.factor.copy_(_root(covariance))
 
-    def sample(self, n: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
-        """(n, L) random codes; `scale` multiplies the standard deviation."""
-        noise = torch.randn(n, self.factor.shape[1], generator=generator, device=generator.device)
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, scale: float = 1.0
+    ) -> Tensor:
+        """(n, L) random codes; `scale` multiplies the standard deviation. Without a generator they
+        are drawn from torch's global one.
+        """
+        device = self.mean.device if generator is None else generator.device
+        noise = torch.randn(n, self.factor.shape[1], generator=generator, device=device)
         return self.mean + scale * noise.to(self.mean) @ self.factor.T
 
     def energy(self, code: Tensor) -> Tensor:

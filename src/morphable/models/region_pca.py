@@ -117,6 +117,7 @@ class RegionPca(EstimatedModel, RegionEditor):
         return self.basis.code_of(vertices)
 
     def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
         return self.basis.shape_of(code)
 
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:

@@ -7,6 +7,6 @@ tokens of width D.
 
 Chebyshev convolutions, spiral convolutions and sparse maps come in two forms. `plain_...` is the
 definition, the formula in basic operations; the fast form has the same result and a backward pass
-of its own. The plain form is used if a custom backward pass cannot run: inside `torch.export`, and
-for an empty batch.
+of its own. The plain form is used if a custom backward pass cannot run: inside `torch.export`,
+`torch.jit.trace` and `torch.func`, with forward-mode gradients, and for an empty batch.
 """

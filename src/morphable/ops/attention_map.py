@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from morphable.errors import InputError
 from morphable.ops.aggregation import padded_rows
 from morphable.ops.best_keys import BestKeys, same
-from morphable.ops.gather import check_input
+from morphable.ops.gather import being_transformed, check_input
 from morphable.ops.sparse import TransposedIndex, entry_products, row_map, transpose_index
 
 MIN_COSINE, MAX_COSINE = 1e-25, 1e25
@@ -127,8 +127,8 @@ class KeptTranspose:
         self._kept: tuple[Tensor, TransposedIndex] | None = None
 
     def of(self, index: Tensor) -> TransposedIndex | None:
-        """The transpose of `index`; None if gradients are disabled."""
-        if not torch.is_grad_enabled():
+        """The transpose of `index`; None if no backward pass of ours will use it."""
+        if being_transformed() or not torch.is_grad_enabled():
             return None
         if self._kept is None or not same(self._kept[0], index):
             self._kept = index, transpose_index(index, self.n_in)

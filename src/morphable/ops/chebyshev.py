@@ -9,13 +9,13 @@ the forward pass keeps only X.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
 from morphable.ops.gather import (
@@ -24,6 +24,7 @@ from morphable.ops.gather import (
     bag_sum,
     check_input,
     plain_bag_sum,
+    plain_gradients,
     samples_per_pass,
     vertex_rows,
     wants_plain,
@@ -97,7 +98,7 @@ class ChebyshevConv(nn.Module):
 
 
 def plain_chebyshev(
-    x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: BagBuffers
+    x: Tensor, weight: Tensor, bias: Tensor | None, laplacian: Bags | BagBuffers
 ) -> Tensor:
     """The definition, sum_k T_k(Lhat) x W_k + b with T_0 x = x, T_1 x = Lhat x and T_{k+1} x =
     2 Lhat T_k x - T_{k-1} x, in differentiable basic operations (see `plain_bag_sum`).
@@ -135,9 +136,12 @@ class _Chebyshev(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(plain_chebyshev, bias=None, laplacian=ctx.laplacian)
+            of_x, of_weight = plain_gradients(plain, x, weight, grad)
+            return of_x, of_weight, None
         with torch.autocast(x.device.type, enabled=False):
             if ctx.needs_input_grad[0]:
                 return *_both_gradients(x, grad, weight, ctx.laplacian), None

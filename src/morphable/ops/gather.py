@@ -7,12 +7,14 @@ pass is the bag sum of the transpose, which is built once, so nothing is scatter
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from morphable.errors import InputError
 
@@ -31,6 +33,12 @@ class Bags(NamedTuple):
     entries: Tensor  # (nnz,) int64
     offsets: Tensor  # (n_out + 1,) int64
     weights: Tensor | None  # (nnz,)
+
+    @property
+    def targets(self) -> Tensor:
+        """(nnz,) int64, the bag of each entry."""
+        bags = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+        return bags.repeat_interleave(self.offsets.diff())
 
     def scaled(self, factor: float) -> Bags:
         """Return the same bags with every weight multiplied by `factor`."""
@@ -69,18 +77,29 @@ def bag_sum(table: Tensor, bags: Bags) -> Tensor:
     return torch.embedding_bag(table, bags.entries, bags.offsets, False, 0, False, weights, True)[0]
 
 
-def wants_plain(x: Tensor) -> bool:
-    """Whether to process x (B, ...) in basic operations: inside `torch.export`, and if the batch is
-    empty.
+def being_transformed() -> bool:
+    """Whether torch exports or traces the call, or transforms it (`torch.func`). Then it has to
+    consist of basic operations, without custom gradients and loops over the batch.
     """
-    return torch.compiler.is_exporting() or x.shape[0] == 0
+    return (
+        torch.compiler.is_exporting()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
-def plain_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
+def wants_plain(x: Tensor) -> bool:
+    """Whether to process x (B, ...) in basic operations: if the call is transformed, if x has a
+    tangent (forward-mode gradients), and if the batch is empty.
+    """
+    return being_transformed() or x.shape[0] == 0 or forward_ad.unpack_dual(x).tangent is not None
+
+
+def plain_bag_sum(x: Tensor, table: Bags | BagBuffers) -> Tensor:
     """Sum (B, N, C) in bags to (B, n_out, C), in differentiable basic operations.
 
     This is several times slower, but it has neither a loop over the batch nor custom gradients.
-    `torch.export` (and so ONNX) needs that, and tests compare the fast form with it.
+    `torch.export` (and so ONNX) and `torch.func` need that, and tests compare the fast form with it.
     """
     messages = x.index_select(1, table.entries)
     if table.weights is not None:
@@ -88,6 +107,23 @@ def plain_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
     return x.new_zeros(x.shape[0], len(table.offsets) - 1, x.shape[2]).index_add(
         1, table.targets, messages
     )
+
+
+def plain_gradients(
+    plain: Callable[..., Tensor], a: Tensor, b: Tensor, grad: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of `plain(a, b)`, in basic operations, so that they have gradients in turn;
+    None for an input that needs none.
+
+    For a custom backward pass inside which gradients are enabled: they are, if the caller wants
+    higher derivatives (`create_graph=True`).
+    """
+    # Views, because one input may depend on the other, and that path is not for us to follow.
+    a, b = a.view_as(a), b.view_as(b)
+    wanted = [x for x in (a, b) if x.requires_grad]
+    with torch.autocast(grad.device.type, enabled=False):
+        found = iter(torch.autograd.grad(plain(a, b), wanted, grad, create_graph=True))
+    return next(found) if a.requires_grad else None, next(found) if b.requires_grad else None
 
 
 def batched_bag_sum(tables: Tensor, bags: Bags) -> Tensor:

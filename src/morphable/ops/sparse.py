@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
 from morphable.ops.gather import (
@@ -19,8 +19,10 @@ from morphable.ops.gather import (
     Bags,
     bag_sum,
     batched_bag_sum,
+    being_transformed,
     check_input,
     plain_bag_sum,
+    plain_gradients,
     samples_per_pass,
     vertex_rows,
     wants_plain,
@@ -111,9 +113,13 @@ def row_map(
     dtype = torch.promote_types(x.dtype, weights.dtype)
     x, weights = x.to(dtype), weights.to(dtype)
     if wants_plain(x):
-        gathered = x.index_select(1, index.reshape(-1)).unflatten(1, index.shape)
-        return (gathered * weights[..., None]).sum(2)
+        return _plain_row_map(x, weights, index)
     return _LearnedMap.apply(x, index, weights, transposed)
+
+
+def _plain_row_map(x: Tensor, weights: Tensor, index: Tensor) -> Tensor:
+    gathered = x.index_select(1, index.reshape(-1)).unflatten(1, index.shape)
+    return (gathered * weights[..., None]).sum(2)
 
 
 class _LearnedMap(torch.autograd.Function):
@@ -130,9 +136,12 @@ class _LearnedMap(torch.autograd.Function):
         return _samples(bag_sum(vertex_rows(x), _row_bags(index, weights)), len(x))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         x, index, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(_plain_row_map, index=index)
+            of_x, of_weights = plain_gradients(plain, x, weights, grad)
+            return of_x, None, of_weights, None
         rows, grad_x, grad_weights = vertex_rows(grad), None, None
         if ctx.needs_input_grad[0]:
             transposed = ctx.transposed or transpose_index(index, x.shape[1])
@@ -151,9 +160,13 @@ def entry_products(
     transpose of the index; if not given, the backward pass computes it. No tensor of size
     n_out x k x C is formed, forward or backward. Gradients reach rows and table.
     """
-    if torch.compiler.is_exporting():
-        return (rows[:, None] * F.embedding(index, table)).sum(-1)
+    if being_transformed():
+        return _plain_products(rows, table, index)
     return _EntryProducts.apply(rows, table, index, transposed)
+
+
+def _plain_products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
+    return (rows[:, None] * F.embedding(index, table)).sum(-1)
 
 
 class _EntryProducts(torch.autograd.Function):
@@ -166,9 +179,12 @@ class _EntryProducts(torch.autograd.Function):
         return _products(rows, table, index)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         rows, table, index = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(_plain_products, index=index)
+            of_rows, of_table = plain_gradients(plain, rows, table, grad)
+            return of_rows, of_table, None, None
         grad_rows, grad_table = None, None
         if ctx.needs_input_grad[0]:
             grad_rows = bag_sum(table, _row_bags(index, grad))

@@ -8,6 +8,7 @@ no tensor contains such a vertex.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from morphable.errors import InputError
 from morphable.ops.gather import (
     BagBuffers,
     batched_bag_sum,
     check_input,
+    plain_gradients,
     samples_per_pass,
     shifted,
     wants_plain,
@@ -151,10 +152,13 @@ class _GatherFirst(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         geometry: SpiralGeometry = ctx.geometry
+        if torch.is_grad_enabled():
+            plain = partial(plain_spiral, bias=None, geometry=geometry)
+            of_x, of_weight = plain_gradients(plain, x, weight, grad)
+            return of_x, of_weight, None
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight)
         step = samples_per_pass(x, x.shape[1] * weight.shape[1])
@@ -174,7 +178,7 @@ class _TransformFirst(torch.autograd.Function):
         slotted = (
             weight.view(len(weight), geometry.length, -1).permute(2, 1, 0).reshape(x.shape[2], -1)
         )
-        ctx.save_for_backward(x, slotted)
+        ctx.save_for_backward(x, weight, slotted)
         ctx.geometry = geometry
         step = samples_per_pass(x, x.shape[1] * slotted.shape[1])
         parts = []
@@ -184,10 +188,13 @@ class _TransformFirst(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        x, slotted = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, slotted = ctx.saved_tensors
         geometry: SpiralGeometry = ctx.geometry
+        if torch.is_grad_enabled():
+            plain = partial(plain_spiral, bias=None, geometry=geometry)
+            of_x, of_weight = plain_gradients(plain, x, weight, grad)
+            return of_x, of_weight, None
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         grad_slotted = torch.zeros_like(slotted)
         step = samples_per_pass(x, x.shape[1] * slotted.shape[1])
@@ -199,8 +206,8 @@ class _TransformFirst(torch.autograd.Function):
                 grad_slotted.addmm_(x[start : start + step].reshape(-1, x.shape[2]).T, rows)
                 if grad_x is not None:
                     torch.mm(rows, slotted.T, out=grad_x[start : start + step].view(-1, x.shape[2]))
-        weight = grad_slotted.view(x.shape[2], geometry.length, -1).permute(2, 1, 0)
-        return grad_x, weight.reshape(grad.shape[2], -1), None
+        grad_weight = grad_slotted.view(x.shape[2], geometry.length, -1).permute(2, 1, 0)
+        return grad_x, grad_weight.reshape(grad.shape[2], -1), None
 
 
 def _ones(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> sp.csr_matrix:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from morphable.ops.gather import being_transformed, wants_plain
+
 HEAD = 64
 """Width of an attention head."""
 BLOCK = 3
@@ -39,7 +41,7 @@ def tokens_to_runs(tokens: Tensor, weight: Tensor, bias: Tensor, runs: Sequence[
 
 def _linear(token: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(B, D), (n, D), (n,) -> (B, n)."""
-    if len(token) > 1 or len(weight) % BLOCK:
+    if being_transformed() or len(token) > 1 or len(weight) % BLOCK:
         return nn.functional.linear(token, weight, bias)
     # For a single mesh, reading the weights takes most of the time: a batch of small products reads
     # them at full memory speed, BLAS's matrix-vector product at half of it.
@@ -140,9 +142,17 @@ class TransformerLayer(nn.Module):
         query, key, value = (
             self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
         )
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        mixed = _attention(query, key, value)
         x = x + self.to_out(mixed.transpose(1, 2).flatten(2))
         return x + self.feed_forward(x)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (B, heads, T, D), in basic operations where torch's fast form has no gradients."""
+    if not wants_plain(query):
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    return torch.softmax(scores, -1) @ value
 
 
 class MixerLayer(nn.Module):
@@ -215,4 +225,6 @@ class ControlNets(nn.Module):
         """(B, 3C) displacements in region order -> (B, R, D), zero for regions without controls."""
         x = nn.functional.gelu(runs_to_tokens(displacement, self.first, self.runs)).transpose(0, 1)
         x = torch.bmm(nn.functional.gelu(torch.bmm(x, self.second)), self.third).transpose(0, 1)
-        return x.new_zeros(len(displacement), self.count, x.shape[-1]).index_copy(1, self.owners, x)
+        return x.new_zeros(displacement.shape[0], self.count, x.shape[-1]).index_copy(
+            1, self.owners, x
+        )
