@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphable.evaluate.conditions import sample_codes
 from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.edit_errors import editing
@@ -167,10 +168,7 @@ def specificity(
 
     rows = evenly_spread(len(train), SPECIFICITY_MESHES)
     generator = torch.Generator().manual_seed(seed)
-    codes = model.require_prior().sample(samples, generator)
-    if conditions is not None:
-        chosen = torch.randint(len(conditions), (samples,), generator=generator)
-        codes[:, torch.from_numpy(~model.parts.free)] = conditions[chosen].to(codes)
+    codes = sample_codes(model, samples, generator, conditions)
     drawn = model.decode(codes).cpu()
     nearest = torch.full((samples,), torch.inf)
     for row in rows:
