@@ -7,7 +7,8 @@ of those that share the identity and of those that share the expression (relativ
 set's), the decoupling by three pairs of embeddings, and the total variation of geometry images.
 
 The first seven frames of each person of `face-population` are its named expressions. The judge
-knows all of them, however few of them the labels name. The embeddings are MLPs on whitened PCA
+knows all of them, however few of them the labels name. Sets without named expressions are judged
+by identity alone. The embeddings are MLPs on whitened PCA
 coefficients, trained with a triplet loss on the training people. A pair counts as the same if its
 distance is below the threshold at which most held-out pairs are right; of equals, the middle one.
 """
@@ -46,11 +47,12 @@ class Meshes:
 
     @classmethod
     def of(cls, data: MeshDataset) -> Meshes:
-        frame = np.asarray(data.labels["frame"]).astype(int)
         shapes = np.ascontiguousarray(data.vertices[:][:, ::EVERY])
-        subject = data.labels.classes("subject").numbers
-        expression = np.where(frame < EXPRESSIONS, frame, -1)
-        return cls(shapes, {"identity": subject, "expression": expression})
+        classes = {"identity": data.labels.classes("subject").numbers}
+        if len(data.labels.classes("expression").names) > 1:
+            frame = np.asarray(data.labels["frame"]).astype(int)
+            classes["expression"] = np.where(frame < EXPRESSIONS, frame, -1)
+        return cls(shapes, classes)
 
 
 @dataclass(frozen=True, eq=False)
