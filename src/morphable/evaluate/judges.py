@@ -139,10 +139,8 @@ def _trained(
         return Embedding(network.cpu(), Threshold.at(distance, *held_out[1])).to_arrays()
 
     info = data.whole.info
-    key = content_hash(
-        ALGORITHM, str(info["content_hash"]), data.split.hash, factor, settings.network,
-        f"{settings.pixels} {settings.steps}",
-    )  # fmt: skip
+    sizes = f"{settings.network} {settings.pixels} {settings.steps}"
+    key = content_hash(ALGORITHM, str(info["content_hash"]), data.split.hash, factor, sizes)
     return [
         cached(
             "embedding",
