@@ -32,6 +32,9 @@ RECORDED = {
     "deep3dmm-spiral": 0.061062341034973204,
     "gan": 0.04902429494196331,
     "ac-gan": 0.052063586898808835,
+    "local-weights": 0.06882337283706867,
+    "mae": 0.11258042758701339,
+    "deepflame": 0.05550155574212986,
 }
 """Geometric mean over tensors of the root mean square of each, after about 20 steps (LAMM: 40) on two
 dozen hands. So each tensor counts alike, however small its numbers are.

@@ -36,6 +36,8 @@ LIGHTER: dict[str, dict[str, Any]] = {
     "cvae": {"samples": (32, 16), "neighbors": 8},
     "multilinear": {"expression": 2},
     "gan": {"resolution": 32, "search_steps": 60},
+    "mae": {"identity": 7, "expression": 8},
+    "deepflame": {"identity": 7, "expression": 8},
     "ac-gan": {"resolution": 32, "search_steps": 60},
 }
 """Settings that make the training steps of a family fast enough for a test, and that two gestures
@@ -65,14 +67,13 @@ def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableMod
     data = training(gestures)
     config = dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {}))
     if issubclass(row.model, EstimatedModel):
-        labels = dict(data.labels) | {"neutral": data.neutral.index}
-        estimated = row.model.estimate(gestures.template, data.vertices, labels, config)
+        estimated = row.model.estimate(gestures.template, *data.at_start(with_neutral=True), config)
         return estimated.eval().with_origin(Origin(request.param))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
     config = row.model.config_for(config, classes, len(data))
     made = create(request.param, gestures.template, config)
     assert isinstance(made, LearnedModel)
-    made.initialize(data.vertices, data.labels)
+    made.initialize(*data.at_start(with_neutral=True))
     settings = TrainConfig(learning_rate=1e-3, schedule="constant", warmup=0.0)
     learner = learner_for(made, settings, Workers(0, 1, torch.device("cpu")))
     for step in range(STEPS):

@@ -125,7 +125,7 @@ def small(family: str) -> MorphableModel:
     config = MODELS[family].fast.model
     made = create(family, template, config, **SMALLER.get(family, {}))
     if isinstance(made, LearnedModel):
-        made.initialize(shapes(template, 8))
+        made.initialize(shapes(template, 8), {"neutral": np.array([0, 0, 0, 0, 4, 4, 4, 4])})
         return made.eval().for_inference()
     assert isinstance(made, EstimatedModel)
     return made.eval()

@@ -308,7 +308,9 @@ class TrainingHooks(ABC):
 
     @property
     def labels_used(self) -> tuple[str, ...]:
-        """The label columns that the loss and `initialize` read."""
+        """The label columns that the loss and `initialize` read. `initialize` finds the row of each
+        mesh's neutral mesh in `neutral`.
+        """
         return ()
 
     @property

@@ -18,12 +18,16 @@ from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.autoencoder import HierarchicalAutoencoder
 from morphable.models.base import MorphableModel, Origin
+from morphable.models.deepflame import DeepFlame
 from morphable.models.gan import Gan
 from morphable.models.geometry import Geometry
 from morphable.models.ib_vae import IbVae
 from morphable.models.lamm import Lamm
 from morphable.models.linear_two_space import LinearTwoSpace
+from morphable.models.local_weights import LocalWeights
+from morphable.models.mae import MultilinearAutoencoder
 from morphable.models.multilinear import Multilinear
+from morphable.models.parts import MAX_LATENT
 from morphable.models.pca import Pca
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.recipes import (
@@ -32,6 +36,7 @@ from morphable.models.recipes import (
     CVAE,
     DEEP3DMM,
     DEEP3DMM_SPIRAL,
+    DEEPFLAME,
     GAN,
     GAN_FAST,
     GAN_FAST_TRAINING,
@@ -43,6 +48,11 @@ from morphable.models.recipes import (
     LAMM_FAST_TRAINING,
     LAMM_MIXER,
     LINEAR_TWO_SPACE,
+    LOCAL_WEIGHTS,
+    LOCAL_WEIGHTS_FAST,
+    LOCAL_WEIGHTS_FAST_TRAINING,
+    MAE,
+    MAE_FAST_TRAINING,
     MESH_FAST,
     MESH_FAST_TRAINING,
     MULTILINEAR,
@@ -174,6 +184,14 @@ MODELS: dict[str, Family] = {
         MESH_FAST,
         MESH_FAST_TRAINING,
     ),
+    "local-weights": Family.of(
+        "locally weighted autoencoder: parts found in the data, each with a code of its own",
+        "Kim and Kim, arXiv 2107.08737, 2021",
+        LocalWeights,
+        LOCAL_WEIGHTS,
+        LOCAL_WEIGHTS_FAST,
+        LOCAL_WEIGHTS_FAST_TRAINING,
+    ),
     "ib-vae": Family.of(
         "information-bottlenecked VAE: identity and expression apart",
         "Sun, Pears and Gu, WACV 2022",
@@ -213,6 +231,22 @@ MODELS: dict[str, Family] = {
         GAN.with_model(**AC_GAN),
         {**GAN_FAST, **AC_GAN},
         GAN_FAST_TRAINING,
+    ),
+    "mae": Family.of(
+        "multilinear autoencoder: an encoder for a Tucker model, both trained",
+        "Abrevaya, Wuhrer and Boyer, WACV 2018",
+        MultilinearAutoencoder,
+        MAE,
+        {},
+        MAE_FAST_TRAINING,
+    ),
+    "deepflame": Family.of(
+        "linear identity space plus a CoMA autoencoder of expression offsets",
+        "Ranjan, Bolkart, Sanyal and Black, ECCV 2018",
+        DeepFlame,
+        DEEPFLAME,
+        MESH_FAST,
+        MESH_FAST_TRAINING,
     ),
 }
 
@@ -316,12 +350,6 @@ def family(name: str) -> Family:
     if name not in MODELS:
         raise InputError(f"family {name!r}: there is no such family; {suggestion(name, MODELS)}")
     return MODELS[name]
-
-
-MAX_LATENT = 10_000
-"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
-for a typing error.
-"""
 
 
 def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:

@@ -35,6 +35,18 @@ class LinearBasis(nn.Module):
         # pass on to gradients as nan.
         return torch.where(self.deviations > 0, projection / self.deviations.clamp(min=1e-30), 0.0)
 
+    def whitened(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, L) coordinates in standard deviations, as a network reads them."""
+        return ((vertices.flatten(1) - self.mean) @ self.components.T) / self.units
+
+    @property
+    def units(self) -> Tensor:
+        """(L,) mm the unit of each coordinate that `whitened` returns: its deviation, but at least
+        a thousandth of the largest, since a direction of vanishing variance would amplify noise.
+        """
+        least = 1e-3 * self.deviations[0].double() + 1e-30
+        return self.deviations.clamp(min=least.to(self.deviations))
+
     def shape_of(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm"""
         return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))

@@ -57,6 +57,37 @@ class Offsets:
         )
 
 
+def people_and_offsets(
+    shapes: Shapes, neutral: np.ndarray, family: str
+) -> tuple[np.ndarray, Offsets]:
+    """The rows (P,) of the neutral meshes, and the offsets of all other meshes from theirs.
+
+    neutral: (N,) the row of each mesh's neutral mesh, -1 = none. family: for the error message.
+
+    Raises InputError if there are fewer than two neutral meshes or two others.
+    """
+    expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(shapes))))
+    people = np.unique(neutral[neutral >= 0])
+    if len(people) < 2 or len(expressive) < 2:
+        raise InputError(
+            f"{family} needs the neutral meshes of at least two subjects and two meshes with an "
+            f"expression (labels.csv, column neutral), got {len(people)} and {len(expressive)}"
+        )
+    return people, Offsets(shapes, expressive, neutral[expressive])
+
+
+def damped_inverse(directions: np.ndarray) -> np.ndarray:
+    """(D, L) the linear map from shapes to the most probable codes, if codes are standard normal
+    and shapes = codes @ directions + noise of a hundredth of the longest direction.
+
+    directions: (L, D). Short directions, which a pseudoinverse would answer with huge codes, get
+    codes near zero.
+    """
+    gram = directions @ directions.T
+    noise = 1e-4 * np.diag(gram).max()
+    return np.linalg.solve(gram + noise * np.eye(len(gram)), directions).T
+
+
 class LinearTwoSpace(EstimatedModel):
     """x = mean + S identity + E expression, with both codes in standard deviations.
 
@@ -87,22 +118,14 @@ class LinearTwoSpace(EstimatedModel):
         config: TwoSpaceConfig,
     ) -> Self:
         neutral = labels.get("neutral", np.full(len(vertices), -1))
-        expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(vertices))))
-        people = np.unique(neutral[neutral >= 0])
-        if len(people) < 2 or len(expressive) < 2:
-            raise InputError(
-                "linear-two-space needs the neutral meshes of at least two subjects and two "
-                "meshes with an expression "
-                f"(labels.csv, column neutral), got {len(people)} and {len(expressive)}"
-            )
+        people, offsets = people_and_offsets(vertices, neutral, "linear-two-space")
         identity = principal_basis(vertices[people], config.identity).existing(
             "linear-two-space: the neutral meshes of all subjects are equal"
         )
-        offsets = Offsets(vertices, expressive, neutral[expressive])
         expression = principal_basis(offsets, config.expression).existing(
             "linear-two-space: every mesh with an expression equals its neutral mesh"
         )
-        meshes = f"{len(people)} subjects with {len(expressive)} expressions"
+        meshes = f"{len(people)} subjects with {len(offsets.rows)} expressions"
         sizes = {"identity": len(identity.deviations), "expression": len(expression.deviations)}
         model = cls(template, carried(config, meshes, **sizes))
         # The two spaces are not orthogonal to each other, so projecting onto each separately would

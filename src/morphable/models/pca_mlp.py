@@ -91,12 +91,7 @@ class PcaMlp(TrainableModel):
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
-        mean, components, deviations = self.basis.mean, self.basis.components, self.basis.deviations
-        # Whitening a direction of vanishing variance would amplify noise. So no deviation counts as
-        # less than a thousandth of the largest.
-        least = 1e-3 * deviations[0].double() + 1e-30
-        scale = deviations.clamp(min=least.to(deviations))
-        coefficients = ((vertices.flatten(1) - mean) @ components.T) / scale
+        coefficients = self.basis.whitened(vertices)
         return self.encoder_skip(coefficients) + self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class TrainingData:
     @classmethod
     def of(cls, dataset: MeshDataset, labels: tuple[str, ...] = ()) -> TrainingData:
         """The training data of a dataset, with those of `labels` that it has."""
-        named = [name for name in labels if name != "level" and name in dataset.labels]
+        numbers = ("level", "neutral")
+        named = [name for name in labels if name not in numbers and name in dataset.labels]
         columns = {name: dataset.labels.classes(name).numbers for name in named}
         targets = neutral_targets(dataset)
         levels = expression_levels(dataset, targets) if "level" in labels else None
@@ -79,6 +80,14 @@ class TrainingData:
         joined = stack.joined(self.neutral.meshes[used])
         targets = NeutralTargets(np.concatenate([index, added]), joined)
         return TrainingData(joined, targets, labels)
+
+    def at_start(self, *, with_neutral: bool) -> tuple[Shapes, Mapping[str, np.ndarray]]:
+        """The meshes and labels that a model is estimated or initialized from.
+
+        with_neutral: whether neutral meshes that were computed are among them.
+        """
+        data = self.with_neutral_meshes() if with_neutral else self
+        return data.vertices, {**data.labels, "neutral": data.neutral.index}
 
 
 class Batches:

@@ -264,10 +264,8 @@ class ClassNames(Mapping[str, Sequence[str]]):
 
 def _estimate(kind: type[EstimatedModel], config: RunConfig, data: SplitDataset) -> EstimatedModel:
     training = TrainingData.of(data.train, (*CLASS_LABELS, "level"))
-    if kind.needs_neutral:
-        training = training.with_neutral_meshes()
-    labels = {**training.labels, "neutral": training.neutral.index}
-    model = kind.estimate(data.whole.template, training.vertices, labels, config.model)
+    shapes, labels = training.at_start(with_neutral=kind.needs_neutral)
+    model = kind.estimate(data.whole.template, shapes, labels, config.model)
     return model.eval()
 
 
@@ -316,7 +314,7 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     """
     model, training = loop.model, loop.batches.data
     changed = None
-    model.initialize(training.vertices, training.labels)
+    model.initialize(*training.at_start(with_neutral="neutral" in model.labels_used))
     if resume:
         loop.resume()
     if loop.workers.rank == 0:
