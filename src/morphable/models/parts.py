@@ -136,6 +136,7 @@ def recombine(parts: Parts, sources: Tensor, targets: Tensor, names: Sequence[st
     """(S T K, L) codes: every source (S, L) with each of the K parts in `names` taken, one at a
     time, from every target (T, L). The part varies fastest, then the target.
 
+    >>> import torch
     >>> parts = Parts.of(a=1, b=1)
     >>> recombine(parts, torch.tensor([[1, 2]]), torch.tensor([[3, 4]]), ["a", "b"]).tolist()
     [[3, 2], [1, 4]]
