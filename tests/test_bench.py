@@ -9,24 +9,36 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from morphable.bench import TABLES, find_table
+from morphable.bench import TABLES, find_table, gan
 from morphable.bench.complexity import decoder_parameters, sphere_template
 from morphable.bench.document import _facts, record
 from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
 from morphable.bench.results import cell, change
-from morphable.bench.runner import Options, Outcome, Task, configuration, perform, tasks
+from morphable.bench.runner import (
+    JUDGED,
+    Options,
+    Outcome,
+    Task,
+    configuration,
+    perform,
+    tasks,
+    with_verdict,
+)
 from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
+from morphable.draw.numbers import DASH
 from morphable.errors import InputError
 from morphable.models.families import create
-from morphable.train.distributed import workers
+from morphable.train.distributed import Workers, workers
 
 SMALL = {"width": 8, "rank": 16}
 TINY = Table(
@@ -60,7 +72,7 @@ def printed(result: list[list[str]], name: str) -> list[str]:
     return next(row for row in result if row[0] == name)
 
 
-@pytest.mark.filterwarnings("ignore:latent .* carry only")
+@pytest.mark.filterwarnings("ignore:.* carry only", "ignore:the factor .* no classifier")
 @pytest.mark.parametrize("name", list(TABLES))
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDataset) -> None:
@@ -69,9 +81,13 @@ def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDat
     for row in table.rows:
         task = Task(table.datasets[0], row, 1, Path("x"))
         config = configuration(task, data, Options(Path("x")))
-        parts = getattr(config.model, "proportions", None) or ("latent",)
-        carried = len(data.train) - 1 if row.family == "pca-mlp" else row.size
-        assert sum(getattr(config.model, part) for part in parts) == min(row.size, carried)
+        parts = getattr(config.model, "proportions", None) or {"latent": 0}
+        carried = {"pca-mlp": len(data.train) - 1}.get(row.family, row.size)
+        if row.family in ("mae", "deepflame"):  # as many identities as people, less one
+            people = len(set(data.train.labels["subject"].tolist()))
+            carried = row.size - max(0, row.latent["identity"] - (people - 1))
+        sizes = [getattr(config.model, part, size) for part, size in parts.items()]
+        assert sum(sizes) == min(row.size, carried)
         assert row.against is None or (row.against, row.size) in {
             (r.name, r.size) for r in table.rows
         }
@@ -503,3 +519,50 @@ def test_a_table_of_costs_measures_models_as_created(
     assert run([*command, "--recipe", "fast"]) == 2, (
         "what was measured of one recipe is not shown as another's"
     )
+
+
+def verdict(identity: float | None) -> dict[str, Any]:
+    """A referee's verdict, of a model with or without parts."""
+    number, none = {"mean": 4.0, "std": 1.0}, {"identity": None, "expression": None}
+    shares = none | {"identity": None if identity is None else {"mean": identity, "std": 0.01}}
+    return {
+        **dict.fromkeys(JUDGED, number),
+        "diversity_mm": {"global": number, **none},
+        "decoupling": shares,
+        "real_specificity_mm": {"mean": 3.5, "std": 0.5},
+        "real_diversity_mm": {"global": {"mean": 8.0, "std": 1.0}, **none},
+    }
+
+
+def test_the_referee_joins_the_measures_of_a_run() -> None:
+    row = Row("plain", "pca-mlp", latent=4)
+    judged = with_verdict(outcome(row, 0, np.ones(9)), verdict(0.9))
+    assert judged.measures is not None
+    assert judged.measures["decoupling/identity"]["mean"] == 0.9
+    assert judged.measures["specificity_mm"]["mean"] == 4.0
+    assert "decoupling/expression" not in judged.measures
+    assert "vertex_error_mm" in judged.measures
+    columns = [ERROR, gan.SPECIFICITY, gan.IDENTITY, gan.DIVERSITY, gan.EXPRESSION]
+    table = replace(TINY, rows=[row], columns=columns)
+    lines = grid(table, [judged], "hands", rows=[row]).rows
+    assert printed(lines, "plain")[2:7] == ["1.000", "4.000", "0.900", "4.00", DASH]
+    assert printed(lines, "real meshes")[2:7] == [DASH, "3.500", DASH, "8.00", DASH]
+    assert printed(lines, "mean shape")[2] == "9.000"
+
+
+def test_a_judged_table_keeps_its_verdicts(
+    hands: MeshDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def judge(model: Any, data: Any) -> dict[str, Any]:
+        done.append(model.family)
+        return verdict(None)
+
+    monkeypatch.setattr("morphable.bench.runner.judge", judge)
+    task = Task(TINY.datasets[0], Row("PCA", "pca", latent=4), 0, tmp_path / "run", judged=True)
+    workers = Workers(0, 1, torch.device("cpu"))
+    for _ in range(2):
+        found = perform(task, hands.split("subject"), Options(tmp_path), workers)
+        assert found.measures is not None and found.measures["coverage_mm"]["mean"] == 4.0
+    assert done == ["pca"]

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
-from morphable.bench.runner import Outcome
+from morphable.bench.runner import REAL, Outcome
 from morphable.bench.table import Column, Row, Table, with_baselines
 from morphable.draw.numbers import DASH
+from morphable.evaluate.evaluation import MEAN_SHAPE
 
 NOT_PUBLISHED = "not published"
 Numbers = Mapping[str, str | int | float | None]
@@ -65,16 +66,18 @@ def grid(
         lines.append(line + [_paper_text(row, title, table) for title in table.paper_columns])
         numbers.append(_numbers(table, data, row, size, own, cells[-1], difference))
     best = _best(sizes, cells, table.columns)
-    mean_shape = _mean_shape(table, outcomes, data)
-    if mean_shape is not None:
+    for key, title, size_text in ((REAL, "real meshes", DASH), (MEAN_SHAPE, "mean shape", "0")):
+        values = _baseline(table, outcomes, data, key)
+        if values is None:
+            continue
         texts = [
             DASH if value is None else f"{value:,.{column.digits}f}"
-            for value, column in zip(mean_shape, table.columns, strict=True)
+            for value, column in zip(values, table.columns, strict=True)
         ]
-        lines.append(["mean shape", "0", *texts, *[DASH] * (len(header) - 2 - len(texts))])
-        plain: dict[str, str | int | float | None] = {"dataset": data, "model": "mean shape"}
-        plain["latent size"] = 0
-        plain |= zip((column.title for column in table.columns), mean_shape, strict=True)
+        lines.append([title, size_text, *texts, *[DASH] * (len(header) - 2 - len(texts))])
+        plain: dict[str, str | int | float | None] = {"dataset": data, "model": title}
+        plain["latent size"] = 0 if key == MEAN_SHAPE else None
+        plain |= zip((column.title for column in table.columns), values, strict=True)
         numbers.append(plain)
     return Grid(data, f"{data}, {_meshes(outcomes, data)}", header, lines, best, numbers)
 
@@ -149,10 +152,14 @@ def _measured(
     return texts
 
 
-def _mean_shape(table: Table, outcomes: Sequence[Outcome], data: str) -> list[float | None] | None:
-    """The measures of the mean shape, from the baselines of any finished run on the dataset."""
+def _baseline(
+    table: Table, outcomes: Sequence[Outcome], data: str, name: str
+) -> list[float | None] | None:
+    """The measures of a baseline that is no row, from any finished run on the dataset; None if no
+    run has it.
+    """
     measures = next(
-        (o.baselines["mean_shape"] for o in outcomes if o.task.data.name == data and o.baselines),
+        (o.baselines[name] for o in outcomes if o.task.data.name == data and name in o.baselines),
         None,
     )
     if measures is None:

@@ -21,7 +21,9 @@ from morphable.data.makers.ict import VARIABLE, find_ict
 from morphable.errors import InputError
 from morphable.evaluate.evaluation import MODEL, Evaluation
 from morphable.evaluate.record import Measured
+from morphable.evaluate.referee import judge
 from morphable.files import read_json, write_json, write_text
+from morphable.models.base import MorphableModel
 from morphable.models.families import create, family, with_latent
 from morphable.models.io import load
 from morphable.train.checkpoint import read_metrics
@@ -30,6 +32,18 @@ from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
 
 MAX_SEEDS = 1000
+JUDGED = (
+    "specificity_mm",
+    "coverage_mm",
+    "one_nn_accuracy",
+    "diversity_mm",
+    "decoupling",
+    "generalization_mm",
+)
+"""What a table takes from the referee's verdict. Its specificity is of more samples than that of the
+evaluation, which it replaces."""
+REAL = "real_meshes"
+"""The baseline that is no model: real meshes, measured as samples are."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class Task:
     seed: int
     folder: Path
     trained: bool = True
+    judged: bool = False
 
     @property
     def title(self) -> str:
@@ -141,9 +156,8 @@ def tasks(table: Table, options: Options) -> list[Task]:
                 if seed and not family(row.family).recipe(row.recipe).train:
                     continue
                 name = f"{_slug(row.name)}-l{row.size}-s{seed}"
-                planned.append(
-                    Task(data, row, seed, options.out / "runs" / data.name / name, table.trained)
-                )
+                folder = options.out / "runs" / data.name / name
+                planned.append(Task(data, row, seed, folder, table.trained, table.judged))
     return planned
 
 
@@ -248,12 +262,41 @@ def _measured(task: Task, data: SplitDataset, config: RunConfig, workers: Worker
         measured = Measured.of(Evaluation.of(model, data))
         measured.write(task.folder)
     result = outcome_of(task, measured)
+    if task.judged:
+        result = with_verdict(result, _verdict(task, model, data))
     if result.seconds and result.measures is not None:
         # Learned maps are folded when a model is saved, so a loaded one has fewer parameters than
         # one in training.
         fresh = create(config.family, data.whole.template, config.model)
         result.measures["training_parameters"] = sum(p.numel() for p in fresh.parameters())
     return result
+
+
+def _verdict(task: Task, model: MorphableModel, data: SplitDataset) -> dict[str, Any]:
+    """The referee's verdict on a model, which is kept in the run folder."""
+    path = task.folder / "referee.json"
+    if path.exists():
+        found: dict[str, Any] = read_json(path)
+        return found
+    write_json(path, judge(model, data))
+    return _verdict(task, model, data)
+
+
+def with_verdict(outcome: Outcome, verdict: Mapping[str, Any]) -> Outcome:
+    """The outcome with the referee's measures. Those of real meshes are a baseline of their own."""
+    measures, real = dict(outcome.measures or {}), {}
+    for name in JUDGED:
+        value = verdict[name]
+        parts = {"": value} if value is None or "mean" in value else value
+        for part, found in parts.items():
+            if found is not None:
+                measures[f"{name}/{part}" if part else name] = found
+    for part, found in verdict["real_diversity_mm"].items():
+        if found is not None:
+            real[f"diversity_mm/{part}"] = found
+    real["specificity_mm"] = verdict["real_specificity_mm"]
+    baselines = {**outcome.baselines, REAL: real}
+    return replace(outcome, measures=measures, baselines=baselines)
 
 
 def outcome_of(task: Task, measured: Measured) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from morphable.evaluate.measure_table import MEASURES, Better
+from morphable.evaluate.measure_table import Better, measure_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Row:
 class Column:
     """One measure, with a title that is short enough for the head of a column.
 
-    measure: a name in MEASURES. statistic: which of a measure's statistics, if it has several.
+    measure: a key of the table of measures. statistic: which of a measure's statistics, if it has several.
     """
 
     title: str
@@ -64,12 +64,12 @@ class Column:
     @property
     def digits(self) -> int:
         """The number of decimals in its cells."""
-        return MEASURES[self.measure].digits
+        return measure_of(self.measure)[0].digits
 
     @property
     def better(self) -> Better:
         """Whether lower or higher values are better, or neither."""
-        return MEASURES[self.measure].better
+        return measure_of(self.measure)[0].better
 
 
 ERROR = Column("mean, mm", "vertex_error_mm")
@@ -84,6 +84,7 @@ class Table:
 
     note: what a reader must know before comparing. paper_source: where in the paper its numbers
     are. trained: if False, the models are not trained and only the cost of decoding is measured.
+    judged: whether the referee judges each model too.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Table:
     note: str = ""
     paper_source: str = ""
     trained: bool = True
+    judged: bool = False
 
     @property
     def paper_columns(self) -> list[str]:

@@ -283,6 +283,42 @@ _ROWS = (
         "neither",
         2,
     ),
+    # What the referee measures of a model that draws shapes, in addition to the specificity.
+    Measure(
+        "coverage_mm",
+        "coverage",
+        "distance of a held-out mesh to the nearest of the model's samples",
+        "mm",
+    ),
+    Measure(
+        "one_nn_accuracy",
+        "1-nearest-neighbor accuracy",
+        "how often the nearest neighbor tells samples from held-out meshes; 0.5 is ideal",
+        "",
+        "neither",
+    ),
+    Measure(
+        "diversity_mm",
+        "diversity",
+        "distance between two samples: any two, or two that share a part of the code",
+        "mm",
+        "neither",
+        2,
+    ),
+    Measure(
+        "decoupling",
+        "decoupling",
+        "share of pairs of samples with the same part of the code that embeddings trained on "
+        "training meshes judge to be the same person, or the same expression",
+        "",
+        "higher",
+    ),
+    Measure(
+        "generalization_mm",
+        "error of fitted codes",
+        "mean vertex error of held-out meshes if codes are fitted to them by descent",
+        "mm",
+    ),
     # The run and its cost, which a benchmark records in addition to the measures of
     # evaluation.json.
     Measure(
