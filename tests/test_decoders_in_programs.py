@@ -41,12 +41,12 @@ def model(request: pytest.FixtureRequest) -> MorphableModel:
     )
     shapes = (template.mesh.vertices * scale).astype(np.float32)
     made = create(family, template, **SMALL.get(family, {})).eval()
+    subject, expression = np.arange(12) // 3, np.arange(12) % 3
+    labels = {"subject": subject, "expression": expression, "neutral": 3 * subject}
     if isinstance(made, TrainableModel):
-        made.initialize(shapes)
+        made.initialize(shapes, labels)
         made = made.for_inference() if folded else made
     elif isinstance(made, EstimatedModel):
-        names = {"subject": np.arange(12) // 3, "expression": np.arange(12) % 3}
-        labels = {**names, "neutral": 3 * names["subject"]}
         config = with_latent(made.config, 4)
         made = made.estimate(template, shapes, labels, config).eval()
     return made.requires_grad_(False)

@@ -163,6 +163,7 @@ LIGHT = (
     ("train pca --data hands", "train: --out is missing: run folder"),
     ("evaluate nothing", "nothing: no such model"),
     ("evaluate hands", "not a model"),
+    ("referee nothing", "nothing: no such model"),
     ("report nothing", "nothing: no such model"),
     ("report hands", "not a run folder"),
     ("compare nothing hands", "nothing: no such model"),

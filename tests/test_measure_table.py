@@ -16,6 +16,7 @@ from morphable.evaluate.measure_table import MEASURES, measure_of, titled
 from morphable.models.base import MorphableModel
 from morphable.models.families import create
 from morphable.models.ib_vae import IbVae, IbVaeConfig
+from morphable.models.local_weights import LocalWeights
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
 OF_A_RUN = {"parameters", "training_parameters", "seconds_per_epoch"}
@@ -37,15 +38,25 @@ def separated(data: MeshDataset, expressions: tuple[str, ...] | None = None) -> 
     return model
 
 
+def in_parts(data: MeshDataset) -> LocalWeights:
+    """An untrained model that has found its parts."""
+    torch.manual_seed(0)
+    model = create("local-weights", data.template, latent=4)
+    model.initialize(data.vertices)
+    return model
+
+
 @pytest.fixture(scope="module")
 def keys(gestures: MeshDataset, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """What is measured of a model with handles, and of one with identity and expression: on few
-    meshes with true swaps, and on enough meshes per subject for the probes of leakage.
+    """What is measured of a model with handles, of one that finds its own parts, and of one with
+    identity and expression: on few meshes with true swaps, and on enough meshes per subject for the
+    probes of leakage.
     """
     editor = RegionPca.estimate(gestures.template, gestures.vertices, {}, RegionPcaConfig(12))
     many = dataset(ball_template(320), tmp_path_factory.mktemp("data") / "set", 60, subjects=5)
     return (
         evaluated(editor, gestures)
+        | evaluated(in_parts(gestures), gestures)
         | evaluated(separated(gestures), gestures)
         | evaluated(separated(many), many)
         | evaluated(separated(many, ("open", "smile")), many)

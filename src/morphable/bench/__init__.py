@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from morphable.bench import deep3dmm, ibvae, lamm, overview
+from morphable.bench import deep3dmm, ibvae, lamm, localweights, overview
 from morphable.bench.table import Table
 from morphable.config import suggestion
 from morphable.errors import InputError
@@ -23,6 +23,8 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "lamm-manipulation": lamm.manipulation,
     "lamm-complexity": lamm.complexity,
     "lamm-complexity-70k": lamm.fine_complexity,
+    "localweights-parts": localweights.parts,
+    "localweights-ablation": localweights.ablation,
     "ibvae-disentanglement": ibvae.disentanglement,
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,

@@ -19,6 +19,7 @@ from morphable.cli.arguments import (
     Steps,
     Unit,
 )
+from morphable.cli.edit_parts import Mask, read_mask, synthesize
 from morphable.cli.edit_regions import region, sample_region, swap_region
 from morphable.errors import InputError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 app = App(name="edit", help="Edit shapes through a model's code.")
 
-for command in (region, sample_region, swap_region):
+for command in (synthesize, region, sample_region, swap_region):
     app.command(command)
 
 
@@ -44,11 +45,12 @@ def interpolate(
     out: OutFolder,
     steps: Steps = 9,
     part: Part = None,
+    mask: Mask = None,
     unit: Unit = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Write shapes on the way from A to B: decodes a + t (b - a) for t from 0 to 1."""
-    _interpolate(model, a, b, (0.0, 1.0), steps, part, (unit, out_unit), out)
+    _interpolate(model, a, b, (0.0, 1.0), steps, part, mask, (unit, out_unit), out)
 
 
 @app.command
@@ -67,6 +69,7 @@ def extrapolate(
     ] = 2.0,
     steps: Steps = 13,
     part: Part = None,
+    mask: Mask = None,
     unit: Unit = None,
     out_unit: OutUnit = None,
 ) -> None:
@@ -81,7 +84,7 @@ def extrapolate(
             f"--from {start} --to {end}: expected two different numbers, at most {MAX_AMOUNT:,.0f} "
             "from zero"
         )
-    _interpolate(model, a, b, (start, end), steps, part, (unit, out_unit), out)
+    _interpolate(model, a, b, (start, end), steps, part, mask, (unit, out_unit), out)
 
 
 @app.command
@@ -96,6 +99,7 @@ def transfer(
     *,
     out: OutFile,
     part: Part = None,
+    mask: Mask = None,
     unit: Unit = None,
     out_unit: OutUnit = None,
 ) -> None:
@@ -108,7 +112,7 @@ def transfer(
     loaded = load(model)
     source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
     code = transfer(loaded.parts, source, changed, target, part)
-    _write(out, out_unit, loaded, code, loaded.decode)
+    _write(out, out_unit, loaded, code, _decoder(loaded, mask, t0, unit, target))
 
 
 @app.command
@@ -122,6 +126,7 @@ def swap(
         list[str], Parameter(help="part to take from B, e.g. expression; repeatable", negative="")
     ],
     out: OutFile,
+    mask: Mask = None,
     unit: Unit = None,
     out_unit: OutUnit = None,
 ) -> None:
@@ -132,7 +137,7 @@ def swap(
     loaded = load(model)
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     code = swap(loaded.parts, first, second, part)
-    _write(out, out_unit, loaded, code, loaded.decode)
+    _write(out, out_unit, loaded, code, _decoder(loaded, mask, a, unit, first))
 
 
 @app.command
@@ -146,6 +151,7 @@ def combine(
         Parameter(help="PART=FILE: take this part of the code from FILE; repeatable", negative=""),
     ],
     out: OutFile,
+    mask: Mask = None,
     unit: Unit = None,
     out_unit: OutUnit = None,
 ) -> None:
@@ -156,10 +162,10 @@ def combine(
 
     loaded = load(model)
     files = parse_part_files(part, loaded.parts)
-    code = _encode(loaded, base, unit)
+    code = own = _encode(loaded, base, unit)
     for name, file in files.items():
         code = swap(loaded.parts, code, _encode(loaded, file, unit), [name])
-    _write(out, out_unit, loaded, code, loaded.decode)
+    _write(out, out_unit, loaded, code, _decoder(loaded, mask, base, unit, own))
 
 
 @app.command
@@ -180,6 +186,7 @@ def _interpolate(
     ends: tuple[float, float],
     steps: int,
     part: str | None,
+    mask: str | None,
     units: tuple[str | None, str | None],
     out: Path,
 ) -> None:
@@ -196,10 +203,11 @@ def _interpolate(
     unit, out_unit = units
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     codes = interpolate(loaded.parts, first, second, torch.linspace(*ends, steps), part)
+    decode = _decoder(loaded, mask, a, unit, first)
     with atomic_folder(out) as folder:
         for number, code in enumerate(codes):
             file = folder / f"step-{number:03d}{a.suffix}"
-            write_shape(file, _shape(code, loaded.decode), loaded.template, out_unit)
+            write_shape(file, _shape(code, decode), loaded.template, out_unit)
     print(f"{out}: {steps} shapes in {unit_of(file, out_unit)}")
 
 
@@ -212,6 +220,19 @@ def _encode(model: MorphableModel, path: Path, unit: str | None) -> Tensor:
     vertices = read_registered(path, model.template, unit)
     with torch.no_grad():
         return model.encode(torch.from_numpy(vertices)[None])[0]
+
+
+def _decoder(
+    model: MorphableModel, mask: str | None, path: Path, unit: str | None, code: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The model's decoder; with a mask, one that edits the mesh at `path`, which has this code."""
+    from morphable.data.registered_mesh import read_registered
+    from morphable.edit.mask import masked
+
+    if mask is None:
+        return model.decode
+    vertices = read_registered(path, model.template, unit)
+    return masked(model.decode, vertices, code, read_mask(mask, model.template))
 
 
 def _shape(code: Tensor, decode: Callable[[Tensor], Tensor]) -> np.ndarray:

@@ -14,7 +14,18 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 import morphable
-from morphable.cli import bench, compare, data, edit, evaluate, factor, report, shapes, train
+from morphable.cli import (
+    bench,
+    compare,
+    data,
+    edit,
+    evaluate,
+    factor,
+    referee,
+    report,
+    shapes,
+    train,
+)
 from morphable.cli.messages import message, usage_message
 from morphable.errors import InputError
 
@@ -79,6 +90,7 @@ app = App(
 app.command(data.app)
 app.command(train.train)
 app.command(evaluate.evaluate)
+app.command(referee.referee)
 app.command(report.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)

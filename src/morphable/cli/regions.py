@@ -33,11 +33,17 @@ def regions(
             negative="",
         ),
     ] = None,
+    from_weights: Annotated[
+        Path | None,
+        Parameter(
+            help="a local-weights model: each vertex goes to the part that it belongs to most"
+        ),
+    ] = None,
 ) -> None:
     """Print the regions of the dataset's template with their numbered handles, and draw them into
     DATASET/regions.png.
 
-    --count, --merged-from and --labels give the template new regions first. Models trained before
+    --count, --merged-from, --labels and --from-weights give the template new regions first. Models trained before
     keep the regions they were trained with.
     """
     from dataclasses import replace
@@ -48,13 +54,17 @@ def regions(
     from morphable.files import atomic_path
     from morphable.mesh.regions import handle_list
 
-    if labels is not None and (count is not None or merged_from is not None):
+    automatic = count is not None or merged_from is not None
+    if (labels is not None) + (from_weights is not None) + automatic > 1:
         raise InputError(
-            "--labels reads regions from a file, --count and --merged-from make automatic ones: "
-            "use one of the two"
+            "--labels reads regions from a file, --from-weights from a model, --count and "
+            "--merged-from make automatic ones: use one of them"
         )
     template = load_dataset(dataset).template
-    made = _regions_of(template, count, labels, merged_from)
+    if from_weights is not None:
+        made = _regions_of_model(template, from_weights)
+    else:
+        made = _regions_of(template, count, labels, merged_from)
     changed = replace(template, regions=made)
     # The picture first: if it cannot be drawn, the template on disk stays as it was.
     with atomic_path(dataset / "regions.png") as picture:
@@ -85,3 +95,17 @@ def _regions_of(
         return template_regions(template)
     count = COUNT if count is None else count
     return automatic_regions(template.mesh, count, template.mirror, merged_from or ())
+
+
+def _regions_of_model(template: Template, path: Path) -> Regions:
+    """The regions where each part of a local-weights model has the largest weight."""
+    import numpy as np
+
+    from morphable.edit.mask import part_mask
+    from morphable.mesh.regions import regions_of_weights
+    from morphable.models.io import load
+
+    model = load(path)
+    weights = np.stack([part_mask(model, part, template) for part in model.parts], 1)
+    names = [f"part-{part}" for part in model.parts]
+    return regions_of_weights(template.mesh, weights, names)

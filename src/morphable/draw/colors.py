@@ -13,6 +13,8 @@ HEAT_RANGE = (0.03, 0.86)
 """The part of the color map that is used. Near its ends, which are almost white and black, shading
 could not be seen.
 """
+UNDYED = np.full(3, 0.86)
+"""The color of a vertex that does not belong to the part that is shown."""
 UNKNOWN = "rgb(150,150,150)"
 """The color of points without a class, as CSS."""
 
@@ -50,3 +52,19 @@ def css(color: np.ndarray) -> str:
     """
     red, green, blue = np.round(255 * color).astype(int)
     return f"rgb({red},{green},{blue})"
+
+
+def mixed_colors(weights: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Return colors (V, 3) that mix K colors (K, 3) by the weights (V, K) of each vertex, whose
+    sum is one.
+
+    >>> mixed_colors(np.array([[0.5, 0.5]]), np.array([[1.0, 0, 0], [0, 0, 1]])).tolist()
+    [[0.5, 0.0, 0.5]]
+    """
+    return np.asarray(weights, np.float64) @ colors
+
+
+def share_colors(shares: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Return colors (V, 3) from light gray, if a share (V,) is 0, to a color (3,), if it is 1."""
+    shares = np.asarray(shares, np.float64)
+    return mixed_colors(np.stack([shares, 1 - shares], 1), np.stack([color, UNDYED]))

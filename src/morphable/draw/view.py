@@ -51,9 +51,12 @@ class View:
         description: str,
         colors: np.ndarray | None = None,
         caption: str = "",
+        yaw: float = 0,
     ) -> Picture:
-        """Draw a shape (V, 3) mm as a picture for a table."""
-        return Picture(self.pixels(shape, colors), description, caption)
+        """Draw a shape (V, 3) mm as a picture for a table, with the camera moved by `yaw` degrees
+        around it.
+        """
+        return Picture(self.pixels(shape, colors, yaw), description, caption)
 
     def row(self, title: str, shapes: np.ndarray, names: Sequence[str]) -> list[Cell]:
         """Return a row of a table of pictures: its heading, then one picture per shape.

@@ -57,3 +57,26 @@ class Conditions:
         """The values of these rows, as `encode` takes them."""
         index = torch.from_numpy(rows)
         return {part: value[index] for part, value in self.values.items()}
+
+    def pinned(self, model: MorphableModel, rows: np.ndarray) -> Tensor | None:
+        """(M, n) the pinned numbers of those of the rows whose labels say them; None if none do."""
+        rows = rows[self.known[rows]]
+        if not len(rows):
+            return None
+        values = self.given(rows)
+        return torch.cat([values[part] for part in model.parts.pinned_names], 1)
+
+
+def sample_codes(
+    model: MorphableModel, count: int, generator: torch.Generator, pinned: Tensor | None = None
+) -> Tensor:
+    """(count, L) codes from the prior. Raises InputError if the model has none.
+
+    pinned: (M, n) pinned numbers of training meshes, from which those of the codes are drawn; if
+    None, they are the prior's.
+    """
+    codes = model.require_prior().sample(count, generator)
+    if pinned is not None:
+        chosen = torch.randint(len(pinned), (count,), generator=generator)
+        codes[:, torch.from_numpy(~model.parts.free)] = pinned[chosen].to(codes)
+    return codes

@@ -134,11 +134,7 @@ class Evaluation:
         """(M, n) the pinned numbers of the training meshes that their labels say; None if they say
         none.
         """
-        rows = self.data.split.train[self.conditions.known[self.data.split.train]]
-        if not len(rows):
-            return None
-        values = self.conditions.given(rows)
-        return torch.cat([values[part] for part in self.model.parts.pinned_names], 1)
+        return self.conditions.pinned(self.model, self.data.split.train)
 
     @cached_property
     def measured(self) -> MeshDataset:

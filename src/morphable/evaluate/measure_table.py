@@ -206,6 +206,83 @@ _ROWS = (
         "locality",
         "movement outside an edited region as a share of that inside; 0 = perfectly local",
     ),
+    # Parts that a model found by itself.
+    Measure(
+        "part_locality",
+        "locality of parts",
+        "movement inside a part divided by that outside it, when its code becomes another mesh's; "
+        "vertices are weighted by how much they belong to the part",
+        "",
+        "higher",
+        1,
+    ),
+    Measure(
+        "part_overlap",
+        "overlap of parts",
+        "how much weight two parts share on average; 0 = none, 1 = all",
+        "",
+        "lower",
+        2,
+    ),
+    Measure("dead_parts", "dead parts", "parts that the factorization left empty", digits=0),
+    Measure(
+        "synthesis_area",
+        "area of syntheses",
+        "area of the ellipse of part syntheses in the plane of the training codes' two principal "
+        "directions, relative to the training codes'",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "held_out_area",
+        "area of held-out meshes",
+        "the same for measured meshes, which no model made",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "synthesis_spread",
+        "spread of syntheses",
+        "distance of part syntheses' codes to their mean, relative to the training codes'",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "held_out_spread",
+        "spread of held-out meshes",
+        "the same for measured meshes",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "synthesis_coverage",
+        "coverage by syntheses",
+        "share of measured meshes that have a part synthesis nearer than their fifth neighbor",
+        "",
+        "higher",
+        2,
+    ),
+    Measure(
+        "training_coverage",
+        "coverage by training meshes",
+        "the same for as many training meshes",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "synthesis_novelty",
+        "novelty of syntheses",
+        "distance of part syntheses' codes to the nearest training code, relative to that of "
+        "measured meshes",
+        "",
+        "neither",
+        2,
+    ),
     # The run and its cost, which a benchmark records in addition to the measures of
     # evaluation.json.
     Measure(

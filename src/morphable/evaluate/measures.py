@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphable.evaluate.conditions import sample_codes
 from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.edit_errors import editing
 from morphable.evaluate.errors import summary
 from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA, Evaluation
 from morphable.evaluate.intervals import described
+from morphable.evaluate.part_measures import part_measures
 from morphable.mesh.distance import surface_distance
 from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
@@ -39,7 +41,7 @@ Measurer = Callable[[Evaluation], dict[str, dict[str, Any]]]
 """A function that computes measures of "model", and of baselines by name. Its result is empty if
 the measures do not apply to the model.
 """
-MEASURERS: tuple[Measurer, ...] = (disentanglement, editing)
+MEASURERS: tuple[Measurer, ...] = (disentanglement, editing, part_measures)
 """Measures that apply only to some models. Each measurer decides to which."""
 
 
@@ -166,10 +168,7 @@ def specificity(
 
     rows = evenly_spread(len(train), SPECIFICITY_MESHES)
     generator = torch.Generator().manual_seed(seed)
-    codes = model.require_prior().sample(samples, generator)
-    if conditions is not None:
-        chosen = torch.randint(len(conditions), (samples,), generator=generator)
-        codes[:, torch.from_numpy(~model.parts.free)] = conditions[chosen].to(codes)
+    codes = sample_codes(model, samples, generator, conditions)
     drawn = model.decode(codes).cpu()
     nearest = torch.full((samples,), torch.inf)
     for row in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -137,6 +137,16 @@ def spread_controls(
         )
         controls.append(np.concatenate([within, on_border]))
     return tuple(controls)
+
+
+def regions_of_weights(mesh: Mesh, weights: np.ndarray, names: Sequence[str]) -> Regions:
+    """Connected regions with control vertices from weights (V, K) of K parts: each vertex belongs
+    to the part with its largest weight. A part that no vertex prefers has no region.
+    """
+    labels = connected_regions(weights.argmax(1), mesh.faces)
+    used, labels = np.unique(labels, return_inverse=True)
+    kept = tuple(names[int(part)] for part in used)
+    return Regions(labels, kept, spread_controls(mesh, labels))
 
 
 def connected_regions(regions: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ settings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -114,28 +115,45 @@ class HierarchicalAutoencoder(TrainableModel):
         """Return the same model with constant sparse maps in place of the learned ones, which makes
         it as fast as CoMA. A model without such maps is returned as it is.
         """
-        folded = Maps(self.encoder.maps, self.decoder.maps).folded()
-        if folded is None:
-            return self
-        geometry = replace(self.geometry, folded=folded)
-        model = HierarchicalAutoencoder(self.template, self.config, geometry, self.origin)
-        # The keys and queries of the learned maps have no place in the new model.
-        trained, kept = self.state_dict(), model.state_dict().keys()
-        model.load_state_dict({name: trained[name] for name in kept})
-        return model.to(self.device).eval()
+        return with_folded_maps(self, Maps(self.encoder.maps, self.decoder.maps))
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The current weights of the learned map up to the finest level: `index` and `weights`
         (V, k), and the `share` of the result that is learned. Empty if that map is not learned.
         """
-        finest = next(iter(self.decoder.maps), None)
-        if not isinstance(finest, AttentionMap):
-            return {}
-        with torch.no_grad():
-            index, weights = finest.rows()
-            share = finest.attention_share()
-        return {
-            "index": index.cpu().numpy(),
-            "weights": weights.cpu().numpy(),
-            "share": share.cpu().numpy(),
-        }
+        return map_snapshot(next(iter(self.decoder.maps), None))
+
+
+Folding = TypeVar("Folding", bound=TrainableModel)
+
+
+def with_folded_maps(model: Folding, maps: Maps) -> Folding:
+    """Return the same model with constant maps in place of its learned ones; a model without such
+    maps as it is.
+    """
+    folded = maps.folded()
+    if folded is None:
+        return model
+    geometry = replace(model.geometry, folded=folded)  # type: ignore[type-var]
+    made: Callable[..., Folding] = type(model)
+    result = made(model.template, model.config, geometry, model.origin)
+    # The keys and queries of the learned maps have no place in the new model.
+    trained, kept = model.state_dict(), result.state_dict().keys()
+    result.load_state_dict({name: trained[name] for name in kept})
+    return result.to(model.device).eval()
+
+
+@torch.no_grad()
+def map_snapshot(level_map: nn.Module | None) -> dict[str, np.ndarray]:
+    """The current weights of a learned map: `index` and `weights` (V, k), and the `share` of the
+    result that is learned. Empty if the map is not learned.
+    """
+    if not isinstance(level_map, AttentionMap):
+        return {}
+    index, weights = level_map.rows()
+    share = level_map.attention_share()
+    return {
+        "index": index.cpu().numpy(),
+        "weights": weights.cpu().numpy(),
+        "share": share.cpu().numpy(),
+    }

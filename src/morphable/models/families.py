@@ -24,8 +24,10 @@ from morphable.models.geometry import Geometry
 from morphable.models.ib_vae import IbVae
 from morphable.models.lamm import Lamm
 from morphable.models.linear_two_space import LinearTwoSpace
+from morphable.models.local_weights import LocalWeights
 from morphable.models.mae import MultilinearAutoencoder
 from morphable.models.multilinear import Multilinear
+from morphable.models.parts import MAX_LATENT
 from morphable.models.pca import Pca
 from morphable.models.pca_mlp import PcaMlp
 from morphable.models.recipes import (
@@ -46,6 +48,9 @@ from morphable.models.recipes import (
     LAMM_FAST_TRAINING,
     LAMM_MIXER,
     LINEAR_TWO_SPACE,
+    LOCAL_WEIGHTS,
+    LOCAL_WEIGHTS_FAST,
+    LOCAL_WEIGHTS_FAST_TRAINING,
     MAE,
     MAE_FAST_TRAINING,
     MESH_FAST,
@@ -178,6 +183,14 @@ MODELS: dict[str, Family] = {
         DEEP3DMM,
         MESH_FAST,
         MESH_FAST_TRAINING,
+    ),
+    "local-weights": Family.of(
+        "locally weighted autoencoder: parts found in the data, each with a code of its own",
+        "Kim and Kim, arXiv 2107.08737, 2021",
+        LocalWeights,
+        LOCAL_WEIGHTS,
+        LOCAL_WEIGHTS_FAST,
+        LOCAL_WEIGHTS_FAST_TRAINING,
     ),
     "ib-vae": Family.of(
         "information-bottlenecked VAE: identity and expression apart",
@@ -337,12 +350,6 @@ def family(name: str) -> Family:
     if name not in MODELS:
         raise InputError(f"family {name!r}: there is no such family; {suggestion(name, MODELS)}")
     return MODELS[name]
-
-
-MAX_LATENT = 10_000
-"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
-for a typing error.
-"""
 
 
 def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:

@@ -44,6 +44,7 @@ from morphable.models.base import (
 from morphable.models.factor_components import factor_components
 from morphable.models.image_geometry import ImageGeometry, ImageMaps, total_variation
 from morphable.models.image_network import Critic, Generator, ImageNetworkConfig
+from morphable.models.inversion import Search, invert
 from morphable.models.normalization import moments
 from morphable.models.parts import Parts
 from morphable.models.training import Batch, Progress
@@ -98,7 +99,8 @@ class GanConfig(GanObjective, ImageNetworkConfig):
     bit: whether real images are rounded to 256 levels. readout: how vertices are read from an
     image. average: weight of the past in the running average of the generator that is kept; 0: the
     generator itself. linear: whether the image has a linear part that is not trained: the principal
-    components of the factors. search_steps: of `encode`.
+    components of the factors. search_steps: `encode` takes at most so
+    many.
     """
 
     factors: tuple[str, ...] = ("identity", "expression")
@@ -111,7 +113,7 @@ class GanConfig(GanObjective, ImageNetworkConfig):
     readout: Literal["bilinear", "laplacian"] = "bilinear"
     average: Share = 0.0
     linear: bool = False
-    search_steps: Count = 300
+    search_steps: Count = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -330,19 +332,7 @@ class Gan(AdversarialModel):
         return self.decode(person)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        self.check_vertices(vertices)
-        code = torch.zeros(len(vertices), self.parts.size, device=vertices.device)
-        with torch.enable_grad():
-            code.requires_grad_()
-            optimizer = torch.optim.Adam([code], 0.05)
-            steps = self.config.search_steps
-            for step in range(steps):
-                optimizer.param_groups[0]["lr"] = 0.05 * (1 - 0.8 * step / steps)
-                error = (self.decode(code) - vertices).norm(dim=-1).mean(1)
-                loss = (error + 1e-4 * code.square().sum(1)).sum()
-                (code.grad,) = torch.autograd.grad(loss, [code])
-                optimizer.step()
-        return code.detach()
+        return invert(self, vertices, given, Search(steps=self.config.search_steps)).codes
 
     # Training
 

@@ -131,12 +131,31 @@ class MeshDecoder(nn.Module):
         self.vertices = geometry.hierarchy.sizes[-1]
 
     def forward(self, features: Tensor) -> Tensor:
-        x, dummy = features[:, : self.vertices], features[:, self.vertices :]
-        for convolution, up in zip(self.convolutions, reversed(self.maps), strict=True):
-            x = up(x)
+        return self.finish(self.refine(features, 0, self.steps))
+
+    @property
+    def steps(self) -> int:
+        """The number of steps from the coarsest level to the finest."""
+        return len(self.maps)
+
+    def refine(self, features: Tensor, start: int, stop: int) -> Tensor:
+        """Take features after `start` steps, (B, n, C), to features after `stop` steps. Those after
+        0 steps are the input of the decoder.
+        """
+        x, dummy = features, None
+        if start == 0 < stop:
+            x, dummy = features[:, : self.vertices], features[:, self.vertices :]
+        for step in range(start, stop):
+            convolution, up = self.convolutions[step], self.maps[self.steps - 1 - step]
             takes_dummy = isinstance(convolution, DummyVertexConv)
+            x = up(x)
             x = self.activation(convolution(x, dummy) if takes_dummy else convolution(x))
-        return self.final(x)
+        return x
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Map the features after all steps, (B, V, C), to normalized coordinates (B, V, 3)."""
+        # Without any step, the features may still have SpiralNet's dummy vertex.
+        return self.final(features if self.steps else features[:, : self.vertices])
 
     @property
     def layers(self) -> list[nn.Module]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from morphable.config import Configuration, Count
 from morphable.errors import InputError
+
+MAX_LATENT = 10_000
+"""Largest latent size. The prior stores a matrix of this size squared, so a larger number is taken
+for a typing error.
+"""
 
 
 @dataclass(frozen=True)
@@ -124,3 +130,20 @@ class IdentityExpression(Configuration):
 
     def parts(self) -> Parts:
         return Parts.of(identity=self.identity, expression=self.expression)
+
+
+def recombine(parts: Parts, sources: Tensor, targets: Tensor, names: Sequence[str]) -> Tensor:
+    """(S T K, L) codes: every source (S, L) with each of the K parts in `names` taken, one at a
+    time, from every target (T, L). The part varies fastest, then the target.
+
+    >>> import torch
+    >>> parts = Parts.of(a=1, b=1)
+    >>> recombine(parts, torch.tensor([[1, 2]]), torch.tensor([[3, 4]]), ["a", "b"]).tolist()
+    [[3, 2], [1, 4]]
+    """
+    shape = (len(sources), len(targets), len(names), sources.shape[1])
+    result = sources[:, None, None].expand(shape).clone()
+    for number, name in enumerate(names):
+        place = parts[name]
+        result[:, :, number, place] = targets[:, place]
+    return result.flatten(0, 2)

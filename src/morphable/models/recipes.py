@@ -18,6 +18,7 @@ from morphable.models.gan import GanConfig
 from morphable.models.ib_vae import IbVaeConfig
 from morphable.models.lamm import MANIPULATE, LammConfig
 from morphable.models.linear_two_space import TwoSpaceConfig
+from morphable.models.local_weights import LocalWeightsConfig
 from morphable.models.mae import MaeConfig
 from morphable.models.multilinear import MultilinearConfig
 from morphable.models.pca import PcaConfig
@@ -102,6 +103,16 @@ MESH_FAST: Mapping[str, Any] = {
 the code is linear.
 """
 MESH_FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimizer="adam", learning_rate=3e-3)
+
+# The locally weighted autoencoder trains as CoMA does.
+
+LOCAL_WEIGHTS = Recipe(LocalWeightsConfig(), COMA.train).with_training(batch_size=32)
+
+LOCAL_WEIGHTS_FAST: Mapping[str, Any] = {**MESH_FAST, "cycle_weight": 0.1, "cycle_share": 0.25}
+"""In addition, the cycle has a tenth of the weight, because with all of it the reconstruction needs
+many more steps, and mixes a quarter of each batch, because it costs more than all else.
+"""
+LOCAL_WEIGHTS_FAST_TRAINING = replace(MESH_FAST_TRAINING, epochs=10)
 
 # LAMM.
 

@@ -14,7 +14,6 @@ from morphable.evaluate.record import Measured
 from morphable.files import write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import MODELS
-from morphable.models.parts import Parts
 from morphable.report.arithmetic import arithmetic
 from morphable.report.chart_sections import distributions, latent_size, training
 from morphable.report.context import ReportContext, SectionMaker
@@ -29,6 +28,7 @@ from morphable.report.geometry_images import geometry_images
 from morphable.report.headline import headline
 from morphable.report.identity import identity_codes, named_expressions, neutral_shapes, swaps
 from morphable.report.level_map_pictures import mapped_vertices, receptive_fields
+from morphable.report.part_sections import diversity_plot, part_interpolations, part_weights
 from morphable.report.places import places
 from morphable.report.points import point_clouds
 from morphable.report.record import all_measures, provenance
@@ -54,6 +54,9 @@ SECTIONS: tuple[SectionMaker, ...] = (
     strips,
     class_codes,
     geometry_images,
+    part_weights,
+    part_interpolations,
+    diversity_plot,
     region_edits,
     drawn_regions,
     corrupted_tokens,
@@ -106,7 +109,7 @@ def report_page(context: ReportContext, advance: Advance = lambda done, total, w
         title=f"{scene.name} on {template.name}s: report",
         above=f"Morphable model of class “{template.name}”, {template.n_vertices:,} vertices",
         heading=scene.name,
-        below=f"{summary}. {_size(context.model.parts)}{_points(context.model)}",
+        below=f"{summary}. {_size(context.model)}{_points(context.model)}",
         opening=opening,
         sections=sections,
         footer=f"Written by morphable {morphable.__version__}.",
@@ -125,9 +128,9 @@ def _name(make: SectionMaker) -> str:
     return make.__name__.replace("_", " ")
 
 
-def _size(parts: Parts) -> str:
+def _size(model: MorphableModel) -> str:
     """Say the latent size and the sizes of the parts."""
-    return f"Latent size {parts.free_size}: {parts.described}."
+    return f"Latent size {model.latent}: {model.parts.described}."
 
 
 def _points(model: MorphableModel) -> str:
