@@ -530,6 +530,8 @@ def verdict(identity: float | None) -> dict[str, Any]:
         "diversity_mm": {"global": number, **none},
         "decoupling": shares,
         "real_specificity_mm": {"mean": 3.5, "std": 0.5},
+        "real_coverage_mm": number,
+        "real_one_nn_accuracy": {"mean": 0.6, "std": 0.1},
         "real_diversity_mm": {"global": {"mean": 8.0, "std": 1.0}, **none},
     }
 

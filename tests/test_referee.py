@@ -65,6 +65,7 @@ def test_every_measure_has_a_mean_and_a_spread(verdict: dict) -> None:
     assert set(verdict["decoupling"]) == {"identity", "expression"}
     assert len(verdict["decoupling"]["identity"]["values"]) == 3
     assert len(verdict["judges"]["expression"]) == 3
+    assert verdict["provenance"]["settings"]["judges"]["count"] == 3
     json.dumps(verdict)
 
 

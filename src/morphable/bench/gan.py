@@ -40,7 +40,7 @@ NOTE = (
     "expression 5.04 ± 1.54), its model 4.54 ± 1.28, 2.08 ± 0.97 and 3.90 ± 1.15. Those of ours are "
     "over seeds. The decoupling is judged by three embeddings per factor, which are right as often "
     "as the referee.json of a run says; a score is not comparable with one by other embeddings. "
-    "Real meshes are held-out meshes for the specificity, training meshes for the diversity. "
+    "Real meshes are held-out meshes for the specificity, and training meshes for all else. "
     "Samples of `DeepFLAME` and the linear models come from a prior that was fitted to their codes; "
     "the adversarial models sample the prior that they were trained with. The paper fits DeepFLAME "
     "to the difference from the true neutral mesh of a test subject; here it is given none."

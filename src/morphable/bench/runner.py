@@ -294,7 +294,8 @@ def with_verdict(outcome: Outcome, verdict: Mapping[str, Any]) -> Outcome:
     for part, found in verdict["real_diversity_mm"].items():
         if found is not None:
             real[f"diversity_mm/{part}"] = found
-    real["specificity_mm"] = verdict["real_specificity_mm"]
+    for name in ("specificity_mm", "coverage_mm", "one_nn_accuracy"):
+        real[name] = verdict[f"real_{name}"]
     baselines = {**outcome.baselines, REAL: real}
     return replace(outcome, measures=measures, baselines=baselines)
 

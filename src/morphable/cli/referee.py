@@ -72,8 +72,12 @@ def verdict_rows(verdict: Mapping[str, Any]) -> list[list[str]]:
             _said(verdict["specificity_mm"]),
             _said(verdict["real_specificity_mm"]),
         ],
-        ["coverage, mm", _said(verdict["coverage_mm"]), NONE],
-        ["1-nearest-neighbor accuracy", _said(verdict["one_nn_accuracy"]), "0.5 is ideal"],
+        ["coverage, mm", _said(verdict["coverage_mm"]), _said(verdict["real_coverage_mm"])],
+        [
+            "1-nearest-neighbor accuracy",
+            _said(verdict["one_nn_accuracy"]),
+            _said(verdict["real_one_nn_accuracy"]),
+        ],
     ]
     for name, title in (("global", ""), ("identity", " of one identity"),
                         ("expression", " of one expression")):  # fmt: skip

@@ -9,7 +9,7 @@ real meshes, since a sample cannot be nearer to the training meshes than a held-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,9 @@ MEASURES = (
     "specificity_mm",
     "real_specificity_mm",
     "coverage_mm",
+    "real_coverage_mm",
     "one_nn_accuracy",
+    "real_one_nn_accuracy",
     "diversity_mm",
     "real_diversity_mm",
     "decoupling",
@@ -99,6 +101,7 @@ def judge(
     """All measures of a model by name, None where the model or the data cannot have one; with
     `collapsed`, what is collapsed in words ("" if nothing is), and `judges`, how right each
     embedding is.
+    `provenance` says on what, and with which settings, it was measured.
 
     Every measure of several values is a mapping with `mean` and `std`.
     """
@@ -107,9 +110,13 @@ def judge(
     verdict: dict[str, Any] = dict.fromkeys(MEASURES)
     verdict["real_specificity_mm"] = distances_summary(nearest(real.held_out, real.train)[:, 1])
     verdict["real_diversity_mm"] = real.diversity
+    # As many training meshes, measured as if a model had drawn them. The meshes of a held-out
+    # subject are near to each other, so not even these are told from held-out meshes by chance.
+    rows = np.random.default_rng(settings.seed).permutation(len(real.train))[: settings.samples]
+    verdict |= _compared("real_", real.train[rows], real)
     verdict |= _fitted(model, data, subset, settings, say)
     verdict |= {"diversity_mm": dict.fromkeys(real.diversity), "decoupling": dict.fromkeys(COLUMNS)}
-    verdict |= {"collapsed": "", "judges": {}}
+    verdict |= {"collapsed": "", "judges": {}, "provenance": _provenance(data, subset, settings)}
     if model.prior is None:
         return verdict
 
@@ -118,9 +125,7 @@ def judge(
     draw = _Sampler(model, Conditions.of(model, data.whole).pinned(model, data.split.train))
     samples = decode_all(model, draw.codes(settings.samples, generator))[:, real.vertices]
     verdict["specificity_mm"] = distances_summary(nearest(samples, real.train)[:, 1])
-    verdict["coverage_mm"] = distances_summary(nearest(real.held_out, samples)[:, 1])
-    if len(samples) >= 3:
-        verdict["one_nn_accuracy"] = nearest_neighbor_accuracy(samples, real.held_out)
+    verdict |= _compared("", samples, real)
     chosen = random_pairs(len(samples), settings.pairs, settings.seed)
     diversity: dict[str, Summary | None] = dict.fromkeys(real.diversity)
     diversity["global"] = distances_summary(pair_distances(samples, *chosen))
@@ -203,6 +208,15 @@ class _Real:
         return cls(vertices, train, held_out, diversity)
 
 
+def _compared(prefix: str, shapes: np.ndarray, real: _Real) -> dict[str, Any]:
+    """Coverage and 1-nearest-neighbor accuracy of shapes (N, v, 3) against held-out meshes."""
+    told = nearest_neighbor_accuracy(shapes, real.held_out) if len(shapes) >= 3 else None
+    return {
+        f"{prefix}coverage_mm": distances_summary(nearest(real.held_out, shapes)[:, 1]),
+        f"{prefix}one_nn_accuracy": told,
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class _Sampler:
     """Draws codes. conditions: (M, n) pinned numbers of training meshes; None: those of the prior."""
@@ -263,6 +277,16 @@ def _resampled(
     }
     moved = [float(np.mean(shares[share])) for share in (-MOVED, MOVED)]
     return diversity, mean_and_spread(shares[0.0]) | {"thresholds_moved_by_a_tenth": moved}
+
+
+def _provenance(data: SplitDataset, subset: str, settings: RefereeSettings) -> dict[str, Any]:
+    return {
+        "content_hash": data.whole.info["content_hash"],
+        "split": data.name,
+        "part": subset,
+        "split_hash": data.split.hash,
+        "settings": asdict(settings),
+    }
 
 
 def _accuracies(judges: Judges) -> dict[str, list[dict[str, float]]]:
