@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import chi2
+from scipy import stats
 from torch import Tensor
 
 from morphable.errors import InputError
 from morphable.fitting.descent import descend
 from morphable.fitting.observations import Observations
 from morphable.fitting.problem import POSE_SIZE, Pose, Problem, fit_frame, known_parts
+from morphable.fitting.redundancy import redundancy
 from morphable.mesh.align import Similarity, after, inverse, procrustes
 from morphable.mesh.landmarks import Landmarks
 from morphable.models.base import Given, MorphableModel
@@ -53,7 +54,12 @@ class Fit:
     steps: np.ndarray
     _problem: Problem
     _variables: Tensor
-    _level: np.ndarray  # (B,) mm, the noise in the frame of the observations
+    _noise: np.ndarray
+    """(B,) mm, `noise` in the frame of the problem."""
+    _repeats: np.ndarray
+    """(B,) how many observations count as one."""
+    _freedom: np.ndarray
+    """(B,) number of independent measurements that `noise` was estimated from."""
 
     @property
     def error(self) -> np.ndarray:
@@ -87,9 +93,10 @@ class Fit:
         result = []
         for row, (covariance, slopes) in enumerate(self._posteriors):
             spread = slopes.double() @ covariance @ slopes.double().transpose(1, 2)  # (V, 3, 3)
-            spread = spread + float(self._level[row]) ** 2 * torch.eye(3).to(spread)
-            result.append(_radius(spread.cpu().numpy()))
-        return np.stack(result) * (self.noise / self._level)[:, None]
+            level = float(self._noise[row])
+            spread = spread + level**2 * torch.eye(3).to(spread)
+            result.append(_radius(spread.cpu().numpy(), self._freedom[row]))
+        return np.stack(result) * (self.noise / self._noise)[:, None]
 
     @cached_property
     def _posteriors(self) -> list[tuple[Tensor, Tensor]]:
@@ -98,18 +105,20 @@ class Fit:
         for row in range(len(self.code)):
             around = self._problem.linearize(self._variables[row], row)
             information = self._problem.information(around, torch.tensor([row]))
-            noise = torch.tensor([self._level[row]])
+            noise = torch.tensor([self._noise[row] * self._repeats[row] ** 0.5])
             result.append((self._problem.covariance(information, noise)[0], around.slopes))
         return result
 
 
-def _radius(spread: np.ndarray) -> np.ndarray:
+def _radius(spread: np.ndarray, freedom: float) -> np.ndarray:
     """(V,) mm radius of the ball that holds a Gaussian of covariance (V, 3, 3) with the probability
     CONFIDENCE, by Satterthwaite's approximation of the squared distance as a scaled chi-square.
+
+    freedom: number of measurements from which the noise was estimated; few make it wider.
     """
     mean = np.trace(spread, axis1=1, axis2=2)
-    squares = np.square(spread).sum((1, 2))
-    return np.asarray(np.sqrt(squares / mean * chi2.ppf(CONFIDENCE, mean**2 / squares)))
+    axes = mean**2 / np.square(spread).sum((1, 2))
+    return np.asarray(np.sqrt(mean * stats.f.ppf(CONFIDENCE, axes, freedom)))
 
 
 def fit(
@@ -146,7 +155,8 @@ def fit(
         return _fit_vertices(model, seen, given or {}, pose or "rigid", noise, prior_weight)
     positions, weights = _registered(model, target, mask, nan_is_missing)
     every = torch.arange(model.template.n_vertices)
-    seen = Observations.of_vertices(every, positions, weights).to(model.device)
+    whole = bool((weights > 0).all())
+    seen = Observations.of_vertices(every, positions, weights, whole).to(model.device)
     return _fit_vertices(model, seen, given or {}, pose or "none", noise, prior_weight)
 
 
@@ -233,43 +243,56 @@ def solve(problem: Problem, variables: Tensor, start: Similarity, noise: float |
     """
     count, device = len(variables), variables.device
     everyone = torch.arange(count, device=device)
-    alike = everyone[:1] if problem.observations.are_alike else everyone
-    information = problem.information(problem.linearize(variables[0], 0), alike)
-    number = problem.observations.measurements
-    squares = problem.squares(variables, everyone)
+    seen = problem.observations
+    alike = everyone[:1] if seen.are_alike else everyone
+    around = problem.linearize(variables[0], 0)
+    information = problem.information(around, alike)
     if noise is None:
-        level = (squares / number).sqrt().clamp(min=LEAST_NOISE)
+        squares = problem.squares(variables, everyone)
+        level = (squares / seen.measurements).sqrt().to(variables).clamp(min=LEAST_NOISE)
     else:
-        level = torch.as_tensor(noise * start.scale, dtype=variables.dtype, device=device)
-    steps = torch.zeros_like(everyone)
-    for round_ in range(ROUNDS):
-        if round_ and problem.pose != "none":
+        level = torch.as_tensor(noise * start.scale).to(variables)
+    steps, repeats = torch.zeros_like(everyone), torch.ones_like(level)
+    freedom = torch.full_like(level, torch.inf)
+    for number in range(ROUNDS):
+        if number and problem.pose != "none":
             # A turned shape moves otherwise, so the metric follows the pose.
-            information = torch.cat(
-                [
-                    problem.information(problem.linearize(variables[row], row), everyone[row:][:1])
-                    for row in range(count)
-                ]
-            )
-        covariance = problem.covariance(information, level)
-        metric = covariance / level.double().square()[:, None, None]
-        found = descend(problem.objective(level), variables, metric.to(variables), STEPS)
+            information = problem.information_at(variables)
+        # Repeated observations matter for what was not seen. A shape that was seen whole is shown
+        # as nearly as the model can.
+        doubt = level if seen.are_whole else level * repeats.sqrt()
+        covariance = problem.covariance(information, doubt)
+        metric = covariance / doubt.double().square()[:, None, None]
+        found = descend(problem.objective(doubt), variables, metric.to(variables), STEPS)
         variables, steps = found.variables, steps + found.steps
         if noise is not None:
             break
-        determined = (covariance * information).sum((1, 2)) / level.double().square()
-        squares = problem.squares(variables, everyone)
-        left = (number - determined).clamp(min=1.0)
-        settled = (squares / left).sqrt().to(level).clamp(min=LEAST_NOISE)
-        change = (settled / level).log().abs().max()
-        level = settled
-        if change < SETTLED:
+        offsets = problem.offsets(variables, everyone)
+        squares = (offsets.square().sum(-1) * seen.weights).sum(-1)
+        determined = (metric * information).sum((1, 2))
+        freedom = (seen.measurements - determined).clamp(min=1.0)
+        level = (squares / freedom).sqrt().to(level).clamp(min=LEAST_NOISE)
+        repeats = redundancy(offsets, seen.places(around.base), seen.weights)
+        settled = level if seen.are_whole else level * repeats.sqrt()
+        if (settled / doubt).log().abs().max() < SETTLED:
             break
-    return _result(problem, variables, start, level, steps)
+    return _result(problem, variables, start, Noise(level, repeats, freedom / repeats), steps)
+
+
+class Noise(NamedTuple):
+    """What B shapes were found to differ from the model by.
+
+    level: (B,) mm per coordinate. repeats: (B,) how many observations count as one. freedom: (B,)
+    number of independent measurements behind `level`.
+    """
+
+    level: Tensor
+    repeats: Tensor
+    freedom: Tensor
 
 
 def _result(
-    problem: Problem, variables: Tensor, start: Similarity, noise: Tensor, steps: Tensor
+    problem: Problem, variables: Tensor, start: Similarity, noise: Noise, steps: Tensor
 ) -> Fit:
     everyone = torch.arange(len(variables), device=variables.device)
     seen = problem.observations
@@ -277,17 +300,19 @@ def _result(
     vertices = decode_all(problem.model, code)
     offsets = seen.places(problem.placed(variables, everyone)) - seen.positions
     residuals = torch.where(seen.weights > 0, offsets.norm(dim=-1), torch.nan)
-    back = after(inverse(start), problem.map(variables))
+    level, repeats, freedom = (part.double().cpu().numpy() for part in noise)
     return Fit(
         code,
         vertices,
-        inverse(back),
+        inverse(after(inverse(start), problem.map(variables))),
         residuals.cpu().numpy() / start.scale[:, None],
-        noise.cpu().double().numpy() / start.scale,
+        level / start.scale,
         steps.cpu().numpy(),
         problem,
         variables,
-        noise.cpu().double().numpy(),
+        level,
+        repeats,
+        freedom,
     )
 
 
@@ -299,8 +324,7 @@ def _encoded(model: MorphableModel, observations: Observations, given: Given) ->
     """(B, L) codes from the model's encoder; None if a vertex is unknown or encoding is a descent
     itself.
     """
-    complete = observations.positions.shape[1] == model.template.n_vertices
-    if model.encodes_by_descent or not complete or not (observations.weights > 0).all():
+    if model.encodes_by_descent or not observations.are_whole:
         return None
     shapes = observations.positions.cpu().numpy()
     known = {

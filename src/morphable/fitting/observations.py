@@ -21,7 +21,8 @@ class Observations:
     corners: (K, 3) vertices between which each place lies; one and the same if it is a vertex.
     shares: (K, 3) barycentric weights of these. positions: (B, K, 3) mm. weights: (B, K), 0 = not
     seen. normals: (B, K, 3) unit normals along which a distance counts in full, SLIDE across; None:
-    all directions count.
+    all directions count. are_whole: whether the places are all vertices of the template in order,
+    and all were seen.
     """
 
     corners: Tensor
@@ -29,13 +30,17 @@ class Observations:
     positions: Tensor
     weights: Tensor
     normals: Tensor | None = None
+    are_whole: bool = False
 
     @classmethod
-    def of_vertices(cls, vertices: Tensor, positions: Tensor, weights: Tensor) -> Observations:
+    def of_vertices(
+        cls, vertices: Tensor, positions: Tensor, weights: Tensor, whole: bool = False
+    ) -> Observations:
         """Vertices (K,) seen at positions (B, K, 3) mm with weights (B, K)."""
         shares = torch.zeros(len(vertices), 3, device=vertices.device)
         shares[:, 0] = 1
-        return cls(vertices[:, None].expand(-1, 3), shares, positions, weights)
+        corners = vertices[:, None].expand(-1, 3)
+        return cls(corners, shares, positions, weights, None, whole)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -47,6 +52,7 @@ class Observations:
             self.positions.to(device),
             self.weights.to(device),
             None if self.normals is None else self.normals.to(device),
+            self.are_whole,
         )
 
     def rows(self, rows: Tensor) -> Observations:

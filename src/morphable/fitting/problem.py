@@ -116,11 +116,15 @@ class Problem:
         scale = np.cbrt(np.linalg.det(linear))
         return Similarity(linear / scale[:, None, None], shift[:, 0], scale)
 
+    def offsets(self, variables: Tensor, rows: Tensor) -> Tensor:
+        """(n, K, 3) mm from what was seen to the fitted shapes, as they count."""
+        seen = self.observations.rows(rows)
+        return seen.measured(seen.places(self.placed(variables, rows)) - seen.positions)
+
     def squares(self, variables: Tensor, rows: Tensor) -> Tensor:
         """(n,) mm^2 weighted sums of the squared distances to what was seen."""
-        seen = self.observations.rows(rows)
-        offsets = seen.measured(seen.places(self.placed(variables, rows)) - seen.positions)
-        return (offsets.square().sum(-1) * seen.weights).sum(-1)
+        squared = self.offsets(variables, rows).square().sum(-1)
+        return (squared * self.observations.weights[rows]).sum(-1)
 
     def objective(self, noise: Tensor) -> _Objective:
         """The function to minimize, if the noise of each shape is (B,) mm."""
@@ -172,6 +176,15 @@ class Problem:
             flat = weighted.flatten(0, 1)
             result.append((flat.T @ flat).double())
         return torch.stack(result)
+
+    def information_at(self, variables: Tensor) -> Tensor:
+        """(B, D, D) double: the same around the variables (B, D) of each shape itself."""
+        rows = torch.arange(len(variables), device=variables.device)
+        each = [
+            self.information(self.linearize(one, row), rows[row : row + 1])
+            for row, one in enumerate(variables)
+        ]
+        return torch.cat(each)
 
     def covariance(self, information: Tensor, noise: Tensor) -> Tensor:
         """(n, D, D) double: covariance of the variables given the observations."""
