@@ -55,6 +55,13 @@ class Offset:
     offset: np.ndarray
 
 
+def mean_code(model: MorphableModel) -> Tensor:
+    """(L,) the code of the mean shape; zero for a model without a prior."""
+    if model.prior is None:
+        return torch.zeros(model.parts.size)
+    return model.prior.mean.cpu()
+
+
 def latent_steps(
     model: MorphableModel, parts: Sequence[str] | None = None, per_part: int | None = None
 ) -> list[Step]:

@@ -10,7 +10,7 @@ import torch
 
 from morphable.data.registered_mesh import write_shape
 from morphable.errors import InputError
-from morphable.export.directions import Offset, Step
+from morphable.export.directions import Offset, Step, mean_code
 from morphable.export.linear import TEST_SAMPLES, Distance
 from morphable.mesh.io import Morphs
 from morphable.models.base import MorphableModel
@@ -34,7 +34,7 @@ def export_glb(
     """
     if not ways:
         raise InputError(f"{path}: nothing to write, there is no part, region or expression")
-    mean = _mean(model)
+    mean = mean_code(model)
     steps = [way for way in ways if isinstance(way, Step)]
     amounts = [1.0 if step.is_expression else reach for step in steps]
     ends = [mean + amount * step.code for amount, step in zip(amounts, steps, strict=True)]
@@ -50,10 +50,3 @@ def export_glb(
     exact = decode_all(model, mean + weights @ torch.stack([step.code for step in latent]))
     slopes = np.stack([moved[step.name] for step in latent]) / reach
     return Distance.between(exact, shapes[0] + np.tensordot(weights.numpy(), slopes, 1))
-
-
-def _mean(model: MorphableModel) -> torch.Tensor:
-    """(L,) the code of the mean shape; zero for a model without a prior."""
-    if model.prior is None:
-        return torch.zeros(model.parts.size)
-    return model.prior.mean.cpu()
