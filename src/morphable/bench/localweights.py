@@ -45,6 +45,7 @@ def parts(quick: bool) -> Table:
     rows = [
         Row("CoMA", "coma", latent=LATENT),
         Row(OURS, "local-weights", latent=LATENT, against="CoMA"),
+        Row("with 6 parts", "local-weights", {"parts": 6}, latent=LATENT, against="CoMA"),
     ]
     return Table(
         "localweights-parts",
@@ -67,6 +68,8 @@ PIECES: Mapping[str, Mapping[str, Any]] = {
     "without cycle loss": {"cycle_weight": 0.0},
     "cycle loss with weight 1": {"cycle_weight": 1.0},
     "with partition loss": {"partition_weight": 0.01},
+    "with 6 parts": {"parts": 6},
+    "factorization: not aligned": {"displacement": "relative"},
     "factorization: penalized, mm": {"displacement": "mm"},
     "factorization: Hoyer 0.75, mm": {
         "displacement": "mm",
