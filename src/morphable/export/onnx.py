@@ -135,8 +135,14 @@ def _difference(session: Any, module: nn.Module, values: dict[str, Tensor]) -> f
     with torch.no_grad():
         expected = module(*values.values()).numpy()
     found = session.run(None, {name: value.numpy() for name, value in values.items()})[0]
-    size = np.ptp(expected.reshape(-1, expected.shape[-1]), axis=0).max() or 1.0
-    return float(np.abs(found - expected).max() / size)
+    return float(np.abs(found - expected).max() / (_size(expected) or 1.0))
+
+
+def _size(output: np.ndarray) -> float:
+    """How large shapes (B, V, 3) are along their longest axis, or codes (B, L) at most."""
+    if output.ndim == 3:
+        return float(np.ptp(output, axis=1).max())
+    return float(np.abs(output).max())
 
 
 def _describe(proto: Any, model: MorphableModel, network: Network) -> None:
