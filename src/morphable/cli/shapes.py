@@ -71,9 +71,9 @@ def reconstruct(
     from morphable.cli.parse import format_given
     from morphable.data.registered_mesh import read_points, read_registered, write_shape
     from morphable.files import atomic_folder
-    from morphable.fit.pose import fit_pose as fit
-    from morphable.fit.pose import misplaced
-    from morphable.fit.pose import reconstruct as encode_and_decode
+    from morphable.fitting.pose import fit_pose as fit
+    from morphable.fitting.pose import misplaced
+    from morphable.fitting.pose import reconstruct as encode_and_decode
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 

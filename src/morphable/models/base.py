@@ -91,6 +91,8 @@ class MorphableModel(nn.Module, ABC):
     """Whether the prior is fitted to the codes of the training meshes after training. Otherwise it
     is part of the model's definition.
     """
+    encodes_by_descent: ClassVar[bool] = False
+    """Whether `encode` is a search of many steps, as for a model without an encoder."""
     why_no_prior: ClassVar[str] = ""
     """If the model has no prior: why, and what to do about it. For error messages."""
 

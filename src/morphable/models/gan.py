@@ -179,6 +179,7 @@ class Gan(AdversarialModel):
     config: GanConfig
     geometry: ImageGeometry
     geometry_type = ImageGeometry
+    encodes_by_descent = True
 
     def __init__(
         self,
