@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from morphable.cli.arguments import (
     MeshFile,
+    MeshFormat,
     Model,
     Number,
     OutFile,
@@ -18,6 +19,7 @@ from morphable.cli.arguments import (
     Seed,
     Unit,
 )
+from morphable.cli.mesh_files import named, suffix
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def region(
     ] = None,
     blend: Blending = "hard",
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Edit one region of a mesh by its handles, with a model of any family.
@@ -69,6 +72,7 @@ def region(
     from morphable.edit.region import find_region, move_handles
     from morphable.models.io import load
 
+    out = named(out, form)
     loaded = load(model)
     shape = read_registered(mesh, loaded.template, unit)
     place = find_region(loaded, region)
@@ -90,6 +94,7 @@ def swap_region(
     out: OutFile,
     blend: Blending = "hard",
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Give A the region of B, aligned at the region's border, with a model of any family."""
@@ -97,6 +102,7 @@ def swap_region(
     from morphable.edit.region import find_region, move_handles, swap_moves
     from morphable.models.io import load
 
+    out = named(out, form)
     loaded = load(model)
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
@@ -116,6 +122,7 @@ def sample_region(
     scale: Scale = 1.0,
     blend: Blending = "hard",
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Sample one region of a mesh at random.
@@ -140,7 +147,7 @@ def sample_region(
         for index, moves in enumerate(draws):
             edit = move_handles(loaded, shape, place, moves, blend)
             outside = max(outside, edit.outside_mm)
-            file = folder / f"{region}-{index:04d}{mesh.suffix}"
+            file = folder / f"{region}-{index:04d}{suffix(mesh, form)}"
             write_shape(file, edit.vertices, loaded.template, out_unit)
     print(
         f"{out}: {number} shapes in {unit_of(file, out_unit)}; outside {region} nothing moved more "

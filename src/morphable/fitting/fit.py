@@ -324,7 +324,7 @@ def _encoded(model: MorphableModel, observations: Observations, given: Given) ->
     """(B, L) codes from the model's encoder; None if a vertex is unknown or encoding is a descent
     itself.
     """
-    if model.encodes_by_descent or not observations.are_whole:
+    if model.encodes_by_search or not observations.are_whole:
         return None
     shapes = observations.positions.cpu().numpy()
     known = {

@@ -179,7 +179,7 @@ class Gan(AdversarialModel):
     config: GanConfig
     geometry: ImageGeometry
     geometry_type = ImageGeometry
-    encodes_by_descent = True
+    encodes_by_search = True
 
     def __init__(
         self,
