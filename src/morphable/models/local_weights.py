@@ -77,6 +77,7 @@ class LocalWeights(TrainableModel):
 
     geometry: MeshGeometry
     geometry_type = MeshGeometry
+    parts_from_data = True
 
     def __init__(
         self,
