@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from morphable.cli.messages import flag, message
 from morphable.cli.regions import regions
+from morphable.cli.split import split
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from morphable.data.dataset import MeshDataset
     from morphable.data.source import MeshSource
 
-app = App(name="data", help="Make, import and look at datasets of registered meshes.")
+app = App(name="data", help="Make, import, split and look at datasets of registered meshes.")
 
 app.command(regions)
+app.command(split)
 
 Out = Annotated[Path, Parameter(help="the folder to write; must not exist yet")]
 
