@@ -22,7 +22,8 @@ LAYERS = (
     ("models", "data"),
     ("fit",),
     ("evaluate",),
-    ("train", "edit", "export"),
+    ("train", "edit"),
+    ("export",),
     ("report",),
     ("bench",),
     ("cli", "studio", "__main__"),
@@ -52,7 +53,7 @@ WITHOUT_TORCH = (
     "__main__",
 )
 """Modules of these import torch, if at all, only inside functions."""
-OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "pygltflib", "pyvista"}
+OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "onnxscript", "pyvista"}
 
 
 def modules() -> list[Path]:

@@ -16,7 +16,7 @@ from helpers import html_of, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.draw.blocks import Page, Section
 from morphable.draw.html import render_page
-from morphable.draw.turntable import Turntable
+from morphable.draw.turntable import Slider, Turntable
 from morphable.models.base import Origin
 from morphable.models.pca import Pca, PcaConfig
 from morphable.report.shape_space import shape_space
@@ -34,7 +34,8 @@ def table() -> Turntable:
     """A sphere, and a slider that changes its radius: 3 at -2, 4 in the middle, 6 at 2."""
     vertices, triangles = sphere(12, RADIUS)
     ends = np.stack([vertices * LOW / RADIUS, vertices * HIGH / RADIUS])[None]
-    return Turntable(vertices, ends, triangles, ["size"], REACH, "sd", np.eye(3), "a sphere")
+    slider = Slider("size", -REACH, REACH, "sd")
+    return Turntable.of_ends(vertices, ends, triangles, [slider], np.eye(3), "a sphere")
 
 
 def unpacked(text: str, kind: str) -> np.ndarray:
@@ -42,14 +43,14 @@ def unpacked(text: str, kind: str) -> np.ndarray:
 
 
 def shape_at(block: Turntable, direction: int, s: float) -> np.ndarray:
-    """The shape that the page shows, from what is stored in it."""
-    count = 3 * block.view["vertices"]
-    whole = unpacked(block.shapes, "<i2").astype(float)
-    mean, slopes, bends = np.split(whole, [count, count + (len(whole) - count) // 2])
+    """The shape around its middle that the page shows, from what is stored in it."""
+    whole = unpacked(block.shapes, "<i2").astype(float).reshape(-1, block.view["vertices"], 3)
+    count = (len(whole) - 1) // 2
     units = block.view["units"]
-    here = slice(direction * count, (direction + 1) * count)
-    shape = units[0] * mean + s * units[1] * slopes[here] + s**2 * units[2] * bends[here]
-    return np.asarray(shape.reshape(-1, 3))
+    slope, bend = 1 + direction, 1 + count + direction
+    return np.asarray(
+        units[0] * whole[0] + s * units[slope] * whole[slope] + s**2 * units[bend] * whole[bend]
+    )
 
 
 def test_the_stored_numbers_give_the_ends_and_the_middle() -> None:
@@ -72,7 +73,9 @@ def test_a_report_has_a_slider_per_walk(
     section = shape_space(context)
     assert section is not None
     block = section.blocks[1]
-    assert isinstance(block, Turntable) and block.names == [w.title for w in context.scene.walks]
+    assert isinstance(block, Turntable) and [s.name for s in block.sliders] == [
+        w.title for w in context.scene.walks
+    ]
     walk = context.scene.walks[1].shapes
     shown = [shape_at(block, 1, s) for s in (-2.0, 0.0, 2.0)]
     middle = (walk[2].min(0) + walk[2].max(0)) / 2
@@ -106,7 +109,7 @@ const wait = setInterval(() => {
   };
   const slide = (value) => () => {
     slider.value = value;
-    slider.dispatchEvent(new Event("input"));
+    slider.dispatchEvent(new Event("change"));
   };
   const key = () => canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
   const acts = [slide(0), slide(-2), slide(2), slide(1), slide(0), key];

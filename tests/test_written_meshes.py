@@ -170,6 +170,78 @@ COMMANDS = {
 }
 
 
+@pytest.mark.parametrize("form", ["ply", "obj", "glb"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_a_format(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, form: str
+) -> None:
+    """Whatever the format of the input; quads and uv are kept where the format has them."""
+    animated = form == "glb" and name in ("edit interpolate", "edit extrapolate")
+    place = f"{tmp_path}/out" + ".glb" * animated
+    words = [
+        word.replace("{out}/x.{}", "{out}/x").replace("{out}", place) for word in COMMANDS[name]
+    ]
+    words = [
+        str(folder / word.format("ply")) if word in ("a.{}", "b.{}") else word for word in words
+    ]
+    words = [word.replace("{}", form) for word in words if word != "--format"]
+    words = [word for word in words if word != form]
+    (tmp_path / "out").mkdir()
+    done = in_process(capsys, *name.split(), folder / "model", *words, "--format", form)
+    assert done.code == 0, done.err
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {f".{form}"}
+    written = read_mesh(files[0])
+    assert written.uv is not None
+    assert written.mesh.faces.shape[1] == (3 if form == "glb" else 4)
+    assert len(written.targets) == animated
+
+
+def test_an_animation_passes_through_every_step(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same shapes as files of their own: the first, and the first plus each target."""
+    walk = [
+        "edit",
+        "interpolate",
+        folder / "model",
+        folder / "a.ply",
+        folder / "b.ply",
+        "--steps",
+        5,
+    ]
+    for out, form in (("steps", "ply"), ("walk", "glb")):
+        done = in_process(
+            capsys, *walk, "--format", form, "--out", tmp_path / out, "--out-unit", "mm"
+        )
+        assert done.code == 0, done.err
+    assert "walk.glb: 5 shapes as one animation, in mm" in done.out
+    animation = read_mesh(tmp_path / "walk.glb")
+    assert list(animation.targets) == ["step 1", "step 2", "step 3", "step 4"]
+    steps = [read_mesh(file).mesh.vertices for file in sorted((tmp_path / "steps").iterdir())]
+    shapes = [animation.mesh.vertices + offset for offset in (0, *animation.targets.values())]
+    np.testing.assert_allclose(shapes, steps, atol=1e-4)
+
+
+def test_a_name_that_contradicts_the_format_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, model = folder / "a.ply", folder / "model"
+    swap = ["edit", "swap-region", model, a, a, "--region", "r1"]
+    (tmp_path / "x.glb").touch()
+    for words, fault in (
+        ([*swap, "--format", "obj", "--out", tmp_path / "y.ply"], "a file that ends in .obj"),
+        ([*swap, "--format", "glb", "--out", tmp_path / "x"], "x.glb: already exists"),
+        ([*swap, "--format", "stl", "--out", tmp_path / "x"], "--format"),
+        (
+            ["edit", "interpolate", model, a, a, "--format", "glb", "--out", tmp_path / "z.d"],
+            "a file that ends in .glb",
+        ),
+    ):
+        in_process(capsys, *words).refuses(fault)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.glb"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_writes_gltf_in_meters_and_any_unit_on_request(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

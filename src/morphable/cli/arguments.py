@@ -120,6 +120,14 @@ OutFile = Annotated[
 OutFolder = Annotated[
     Path, Parameter(help="folder to write; must not exist yet", validator=_check_new)
 ]
+MeshFormat = Annotated[
+    Literal["ply", "obj", "off", "glb"] | None,
+    Parameter(
+        name="--format",
+        help="format of the mesh files to write; glb holds triangles only, off no texture "
+        "coordinates; default: that of the input file, or of the name after --out",
+    ),
+]
 OutTable = Annotated[
     Path | None,
     Parameter(

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from morphable.cli.arguments import (
     MAX_AMOUNT,
     MeshFile,
+    MeshFormat,
     Model,
     OutFile,
     OutFolder,
@@ -21,6 +22,7 @@ from morphable.cli.arguments import (
 )
 from morphable.cli.edit_parts import Mask, read_mask, synthesize
 from morphable.cli.edit_regions import region, sample_region, swap_region
+from morphable.cli.mesh_files import named, suffix
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,10 +49,14 @@ def interpolate(
     part: Part = None,
     mask: Mask = None,
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
-    """Write shapes on the way from A to B: decodes a + t (b - a) for t from 0 to 1."""
-    _interpolate(model, a, b, (0.0, 1.0), steps, part, mask, (unit, out_unit), out)
+    """Write shapes on the way from A to B: decodes a + t (b - a) for t from 0 to 1.
+
+    With `--format glb`, OUT is one file in which the shapes follow each other as an animation.
+    """
+    _interpolate(model, a, b, (0.0, 1.0), steps, part, mask, (unit, out_unit), form, out)
 
 
 @app.command
@@ -71,20 +77,21 @@ def extrapolate(
     part: Part = None,
     mask: Mask = None,
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Write shapes before A and beyond B: decodes a + t (b - a), by default for t from -1 (the
     change from A to B reversed) to 2 (the change doubled).
 
     If A is the neutral shape of the person in B, t above 1 exaggerates the expression and t below 0
-    inverts it.
+    inverts it. With `--format glb`, OUT is one animated file.
     """
     if not (abs(start) <= MAX_AMOUNT and abs(end) <= MAX_AMOUNT) or start == end:
         raise InputError(
             f"--from {start} --to {end}: expected two different numbers, at most {MAX_AMOUNT:,.0f} "
             "from zero"
         )
-    _interpolate(model, a, b, (start, end), steps, part, mask, (unit, out_unit), out)
+    _interpolate(model, a, b, (start, end), steps, part, mask, (unit, out_unit), form, out)
 
 
 @app.command
@@ -101,6 +108,7 @@ def transfer(
     part: Part = None,
     mask: Mask = None,
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Deformation transfer: apply the step from S0 to S1 to T0. Decodes code(T0) + code(S1) -
@@ -109,6 +117,7 @@ def transfer(
     from morphable.edit.code import transfer
     from morphable.models.io import load
 
+    out = named(out, form)
     loaded = load(model)
     source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
     code = transfer(loaded.parts, source, changed, target, part)
@@ -128,12 +137,14 @@ def swap(
     out: OutFile,
     mask: Mask = None,
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Replace parts of A's code with those of B, e.g. to give one person another's expression."""
     from morphable.edit.code import swap
     from morphable.models.io import load
 
+    out = named(out, form)
     loaded = load(model)
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     code = swap(loaded.parts, first, second, part)
@@ -153,6 +164,7 @@ def combine(
     out: OutFile,
     mask: Mask = None,
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Replace parts of BASE's code with those of other shapes, each from its own file."""
@@ -160,6 +172,7 @@ def combine(
     from morphable.edit.code import swap
     from morphable.models.io import load
 
+    out = named(out, form)
     loaded = load(model)
     files = parse_part_files(part, loaded.parts)
     code = own = _encode(loaded, base, unit)
@@ -170,11 +183,19 @@ def combine(
 
 @app.command
 def neutralise(
-    model: Model, mesh: MeshFile, /, *, out: OutFile, unit: Unit = None, out_unit: OutUnit = None
+    model: Model,
+    mesh: MeshFile,
+    /,
+    *,
+    out: OutFile,
+    unit: Unit = None,
+    form: MeshFormat = None,
+    out_unit: OutUnit = None,
 ) -> None:
     """Remove the expression from a mesh and keep the person."""
     from morphable.models.io import load
 
+    out = named(out, form)
     loaded = load(model)
     _write(out, out_unit, loaded, _encode(loaded, mesh, unit), loaded.neutral)
 
@@ -188,25 +209,36 @@ def _interpolate(
     part: str | None,
     mask: str | None,
     units: tuple[str | None, str | None],
+    form: str | None,
     out: Path,
 ) -> None:
     """units: of the input files and of the files to write."""
+    import numpy as np
     import torch
 
     from morphable.data.registered_mesh import write_shape
     from morphable.edit.code import interpolate
     from morphable.files import atomic_folder
+    from morphable.mesh.io import in_sequence
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
+    animated = form == "glb"
+    if animated:
+        out = named(out, form)
     loaded = load(model)
     unit, out_unit = units
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     codes = interpolate(loaded.parts, first, second, torch.linspace(*ends, steps), part)
     decode = _decoder(loaded, mask, a, unit, first)
+    if animated:
+        shapes = np.stack([_shape(code, decode) for code in codes])
+        write_shape(out, shapes[0], loaded.template, out_unit, in_sequence(shapes))
+        print(f"{out}: {steps} shapes as one animation, in {unit_of(out, out_unit)}")
+        return
     with atomic_folder(out) as folder:
         for number, code in enumerate(codes):
-            file = folder / f"step-{number:03d}{a.suffix}"
+            file = folder / f"step-{number:03d}{suffix(a, form)}"
             write_shape(file, _shape(code, decode), loaded.template, out_unit)
     print(f"{out}: {steps} shapes in {unit_of(file, out_unit)}")
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from morphable.cli.arguments import MAX_SHAPES, Model, ModelData, OutFolder, OutUnit, Seed
+from morphable.cli.arguments import (
+    MAX_SHAPES,
+    MeshFormat,
+    Model,
+    ModelData,
+    OutFolder,
+    OutUnit,
+    Seed,
+)
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,9 +49,7 @@ def synthesize(
         Parameter(help="exchange this part; repeatable; default: each part", negative=""),
     ] = None,
     seed: Seed = 0,
-    suffix: Annotated[
-        Literal["ply", "obj"], Parameter(name="--format", help="format of the mesh files")
-    ] = "ply",
+    form: MeshFormat = "ply",
     out_unit: OutUnit = None,
 ) -> None:
     """Draw meshes of a dataset at random, and write every source with each single part of every
@@ -85,7 +91,7 @@ def synthesize(
     shapes = decode_all(loaded, recombine(loaded.parts, codes[:sources], codes[sources:], names))
     rows = meshes.rows[drawn]
     files = [
-        f"{source}-with-{name}-of-{target}.{suffix}"
+        f"{source}-with-{name}-of-{target}.{form}"
         for source in rows[:sources]
         for target in rows[sources:]
         for name in names

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from morphable.cli.arguments import (
     MeshFile,
+    MeshFormat,
     Model,
     Number,
     OutFile,
@@ -18,6 +19,7 @@ from morphable.cli.arguments import (
     Seed,
     Unit,
 )
+from morphable.cli.mesh_files import named, suffix
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def region(
     ] = None,
     blend: Blending = "hard",
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Edit one region of a mesh by its handles."""
@@ -66,6 +69,7 @@ def region(
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import complete_moves, edit_region, find_region
 
+    out = named(out, form)
     loaded = _load_editor(model)
     shape = read_registered(mesh, loaded.template, unit)
     place = find_region(loaded, region)
@@ -87,12 +91,14 @@ def swap_region(
     out: OutFile,
     blend: Blending = "hard",
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Give A the region of B, aligned at the region's border."""
     from morphable.data.registered_mesh import read_registered
     from morphable.edit.region import edit_region, find_region
 
+    out = named(out, form)
     loaded = _load_editor(model)
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
@@ -112,6 +118,7 @@ def sample_region(
     scale: Scale = 1.0,
     blend: Blending = "hard",
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
     """Sample one region of a mesh at random, from how that region differs between people when its
@@ -133,7 +140,7 @@ def sample_region(
         for index, moved in enumerate(moves):
             edit = edit_region(loaded, shape, place, moved, blend)
             outside = max(outside, edit.outside_mm)
-            file = folder / f"{region}-{index:04d}{mesh.suffix}"
+            file = folder / f"{region}-{index:04d}{suffix(mesh, form)}"
             write_shape(file, edit.vertices, loaded.template, out_unit)
     print(
         f"{out}: {number} shapes in {unit_of(file, out_unit)}; outside {region} nothing moved more "

@@ -20,6 +20,7 @@ from morphable.cli import (
     data,
     edit,
     evaluate,
+    export,
     factor,
     referee,
     report,
@@ -95,6 +96,7 @@ app.command(report.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
+app.command(export.export)
 app.command(factor.factor)
 app.command(bench.bench)
 app.command(compare.compare)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from morphable.cli.arguments import (
     MeshFiles,
+    MeshFormat,
     Model,
     Number,
     OutFolder,
@@ -19,6 +20,7 @@ from morphable.cli.arguments import (
     Seed,
     Unit,
 )
+from morphable.cli.mesh_files import suffix
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def reconstruct(
     *,
     out: OutFolder,
     unit: Unit = None,
+    form: MeshFormat = None,
     out_unit: OutUnit = None,
     points: Annotated[
         bool,
@@ -77,14 +80,15 @@ def reconstruct(
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
-    _require_names_differ(meshes)
+    names = [path.stem + suffix(path, form) for path in meshes]
+    _require_differ(names)
     loaded = load(model)
     known = _conditions(loaded, given or [])
     read = read_points if points else read_registered
     shapes = [read(path, loaded.template, unit) for path in meshes]
     rows = []
     with atomic_folder(out) as folder:
-        for path, shape in zip(meshes, shapes, strict=True):
+        for path, name, shape in zip(meshes, names, shapes, strict=True):
             if fit_pose or fit_scale:
                 _require_pose(path, shape)
                 fitted = fit(loaded, shape, known, points=points, scale=fit_scale)
@@ -93,14 +97,16 @@ def reconstruct(
                 if found := misplaced(loaded, shape, fitted, known, points=points):
                     place, aligned = found
                     _warn_of_placement(path, place, fitted.error, aligned.error)
-            write_shape(folder / path.name, fitted.vertices, loaded.template, out_unit)
+            write_shape(folder / name, fitted.vertices, loaded.template, out_unit)
             chosen = "" if known else format_given(loaded, fitted.code)
             distance = fitted.distance
-            rows.append([path.name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
+            rows.append([name, f"{distance.mean():.3f}", f"{distance.max():.3f}", chosen])
     header = ["mesh", "mean distance of its points, mm" if points else "mean error, mm", "max, mm"]
     if any(row[-1] for row in rows):
         header.append("chosen by least error")
-    title = f"{out}, files in {' and '.join(sorted({unit_of(path, out_unit) for path in meshes}))}"
+    title = (
+        f"{out}, files in {' and '.join(sorted({unit_of(Path(name), out_unit) for name in names}))}"
+    )
     print_table(title, header, [row[: len(header)] for row in rows])
 
 
@@ -120,8 +126,7 @@ def _require_pose(path: Path, shape: np.ndarray) -> None:
         raise InputError(f"{path}: its points lie on one line, so there is no pose to fit")
 
 
-def _require_names_differ(paths: Sequence[Path]) -> None:
-    names = [path.name for path in paths]
+def _require_differ(names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{repeated[0]}: two inputs have this name and would overwrite each other")
@@ -158,9 +163,7 @@ def sample(
         Parameter(help="condition on a part, PART=V[,V...] or condition=NAME:LEVEL", negative=""),
     ] = None,
     scale: Scale = 1.0,
-    suffix: Annotated[
-        Literal["ply", "obj", "off", "glb"], Parameter(name="--format", help="file format")
-    ] = "ply",
+    form: MeshFormat = "ply",
     out_unit: OutUnit = None,
 ) -> None:
     """Sample new shapes from the model's prior."""
@@ -179,6 +182,6 @@ def sample(
     with atomic_folder(out) as folder, torch.no_grad():
         for index, code in enumerate(codes):
             vertices = loaded.decode(code[None])[0].numpy()
-            file = folder / f"sample-{index:04d}.{suffix}"
+            file = folder / f"sample-{index:04d}.{form}"
             write_shape(file, vertices, loaded.template, out_unit)
     print(f"{out}: {number} shapes in {unit_of(file, out_unit)}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from morphable.data.face_match import FaceMatch, match_faces
 from morphable.errors import InputError
-from morphable.mesh.io import read_mesh, read_vertices, write_mesh
+from morphable.mesh.io import Morphs, read_mesh, read_vertices, write_mesh
 from morphable.mesh.template import Template
 from morphable.mesh.units import millimeters, unit_of
 
@@ -128,12 +128,16 @@ def z_up_to_y_up(vertices: np.ndarray) -> np.ndarray:
 
 
 def write_shape(
-    path: Path, vertices: np.ndarray, template: Template, unit: str | None = None
+    path: Path,
+    vertices: np.ndarray,
+    template: Template,
+    unit: str | None = None,
+    morphs: Morphs | None = None,
 ) -> None:
     """Write one shape (V, 3) mm in the format that the suffix names, with the template's faces, and
     its texture coordinates if the format can hold them.
 
-    unit: the unit of the file; None: mm, or m for glTF.
+    unit: the unit of the file; None: mm, or m for glTF. morphs: morph targets in mm, for glTF only.
     """
     mesh = template.mesh.moved(np.asarray(vertices))
-    write_mesh(path, mesh, template.uv, template.uv_faces, unit=unit)
+    write_mesh(path, mesh, template.uv, template.uv_faces, unit=unit, morphs=morphs)

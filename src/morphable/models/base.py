@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from morphable.errors import InputError
 from morphable.mesh.template import Template
+from morphable.models.dense import DenseDecoder
 from morphable.models.geometry import Geometry, NoGeometry
 from morphable.models.parts import Parts
 from morphable.models.prior import CodePrior
@@ -87,6 +88,8 @@ class MorphableModel(nn.Module, ABC):
     """Whether the prior is fitted to the codes of the training meshes after training. Otherwise it
     is part of the model's definition.
     """
+    encodes_by_search: ClassVar[bool] = False
+    """Whether `encode` is a search or a series of solves, not a network."""
     why_no_prior: ClassVar[str] = ""
     """If the model has no prior: why, and what to do about it. For error messages."""
 
@@ -185,6 +188,12 @@ class MorphableModel(nn.Module, ABC):
             )
         return self.prior
 
+    def dense_decoder(self) -> DenseDecoder | None:
+        """The decoder as a sum of fixed shapes, whose amounts a network of dense layers computes
+        from the code; None if it is not of this form. Programs without torch run it.
+        """
+        return None
+
     def neutral(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm neutral shape of the subject of each code.
 
@@ -206,18 +215,25 @@ class MorphableModel(nn.Module, ABC):
         Raises InputError if there is no such part or a value has another shape.
         """
         count = free.shape[0]
-        code = free.new_zeros(count, self.parts.size)
-        code[:, torch.from_numpy(self.parts.free).to(free.device)] = free
-        for name, value in (given or {}).items():
-            where = self.parts[name]
-            size = where.stop - where.start
-            if tuple(value.shape) not in {(size,), (1, size), (count, size)}:
-                raise InputError(
-                    f"part {name!r}: expected ({size},) or ({count}, {size}) numbers, got shape "
-                    f"{tuple(value.shape)}"
-                )
-            code[:, where] = value.to(code)
-        return code
+        given = given or {}
+        for name in given:
+            _ = self.parts[name]  # raises if there is none
+        pieces, start = [], 0
+        for part in self.parts.entries:
+            piece = free.new_zeros(count, part.size)
+            if not part.pinned:
+                piece = free[:, start : start + part.size]
+                start += part.size
+            if part.name in given:
+                value = given[part.name]
+                if tuple(value.shape) not in ((part.size,), (1, part.size), (count, part.size)):
+                    raise InputError(
+                        f"part {part.name!r}: expected ({part.size},) or ({count}, {part.size}) "
+                        f"numbers, got shape {tuple(value.shape)}"
+                    )
+                piece = value.to(free).expand(count, -1)
+            pieces.append(piece)
+        return torch.cat(pieces, 1)
 
     def names_of(self, part: str) -> tuple[str, ...]:
         """The names of a part's dimensions; empty if they have none."""

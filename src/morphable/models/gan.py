@@ -179,6 +179,7 @@ class Gan(AdversarialModel):
     config: GanConfig
     geometry: ImageGeometry
     geometry_type = ImageGeometry
+    encodes_by_search = True
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ from morphable.models.base import (
     TrainableModel,
 )
 from morphable.models.condition import CONDITION, Condition
+from morphable.models.dense import DenseDecoder
 from morphable.models.normalization import Normalization
 from morphable.models.parts import IdentityExpression
 from morphable.models.point_encoder import HEAD, PointEncoder, PointEncoderConfig, PointGeometry
@@ -268,7 +269,8 @@ class IbVae(TrainableModel):
 
     def _conditions(self, features: Tensor, given: Given | None) -> Tensor:
         """(B, L_pinned) pinned values; those that are not given are zero."""
-        free = features.new_zeros(len(features), self.parts.free_size)
+        # Not `len`, which would fix the size of the batch in an exported program.
+        free = features.new_zeros(features.shape[0], self.parts.free_size)
         return self.assemble(free, given)[:, self.parts.free_size :]
 
     def _with_condition(
@@ -307,13 +309,24 @@ class IbVae(TrainableModel):
         self.check_code(code)
         return self._shape(self.full_decoder(code))
 
+    def dense_decoder(self) -> DenseDecoder:
+        *hidden, last = self.full_decoder
+        assert isinstance(last, nn.Linear)
+        std = self.normalization.std
+        return DenseDecoder(
+            self._shape(last.bias),
+            last.weight.T.unflatten(1, (-1, 3)) * std,
+            None,
+            nn.Sequential(*hidden),
+        )
+
     def neutral(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm: the neutral shape that the identity decoder predicts."""
         self.check_code(code)
         return self._shape(self.identity_decoder(code[:, self.parts["identity"]]))
 
     def _shape(self, offsets: Tensor) -> Tensor:
-        return self.normalization.inverse(offsets.unflatten(1, (-1, 3)))
+        return self.normalization.inverse(offsets.unflatten(-1, (-1, 3)))
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         assert batch.neutral is not None

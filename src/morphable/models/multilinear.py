@@ -51,6 +51,7 @@ class Multilinear(EstimatedModel):
     """
 
     needs_neutral = True
+    encodes_by_search = True
 
     def __init__(
         self,

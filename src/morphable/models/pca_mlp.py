@@ -23,6 +23,7 @@ from morphable.models.base import (
     TrainableModel,
 )
 from morphable.models.carried import carried
+from morphable.models.dense import DenseDecoder, with_outputs_times
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
@@ -102,6 +103,15 @@ class PcaMlp(TrainableModel):
         correction = self.decoder(code) * deviations[: self.config.latent].mean()
         coefficients = self.decoder_skip(code) * deviations + correction
         return (self.basis.mean + coefficients @ self.basis.components).unflatten(1, (-1, 3))
+
+    def dense_decoder(self) -> DenseDecoder:
+        deviations = self.basis.deviations
+        return DenseDecoder(
+            self.basis.mean.unflatten(0, (-1, 3)),
+            self.basis.components.unflatten(1, (-1, 3)),
+            deviations[:, None] * self.decoder_skip.weight,
+            with_outputs_times(self.decoder, deviations[: self.config.latent].mean()),
+        )
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         difference = self(batch.vertices) - batch.vertices

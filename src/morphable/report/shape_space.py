@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from morphable.draw.blocks import Section, Text
-from morphable.draw.turntable import Turntable
+from morphable.draw.turntable import Slider, Turntable
 from morphable.mesh.capped import decimate_capped
 from morphable.report.context import ReportContext
 from morphable.report.latent import STEPS, Walk
@@ -33,13 +33,11 @@ def shape_space(context: ReportContext) -> Section | None:
         coarse = decimate_capped(mean, triangles, most)
         kept, triangles = coarse.kept, coarse.triangles
     ends = [walk.shapes[[0, -1]][:, kept] for walk in walks]
-    table = Turntable(
+    table = Turntable.of_ends(
         mean[kept],
         np.stack(ends) if ends else np.zeros((0, 2, len(kept), 3)),
         triangles,
-        [walk.title for walk in walks],
-        STEPS[-1],
-        "sd",
+        [Slider(walk.title, STEPS[0], STEPS[-1], "sd") for walk in walks],
         scene.view.camera.rotation,
         f"The mean shape of {scene.name} in 3D",
     )

@@ -4,6 +4,8 @@
   const figure = document.currentScript.previousElementSibling;
   const canvas = figure.querySelector("canvas");
   const sliders = [...figure.querySelectorAll("input")];
+  const names = sliders.map((slider) => slider.previousElementSibling.textContent);
+  const text = figure.querySelector("textarea");
   const view = JSON.parse(figure.dataset.view);
   const count = 3 * view.vertices;
   const gl = canvas.getContext("webgl", {antialias: true});
@@ -15,9 +17,9 @@
     return new Response(stream).arrayBuffer();
   }
   const shapes = new Int16Array(await unpacked(figure.dataset.shapes));
+  const weights = new Float32Array(await unpacked(figure.dataset.weights));
   const corners = new Uint32Array(await unpacked(figure.dataset.indices));
-  const [meanUnit, slopeUnit, bendUnit] = view.units;
-  const slopes = count, bends = count * (1 + sliders.length);
+  const [meanUnit, ...units] = view.units;
 
   /* The lights and the clay of draw/render.py, without its creases. */
   const vertexShader = `
@@ -61,24 +63,57 @@
     return buffer;
   });
 
+  /* The amounts of the components, as `Amounts.at` computes them. */
+  const activations = {
+    "": (x) => x,
+    relu: (x) => Math.max(x, 0),
+    silu: (x) => x / (1 + Math.exp(-x)),
+  };
+
+  function computed(values) {
+    let read = 0;
+    const product = (rows, input) => Array.from({length: rows}, () => {
+      let sum = 0;
+      for (const x of input) sum += weights[read++] * x;
+      return sum;
+    });
+    const found = product(units.length, values);
+    const add = (more) => more.forEach((amount, c) => { found[c] += amount; });
+    if (view.bend) add(product(units.length, values.map((s) => s * s)));
+    let hidden = values;
+    for (const [rows, , activation] of view.layers) {
+      const sums = product(rows, hidden);
+      hidden = sums.map((sum) => activations[activation](sum + weights[read++]));
+    }
+    if (view.layers.length) add(hidden);
+    return found;
+  }
+  const atRest = computed(sliders.map(() => 0));
+  const amounts = (values) => computed(values).map((amount, c) => amount - atRest[c]);
+
   const position = new Float32Array(count), normal = new Float32Array(count);
+  const exact = new Float64Array(count);
 
   function place(values) {
-    for (let i = 0; i < count; i++) position[i] = meanUnit * shapes[i];
-    values.forEach((s, k) => {
-      if (s === 0) return;
-      const a = s * slopeUnit, b = s * s * bendUnit;
-      for (let i = 0, j = slopes + k * count, l = bends + k * count; i < count; i++, j++, l++)
-        position[i] += a * shapes[j] + b * shapes[l];
+    for (let i = 0; i < count; i++) exact[i] = meanUnit * shapes[i];
+    amounts(values).forEach((amount, c) => {
+      if (amount === 0) return;
+      const step = amount * units[c];
+      for (let i = 0, j = count * (1 + c); i < count; i++, j++) exact[i] += step * shapes[j];
     });
+    position.set(exact);
   }
 
   function reshape() {
     const values = sliders.map((slider) => Number(slider.value));
     values.forEach((s, k) => {
       const sign = s > 0 ? "+" : s < 0 ? "\u2212" : "";
-      sliders[k].nextElementSibling.textContent = `${sign}${Math.abs(s).toFixed(1)} ${view.unit}`;
+      const unit = view.slider_units[k];
+      sliders[k].nextElementSibling.textContent =
+        unit ? `${sign}${Math.abs(s).toFixed(1)} ${unit}` : `${Math.round(100 * s)} %`;
     });
+    if (text && document.activeElement !== text)
+      text.value = sliders.map((slider, k) => `${names[k]}: ${slider.value}`).join("\n");
     place(values);
     normal.fill(0);
     for (let t = 0; t < corners.length; t += 3) {
@@ -113,22 +148,7 @@
     draw();
   }
 
-  /* The frame holds the shapes at both ends of each slider, however far they are turned around the
-     vertical axis. */
-  let radius = 0, top = 0, reach = 0;
-  const ends = sliders.flatMap((slider, k) => [slider.min, slider.max].map(
-    (end) => sliders.map((_, other) => other === k ? Number(end) : 0)));
-  for (const values of [sliders.map(() => 0), ...ends]) {
-    place(values);
-    for (let i = 0; i < count; i += 3) {
-      const [x, y, z] = [0, 3, 6].map((row) => view.rotation[row] * position[i]
-        + view.rotation[row + 1] * position[i + 1] + view.rotation[row + 2] * position[i + 2]);
-      radius = Math.max(radius, Math.hypot(x, z));
-      top = Math.max(top, Math.abs(y));
-      reach = Math.max(reach, Math.hypot(x, y, z));
-    }
-  }
-  const width = 2.3 * radius, height = 2.3 * top;
+  const [width, height, reach] = view.frame;
 
   function draw() {
     const dots = window.devicePixelRatio || 1;
@@ -147,15 +167,33 @@
 
   const normalDraw = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
   const set = (value) => {
-    for (const slider of sliders) slider.value = value();
+    sliders.forEach((slider, k) => { slider.value = value(k); });
     reshape();
   };
   const actions = {
-    mean: () => set(() => 0),
-    random: () => set(normalDraw),
+    reset: () => set(() => 0),
+    /* A slider in percent is a named expression, which random shapes do without. */
+    random: () => set((k) => view.slider_units[k] ? normalDraw() : 0),
     front: () => { rotation = view.rotation; draw(); },
   };
-  for (const slider of sliders) slider.addEventListener("input", reshape);
+  /* While the sliders are dragged, only the newest position of each frame is computed. */
+  let waiting = false;
+  const soon = () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; reshape(); });
+  };
+  for (const slider of sliders) {
+    slider.addEventListener("input", soon);
+    slider.addEventListener("change", reshape);
+  }
+  if (text) text.addEventListener("input", () => {
+    const stated = new Map(text.value.split("\n").map((line) => {
+      const colon = line.lastIndexOf(":");
+      return [line.slice(0, colon).trim(), Number(line.slice(colon + 1))];
+    }));
+    set((k) => Number.isFinite(stated.get(names[k])) ? stated.get(names[k]) : sliders[k].value);
+  });
   for (const button of figure.querySelectorAll("button"))
     button.addEventListener("click", actions[button.dataset.do]);
   canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
@@ -169,6 +207,8 @@
     turn(...steps[event.key]);
   });
   window.addEventListener("resize", draw);
+  /* What tests and other scripts on the page read: the positions in mm, around the middle. */
+  figure.positions = () => position;
   figure.classList.add("ready");
   reshape();
 })();

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.mesh.io.gltf import write_gltf
+from morphable.mesh.io.gltf import Morphs, in_sequence, write_gltf
 from morphable.mesh.io.gltf_reader import read_gltf
 from morphable.mesh.io.meshfile import MeshFile
 from morphable.mesh.io.obj import read_obj, read_obj_vertices, write_obj
@@ -22,7 +22,16 @@ from morphable.mesh.io.stack import read_stack
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.units import millimeters, unit_of
 
-__all__ = ["MESH_SUFFIXES", "MeshFile", "read_mesh", "read_stack", "read_vertices", "write_mesh"]
+__all__ = [
+    "MESH_SUFFIXES",
+    "MeshFile",
+    "Morphs",
+    "in_sequence",
+    "read_mesh",
+    "read_stack",
+    "read_vertices",
+    "write_mesh",
+]
 
 _READERS = {
     ".ply": read_ply,
@@ -31,7 +40,7 @@ _READERS = {
     ".glb": read_gltf,
     ".gltf": read_gltf,
 }
-_WRITERS = {".ply": write_ply, ".obj": write_obj, ".glb": write_gltf, ".gltf": write_gltf}
+_WRITERS = {".ply": write_ply, ".obj": write_obj}
 _VERTEX_READERS = {".ply": read_ply_vertices, ".obj": read_obj_vertices}
 
 MESH_SUFFIXES = tuple(_READERS)
@@ -72,24 +81,36 @@ def write_mesh(
     uv_faces: np.ndarray | None = None,
     *,
     unit: str | None = None,
+    morphs: Morphs | None = None,
 ) -> None:
     """Write a mesh in float32 and atomically, in the format that the suffix names.
 
     uv, uv_faces: (U, 2) texture coordinates and, in the shape of the faces, their indices. OFF
     cannot hold them. PLY, OBJ and OFF keep quads and larger polygons; glTF gets them split into
     triangles, and its vertices on a texture seam repeated. unit: the unit of the file, mm, cm or m;
-    None: mm, or m for glTF, which defines it.
+    None: mm, or m for glTF, which defines it. morphs: named morph targets in the unit of the mesh,
+    mm, which only glTF can hold.
 
-    Raises InputError if the suffix or the unit is unknown, the texture coordinates do not fit, or
-    the file cannot be written.
+    Raises InputError if the suffix or the unit is unknown, the texture coordinates or the morph
+    targets do not fit, or the file cannot be written.
     """
     path = Path(path)
     suffix = _suffix(path)
     _check_uv(mesh, uv, uv_faces)
+    if morphs is not None and morphs.offsets.shape[1] != len(mesh.vertices):
+        raise InputError(
+            f"morph targets: expected offsets of {len(mesh.vertices)} vertices, got "
+            f"{morphs.offsets.shape[1]}"
+        )
     size = millimeters(unit_of(path, unit))
     if size != 1:
         mesh = mesh.moved(np.asarray(mesh.vertices, np.float64) / size)
-    if suffix == ".off":
+        morphs = morphs.scaled(1 / size) if morphs else None
+    if suffix in (".glb", ".gltf"):
+        write_gltf(path, mesh, uv, uv_faces, morphs)
+    elif morphs is not None:
+        raise InputError(f"{path}: only .glb and .gltf files can hold morph targets")
+    elif suffix == ".off":
         write_off(path, mesh)
     else:
         _WRITERS[suffix](path, mesh, uv, uv_faces)

@@ -1,6 +1,6 @@
 """Read glTF 2.0 (.glb, .gltf): the positions as a viewer shows them at rest, with texture
-coordinates. That takes sparse and quantized accessors, the weights of morph targets, skins and the
-transforms of nodes.
+coordinates and morph targets. That takes sparse and quantized accessors, the weights of morph
+targets, skins and the transforms of nodes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import unquote
@@ -195,6 +196,7 @@ class _Gltf:
         triangles: list[np.ndarray] = []
         coordinates: list[np.ndarray | None] = []
         originals: list[np.ndarray | None] = []
+        offsets: list[np.ndarray] = []
         rows: dict[str, slice] = {}  # of the vertices that primitives share
         for primitive in entry.get("primitives", []):
             shared = json.dumps([primitive.get("attributes"), primitive.get("targets")])
@@ -204,6 +206,7 @@ class _Gltf:
                 points = np.concatenate([points, more])
                 coordinates.append(self.optional(primitive, "TEXCOORD_0", "VEC2", len(more)))
                 originals.append(self.optional(primitive, ORIGINAL, "SCALAR", len(more)))
+                offsets.append(self.offsets(primitive, len(more), joints, pose))
             start, stop = rows[shared].start, rows[shared].stop
             triangles.append(start + self.triangles(primitive, stop - start))
         if not triangles:
@@ -215,11 +218,16 @@ class _Gltf:
         faces = pack_faces(self.path, corners.ravel(), sides, len(points))
         uv, original = _joined(coordinates), _joined(originals)
         uv_faces = faces
+        moved = self.joined_offsets(offsets)
         if original is not None:
-            points, faces = self.merged(points, faces, original[:, 0])
+            first = self.first_of_each(points, original[:, 0])
+            points, moved = points[first], moved[:, first]
+            faces = original[:, 0].astype(np.int64)[faces]
+        targets = dict(zip(_target_names(entry, len(moved)), moved, strict=True))
         if uv is None or not len(faces):
-            return MeshFile(Mesh(points, faces))
-        return MeshFile.textured(Mesh(points, faces), uv * (1, -1) + (0, 1), uv_faces)
+            return MeshFile(Mesh(points, faces), targets=targets)
+        textured = MeshFile.textured(Mesh(points, faces), uv * (1, -1) + (0, 1), uv_faces)
+        return replace(textured, targets=targets)
 
     def holders(self, name: str | None) -> list[int]:
         """The node of the mesh with this name, or of the only mesh."""
@@ -261,18 +269,15 @@ class _Gltf:
             raise self.fault(f"{name} has {len(values)} rows for {count} vertices")
         return values
 
-    def merged(
-        self, points: np.ndarray, faces: np.ndarray, original: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Points (V, 3) and faces (F, 3), with vertices of one number in `original` (W,) as one."""
+    def first_of_each(self, points: np.ndarray, original: np.ndarray) -> np.ndarray:
+        """(V,) the first of the points (W, 3) of each number in `original` (W,)."""
         numbers, first = np.unique(original, return_index=True)
         if not np.array_equal(numbers, np.arange(len(numbers))):
             raise self.fault(f"{ORIGINAL} does not number its vertices, some may be missing")
-        vertex = original.astype(np.int64)
-        apart = np.abs(points[first[vertex]] - points).max(initial=0)
+        apart = np.abs(points[first[original.astype(np.int64)]] - points).max(initial=0)
         if apart > 1e-5 * np.ptp(points, axis=0).max(initial=0):
             raise self.fault(f"{ORIGINAL} gives one number to vertices that lie apart")
-        return points[first], vertex[faces]
+        return first
 
     def positions(
         self,
@@ -296,6 +301,44 @@ class _Gltf:
                 offsets = self.accessor(target["POSITION"], "VEC3")
                 self.require_count(offsets, points, "a morph target")
                 points = points + weight * offsets
+        return self.posed(primitive, points, joints, pose)
+
+    def offsets(
+        self, primitive: dict[str, Any], count: int, joints: np.ndarray | None, pose: np.ndarray
+    ) -> np.ndarray:
+        """(M, V, 3) offsets of the morph targets of a primitive of `count` vertices, as its skin or
+        its node turns and scales them.
+        """
+        found = []
+        joints = None if joints is None else _without_shift(joints)
+        pose = _without_shift(pose)
+        for target in primitive.get("targets", []):
+            moved = np.zeros((count, 3))
+            if "POSITION" in target:
+                moved = self.accessor(target["POSITION"], "VEC3").astype(np.float64)
+                self.require_count(moved, np.zeros(count), "a morph target")
+            found.append(self.posed(primitive, moved, joints, pose))
+        return np.stack(found) if found else np.zeros((0, count, 3))
+
+    def joined_offsets(self, offsets: list[np.ndarray]) -> np.ndarray:
+        """(M, V, 3) float32 offsets of all primitives together. Raises InputError if a primitive
+        has another number of targets.
+        """
+        counts = sorted({len(each) for each in offsets})
+        if len(counts) > 1:
+            raise self.fault(f"its primitives have {counts[0]} and {counts[-1]} morph targets")
+        with np.errstate(over="ignore"):
+            return np.concatenate(offsets, axis=1).astype(np.float32)
+
+    def posed(
+        self,
+        primitive: dict[str, Any],
+        points: np.ndarray,
+        joints: np.ndarray | None,
+        pose: np.ndarray,
+    ) -> np.ndarray:
+        """(V, 3) points moved by the skin of a primitive, or else by its node."""
+        attributes = primitive["attributes"]
         if joints is None:
             return _moved(points, pose)
         total, moved = np.zeros(len(points)), np.zeros_like(points)
@@ -417,6 +460,22 @@ def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
     """The rows of all parts, if each is there."""
     known = [part for part in parts if part is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def _target_names(mesh: dict[str, Any], count: int) -> list[str]:
+    """The names of `count` morph targets: those that the file states if they differ, else numbers."""
+    extras = mesh.get("extras")
+    stated = extras.get("targetNames") if isinstance(extras, dict) else None
+    if isinstance(stated, list) and len({str(name) for name in stated}) == count == len(stated):
+        return [str(name) for name in stated]
+    return [f"target {number}" for number in range(count)]
+
+
+def _without_shift(matrix: np.ndarray) -> np.ndarray:
+    """Matrices (..., 4, 4) for differences of points: without their translation."""
+    matrix = matrix.copy()
+    matrix[..., :3, 3] = 0
+    return matrix
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:

@@ -23,12 +23,14 @@ class MeshFile:
     uv, uv_faces: (U, 2) texture coordinates and (F, K) their indices per face corner, which keeps
         seams without splitting a vertex; None unless every face has them, all finite.
     groups: face indices (K,) of each named group.
+    targets: offsets (V, 3) of each named morph target, which only glTF has.
     """
 
     mesh: Mesh
     uv: np.ndarray | None = None
     uv_faces: np.ndarray | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def textured(
