@@ -163,7 +163,7 @@ def fit(
 
     Raises InputError if the target does not fit the model, or leaves the pose undetermined.
     """
-    _check_settings(pose, noise, prior_weight)
+    check_settings(pose, noise, prior_weight)
     if isinstance(target, Landmarks):
         if mask is not None or nan_is_missing:
             raise InputError("`mask`: landmarks have none, list only those that are known", "mask")
@@ -197,7 +197,8 @@ def fit(
     return _fit_vertices(model, seen, given or {}, pose or "none", noise, prior_weight)
 
 
-def _check_settings(pose: str | None, noise: float | None, prior_weight: float) -> None:
+def check_settings(pose: str | None, noise: float | None, prior_weight: float) -> None:
+    """Raise InputError if a setting of a fit has no allowed value."""
     if pose not in (None, "none", "rigid", "similarity"):
         raise InputError(f"`pose` {pose}: expected none, rigid or similarity", "pose")
     if noise is not None and not 0 < noise < np.inf:
