@@ -24,6 +24,7 @@ from morphable.fitting.surface import (
     COARSE_ROUNDS,
     FINE,
     FINE_ROUNDS,
+    REACH,
     Match,
     Surface,
     match_scan,
@@ -345,13 +346,13 @@ def _fit_scan(
         level = None if noise is None else noise * float(map.scale)
         own = replace(problem, observations=seen.moved(batch))
         moved = scan.moved(map)
-        match = match_scan(own, surface, moved, variables, COARSE, COARSE_ROUNDS, level)
+        match = match_scan(own, surface, moved, variables, COARSE, COARSE_ROUNDS, REACH, level)
         found.append((match, batch))
-    match, batch = min(found, key=lambda pair: pair[0].distance)
+    match, batch = min(found, key=lambda pair: pair[0].distance / float(pair[1].scale[0]))
     map = Similarity(batch.rotation[0], batch.translation[0], batch.scale[0])
     level = None if noise is None else noise * float(map.scale)
     own = replace(problem, observations=seen.moved(batch))
-    fine = match_scan(own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, level)
+    fine = match_scan(own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, 0.0, level)
     if fine.share < LEAST_OVERLAP:
         raise InputError(
             f"scan: only {100 * fine.share:.0f} % of its points lie near the model's surface when "
