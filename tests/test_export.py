@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from morphable.export.directions import (
 )
 from morphable.export.glb import export_glb
 from morphable.export.linear import linearized
+from morphable.export.page import export_page
 from morphable.mesh.automatic_regions import automatic_regions
 from morphable.mesh.io import read_mesh
 from morphable.mesh.io.linear_model import read_linear_model
@@ -35,6 +37,7 @@ from test_decoders_in_programs import built
 from test_written_meshes import tube
 
 LINEAR = ("pca", "region-pca", "linear-two-space")
+DENSE = ("pca-mlp", "ib-vae", "cvae")
 
 
 def with_regions(plain: Template) -> Template:
@@ -57,6 +60,17 @@ def test_a_target_at_weight_one_is_the_models_shape(family: str, tmp_path: Path)
     assert distance is not None
     if family in LINEAR:
         assert distance.max < 1e-2
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_page_of_every_family_says_how_far_it_is(family: str, tmp_path: Path) -> None:
+    model = built(family, False)
+    words = export_page(model, tmp_path / "a.html", latent_steps(model, per_part=2)).words
+    stated = re.search(r"it is ([\d.e+-]+) mm from the model on average", words)
+    assert stated and words.split(".")[0] in (tmp_path / "a.html").read_text()
+    if family in (*LINEAR, *DENSE):
+        assert float(stated[1]) < 0.01
+        assert f"page runs {'it' if family in LINEAR else 'the network of the decoder'}" in words
 
 
 @pytest.mark.parametrize("family", MODELS)

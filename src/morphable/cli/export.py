@@ -69,7 +69,10 @@ def export(
     ] = None,
     data: ModelData = None,
     directions: Annotated[
-        int | None, Parameter(help="how many directions per part; default: at most 8, 16 in all")
+        int | None,
+        Parameter(
+            help="how many directions per part; default: as many as give 16 targets or 64 sliders"
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -107,6 +110,7 @@ def export(
     require_writable(out)
     require_new(out)
 
+    from morphable.export.directions import MAX_SLIDERS, MAX_TARGETS
     from morphable.models.io import load
 
     loaded = load(model)
@@ -117,10 +121,10 @@ def export(
         case "npz" | "h5":
             _linear(loaded, out)
         case "glb":
-            ways = _ways(loaded, part, region, expression, data, directions)
+            ways = _ways(loaded, part, region, expression, data, (directions, MAX_TARGETS))
             _glb(loaded, out, ways, reach, out_unit)
         case "html":
-            ways = _ways(loaded, part, region, expression, data, directions)
+            ways = _ways(loaded, part, region, expression, data, (directions, MAX_SLIDERS))
             _page(loaded, out, ways, reach)
 
 
@@ -139,23 +143,26 @@ def _ways(
     regions: list[str] | None,
     expressions: list[str] | None,
     data: Path | None,
-    directions: int | None,
+    directions: tuple[int | None, int],
 ) -> list[Step | Offset]:
-    """The ways to vary that the options choose."""
+    """The ways to vary that the options choose. directions: how many per part, and in all if that
+    is None.
+    """
     from morphable.export.directions import latent_steps, named_conditions, region_offsets
 
     every = parts is None and regions is None and expressions is None
     template_regions = model.template.regions.names if model.template.regions else ()
     ways: list[Step | Offset] = []
     if every or parts is not None:
-        ways += latent_steps(model, None if every or _ALL in (parts or ()) else parts, directions)
+        chosen_parts = None if every or _ALL in (parts or ()) else parts
+        ways += latent_steps(model, chosen_parts, *directions)
     if every:
         ways += named_conditions(model)
     if expressions is not None:
         ways += _expressions(model, expressions, data)
     if every or regions is not None:
         chosen = template_regions if every or _ALL in (regions or ()) else regions or ()
-        ways += region_offsets(model, list(chosen), directions or 1)
+        ways += region_offsets(model, list(chosen), directions[0] or 1)
     return _distinct(model, ways)
 
 
