@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.files import atomic_path, read_npz, reading, write_npz
+from morphable.files import atomic_path, check_size, read_npz, reading, write_npz
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.stored_arrays import stored_indices, stored_numbers, stored_text
 
@@ -220,7 +220,11 @@ def _statismo_arrays(
     """
     base = file.get(group)
     places = _STATISMO if base is not None else {}
-    arrays = {key: np.asarray(base[place]) for key, place in places.items() if place in base}
+    found = {key: base[place] for key, place in places.items() if place in base}
+    # A data set may state any size and store nothing, so its size is checked before it is read.
+    size = sum(each.size * each.dtype.itemsize for each in found.values())
+    check_size(path, size, path.stat().st_size)
+    arrays = {key: np.asarray(each) for key, each in found.items()}
     missing = [
         _STATISMO[key] for key in ("mean", "basis", "variances", "points") if key not in arrays
     ]
