@@ -39,7 +39,7 @@ class ExportedPage:
 
 
 def export_page(
-    model: MorphableModel, path: Path, ways: Sequence[Step | Offset], reach: float = 2.0
+    model: MorphableModel, path: Path | str, ways: Sequence[Step | Offset], reach: float = 2.0
 ) -> ExportedPage:
     """Write one HTML file that shows the model in a browser and loads nothing else.
 
@@ -49,6 +49,7 @@ def export_page(
 
     Raises InputError if there is no way to vary, or the mesh has no faces.
     """
+    path = Path(path)
     if not ways:
         raise InputError(f"{path}: nothing to write, there is no part, region or expression")
     if not len(model.template.mesh.faces):

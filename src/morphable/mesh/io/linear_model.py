@@ -73,11 +73,12 @@ class LinearModel:
         return self.mean + np.tensordot(scaled, self.components, 1)
 
 
-def write_linear_model(path: Path, model: LinearModel) -> None:
+def write_linear_model(path: Path | str, model: LinearModel) -> None:
     """Write the model in float32 and atomically, as the suffix says: .npz or .h5.
 
     Raises InputError for another suffix, or if h5py is missing.
     """
+    path = Path(path)
     match path.suffix.lower():
         case ".npz":
             write_npz(path, _to_arrays(model))
@@ -89,13 +90,14 @@ def write_linear_model(path: Path, model: LinearModel) -> None:
             raise _unknown(path, suffix)
 
 
-def read_linear_model(path: Path, group: str = "/") -> LinearModel:
+def read_linear_model(path: Path | str, group: str = "/") -> LinearModel:
     """Read a linear model from .npz or .h5.
 
     group: the place of the model within an .h5 file that holds several, such as "/shape".
 
     Raises InputError if the file is missing, damaged or no such model, or h5py is missing.
     """
+    path = Path(path)
     match path.suffix.lower():
         case ".npz":
             arrays = read_npz(path)
