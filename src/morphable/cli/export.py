@@ -103,6 +103,12 @@ def export(
         if value and form not in _ONLY[name]:
             flag = f"--{name.replace('_', '-')}"
             raise InputError(f"{flag}: is for {' and '.join(_ONLY[name])} files, not for {form}")
+    if data is not None and expression is None:
+        raise InputError("--data: is where --expression finds its names, which is missing")
+    if expression is not None and part is None and region is None:
+        for flag, number in (("--directions", directions), ("--scale", scale)):
+            if number is not None:
+                raise InputError(f"{flag}: is for parts and regions, and none is chosen")
     if directions is not None and not 1 <= directions <= 1000:
         raise InputError(f"--directions {directions}: expected at least 1, at most 1,000")
     if scale is not None and not 0 < scale <= MAX_AMOUNT:
@@ -163,10 +169,10 @@ def _ways(
     if every or regions is not None:
         chosen = template_regions if every or _ALL in (regions or ()) else regions or ()
         ways += region_offsets(model, list(chosen), directions[0] or 1)
-    return _distinct(model, ways)
+    return _distinct(ways)
 
 
-def _distinct(model: MorphableModel, ways: Sequence[Step | Offset]) -> list[Step | Offset]:
+def _distinct(ways: Sequence[Step | Offset]) -> list[Step | Offset]:
     """The ways with names that differ: a region that is also a part of the code is that part."""
     names: set[str] = set()
     found = []
@@ -222,7 +228,7 @@ def _glb(
     distance = export_glb(model, out, ways, reach, unit)
     print(f"{out}: {len(ways)} morph targets in {unit_of(out, unit)}: {_listed(ways)}")
     if distance is not None:
-        print(f"one target at weight 1 is the model's own shape; mixed targets are {distance}")
+        print(f"one latent target at weight 1 is the model's own shape; mixed ones are {distance}")
 
 
 def _listed(ways: Sequence[Step | Offset], most: int = 12) -> str:

@@ -60,7 +60,8 @@ def export_page(
     samples = _samples(model, table, ways)
     distance = Distance.between(samples.model, samples.page)
     size = np.ptp(table.mean, axis=0).max()
-    words = f"{_method(table, distance.max < EXACT * size)} With all sliders at random it is {distance}."
+    method = _method(table, distance.max < EXACT * size)
+    words = f"{method} With its latent sliders at random it is {distance}."
     page = Page(
         f"{model.name}: {model.template.name}",
         f"{model.template.name}, {model.name}",
