@@ -25,6 +25,7 @@ from morphable.cli import (
     referee,
     report,
     shapes,
+    studio,
     train,
 )
 from morphable.cli.messages import message, usage_message
@@ -98,6 +99,7 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(export.export)
 app.command(factor.factor)
+app.command(studio.studio)
 app.command(bench.bench)
 app.command(compare.compare)
 # `app.meta` does not inherit this from `app`. Without it Cyclopts would end on Ctrl-C, and our
