@@ -232,6 +232,10 @@ class Session:
         respond = answer(self.model, self.vertices, place, handles, self.shape.code)
         return Pull(self, self.shape, self.vertices, place, vertex, respond)
 
+    def pull(self, region: str, handle: int, displacement: np.ndarray) -> None:
+        """Pull one handle of a region by (3,) mm, in one step."""
+        self.grab(region, handle).to(displacement)
+
     def _start(self) -> Tensor:
         prior = self.model.prior
         if prior is not None:
