@@ -14,6 +14,7 @@ import morphable
 from helpers import shapes
 from morphable.errors import InputError
 from morphable.mesh.landmarks import Landmarks
+from morphable.mesh.scan import Scan
 from morphable.mesh.template import Template
 from morphable.models.pca import Pca, PcaConfig
 
@@ -111,3 +112,29 @@ def test_targets_that_do_not_fit(pca: Pca, unseen: np.ndarray) -> None:
         Landmarks(np.array([1, 1]), np.zeros((2, 3)))
     with pytest.raises(InputError, match="no vertex of shape 0"):
         morphable.fit(pca, unseen, mask=np.zeros(320, bool))
+
+
+def test_a_scan_without_correspondences(pca: Pca, ball: Template, unseen: np.ndarray) -> None:
+    """Shuffled, noisy, cropped, turned, scaled, and of an unseen shape."""
+    random = np.random.default_rng(0)
+    triangles, own = ball.mesh.triangles, distances(pca(torch.from_numpy(unseen)), unseen)
+    for number in range(2):
+        truth = unseen[number].astype(np.float64)
+        corners = truth[triangles[random.integers(0, len(triangles), 3000)]]
+        places = np.einsum("pc,pcx->px", random.dirichlet([1, 1, 1], 3000), corners)
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        kept = places[:, 1] > np.quantile(places[:, 1], 0.1)
+        turn = Rotation.random(rng=random).as_matrix()
+        size, shift = random.uniform(0.8, 1.25), random.normal(0, 100, 3)
+        noisy = places[kept] + random.normal(0, 0.1, (int(kept.sum()), 3))
+        scan = Scan(size * noisy @ turn.T + shift, normals[kept] @ turn.T)
+        found = morphable.fit(pca, scan)
+        error = distances(found.placed[0], size * truth @ turn.T + shift) / size
+        assert error < 1.3 * own[number] + 0.1, (number, error, own[number])
+
+
+def test_a_scan_of_something_else(pca: Pca) -> None:
+    random = np.random.default_rng(0)
+    with pytest.raises(InputError, match="do not show the same thing"):
+        morphable.fit(pca, Scan(random.normal(500, 100, (500, 3))), pose="none")

@@ -45,6 +45,7 @@ _PUBLIC = {
     "fit": "morphable.fitting.fit",
     "Fit": "morphable.fitting.fit",
     "Landmarks": "morphable.mesh.landmarks",
+    "Scan": "morphable.mesh.scan",
     # Models
     "MorphableModel": "morphable.models.base",
     "Origin": "morphable.models.base",
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from morphable.mesh.io import write_mesh as write_mesh
     from morphable.mesh.landmarks import Landmarks as Landmarks
     from morphable.mesh.mesh import Mesh as Mesh
+    from morphable.mesh.scan import Scan as Scan
     from morphable.mesh.template import Template as Template
     from morphable.models.base import AdversarialModel as AdversarialModel
     from morphable.models.base import EstimatedModel as EstimatedModel

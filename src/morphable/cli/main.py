@@ -22,6 +22,7 @@ from morphable.cli import (
     evaluate,
     export,
     factor,
+    fit,
     referee,
     report,
     shapes,
@@ -97,6 +98,7 @@ app.command(report.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
+app.command(fit.fit)
 app.command(export.export)
 app.command(factor.factor)
 app.command(studio.studio)

@@ -4,7 +4,7 @@ vertices, some of them, a few landmarks, or a scan without correspondences.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,8 +18,21 @@ from morphable.fitting.descent import descend
 from morphable.fitting.observations import Observations
 from morphable.fitting.problem import POSE_SIZE, Pose, Problem, fit_frame, known_parts
 from morphable.fitting.redundancy import redundancy
+from morphable.fitting.start import SIZE_DEVIATION, Reference, Start, first_poses, refine_start
+from morphable.fitting.surface import (
+    COARSE,
+    COARSE_ROUNDS,
+    FINE,
+    FINE_ROUNDS,
+    REACH,
+    Match,
+    Surface,
+    match_scan,
+)
 from morphable.mesh.align import Similarity, after, inverse, procrustes
+from morphable.mesh.distance import point_to_surface
 from morphable.mesh.landmarks import Landmarks
+from morphable.mesh.scan import Scan
 from morphable.models.base import Given, MorphableModel
 from morphable.models.batched import decode_all, encode_all
 
@@ -31,6 +44,10 @@ SETTLED = 0.02
 """The noise is settled if an estimate changes it by less than this share."""
 LEAST_NOISE = 1e-3
 """mm. A shape that the model shows exactly has at least this noise."""
+STARTS = 3
+"""Poses of a scan from which its shape is fitted."""
+LEAST_OVERLAP = 0.5
+"""Share of a scan's points that must lie near the fitted surface."""
 CONFIDENCE = 0.9
 """Probability with which the true vertex lies within `Fit.uncertainty` of the fitted one."""
 
@@ -127,6 +144,7 @@ def fit(
     *,
     mask: Any = None,
     nan_is_missing: bool = False,
+    landmarks: Landmarks | None = None,
     given: Given | None = None,
     pose: Pose | None = None,
     noise: float | None = None,
@@ -134,25 +152,45 @@ def fit(
 ) -> Fit:
     """Fit a model to one shape or to B of them.
 
-    target: registered shapes (V, 3) or (B, V, 3) mm, as an array or a tensor; or `Landmarks`.
+    target: registered shapes (V, 3) or (B, V, 3) mm, as an array or a tensor; `Landmarks`; or a
+    `Scan`, which may lie anywhere and show only a part. landmarks: of a scan, if some are known.
     mask: (V,) or (B, V) bool, the vertices that are known; None: all. nan_is_missing: vertices that
     are NaN are unknown. given: values (size,) or (B, size) of pinned parts. pose: "none" if the
     targets lie in the model's frame, "rigid" to fit a rotation and a shift, "similarity" to fit the
-    size too; None: "none" for registered shapes, "rigid" for landmarks. noise: mm, the standard
+    size too; None: "none" for registered shapes, "rigid" for landmarks, "similarity" for scans.
+    noise: mm, the standard
     deviation per coordinate of what was seen about what the model can show; None: estimated from
     the residuals of each shape. prior_weight: multiplies the model's prior, 0 = without it.
 
     Raises InputError if the target does not fit the model, or leaves the pose undetermined.
     """
-    _check_settings(pose, noise, prior_weight)
+    check_settings(pose, noise, prior_weight)
     if isinstance(target, Landmarks):
         if mask is not None or nan_is_missing:
             raise InputError("`mask`: landmarks have none, list only those that are known", "mask")
+        if landmarks is not None:
+            raise InputError("`landmarks`: the target is landmarks already", "landmarks")
         target.check(model.template.n_vertices)
         positions = _batch(target.positions)
         vertices, weights = torch.from_numpy(target.vertices), torch.ones(positions.shape[:2])
         seen = Observations.of_vertices(vertices, positions, weights).to(model.device)
         return _fit_vertices(model, seen, given or {}, pose or "rigid", noise, prior_weight)
+    if isinstance(target, Scan):
+        if mask is not None or nan_is_missing:
+            raise InputError("`mask`: a scan has none, leave out what is unknown", "mask")
+        if landmarks is not None:
+            landmarks.check(model.template.n_vertices)
+        return _fit_scan(
+            model,
+            target,
+            landmarks or Landmarks.none(),
+            given or {},
+            pose or "similarity",
+            noise,
+            prior_weight,
+        )
+    if landmarks is not None:
+        raise InputError("`landmarks`: only a scan needs them beside the target", "landmarks")
     positions, weights = _registered(model, target, mask, nan_is_missing)
     every = torch.arange(model.template.n_vertices)
     whole = bool((weights > 0).all())
@@ -160,7 +198,8 @@ def fit(
     return _fit_vertices(model, seen, given or {}, pose or "none", noise, prior_weight)
 
 
-def _check_settings(pose: str | None, noise: float | None, prior_weight: float) -> None:
+def check_settings(pose: str | None, noise: float | None, prior_weight: float) -> None:
+    """Raise InputError if a setting of a fit has no allowed value."""
     if pose not in (None, "none", "rigid", "similarity"):
         raise InputError(f"`pose` {pose}: expected none, rigid or similarity", "pose")
     if noise is not None and not 0 < noise < np.inf:
@@ -277,6 +316,76 @@ def solve(problem: Problem, variables: Tensor, start: Similarity, noise: float |
         if (settled / doubt).log().abs().max() < SETTLED:
             break
     return _result(problem, variables, start, Noise(level, repeats, freedom / repeats), steps)
+
+
+@torch.no_grad()
+def _fit_scan(
+    model: MorphableModel,
+    scan: Scan,
+    landmarks: Landmarks,
+    given: Given,
+    pose: Pose,
+    noise: float | None,
+    prior_weight: float,
+) -> Fit:
+    """Fit a model to a scan, from the poses and shapes in which its linearization fits best."""
+    frame = fit_frame(model, 1, given)
+    mean = model.decode(frame.origin)[0]
+    surface = Surface.of(model)
+    vertices = torch.from_numpy(landmarks.vertices)
+    seen = Observations.of_vertices(
+        vertices, _batch(landmarks.positions), torch.ones(1, len(vertices))
+    ).to(model.device)
+    problem = Problem(model, frame, seen, pose, mean.mean(0), prior_weight, SIZE_DEVIATION)
+    found: list[tuple[Match, Similarity]] = []
+    for start in _starts(problem, scan, landmarks, surface):
+        map = start.map
+        batch = Similarity(map.rotation[None], map.translation[None], map.scale[None])
+        variables = torch.zeros(1, problem.size, device=model.device)
+        variables[0, : problem.latent] = torch.from_numpy(start.coordinates).to(variables)
+        level = None if noise is None else noise * float(map.scale)
+        own = replace(problem, observations=seen.moved(batch))
+        moved = scan.moved(map)
+        match = match_scan(own, surface, moved, variables, COARSE, COARSE_ROUNDS, REACH, level)
+        found.append((match, batch))
+    match, batch = min(found, key=lambda pair: pair[0].distance / float(pair[1].scale[0]))
+    map = Similarity(batch.rotation[0], batch.translation[0], batch.scale[0])
+    level = None if noise is None else noise * float(map.scale)
+    own = replace(problem, observations=seen.moved(batch))
+    fine = match_scan(own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, 0.0, level)
+    if fine.share < LEAST_OVERLAP:
+        raise InputError(
+            f"scan: only {100 * fine.share:.0f} % of its points lie near the model's surface when "
+            "it is fitted, so they do not show the same thing"
+            + (
+                "; it is taken to lie in the model's frame, with `pose` similarity it may lie "
+                "anywhere"
+                if pose == "none"
+                else ""
+            ),
+            "pose",
+        )
+    steps = torch.tensor([sum(one.steps for one, _ in found) + fine.steps])
+    result = _result(
+        fine.problem, fine.variables, batch, Noise(fine.level, fine.repeats, fine.freedom), steps
+    )
+    distance = point_to_surface(scan.points, result.placed[0], surface.triangles)
+    return replace(result, residuals=distance[None])
+
+
+def _starts(problem: Problem, scan: Scan, landmarks: Landmarks, surface: Surface) -> list[Start]:
+    around = problem.linearize(torch.zeros(problem.size, device=problem.frame.origin.device), 0)
+    mean = around.base.double().cpu().numpy()
+    slopes = around.slopes[:, :, : problem.latent].double().cpu().numpy()
+    scale = problem.pose == "similarity"
+    if problem.pose == "none":
+        eye = Similarity(np.eye(3), np.zeros(3), np.array(1.0))
+        return [Start(eye, np.zeros(problem.latent), 0.0)]
+    reference = Reference.of(mean, surface.triangles, slopes)
+    if len(landmarks.vertices) >= 3:
+        rough = procrustes(landmarks.positions, mean[landmarks.vertices], scale=scale)
+        return [refine_start(scan, reference, rough, scale=scale)]
+    return first_poses(scan, reference, STARTS, scale=scale)
 
 
 class Noise(NamedTuple):

@@ -55,7 +55,8 @@ class Problem:
 
     frame: coordinates w of the codes. observations: in a frame near the model's own. pose: which
     kind is fitted, from there on. Its variables are a rotation vector about `center` (3,) mm, a
-    shift in mm and the logarithm of a size.
+    shift in mm and the logarithm of a size. size_deviation: standard deviation of the last, about
+    zero: a part of a smooth surface fits a surface of any size.
     """
 
     model: MorphableModel
@@ -64,6 +65,7 @@ class Problem:
     pose: Pose
     center: Tensor
     prior_weight: float
+    size_deviation: float = torch.inf
 
     def seen(self, observations: Observations) -> Problem:
         """The same problem with other observations."""
@@ -84,6 +86,8 @@ class Problem:
         """(D,) what the prior adds to the second derivatives, for a noise of 1 mm."""
         result = self.frame.origin.new_zeros(self.size)
         result[: self.latent] = self.prior_weight
+        if self.pose == "similarity":
+            result[-1] = self.size_deviation**-2
         return result
 
     def code(self, variables: Tensor, rows: Tensor) -> Tensor:

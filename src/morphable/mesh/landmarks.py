@@ -26,7 +26,7 @@ class Landmarks:
     def __post_init__(self) -> None:
         vertices = np.asarray(self.vertices)
         positions = np.asarray(self.positions, np.float64)
-        if vertices.ndim != 1 or not len(vertices) or not np.issubdtype(vertices.dtype, np.integer):
+        if vertices.ndim != 1 or not np.issubdtype(vertices.dtype, np.integer):
             raise InputError(
                 f"landmarks: expected vertex numbers (K,), got {vertices.dtype} {vertices.shape}"
             )
@@ -42,6 +42,10 @@ class Landmarks:
             raise InputError("landmarks: a position is not finite")
         object.__setattr__(self, "vertices", vertices.astype(np.int64))
         object.__setattr__(self, "positions", positions)
+
+    @classmethod
+    def none(cls) -> Landmarks:
+        return cls(np.zeros(0, np.int64), np.zeros((0, 3)))
 
     def check(self, n_vertices: int) -> None:
         """Raise InputError if a vertex is outside a template of `n_vertices`."""
