@@ -13,7 +13,9 @@ from torch import Tensor
 from morphable.edit.code import interpolate, neutralise, require_part, sample_codes, swap
 from morphable.edit.region import Region, Response, answer, region_of, regions_of
 from morphable.errors import InputError
+from morphable.fitting.fit import fit
 from morphable.mesh.intersections import self_intersecting_faces
+from morphable.mesh.landmarks import Landmarks
 from morphable.models.base import MorphableModel
 from morphable.studio.likelihood import Likelihood
 from morphable.studio.sliders import Slider, sliders_of
@@ -207,6 +209,14 @@ class Session:
             return shape
         return replace(shape, change=np.asarray(vertices, np.float32) - self.vertices_of(shape))
 
+    def fit(self, landmarks: Landmarks) -> float:
+        """The most likely shape with these landmarks, wherever they lie. Returns their mean distance
+        from it, in mm.
+        """
+        found = fit(self.model, landmarks)
+        self.show(Shape(found.code[0].detach().to(self.shape.code)), "fit to landmarks")
+        return float(found.error[0])
+
     def heat(self, target: np.ndarray) -> np.ndarray:
         """(V,) mm, the distance of each vertex to where a mesh (V, 3) mm has it."""
         distances: np.ndarray = np.linalg.norm(self.vertices - target, axis=1)
@@ -221,7 +231,9 @@ class Session:
     def region(self, name: str) -> Region:
         if name not in self._regions:
             mesh = self.model.template.mesh
-            self._regions[name] = region_of(mesh, regions_of(self.model), name)
+            region = region_of(mesh, regions_of(self.model), name)
+            _ = region.confinement  # computed now, not at the first pull
+            self._regions[name] = region
         return self._regions[name]
 
     def grab(self, region: str, handle: int) -> Pull:
