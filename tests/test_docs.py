@@ -60,6 +60,7 @@ PAGES = (
     "docs/guides/edited-glb.md",
     "docs/guides/prior.md",
     "docs/guides/choosing.md",
+    "docs/export.md",
 )
 """The pages whose commands run. Those of docs/results take hours."""
 
