@@ -60,7 +60,7 @@ class Session:
         self._generator = torch.Generator().manual_seed(seed)
         self._steps = [Step(Shape(self._start()), "start")]
         self._position = 0
-        self._decoded: tuple[Shape, np.ndarray] | None = None
+        self._decoded: tuple[Tensor, np.ndarray] | None = None
         self._regions: dict[str, Region] = {}
 
     @cached_property
@@ -86,14 +86,15 @@ class Session:
     @property
     def vertices(self) -> np.ndarray:
         """(V, 3) float32 mm."""
-        if self._decoded is None or self._decoded[0] is not self.shape:
-            self._decoded = (self.shape, self.vertices_of(self.shape))
-        return self._decoded[1]
+        return self.vertices_of(self.shape)
 
     @torch.no_grad()
     def vertices_of(self, shape: Shape) -> np.ndarray:
         """(V, 3) float32 mm of any shape of this model."""
-        decoded: np.ndarray = self.model.decode(shape.code[None])[0].cpu().numpy()
+        # A pull on a handle changes no code, so the last one decoded is often the one wanted.
+        if self._decoded is None or self._decoded[0] is not shape.code:
+            self._decoded = (shape.code, self.model.decode(shape.code[None])[0].cpu().numpy())
+        decoded = self._decoded[1]
         return decoded if shape.change is None else decoded + shape.change
 
     def show(self, shape: Shape, what: str, gesture: object = None) -> None:
