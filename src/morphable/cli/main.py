@@ -22,6 +22,7 @@ from morphable.cli import (
     evaluate,
     export,
     factor,
+    import_model,
     referee,
     report,
     shapes,
@@ -97,6 +98,7 @@ app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
 app.command(export.export)
+app.command(import_model.import_model)
 app.command(factor.factor)
 app.command(bench.bench)
 app.command(compare.compare)
