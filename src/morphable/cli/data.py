@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -305,6 +306,41 @@ def _write_page(page: Path, dataset: MeshDataset, findings: list[Finding]) -> No
     from morphable.files import write_text
 
     write_text(page, render_page(audit_page(dataset, findings, flag)))
+
+
+@app.command
+def merge(
+    datasets: Annotated[list[Path], Parameter(help="two or more dataset folders")],
+    /,
+    *,
+    out: Out,
+    rename: Annotated[
+        bool,
+        Parameter(
+            help="put the name of its set in front of each subject, sequence and file; otherwise "
+            "subjects of the same name are one person",
+            negative="",
+        ),
+    ] = False,
+    seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
+) -> None:
+    """Merge datasets of one template into a new one, with a label `dataset` that says which."""
+    from morphable.data.dataset import load_dataset
+    from morphable.data.merge import merged, shared_subjects
+
+    _require_free(out)
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
+    opened = [load_dataset(path) for path in datasets]
+    source = merged(opened, rename)
+    shared = [] if rename else shared_subjects(opened)
+    if shared:
+        warnings.warn(
+            f"{len(shared)} subjects, such as {shared[0]}, are in several sets and count as the same "
+            "person; --rename tells them apart",
+            stacklevel=2,
+        )
+    _write(source, out, seed)
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

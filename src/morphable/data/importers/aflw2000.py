@@ -117,7 +117,10 @@ def _mat(path: Path) -> dict[str, Any]:
     """The numbers in a Matlab file; scipy's reader executes nothing."""
     from scipy.io import loadmat
 
-    with reading_file(path, "not a readable Matlab file, it may be truncated"), path.open("rb") as file:
+    with (
+        reading_file(path, "not a readable Matlab file, it may be truncated"),
+        path.open("rb") as file,
+    ):
         values = loadmat(file)
     return {
         key: value
