@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from morphable.bench import TABLES, find_table, gan
+from morphable.bench import TABLES, find_table
 from morphable.bench.complexity import decoder_parameters, sphere_template
 from morphable.bench.document import _facts, record
 from morphable.bench.estimate import training_seconds
@@ -23,7 +23,6 @@ from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
 from morphable.bench.results import cell, change
 from morphable.bench.runner import (
-    JUDGED,
     Options,
     Outcome,
     Task,
@@ -32,11 +31,24 @@ from morphable.bench.runner import (
     tasks,
     with_verdict,
 )
-from morphable.bench.table import ERROR, PARAMETERS, Data, Row, Table, with_baselines
+from morphable.bench.table import (
+    DIVERSITY,
+    ERROR,
+    EXPRESSION,
+    IDENTITY,
+    PARAMETERS,
+    SPECIFICITY,
+    Data,
+    Row,
+    Table,
+    with_baselines,
+    with_judge,
+)
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
 from morphable.draw.numbers import DASH
 from morphable.errors import InputError
+from morphable.evaluate.referee import JUDGED
 from morphable.models.families import create
 from morphable.train.distributed import Workers, workers
 
@@ -544,7 +556,7 @@ def test_the_referee_joins_the_measures_of_a_run() -> None:
     assert judged.measures["specificity_mm"]["mean"] == 4.0
     assert "decoupling/expression" not in judged.measures
     assert "vertex_error_mm" in judged.measures
-    columns = [ERROR, gan.SPECIFICITY, gan.IDENTITY, gan.DIVERSITY, gan.EXPRESSION]
+    columns = [ERROR, SPECIFICITY, IDENTITY, DIVERSITY, EXPRESSION]
     table = replace(TINY, rows=[row], columns=columns)
     lines = grid(table, [judged], "hands", rows=[row]).rows
     assert printed(lines, "plain")[2:7] == ["1.000", "4.000", "0.900", "4.00", DASH]
@@ -568,3 +580,13 @@ def test_a_judged_table_keeps_its_verdicts(
         found = perform(task, hands.split("subject"), Options(tmp_path), workers)
         assert found.measures is not None and found.measures["coverage_mm"]["mean"] == 4.0
     assert done == ["pca"]
+
+
+def test_any_table_can_have_the_columns_of_the_referee() -> None:
+    judged = with_judge(TINY)
+    assert judged.judged and judged.columns[: len(TINY.columns)] == list(TINY.columns)
+    assert {SPECIFICITY, IDENTITY, DIVERSITY} <= set(judged.columns)
+    assert with_judge(judged).columns == judged.columns
+    assert all(task.judged for task in tasks(judged, Options(Path("out"))))
+    with pytest.raises(InputError, match="not trained"):
+        with_judge(replace(TINY, trained=False))

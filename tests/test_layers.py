@@ -20,7 +20,7 @@ LAYERS = (
     ("mesh",),
     ("ops", "draw"),
     ("models", "data"),
-    ("fit",),
+    ("fitting",),
     ("evaluate",),
     ("train", "edit"),
     ("export",),

@@ -210,6 +210,30 @@ def test_the_command_line(
     assert set(MEASURES) <= json.loads(out.read_text()).keys()
 
 
+def test_the_columns_of_an_evaluation(
+    model: LinearTwoSpace, data: SplitDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """With --referee, evaluation.json holds the same numbers as the referee's own file."""
+    monkeypatch.setattr("morphable.evaluate.referee.QUICK", SETTINGS)
+    save(model, tmp_path / "m")
+    place = ("--data", data.whole.path, "--split", "frames:test")
+    files = tmp_path / "e.json", tmp_path / "v.json"
+    done = in_process(capsys, "evaluate", tmp_path / "m", *place, "--referee", "--json", files[0])
+    assert done.code == 0, done.err
+    assert "diversity of one identity" in done.out
+    assert in_process(capsys, "referee", tmp_path / "m", *place, "--json", files[1]).code == 0
+    found, verdict = (json.loads(file.read_text()) for file in files)
+    own, real = found["model"], found["baselines"]["real_meshes"]
+    for name in ("specificity_mm", "coverage_mm", "one_nn_accuracy"):
+        assert own[name] == verdict[name] and real[name] == verdict[f"real_{name}"]
+    assert own["generalization_mm"] == verdict["generalization_mm"]
+    assert own["diversity_mm/identity"] == verdict["diversity_mm"]["identity"]
+    assert own.get("decoupling/identity") == verdict["decoupling"]["identity"]
+    assert found["referee"]["judges"] == verdict["judges"]
+    assert "vertex_error_mm" in own
+
+
 def test_bad_input(
     model: LinearTwoSpace, data: SplitDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,11 @@ _PUBLIC = {
     "make_source": "morphable.data.makers",
     "write_dataset": "morphable.data.dataset",
     "load_dataset": "morphable.data.dataset",
+    # Fitting
+    "fit": "morphable.fitting.fit",
+    "Fit": "morphable.fitting.fit",
+    "Landmarks": "morphable.mesh.landmarks",
+    "Scan": "morphable.mesh.scan",
     # Models
     "MorphableModel": "morphable.models.base",
     "Origin": "morphable.models.base",
@@ -78,11 +83,15 @@ if TYPE_CHECKING:
     from morphable.errors import InputError as InputError
     from morphable.evaluate.mesh_table import mesh_errors as mesh_errors
     from morphable.evaluate.record import evaluate_model as evaluate_model
+    from morphable.fitting.fit import Fit as Fit
+    from morphable.fitting.fit import fit as fit
     from morphable.mesh.hierarchy import Hierarchy as Hierarchy
     from morphable.mesh.hierarchy import build_hierarchy as build_hierarchy
     from morphable.mesh.io import read_mesh as read_mesh
     from morphable.mesh.io import write_mesh as write_mesh
+    from morphable.mesh.landmarks import Landmarks as Landmarks
     from morphable.mesh.mesh import Mesh as Mesh
+    from morphable.mesh.scan import Scan as Scan
     from morphable.mesh.template import Template as Template
     from morphable.models.base import AdversarialModel as AdversarialModel
     from morphable.models.base import EstimatedModel as EstimatedModel

@@ -17,7 +17,18 @@ from morphable.bench.grid import Grid, grid
 from morphable.bench.pictures import MAX_MODELS, pictures_of
 from morphable.bench.results import cell, change
 from morphable.bench.runner import Outcome, Task, outcome_of
-from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Data, Row, Table
+from morphable.bench.table import (
+    ERROR,
+    JUDGED,
+    MEDIAN,
+    PARAMETERS,
+    SECONDS,
+    SPECIFICITY,
+    Column,
+    Data,
+    Row,
+    Table,
+)
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.evaluation import PCA, Evaluation
@@ -32,11 +43,12 @@ COLUMNS = (
     MEDIAN,
     Column("95th percentile, mm", "vertex_error_mm", "p95"),
     Column("max, mm", "vertex_error_mm", "max"),
-    Column("specificity, mm", "specificity_mm"),
+    SPECIFICITY,
     Column("disentanglement, mm", "disentanglement_error_mm"),
     Column("swap, mm", "swap_error_mm"),
     Column("control, mm", "control_error_mm"),
     Column("other, mm", "other_error_mm"),
+    *(column for column in JUDGED if column is not SPECIFICITY),
     PARAMETERS,
     SECONDS,
 )

@@ -7,28 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from morphable.bench.table import Column, Data, Row, Table
+from morphable.bench.table import JUDGED, Data, Row, Table
 
-SPECIFICITY = Column("specificity, mm", "specificity_mm")
-COVERAGE = Column("coverage, mm", "coverage_mm")
-NEIGHBOR = Column("1-NN accuracy", "one_nn_accuracy")
-GENERALIZATION = Column("fitted codes, mm", "generalization_mm")
-IDENTITY = Column("decoupling, identity", "decoupling/identity")
-EXPRESSION = Column("decoupling, expression", "decoupling/expression")
-DIVERSITY = Column("diversity, mm", "diversity_mm/global")
-OF_ONE_IDENTITY = Column("of one identity", "diversity_mm/identity")
-OF_ONE_EXPRESSION = Column("of one expression", "diversity_mm/expression")
-COLUMNS = (
-    IDENTITY,
-    EXPRESSION,
-    SPECIFICITY,
-    GENERALIZATION,
-    DIVERSITY,
-    OF_ONE_IDENTITY,
-    OF_ONE_EXPRESSION,
-    COVERAGE,
-    NEIGHBOR,
-)
 GAN: Mapping[str, int] = {"identity": 65, "expression": 15, "noise": 5}
 """The sizes of the adversarial model's parts."""
 OTHERS: Mapping[str, int] = {"identity": 65, "expression": 20}
@@ -57,7 +37,7 @@ def _published(
     """A row of the paper's table, whose decoupling is in percent."""
     shares = [None if value is None else value / 100 for value in (identity, expression)]
     values = (*shares, specificity, generalization, *diversity)
-    return dict(zip((column.title for column in COLUMNS), values, strict=False))
+    return dict(zip((column.title for column in JUDGED), values, strict=False))
 
 
 def table1(quick: bool) -> Table:
@@ -112,7 +92,7 @@ def table1(quick: bool) -> Table:
         "What models draw, and what their parts change",
         [data],
         rows,
-        COLUMNS,
+        JUDGED,
         NOTE,
         "the adversarial face model, Table 1",
         judged=True,

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from morphable.bench.results import Cell, Change, cell, change, number_of, of_row, reference_of
-from morphable.bench.runner import REAL, Outcome
+from morphable.bench.runner import Outcome
 from morphable.bench.table import Column, Row, Table, with_baselines
 from morphable.draw.numbers import DASH
 from morphable.evaluate.evaluation import MEAN_SHAPE
+from morphable.evaluate.referee import REAL
 
 NOT_PUBLISHED = "not published"
 Numbers = Mapping[str, str | int | float | None]

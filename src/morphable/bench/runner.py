@@ -21,7 +21,7 @@ from morphable.data.makers.ict import VARIABLE, find_ict
 from morphable.errors import InputError
 from morphable.evaluate.evaluation import MODEL, Evaluation
 from morphable.evaluate.record import Measured
-from morphable.evaluate.referee import judge
+from morphable.evaluate.referee import REAL, judge, verdict_measures
 from morphable.files import read_json, write_json, write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import create, family, with_latent
@@ -32,18 +32,6 @@ from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
 
 MAX_SEEDS = 1000
-JUDGED = (
-    "specificity_mm",
-    "coverage_mm",
-    "one_nn_accuracy",
-    "diversity_mm",
-    "decoupling",
-    "generalization_mm",
-)
-"""What a table takes from the referee's verdict. Its specificity is of more samples than that of the
-evaluation, which it replaces."""
-REAL = "real_meshes"
-"""The baseline that is no model: real meshes, measured as samples are."""
 
 
 @dataclass(frozen=True)
@@ -284,20 +272,9 @@ def _verdict(task: Task, model: MorphableModel, data: SplitDataset) -> dict[str,
 
 def with_verdict(outcome: Outcome, verdict: Mapping[str, Any]) -> Outcome:
     """The outcome with the referee's measures. Those of real meshes are a baseline of their own."""
-    measures, real = dict(outcome.measures or {}), {}
-    for name in JUDGED:
-        value = verdict[name]
-        parts = {"": value} if value is None or "mean" in value else value
-        for part, found in parts.items():
-            if found is not None:
-                measures[f"{name}/{part}" if part else name] = found
-    for part, found in verdict["real_diversity_mm"].items():
-        if found is not None:
-            real[f"diversity_mm/{part}"] = found
-    for name in ("specificity_mm", "coverage_mm", "one_nn_accuracy"):
-        real[name] = verdict[f"real_{name}"]
-    baselines = {**outcome.baselines, REAL: real}
-    return replace(outcome, measures=measures, baselines=baselines)
+    own, real = verdict_measures(verdict)
+    measures = {**(outcome.measures or {}), **own}
+    return replace(outcome, measures=measures, baselines={**outcome.baselines, REAL: real})
 
 
 def outcome_of(task: Task, measured: Measured) -> Outcome:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from morphable.errors import InputError
 from morphable.evaluate.measure_table import Better, measure_of
 
 
@@ -74,6 +75,27 @@ class Column:
 
 ERROR = Column("mean, mm", "vertex_error_mm")
 MEDIAN = Column("median, mm", "vertex_error_mm", "median")
+SPECIFICITY = Column("specificity, mm", "specificity_mm")
+COVERAGE = Column("coverage, mm", "coverage_mm")
+NEIGHBOR = Column("1-NN accuracy", "one_nn_accuracy")
+GENERALIZATION = Column("fitted codes, mm", "generalization_mm")
+IDENTITY = Column("decoupling, identity", "decoupling/identity")
+EXPRESSION = Column("decoupling, expression", "decoupling/expression")
+DIVERSITY = Column("diversity, mm", "diversity_mm/global")
+OF_ONE_IDENTITY = Column("of one identity", "diversity_mm/identity")
+OF_ONE_EXPRESSION = Column("of one expression", "diversity_mm/expression")
+JUDGED = (
+    IDENTITY,
+    EXPRESSION,
+    SPECIFICITY,
+    GENERALIZATION,
+    DIVERSITY,
+    OF_ONE_IDENTITY,
+    OF_ONE_EXPRESSION,
+    COVERAGE,
+    NEIGHBOR,
+)
+"""The columns of the referee's measures."""
 PARAMETERS = Column("parameters", "parameters")
 SECONDS = Column("s / epoch", "seconds_per_epoch")
 
@@ -107,6 +129,14 @@ class Table:
             for column in self.columns
             if any(column.title in row.paper for row in self.rows)
         ]
+
+
+def with_judge(table: Table) -> Table:
+    """The table with the referee's columns too. Raises InputError if its models are not trained."""
+    if not table.trained:
+        raise InputError(f"{table.name}: its models are not trained, so the referee has no samples")
+    columns = list(dict.fromkeys((*table.columns, *JUDGED)))
+    return replace(table, columns=columns, judged=True)
 
 
 def with_baselines(table: Table) -> Table:

@@ -66,6 +66,13 @@ def bench(
     split: Annotated[
         str | None, Parameter(help="a split of the datasets; default: what the table sets")
     ] = None,
+    referee: Annotated[
+        bool,
+        Parameter(
+            help="the referee judges each model too, in columns of their own; minutes a model",
+            negative="",
+        ),
+    ] = False,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
     """Train and measure every model of a published table, and compare them with PCA, pca-mlp and
@@ -73,11 +80,13 @@ def bench(
     """
     from morphable.bench import find_table
     from morphable.bench.runner import Options
+    from morphable.bench.table import with_judge
 
     if quick and full:
         raise InputError("--quick and --full: choose one")
     options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe, split)
-    _run(find_table(table, not full), options, device)
+    chosen = find_table(table, not full)
+    _run(with_judge(chosen) if referee else chosen, options, device)
 
 
 def _run(table: Table, options: Options, device: str) -> None:

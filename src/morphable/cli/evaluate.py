@@ -21,6 +21,13 @@ def evaluate(
         str | None,
         Parameter(help="[NAME:]train|val|test; default: test, of the split the run was trained on"),
     ] = None,
+    referee: Annotated[
+        bool,
+        Parameter(
+            help="also what `morphable referee` measures of samples and fitted codes; minutes",
+            negative="",
+        ),
+    ] = False,
     json: Annotated[Path | None, Parameter(help="also write the measures to this file")] = None,
     csv: Annotated[
         Path | None,
@@ -34,10 +41,12 @@ def evaluate(
     there as evaluation.json.
     """
     from morphable.cli.output import print_table, progress
+    from morphable.cli.referee import print_verdict
     from morphable.evaluate.evaluation import Evaluation
     from morphable.evaluate.mesh_table import csv_text, mesh_table
     from morphable.evaluate.protocol import chosen_subset, open_dataset
     from morphable.evaluate.record import Measured
+    from morphable.evaluate.referee import QUICK, judge
     from morphable.files import require_writable, write_json, write_text
     from morphable.models.io import load
 
@@ -48,13 +57,21 @@ def evaluate(
         raise InputError(f"--json and --csv: both name {csv}")
     loaded = load(model)
     split_data, subset = chosen_subset(loaded, open_dataset(loaded, data), split)
-    with progress(f"measuring on {len(split_data.subset(subset))} meshes"):
+    verdict = None
+    with progress(f"measuring on {len(split_data.subset(subset))} meshes") as advance:
         measured = Measured.of(Evaluation.of(loaded, split_data, subset))
+        if referee:
+            verdict = judge(
+                loaded, split_data, subset, QUICK, say=lambda text: advance(0, None, text)
+            )
+            measured = measured.judged(verdict)
     # Printed first, so that a folder that cannot be written to does not cost the result.
     print_table(*evaluation_table(loaded.family, measured.measures))
     print(measured.measures["provenance"]["intervals"])
     if note := _little_learned(measured.measures):
         print(note)
+    if verdict is not None:
+        print_verdict(loaded, verdict)
     # A run folder's evaluation is the one that `report` and `bench` read: on its own test subset.
     if (model / "config.toml").exists() and split is None and data is None:
         measured.write(model)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from morphable.cli.arguments import Model, ModelData
+
+if TYPE_CHECKING:
+    from morphable.models.base import MorphableModel
 
 NONE = "-"
 
@@ -41,7 +44,7 @@ def referee(
     Decoupling is judged by three embeddings per factor, which are trained on the training meshes of
     the dataset once, and kept in the cache.
     """
-    from morphable.cli.output import print_table, progress
+    from morphable.cli.output import progress
     from morphable.evaluate.protocol import chosen_subset, open_dataset
     from morphable.evaluate.referee import QUICK, full_settings, judge
     from morphable.files import require_writable, write_json
@@ -56,12 +59,19 @@ def referee(
         verdict = judge(
             loaded, split_data, subset, settings, say=lambda text: advance(0, None, text)
         )
-    title = f"{loaded.family}, {loaded.latent} latent dimensions"
+    print_verdict(loaded, verdict)
+    if json is not None:
+        write_json(json, verdict)
+
+
+def print_verdict(model: MorphableModel, verdict: Mapping[str, Any]) -> None:
+    """Print a verdict as a table, and what is to be known beside it."""
+    from morphable.cli.output import print_table
+
+    title = f"{model.family}, {model.latent} latent dimensions"
     print_table(title, ["", "model", "real meshes"], verdict_rows(verdict))
     for note in notes(verdict):
         print(note)
-    if json is not None:
-        write_json(json, verdict)
 
 
 def verdict_rows(verdict: Mapping[str, Any]) -> list[list[str]]:

@@ -74,9 +74,9 @@ def reconstruct(
     from morphable.cli.parse import format_given
     from morphable.data.registered_mesh import read_points, read_registered, write_shape
     from morphable.files import atomic_folder
-    from morphable.fit.pose import fit_pose as fit
-    from morphable.fit.pose import misplaced
-    from morphable.fit.pose import reconstruct as encode_and_decode
+    from morphable.fitting.pose import fit_pose as fit
+    from morphable.fitting.pose import misplaced
+    from morphable.fitting.pose import reconstruct as encode_and_decode
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
@@ -171,12 +171,14 @@ def sample(
 
     from morphable.cli.parse import parse_given
     from morphable.data.registered_mesh import write_shape
-    from morphable.edit.code import sample_codes
+    from morphable.edit.code import require_part, sample_codes
     from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     loaded = load(model)
+    if part is not None:
+        require_part(loaded, part)
     known = parse_given(loaded, given or [])
     codes = sample_codes(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)
     with atomic_folder(out) as folder, torch.no_grad():

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from morphable.evaluate.conditions import Conditions
 from morphable.evaluate.evaluation import METHODS, Evaluation
 from morphable.evaluate.measures import measure
 from morphable.evaluate.protocol import require_template
+from morphable.evaluate.referee import REAL, verdict_measures
 from morphable.files import content_hash, read_json, read_npz, write_json, write_npz
 from morphable.mesh.stored_arrays import Arrays, stored_numbers, stored_text
 from morphable.models.base import MorphableModel
@@ -41,6 +42,20 @@ class Measured:
     @classmethod
     def of(cls, evaluation: Evaluation) -> Measured:
         return cls(evaluation, measure(evaluation))
+
+    def judged(self, verdict: Mapping[str, Any]) -> Measured:
+        """The evaluation with the measures of a referee's verdict, with those of real meshes as one
+        more baseline, and with how right its embeddings are and its settings as `referee`.
+        """
+        own, real = verdict_measures(verdict)
+        beside = {name: verdict[name] for name in ("collapsed", "judges", "provenance")}
+        measures = {
+            **self.measures,
+            "model": self.measures["model"] | own,
+            "baselines": self.measures["baselines"] | {REAL: real},
+            "referee": beside,
+        }
+        return replace(self, measures=measures)
 
     def write(self, folder: Path | str) -> None:
         """Write both files into a run folder."""

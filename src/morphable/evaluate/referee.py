@@ -52,6 +52,18 @@ MEASURES = (
     "encoder_error_mm",
 )
 """What a verdict holds, in this order."""
+JUDGED = (
+    "specificity_mm",
+    "coverage_mm",
+    "one_nn_accuracy",
+    "diversity_mm",
+    "decoupling",
+    "generalization_mm",
+)
+"""What an evaluation and a table take from a verdict. Its specificity is of more samples than that of
+an evaluation, which it replaces."""
+REAL = "real_meshes"
+"""The baseline that is no model: real meshes, measured as samples are."""
 TRAINING_MESHES = 5000
 """Training meshes among which the nearest is searched: at most so many, evenly spread."""
 HELD_OUT = 1000
@@ -149,6 +161,21 @@ def judge(
         # Shapes that are all alike are also all of one person and one expression.
         verdict["decoupling"] = dict.fromkeys(COLUMNS)
     return verdict
+
+
+def verdict_measures(verdict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The measures of the model and those of real meshes in a verdict, by the names of the table of
+    measures. What the model or the data cannot have is left out.
+    """
+    sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for side, prefix in zip(sides, ("", "real_"), strict=True):
+        for name in JUDGED:
+            value = verdict.get(prefix + name)
+            parts = {"": value} if value is None or "mean" in value else value
+            for part, found in parts.items():
+                if found is not None:
+                    side[f"{name}/{part}" if part else name] = found
+    return sides
 
 
 def collapse(diversity: Mapping[str, Summary | None], real: Mapping[str, Summary | None]) -> str:

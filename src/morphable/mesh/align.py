@@ -33,6 +33,24 @@ class Similarity:
         return moved.astype(points.dtype) if np.issubdtype(points.dtype, np.floating) else moved
 
 
+def inverse(map: Similarity) -> Similarity:
+    """The maps that undo these."""
+    rotation = np.swapaxes(map.rotation, -1, -2)
+    scale = 1 / np.asarray(map.scale)
+    moved = (rotation @ map.translation[..., None])[..., 0]
+    return Similarity(rotation, -scale[..., None] * moved, scale)
+
+
+def after(second: Similarity, first: Similarity) -> Similarity:
+    """The maps that apply `first`, then `second`."""
+    moved = (second.rotation @ first.translation[..., None])[..., 0]
+    return Similarity(
+        second.rotation @ first.rotation,
+        second.scale[..., None] * moved + second.translation,
+        np.asarray(second.scale * first.scale),
+    )
+
+
 class Aligned(NamedTuple):
     """Shapes (N, V, 3) brought into one frame, and their mean (V, 3)."""
 

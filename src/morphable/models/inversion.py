@@ -70,14 +70,24 @@ class Inversion:
 
 
 @dataclass(frozen=True, eq=False)
-class _Frame:
-    """Coordinates of codes in which the prior is standard normal: code = origin + basis w.
+class Frame:
+    """Coordinates w (B, W) of codes in which the prior is standard normal: code = origin + basis w.
 
-    origin: (B, L) with the pinned parts at their values. basis: (B or 1, L, L).
+    origin: (B, L) with the pinned parts at their values. basis: (B or 1, L, W).
     """
 
     origin: Tensor
     basis: Tensor
+
+    @property
+    def size(self) -> int:
+        """W, the number of coordinates."""
+        return self.basis.shape[2]
+
+    def coordinates(self, code: Tensor) -> Tensor:
+        """(B, L) codes -> (B, W), the nearest if there are none."""
+        inverse = torch.linalg.pinv(self.basis.double())
+        return (inverse @ (code - self.origin).double()[:, :, None])[:, :, 0].to(code)
 
     def code(self, w: Tensor, rows: Tensor) -> Tensor:
         basis = self.basis if len(self.basis) == 1 else self.basis[rows]
@@ -156,7 +166,7 @@ def invert_all(
     return Inversion(*(torch.cat([getattr(part, name) for part in found]) for name in fields))
 
 
-def _frame(model: MorphableModel, vertices: Tensor, given: Given | None) -> _Frame:
+def _frame(model: MorphableModel, vertices: Tensor, given: Given | None) -> Frame:
     free = torch.from_numpy(model.parts.free).to(vertices.device)
     if model.prior is not None:
         origin = model.prior.mean.expand(len(vertices), -1).clone()
@@ -168,7 +178,7 @@ def _frame(model: MorphableModel, vertices: Tensor, given: Given | None) -> _Fra
         basis = scale[:, None, None] * torch.diag(free.to(origin))
     for name, value in (given or {}).items():
         origin[:, model.parts[name]] = value.to(origin)
-    return _Frame(origin, basis)
+    return Frame(origin, basis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +194,7 @@ class _Found:
 
 def _descend(
     model: MorphableModel,
-    frame: _Frame,
+    frame: Frame,
     vertices: Tensor,
     rows: Tensor,
     start: Tensor,

@@ -1,0 +1,164 @@
+"""fit_scan: fit a model to points without correspondences, by iterated closest points in which the
+shape takes part.
+
+Each round matches points of the scan to the nearest places of the fitted surface, and fits code and
+pose to the matches: distances across the surface count in full, along it little (Chen and Medioni
+1992). Matches on the border of an open surface, with another normal, or far off (Tukey's weights)
+do not count. Few points come first, then many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.fitting.descent import descend
+from morphable.fitting.observations import SLIDE, Observations
+from morphable.fitting.problem import Problem
+from morphable.fitting.redundancy import redundancy
+from morphable.mesh.distance import closest_points
+from morphable.mesh.scan import Scan
+from morphable.mesh.topology import boundary_edges
+from morphable.models.base import MorphableModel
+from morphable.rows import evenly_spread
+
+COARSE, FINE = 800, 6000
+"""Points of the scan that are matched in the first and the last rounds."""
+COARSE_ROUNDS, FINE_ROUNDS = 15, 25
+LEAST_NOISE = 1e-3
+"""mm. A scan that the model shows exactly has at least this noise."""
+STEPS = 4
+"""Steps of the descent per round."""
+SPREAD = 4.0
+"""Matches farther than this many robust standard deviations do not count."""
+MIN_COSINE = 0.5
+"""Matches whose normals differ by more than 60 degrees do not count."""
+LEAST_SPREAD = 1e-3
+"""The robust standard deviation is at least this share of the model's size."""
+FAR = 0.05
+"""Points farther from the surface than this share of its size show something else."""
+STILL = 0.01
+"""The rounds end if they move the surface by less than this share of the noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """What matching needs of a model's template."""
+
+    triangles: np.ndarray
+    on_border: np.ndarray
+
+    @classmethod
+    def of(cls, model: MorphableModel) -> Surface:
+        on_border = np.zeros(model.template.n_vertices, bool)
+        on_border[boundary_edges(model.template.mesh.faces)] = True
+        return cls(model.template.mesh.triangles, on_border)
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A fit to a scan, in the frame of its problem.
+
+    problem: with the last matches as its observations. variables: (1, D). level, repeats, freedom:
+    see `Noise`, (1,) each. steps: gradients computed. distance: mm, the mean distance of the points
+    to the surface, each at most FAR of its size. share: of the points that matched.
+    """
+
+    problem: Problem
+    variables: Tensor
+    level: Tensor
+    repeats: Tensor
+    freedom: Tensor
+    steps: int
+    distance: float
+    share: float
+
+
+def match_scan(
+    problem: Problem,
+    surface: Surface,
+    scan: Scan,
+    variables: Tensor,
+    points: int,
+    rounds: int,
+    noise: float | None,
+) -> Match:
+    """Fit to at most `points` points of a scan that lies in the frame of the problem, from
+    variables (1, D) on. The problem's own observations, landmarks, stay among the matches.
+    """
+    row = torch.zeros(1, dtype=torch.long, device=variables.device)
+    some = scan.rows(evenly_spread(len(scan.points), points))
+    landmarks, steps = problem.observations, 0
+    repeats = torch.ones(1, device=variables.device)
+    level = torch.full_like(repeats, noise or 0.0)
+    around = problem.linearize(variables[0], 0)
+    placed = problem.placed(variables, row)
+    for number in range(rounds):
+        seen, _, _ = matches(surface, some, placed[0], landmarks)
+        problem = problem.seen(seen)
+        if noise is None and not number:
+            squares = problem.squares(variables, row)
+            level = (squares / seen.measurements).sqrt().to(variables).clamp(min=LEAST_NOISE)
+        doubt = level * repeats.sqrt()
+        information = problem.information(around, row)
+        covariance = problem.covariance(information, doubt)
+        metric = covariance / doubt.double().square()[:, None, None]
+        found = descend(problem.objective(doubt), variables, metric.to(variables), STEPS)
+        variables, steps = found.variables, steps + int(found.steps)
+        offsets = problem.offsets(variables, row)
+        squares = (offsets.square().sum(-1) * seen.weights).sum(-1)
+        freedom = (seen.measurements - (metric * information).sum((1, 2))).clamp(min=1.0)
+        if noise is None:
+            level = (squares / freedom).sqrt().to(level).clamp(min=LEAST_NOISE)
+        repeats = redundancy(offsets, seen.places(placed[0]), seen.weights)
+        moved = problem.placed(variables, row)
+        change = (moved - placed).norm(dim=-1).mean()
+        placed = moved
+        if change < STILL * level:
+            break
+    _, distance, share = matches(surface, some, placed[0], landmarks)
+    return Match(problem, variables, level, repeats, freedom / repeats, steps, distance, share)
+
+
+def matches(
+    surface: Surface, scan: Scan, placed: Tensor, landmarks: Observations
+) -> tuple[Observations, float, float]:
+    """The matches of the points with a placed surface (V, 3) mm, followed by the landmarks; the
+    mean distance in mm, and the share of points that matched.
+    """
+    vertices = placed.double().cpu().numpy()
+    size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
+    nearest = closest_points(scan.points, vertices, surface.triangles)
+    corners = surface.triangles[nearest.face]
+    sides = vertices[corners]
+    normals = np.cross(sides[:, 1] - sides[:, 0], sides[:, 2] - sides[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    # A point beyond the border of an open surface is nearest to the border.
+    inside = nearest.barycentric > 1e-9
+    usable = ~(surface.on_border[corners] | ~inside).all(1) | (
+        nearest.distance < LEAST_SPREAD * size
+    )
+    if scan.normals is not None:
+        known = scan.normals.any(1)
+        usable &= ~known | ((scan.normals * normals).sum(1) > MIN_COSINE)
+    if not usable.any():
+        usable[:] = True
+    spread = 1.4826 * float(np.median(nearest.distance[usable]))
+    limit = SPREAD * max(spread, LEAST_SPREAD * size)
+    weights = usable * np.square(np.clip(1 - np.square(nearest.distance / limit), 0, None))
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(placed.device)
+
+    joined = Observations(
+        torch.cat([tensor(corners), landmarks.corners]),
+        torch.cat([tensor(nearest.barycentric).float(), landmarks.shares]),
+        torch.cat([tensor(scan.points).float()[None], landmarks.positions], 1),
+        torch.cat([tensor(weights).float()[None], landmarks.weights / SLIDE**2], 1),
+        torch.cat([tensor(normals).float()[None], torch.zeros_like(landmarks.positions)], 1),
+    )
+    distance = float(np.minimum(nearest.distance, FAR * size).mean())
+    return joined, distance, float((nearest.distance < FAR * size).mean())
