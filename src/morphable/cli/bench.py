@@ -73,6 +73,13 @@ def bench(
             negative="",
         ),
     ] = False,
+    folds: Annotated[
+        str | None,
+        Parameter(
+            help="a cross-validation of --data, made by `data split --folds`: every row is trained "
+            "on each of its splits, and the table is over all of them"
+        ),
+    ] = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
     """Train and measure every model of a published table, and compare them with PCA, pca-mlp and
@@ -84,7 +91,9 @@ def bench(
 
     if quick and full:
         raise InputError("--quick and --full: choose one")
-    options = Options(out, seeds, source, data or (), only or (), rows or (), epochs, recipe, split)
+    options = Options(
+        out, seeds, source, data or (), only or (), rows or (), epochs, recipe, split, folds
+    )
     chosen = find_table(table, not full)
     _run(with_judge(chosen) if referee else chosen, options, device)
 
@@ -103,8 +112,8 @@ def _run(table: Table, options: Options, device: str) -> None:
     planned = tasks(table, options)
     # Datasets of the user are opened at once, to refuse a wrong name before any training.
     datasets = {
-        task.data.name: prepare(task.data, options)
-        for task in {task.data.name: task for task in planned}.values()
+        place: prepare(task.data, options)
+        for place, task in {(task.data.name, task.data.split): task for task in planned}.items()
         if options.data
     }
     outcomes: list[Outcome] = []
@@ -114,13 +123,14 @@ def _run(table: Table, options: Options, device: str) -> None:
     with workers(device) as here, _bar(len(planned)) as listen:
         for number, task in enumerate(planned):
             name = task.data.name
+            place = (name, task.data.split)
             # Datasets are made when their first run starts, so that the first result comes early.
-            if name not in datasets:
-                datasets[name] = prepare(task.data, options)
-                if datasets[name] is None:
+            if place not in datasets:
+                datasets[place] = prepare(task.data, options)
+                if datasets[place] is None:
                     skipped[name] = NO_ICT
                     print(f"{name}: {NO_ICT}", flush=True)
-            data = datasets[name]
+            data = datasets[place]
             if data is None:
                 continue
             if name not in estimated:
@@ -138,7 +148,7 @@ def _run(table: Table, options: Options, device: str) -> None:
             write_results(table, options, planned, outcomes, skipped)
         shown = {
             name: pictures([o for o in outcomes if o.task.data.name == name], data.whole)
-            for name, data in datasets.items()
+            for name, data in {name: data for (name, _), data in datasets.items()}.items()
             if data is not None
         }
         if outcomes:
