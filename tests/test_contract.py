@@ -13,7 +13,14 @@ from family_models import STEPS, batch, progress, trained_family, training
 from morphable.data.dataset import MeshDataset
 from morphable.edit.code import transfer
 from morphable.errors import InputError
-from morphable.models.base import AdversarialModel, MorphableModel, TrainableModel
+from morphable.fitting.fit import fit
+from morphable.fitting.problem import fit_frame
+from morphable.mesh.landmarks import Landmarks
+from morphable.models.base import (
+    AdversarialModel,
+    MorphableModel,
+    TrainableModel,
+)
 from morphable.models.families import MODELS, create, with_latent
 from morphable.models.io import load, save
 
@@ -61,6 +68,18 @@ def test_decode_is_differentiable_in_the_code(model: MorphableModel) -> None:
     free = torch.from_numpy(model.parts.free)
     assert torch.isfinite(code.grad).all()
     assert (code.grad[:, free] != 0).any(0).sum() >= 1
+
+
+def test_a_fit_to_a_few_vertices_is_nearer_than_the_mean(
+    model: MorphableModel, shapes: torch.Tensor
+) -> None:
+    rows = np.arange(0, shapes.shape[1], 20)
+    target = shapes[:1].numpy()
+    found = fit(model, Landmarks(rows, target[:, rows]), pose="none", noise=1.0)
+    start = model.decode(fit_frame(model, 1, {}).origin).detach().numpy()
+    assert found.error[0] <= np.linalg.norm((start - target)[:, rows], axis=-1).mean() + 1e-3
+    assert np.isfinite(found.uncertainty).all() and (found.uncertainty > 0).all()
+    assert found.code.shape == (1, model.parts.size)
 
 
 def test_every_parameter_gets_a_gradient(model: MorphableModel, gestures: MeshDataset) -> None:

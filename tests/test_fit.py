@@ -58,6 +58,8 @@ def test_the_posterior_of_a_linear_model_is_the_closed_form(pca: Pca, unseen: np
     expected = offsets @ basis @ covariance / NOISE**2
     np.testing.assert_allclose(found.code.numpy(), expected, atol=2e-3)
     np.testing.assert_allclose(found.covariance[0], covariance, rtol=0.01, atol=1e-6)
+    # Where the code says nothing, the distance is that of a Gaussian of the noise alone.
+    assert (found.uncertainty >= NOISE * 2.5 * 0.99).all()
 
 
 def test_a_batch_equals_its_shapes_one_by_one(pca: Pca, unseen: np.ndarray) -> None:

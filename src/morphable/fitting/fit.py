@@ -48,6 +48,8 @@ STARTS = 3
 """Poses of a scan from which its shape is fitted."""
 LEAST_OVERLAP = 0.5
 """Share of a scan's points that must lie near the fitted surface."""
+KNOWN = 1e6
+"""Measurements behind a noise that is as good as known."""
 CONFIDENCE = 0.9
 """Probability with which the true vertex lies within `Fit.uncertainty` of the fitted one."""
 
@@ -318,7 +320,7 @@ def solve(problem: Problem, variables: Tensor, start: Similarity, noise: float |
     else:
         level = torch.as_tensor(noise * start.scale).to(variables)
     steps, repeats = torch.zeros_like(everyone), torch.ones_like(level)
-    freedom = torch.full_like(level, torch.inf)
+    freedom = torch.full_like(level, KNOWN)  # of a noise that is given
     for number in range(ROUNDS):
         if number and problem.pose != "none":
             # A turned shape moves otherwise, so the metric follows the pose.

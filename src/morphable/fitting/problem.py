@@ -136,8 +136,8 @@ class Problem:
 
     @torch.no_grad()
     def linearize(self, variables: Tensor, row: int) -> Linearization:
-        """The model around the variables (D,) of one shape, by central differences of the decoder:
-        operators with a backward pass of their own have no forward derivatives.
+        """The model around the variables (D,) of one shape, by central differences of the decoder.
+        Forward-mode gradients would run the decoder in basic operations, which are slower.
         """
         rows = torch.full((BATCH,), row, device=variables.device)
         linear, shift = self.place(variables[None])
