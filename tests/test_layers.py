@@ -179,6 +179,8 @@ LIGHT = (
     ("edit neutralise model model --out hands", "hands: already exists"),
     ("edit region model model --region r --out x", "--move HANDLE"),
     ("factor nothing --rank 3 --out x", "nothing: no such model"),
+    ("studio nothing", "nothing: no such model"),
+    ("studio model --port 65536", "--port 65536"),
 )
 """Commands that need no model, with what they refuse. `model` has the files of one, but empty."""
 
