@@ -94,7 +94,7 @@ class Chromium:
         code = (
             "(() => { const all = [...document.querySelectorAll('button, [role=tab]')];"
             f"const one = all.find((e) => e.innerText.trim().startsWith({json.dumps(words)})"
-            " && e.getClientRects().length && !e.disabled);"
+            " && e.getBoundingClientRect().width && !e.disabled);"
             "if (!one) return null; one.scrollIntoView({block: 'center'});"
             "const box = one.getBoundingClientRect();"
             "return [box.x + box.width / 2, box.y + box.height / 2]; })()"

@@ -110,8 +110,11 @@ def test_a_slider_moves_the_mesh_and_undo_is_exact(studio: Studio, page: Chromiu
     assert until(lambda: np.array_equal(settled(studio), start)), "exactly"
     page.click("Redo: palm 1")
     assert until(lambda: np.array_equal(settled(studio), moved))
-    page.click("Reset")
-    assert until(lambda: np.array_equal(settled(studio), start)), studio.page.session.undone_next
+    for _ in range(5):  # a page that is drawn in software may lose a click
+        page.click("Reset")
+        if until(lambda: studio.page.session.undone_next == "reset", 4):
+            break
+    assert np.array_equal(settled(studio), start), studio.page.session.undone_next
 
 
 @in_a_browser
