@@ -87,19 +87,26 @@ class Chromium:
 
     @property
     def text(self) -> str:
-        return str(self.run("document.body.innerText"))
+        return str(self.run("document.body?.innerText ?? ''"))
 
     def click(self, words: str) -> None:
         """Click the button or tab that begins with these words, with the mouse."""
         code = (
             "(() => { const all = [...document.querySelectorAll('button, [role=tab]')];"
             f"const one = all.find((e) => e.innerText.trim().startsWith({json.dumps(words)})"
-            " && e.getClientRects().length && !e.disabled);"
+            " && e.getBoundingClientRect().width && !e.disabled);"
             "if (!one) return null; one.scrollIntoView({block: 'center'});"
             "const box = one.getBoundingClientRect();"
             "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
-        place = until(lambda: self.run(code))
+
+        def at_rest() -> Any:
+            # A changed text above may still push the button away.
+            before = self.run(code)
+            time.sleep(0.3)
+            return before if before == self.run(code) else None
+
+        place = until(at_rest)
         assert place, f"no button {words!r} in\n{self.text}"
         self.mouse("mouseMoved", *place)
         self.mouse("mousePressed", *place, buttons=1)

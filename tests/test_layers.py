@@ -182,6 +182,8 @@ LIGHT = (
     ("export model --out x.stl", "expected the name of a file that ends in .onnx or .glb"),
     ("export model --out x.h5 --encoder", "--encoder: is for onnx files"),
     ("factor nothing --rank 3 --out x", "nothing: no such model"),
+    ("studio nothing", "nothing: no such model"),
+    ("studio model --port 65536", "--port 65536"),
 )
 """Commands that need no model, with what they refuse. `model` has the files of one, but empty."""
 

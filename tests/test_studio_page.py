@@ -71,6 +71,17 @@ def foreground(page: Chromium) -> np.ndarray:
     return drawn
 
 
+def colorful(page: Chromium) -> int:
+    """How many pixels of the picture have a strong color, as the surface itself has not."""
+    import io
+
+    from PIL import Image
+
+    image = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), int)
+    left = image[:, int(0.3 * image.shape[1]) : int(0.7 * image.shape[1])]
+    return int((np.ptp(left, axis=2) > 70).sum())
+
+
 def settled(studio: Studio, quiet: float = 0.0) -> np.ndarray:
     """The current shape, once the studio has done what it was asked for.
 
@@ -99,8 +110,11 @@ def test_a_slider_moves_the_mesh_and_undo_is_exact(studio: Studio, page: Chromiu
     assert until(lambda: np.array_equal(settled(studio), start)), "exactly"
     page.click("Redo: palm 1")
     assert until(lambda: np.array_equal(settled(studio), moved))
-    page.click("Reset")
-    assert until(lambda: np.array_equal(settled(studio), start)), studio.page.session.undone_next
+    for _ in range(5):  # a page that is drawn in software may lose a click
+        page.click("Reset")
+        if until(lambda: studio.page.session.undone_next == "reset", 4):
+            break
+    assert np.array_equal(settled(studio), start), studio.page.session.undone_next
 
 
 @in_a_browser
@@ -191,6 +205,7 @@ def test_heat_and_intersections_are_shown(
     page.click("Compare")
     page.upload("Compare with a mesh file", tmp_path / "other.ply")
     assert until(lambda: "Distance to the mesh: mean" in page.text), page.text
+    assert until(lambda: colorful(page) > 500), "colors of the distance"
     studio.page.show_crossings = True
     studio.page.do("overlay", lambda: None)
     words = ("triangles pass through others", "does not pass through itself")

@@ -180,7 +180,11 @@ def test_a_fit_to_landmarks(pca: Pca, hands: MeshDataset) -> None:
     assert session.fit(landmarks) < 0.5
     assert np.linalg.norm(session.vertices - truth, axis=1).mean() < 1.0
     assert session.undone_next == "fit to landmarks"
-    for name, content in (("picked.csv", b"x"), ("picked.txt", file), ("picked.csv", file[:-9])):
+    for name, content in (
+        ("picked.csv", b"x"),
+        ("picked.txt", file),
+        ("picked.csv", file.rsplit(b",", 1)[0]),
+    ):
         with pytest.raises(InputError, match=r"^picked"):
             read_landmarks_upload(name, content, pca)
 
@@ -213,8 +217,6 @@ def test_what_a_session_refuses(pca: Pca) -> None:
         session.grab("thumb", 99)
     with pytest.raises(InputError, match="region 'nose'"):
         session.grab("nose", 0)
-    with pytest.raises(InputError, match="expected 5 numbers, got 1"):
-        session.set_part("shape", [1.0])
     assert session.undone_next is None, "nothing was changed"
 
 

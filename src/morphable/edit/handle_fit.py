@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from morphable.models.base import MorphableModel
+from morphable.models.region_pca import HANDLE_ERROR
 
-HANDLE_ERROR = 0.5
-"""Standard deviation, in mm, by which a handle may miss its goal. It weighs reaching the goal
-against a likely change of the code.
-"""
 CORRECTIONS = 2
 """Steps after the first one, with the same slopes, for a decoder that is not linear."""
 CONVERGED = 1e-3

@@ -175,10 +175,13 @@ class Page:
         """Show the surface with a color (V, 3) per vertex, sRGB 0..1."""
         import trimesh
 
-        rgba = np.concatenate([np.round(255 * colors), np.full((len(colors), 1), 255)], 1)
         colored = trimesh.Trimesh(
-            self._surface.vertices, self._triangles, process=False, vertex_colors=rgba
+            self._surface.vertices,
+            self._triangles,
+            process=False,
+            vertex_colors=np.round(255 * colors).astype(np.uint8),
         )
+        _ = colored.vertex_normals  # written with the mesh once computed, else it is shaded flat
         with self.server.atomic():
             self.server.scene.add_mesh_trimesh("/overlay", colored)
             self._surface.visible = False

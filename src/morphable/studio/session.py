@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -136,19 +135,6 @@ class Session:
             raise InputError(f"{slider.name}: expected a finite number, got {value}")
         code = slider.moved(self.shape.code, value)
         self.show(replace(self.shape, code=code), slider.name, gesture)
-
-    def set_part(self, part: str, values: Iterable[float], gesture: object = None) -> None:
-        """Set the numbers of one part of the code, such as a condition, as they are."""
-        require_part(self.model, part)
-        place = self.model.parts[part]
-        numbers = torch.tensor(list(values), dtype=torch.float32)
-        if numbers.shape != (place.stop - place.start,):
-            raise InputError(
-                f"part {part!r}: expected {place.stop - place.start} numbers, got {len(numbers)}"
-            )
-        code = self.shape.code.clone()
-        code[place] = numbers.to(code)
-        self.show(replace(self.shape, code=code), part, gesture)
 
     def sample(self, part: str | None = None, scale: float = 1.0) -> None:
         """A random shape from the prior. part: only this part is random, the others stay."""
