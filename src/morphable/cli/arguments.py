@@ -35,7 +35,9 @@ def _check_data(_: object, path: Path | None) -> None:
     require_dataset(path)
 
 
-def _check_files(_: object, paths: Path | Sequence[Path]) -> None:
+def _check_files(_: object, paths: Path | Sequence[Path] | None) -> None:
+    if paths is None:
+        return
     for path in [paths] if isinstance(paths, Path) else paths:
         if not path.exists():
             raise InputError(f"{path}: no such file")

@@ -22,6 +22,7 @@ from morphable.cli import (
     evaluate,
     export,
     factor,
+    fit,
     import_model,
     referee,
     report,
@@ -98,6 +99,7 @@ app.command(report.report)
 app.command(shapes.reconstruct)
 app.command(shapes.sample)
 app.command(edit.app)
+app.command(fit.fit)
 app.command(export.export)
 app.command(import_model.import_model)
 app.command(factor.factor)

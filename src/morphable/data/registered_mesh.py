@@ -13,6 +13,7 @@ import numpy as np
 from morphable.data.face_match import FaceMatch, match_faces
 from morphable.errors import InputError
 from morphable.mesh.io import Morphs, read_mesh, read_vertices, write_mesh
+from morphable.mesh.scan import Scan
 from morphable.mesh.template import Template
 from morphable.mesh.units import millimeters, unit_of
 
@@ -98,13 +99,37 @@ def read_points(path: Path, template: Template, unit: str | None = None) -> np.n
     return points.astype(np.float32)
 
 
-def check_scale(vertices: np.ndarray, template: Template, name: str, unit: str) -> None:
+def read_scan(path: Path, template: Template, unit: str | None = None) -> Scan:
+    """Read a mesh file as a scan: its vertices in any number and order, with normals if it has
+    faces.
+
+    unit: the unit of the file; None: mm, or m for glTF. Raises InputError as `read_points`.
+    """
+    unit = unit_of(path, unit)
+    mesh = read_mesh(path).mesh
+    points = np.asarray(mesh.vertices, np.float64) * millimeters(unit)
+    check_scale(points, template, str(path), unit)
+    try:
+        return Scan.of_mesh(points, mesh.faces)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def check_scale(
+    vertices: np.ndarray,
+    template: Template,
+    name: str,
+    unit: str,
+    reference: np.ndarray | None = None,
+) -> None:
     """Raise InputError if the size of vertices (V, 3) mm is implausible for the template.
 
-    name: what the error calls the mesh. unit: the unit that it was read in.
+    name: what the error calls the mesh. unit: the unit that it was read in. reference: (K, 3) mm
+    the part of the template that is shown; None: the whole.
     """
     size = np.linalg.norm(np.ptp(vertices, axis=0))
-    expected = np.linalg.norm(np.ptp(template.mesh.vertices, axis=0))
+    shown = template.mesh.vertices if reference is None else reference
+    expected = np.linalg.norm(np.ptp(shown, axis=0))
     if not expected / PLAUSIBLE_RATIO < size < expected * PLAUSIBLE_RATIO:
         raise InputError(
             f"{name}: is {size:.3g} mm across when read in {unit}, the template {template.name!r} is "

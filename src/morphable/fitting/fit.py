@@ -24,6 +24,7 @@ from morphable.fitting.surface import (
     COARSE_ROUNDS,
     FINE,
     FINE_ROUNDS,
+    REACH,
     Match,
     Surface,
     match_scan,
@@ -76,6 +77,10 @@ class Fit:
     """(B,) how many observations count as one."""
     _freedom: np.ndarray
     """(B,) number of independent measurements that `noise` was estimated from."""
+
+    @property
+    def model(self) -> MorphableModel:
+        return self._problem.model
 
     @property
     def error(self) -> np.ndarray:
@@ -163,7 +168,7 @@ def fit(
 
     Raises InputError if the target does not fit the model, or leaves the pose undetermined.
     """
-    _check_settings(pose, noise, prior_weight)
+    check_settings(pose, noise, prior_weight)
     if isinstance(target, Landmarks):
         if mask is not None or nan_is_missing:
             raise InputError("`mask`: landmarks have none, list only those that are known", "mask")
@@ -197,7 +202,8 @@ def fit(
     return _fit_vertices(model, seen, given or {}, pose or "none", noise, prior_weight)
 
 
-def _check_settings(pose: str | None, noise: float | None, prior_weight: float) -> None:
+def check_settings(pose: str | None, noise: float | None, prior_weight: float) -> None:
+    """Raise InputError if a setting of a fit has no allowed value."""
     if pose not in (None, "none", "rigid", "similarity"):
         raise InputError(f"`pose` {pose}: expected none, rigid or similarity", "pose")
     if noise is not None and not 0 < noise < np.inf:
@@ -260,15 +266,37 @@ def _fit_vertices(
     start = _align(observations, observations.places(mean), pose)
     seen = observations.moved(start)
     codes = _encoded(model, seen, given)
-    frame = fit_frame(model, count, known_parts(model, codes) if codes is not None else given)
+    frame = fit_frame(model, count, given if codes is None else known_parts(model, codes))
     problem = Problem(model, frame, seen, pose, mean.mean(0), prior_weight)
     variables = torch.zeros(count, problem.size, device=model.device)
-    if codes is not None:
-        encoded = torch.nn.functional.pad(frame.coordinates(codes), (0, POSE_SIZE[pose]))
-        everyone = torch.arange(count, device=model.device)
-        nearer = problem.squares(encoded, everyone) < problem.squares(variables, everyone)
-        variables = torch.where(nearer[:, None], encoded, variables)
-    return solve(problem, variables, start, noise)
+    if codes is None:
+        return solve(problem, variables, start, noise)
+    encoded = torch.nn.functional.pad(frame.coordinates(codes), (0, POSE_SIZE[pose]))
+    everyone = torch.arange(count, device=model.device)
+    nearer = problem.squares(encoded, everyone) < problem.squares(variables, everyone)
+    found = solve(problem, torch.where(nearer[:, None], encoded, variables), start, noise)
+    return _nearer(found, codes, seen, start)
+
+
+def _nearer(found: Fit, codes: Tensor, seen: Observations, start: Similarity) -> Fit:
+    """The fit, with the code of the encoder for shapes that it shows with a lower mean distance, as
+    a network that was trained to do so sometimes does.
+    """
+    shapes = decode_all(found.model, codes)
+    distance = (torch.from_numpy(shapes) - seen.positions.cpu()).norm(dim=-1).numpy()
+    distance /= start.scale[:, None]
+    better = distance.mean(1) < found.error
+    return replace(
+        found,
+        code=torch.where(torch.from_numpy(better).to(codes.device)[:, None], codes, found.code),
+        vertices=np.where(better[:, None, None], shapes, found.vertices),
+        map=Similarity(
+            np.where(better[:, None, None], start.rotation, found.map.rotation),
+            np.where(better[:, None], start.translation, found.map.translation),
+            np.where(better, start.scale, found.map.scale),
+        ),
+        residuals=np.where(better[:, None], distance, found.residuals),
+    )
 
 
 def solve(problem: Problem, variables: Tensor, start: Similarity, noise: float | None) -> Fit:
@@ -344,13 +372,13 @@ def _fit_scan(
         level = None if noise is None else noise * float(map.scale)
         own = replace(problem, observations=seen.moved(batch))
         moved = scan.moved(map)
-        match = match_scan(own, surface, moved, variables, COARSE, COARSE_ROUNDS, level)
+        match = match_scan(own, surface, moved, variables, COARSE, COARSE_ROUNDS, REACH, level)
         found.append((match, batch))
-    match, batch = min(found, key=lambda pair: pair[0].distance)
+    match, batch = min(found, key=lambda pair: pair[0].distance / float(pair[1].scale[0]))
     map = Similarity(batch.rotation[0], batch.translation[0], batch.scale[0])
     level = None if noise is None else noise * float(map.scale)
     own = replace(problem, observations=seen.moved(batch))
-    fine = match_scan(own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, level)
+    fine = match_scan(own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, 0.0, level)
     if fine.share < LEAST_OVERLAP:
         raise InputError(
             f"scan: only {100 * fine.share:.0f} % of its points lie near the model's surface when "

@@ -41,8 +41,8 @@ SIZE_DEVIATION = 0.15
 """Standard deviation of the logarithm of the size about that of a start: a part of a smooth surface
 fits a surface of any size.
 """
-FAR = 0.1
-"""Distances count up to this share of the model's size."""
+FAR = 0.2
+"""Distances count up to this share of the size."""
 APART = 0.1
 """Two results are the same if they move the scan's points alike within this share of its size."""
 
@@ -152,13 +152,14 @@ def _rigid(
 
 
 def _apart(moved: Scan, features: np.ndarray, reference: Reference) -> float:
-    """The mean of the distances from scan to surface and back, each at most FAR. A part that the
-    scan does not show is far from it wherever it lies, and so decides nothing.
+    """The mean of the distances from scan to surface, as a share of the scan's size, and back, as a
+    share of the surface's: so neither is best if it is tiny. A part that the scan does not show is
+    farther than FAR wherever it lies, and so decides nothing.
     """
     own = _features(moved.points, moved.normals, reference.size)
     forth, back = cKDTree(features).query(own)[0], cKDTree(own).query(features[::4])[0]
-    limit = FAR * reference.size
-    return float(np.minimum(forth, limit).mean() + np.minimum(back, limit).mean()) / reference.size
+    shares = (forth / shape_size(moved.points), back / reference.size)
+    return float(sum(np.minimum(share, FAR).mean() for share in shares))
 
 
 def _shaped(

@@ -34,6 +34,12 @@ STEPS = 4
 """Steps of the descent per round."""
 SPREAD = 4.0
 """Matches farther than this many robust standard deviations do not count."""
+REACH, NARROWER = 0.15, 0.7
+"""In the first round, matches up to this share of the model's size count, so that a finger in
+another pose is caught; then less by this factor from round to round.
+"""
+SETTLED_REACH = 0.01
+"""The rounds go on while the reach is above this."""
 MIN_COSINE = 0.5
 """Matches whose normals differ by more than 60 degrees do not count."""
 LEAST_SPREAD = 1e-3
@@ -84,10 +90,11 @@ def match_scan(
     variables: Tensor,
     points: int,
     rounds: int,
+    reach: float,
     noise: float | None,
 ) -> Match:
     """Fit to at most `points` points of a scan that lies in the frame of the problem, from
-    variables (1, D) on. The problem's own observations, landmarks, stay among the matches.
+    variables (1, D) on. reach: of the first matches. The problem's own observations, landmarks, stay among the matches.
     """
     row = torch.zeros(1, dtype=torch.long, device=variables.device)
     some = scan.rows(evenly_spread(len(scan.points), points))
@@ -97,7 +104,7 @@ def match_scan(
     around = problem.linearize(variables[0], 0)
     placed = problem.placed(variables, row)
     for number in range(rounds):
-        seen, _, _ = matches(surface, some, placed[0], landmarks)
+        seen, _, _ = matches(surface, some, placed[0], landmarks, reach * NARROWER**number)
         problem = problem.seen(seen)
         if noise is None and not number:
             squares = problem.squares(variables, row)
@@ -117,17 +124,18 @@ def match_scan(
         moved = problem.placed(variables, row)
         change = (moved - placed).norm(dim=-1).mean()
         placed = moved
-        if change < STILL * level:
+        if change < STILL * level and reach * NARROWER**number < SETTLED_REACH:
             break
-    _, distance, share = matches(surface, some, placed[0], landmarks)
+    _, distance, share = matches(surface, some, placed[0], landmarks, 0.0)
     return Match(problem, variables, level, repeats, freedom / repeats, steps, distance, share)
 
 
 def matches(
-    surface: Surface, scan: Scan, placed: Tensor, landmarks: Observations
+    surface: Surface, scan: Scan, placed: Tensor, landmarks: Observations, reach: float
 ) -> tuple[Observations, float, float]:
     """The matches of the points with a placed surface (V, 3) mm, followed by the landmarks; the
-    mean distance in mm, and the share of points that matched.
+    mean distance in mm, and the share of points near the surface. reach: matches up to this share
+    of the surface's size count, even if most are nearer.
     """
     vertices = placed.double().cpu().numpy()
     size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
@@ -147,7 +155,7 @@ def matches(
     if not usable.any():
         usable[:] = True
     spread = 1.4826 * float(np.median(nearest.distance[usable]))
-    limit = SPREAD * max(spread, LEAST_SPREAD * size)
+    limit = max(SPREAD * max(spread, LEAST_SPREAD * size), reach * size)
     weights = usable * np.square(np.clip(1 - np.square(nearest.distance / limit), 0, None))
 
     def tensor(values: np.ndarray) -> Tensor:
