@@ -349,7 +349,10 @@ def test_linear_models_become_datasets_and_models(
             with h5py.File(path, "a") as file:
                 for name in ("model", "representer"):
                     file.move(name, f"shape/{name}")
-            group = ["--group", "/shape"]
+                del file["catalog"]
+                file["catalog/identity/modelPath"] = "/shape"
+                file["catalog/expression/modelPath"] = "/expression"
+            group = ["--group", "identity"]
     elif kind == "flame.pkl":
         path.write_bytes(pickle.dumps(flame(ball, rng)))
     else:

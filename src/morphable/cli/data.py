@@ -184,7 +184,9 @@ def import_(
     ] = None,
     group: Annotated[
         str | None,
-        Parameter(help="linear-model: the model's place in an HDF5 file, such as /shape"),
+        Parameter(
+            help="linear-model: the model's place in an HDF5 file, such as /shape, or its catalog name"
+        ),
     ] = None,
     model: Annotated[
         Path | None,

@@ -28,7 +28,8 @@ def import_model(
         Path | None, Parameter(help="mesh file with the faces, if the model has none")
     ] = None,
     group: Annotated[
-        str, Parameter(help="the model's place in an HDF5 file, such as /shape")
+        str,
+        Parameter(help="the model's place in an HDF5 file, such as /shape, or its catalog name"),
     ] = "/",
     components: Annotated[
         int | None, Parameter(help="keep the first so many components; default: all")

@@ -30,11 +30,11 @@ def audit_dataset(dataset: MeshDataset) -> list[Finding]:
     findings, usable = _content_faults(dataset)
     if not usable:
         return findings
-    splits = {name: dataset.split(name).split for name in dataset.split_names}
-    sides = {
-        name: (split.train, np.concatenate([split.val, split.test]))
-        for name, split in splits.items()
-    }
+    sides = {name: np.zeros(len(dataset), np.int8) for name in dataset.split_names}
+    for name, side in sides.items():
+        split = dataset.split(name).split
+        side[split.train] = 1
+        side[np.concatenate([split.val, split.test])] = 2
     audited = Audited(dataset.vertices, dataset.template, dataset.labels, sides)
     return findings + template_faults(dataset.template) + audit_meshes(audited)
 

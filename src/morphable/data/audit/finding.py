@@ -64,14 +64,13 @@ BROKEN = frozenset(
 @dataclass(frozen=True)
 class Finding:
     """One fault. kind: a key of ADVICE. text: a sentence, without the mesh's name. row: the mesh;
-    None if the fault concerns all. name: of that mesh. other: a second mesh that it is about.
+    None if the fault concerns all. name: of that mesh.
     """
 
     kind: str
     text: str
     row: int | None = None
     name: str = ""
-    other: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}" if self.name else self.text
@@ -92,14 +91,14 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """What is audited: meshes (N, V, 3) mm on a template, with labels. splits: by name, the rows
-    of training and those that are held out.
+    """What is audited: meshes (N, V, 3) mm on a template, with labels. splits: by name, (N,)
+    of each mesh 1 if it is trained on, 2 if it is held out, else 0.
     """
 
     vertices: MeshStack
     template: Template
     labels: LabelTable
-    splits: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    splits: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.vertices)
@@ -108,8 +107,8 @@ class Audited:
         file = f" ({self.labels['file'][row]})" if "file" in self.labels else ""
         return f"mesh {row}{file}"
 
-    def finding(self, kind: str, row: int, text: str, other: int | None = None) -> Finding:
-        return Finding(kind, text, row, self.name(row), other)
+    def finding(self, kind: str, row: int, text: str) -> Finding:
+        return Finding(kind, text, row, self.name(row))
 
 
 def shortened(findings: Sequence[Finding], at_most: int = MAX_NAMED) -> list[Finding]:

@@ -103,7 +103,6 @@ def _in_others_places(mesh: np.ndarray, usual: Usual) -> bool:
     displaced = np.flatnonzero(share > 0.5)
     if not len(displaced):
         return False
-    # Those that stay define the surface, if they are many: else any vertex does.
     reach = NEAR_EDGES * float(np.median(usual.lengths)) * scale
     nearest = cKDTree(mesh).query(mesh[displaced], k=2)[0][:, 1]
     return bool((nearest < reach).mean() > 0.5)

@@ -9,6 +9,8 @@ from morphable.data.audit.finding import Audited, Finding
 from morphable.data.audit.measures import Measures
 from morphable.data.audit.usual import Usual
 
+NEIGHBORS = 6
+"""Meshes, the mesh itself among them, that are tried as near-duplicates of each."""
 NEAR = 1e-4
 """Two meshes are near-duplicates if no vertex differs by more than this share of the diagonal, 0.03
 mm on a face: one was written with fewer digits.
@@ -27,7 +29,7 @@ def copies(audited: Audited, measures: Measures) -> list[Finding]:
             text += _leak(audited, row, earlier)
             # The same face at rest in two sequences is no fault of either.
             kind = "rest" if _same(audited, ("subject",), row, earlier) else "copy"
-            findings.append(audited.finding(kind, row, text, earlier))
+            findings.append(audited.finding(kind, row, text))
     return findings
 
 
@@ -38,9 +40,15 @@ def near_copies(audited: Audited, usual: Usual, measures: Measures) -> list[Find
     if len(audited) < 2:
         return []
     reach = NEAR * usual.diagonal
-    pairs = cKDTree(measures.projected).query_pairs(2 * reach, output_type="ndarray")
+    # Of each mesh the nearest few: all pairs within reach of a long pose at rest would be millions.
+    distance, nearest = cKDTree(measures.projected).query(
+        measures.projected, k=min(NEIGHBORS, len(audited)), distance_upper_bound=2 * reach
+    )
+    row, column = np.nonzero(np.isfinite(distance))
+    pairs = np.sort(np.stack([row, nearest[row, column]], axis=1), axis=1)
+    pairs = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
     findings: dict[int, Finding] = {}
-    for low, high in pairs[np.lexsort(pairs.T[::-1])].tolist():
+    for low, high in pairs.tolist():
         same = measures.digests[low] == measures.digests[high]
         if same or high in findings or _same(audited, ("subject",), low, high):
             continue
@@ -49,7 +57,7 @@ def near_copies(audited: Audited, usual: Usual, measures: Measures) -> list[Find
         if gap <= reach:
             leak = _leak(audited, low, high)
             text = f"nearly repeats {audited.name(low)}, within {gap:.2g} mm{leak}"
-            findings[high] = audited.finding("near copy", high, text, low)
+            findings[high] = audited.finding("near copy", high, text)
     return list(findings.values())
 
 
@@ -57,8 +65,8 @@ def _leak(audited: Audited, a: int, b: int) -> str:
     """The splits that train on one of the two meshes and hold out the other, in words."""
     names = [
         name
-        for name, (train, held_out) in audited.splits.items()
-        if (a in train and b in held_out) or (b in train and a in held_out)
+        for name, subset in audited.splits.items()
+        if {int(subset[a]), int(subset[b])} == {1, 2}
     ]
     if not names:
         return ""

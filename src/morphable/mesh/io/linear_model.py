@@ -93,7 +93,8 @@ def write_linear_model(path: Path | str, model: LinearModel) -> None:
 def read_linear_model(path: Path | str, group: str = "/") -> LinearModel:
     """Read a linear model from .npz or .h5.
 
-    group: the place of the model within an .h5 file that holds several, such as "/shape".
+    group: the place of the model within an .h5 file that holds several, such as "/shape", or its
+    name in the file's catalog.
 
     Raises InputError if the file is missing, damaged or no such model, or h5py is missing.
     """
@@ -107,7 +108,7 @@ def read_linear_model(path: Path | str, group: str = "/") -> LinearModel:
             h5py = import_h5py(path)
             damage = reading(path, "not a readable HDF5 file, it may be truncated")
             with damage, h5py.File(path, "r") as file:
-                arrays, attributes = _statismo_arrays(path, file, group)
+                arrays, attributes = _statismo_arrays(path, file, _place(file, group))
             with _naming(path):
                 return _of_statismo(arrays, attributes)
         case suffix:
@@ -252,6 +253,20 @@ def _statismo_arrays(
         "note": "" if note is None else note[()].decode(errors="replace"),
     }
     return arrays, attributes
+
+
+def _place(file: Any, group: str) -> str:
+    """The place of the model called `group` in the catalog, of the catalog's only model if `group`
+    is "/" and holds none, or else `group` itself.
+    """
+    catalog = file.get("catalog", {})
+    if group == "/" and "model" not in file and len(catalog) == 1:
+        group = next(iter(catalog))
+    entry = catalog.get(group, {}) if group != "/" else {}
+    if "modelPath" not in entry:
+        return group
+    text = entry["modelPath"][()]
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
 
 def _of_statismo(arrays: dict[str, np.ndarray], attributes: Mapping[str, Any]) -> LinearModel:
