@@ -16,11 +16,7 @@ from morphable.errors import InputError
 from morphable.fitting.fit import fit
 from morphable.fitting.problem import fit_frame
 from morphable.mesh.landmarks import Landmarks
-from morphable.models.base import (
-    AdversarialModel,
-    MorphableModel,
-    TrainableModel,
-)
+from morphable.models.base import AdversarialModel, MorphableModel, TrainableModel
 from morphable.models.families import MODELS, create, with_latent
 from morphable.models.io import load, save
 
