@@ -87,6 +87,12 @@ _ROWS = (
         "",
         "higher",
     ),
+    Measure(
+        "anchor_error_mm",
+        "error from known vertices",
+        "vertex error of a whole mesh that is fitted to so many known vertices, given its pose",
+        "mm",
+    ),
     # Identity and expression, for models with an identity part.
     Measure(
         "disentanglement_error_mm",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphable.evaluate.anchors import anchor_errors
 from morphable.evaluate.conditions import sample_codes
 from morphable.evaluate.directions import principal_directions
 from morphable.evaluate.disentangle import disentanglement
@@ -41,7 +42,7 @@ Measurer = Callable[[Evaluation], dict[str, dict[str, Any]]]
 """A function that computes measures of "model", and of baselines by name. Its result is empty if
 the measures do not apply to the model.
 """
-MEASURERS: tuple[Measurer, ...] = (disentanglement, editing, part_measures)
+MEASURERS: tuple[Measurer, ...] = (disentanglement, editing, part_measures, anchor_errors)
 """Measures that apply only to some models. Each measurer decides to which."""
 
 

@@ -79,6 +79,10 @@ class Fit:
     """(B,) number of independent measurements that `noise` was estimated from."""
 
     @property
+    def model(self) -> MorphableModel:
+        return self._problem.model
+
+    @property
     def error(self) -> np.ndarray:
         """(B,) mm, the mean residual of each shape."""
         return np.asarray(np.nanmean(self.residuals, axis=1))
@@ -262,15 +266,37 @@ def _fit_vertices(
     start = _align(observations, observations.places(mean), pose)
     seen = observations.moved(start)
     codes = _encoded(model, seen, given)
-    frame = fit_frame(model, count, known_parts(model, codes) if codes is not None else given)
+    frame = fit_frame(model, count, given if codes is None else known_parts(model, codes))
     problem = Problem(model, frame, seen, pose, mean.mean(0), prior_weight)
     variables = torch.zeros(count, problem.size, device=model.device)
-    if codes is not None:
-        encoded = torch.nn.functional.pad(frame.coordinates(codes), (0, POSE_SIZE[pose]))
-        everyone = torch.arange(count, device=model.device)
-        nearer = problem.squares(encoded, everyone) < problem.squares(variables, everyone)
-        variables = torch.where(nearer[:, None], encoded, variables)
-    return solve(problem, variables, start, noise)
+    if codes is None:
+        return solve(problem, variables, start, noise)
+    encoded = torch.nn.functional.pad(frame.coordinates(codes), (0, POSE_SIZE[pose]))
+    everyone = torch.arange(count, device=model.device)
+    nearer = problem.squares(encoded, everyone) < problem.squares(variables, everyone)
+    found = solve(problem, torch.where(nearer[:, None], encoded, variables), start, noise)
+    return _nearer(found, codes, seen, start)
+
+
+def _nearer(found: Fit, codes: Tensor, seen: Observations, start: Similarity) -> Fit:
+    """The fit, with the code of the encoder for shapes that it shows with a lower mean distance, as
+    a network that was trained to do so sometimes does.
+    """
+    shapes = decode_all(found.model, codes)
+    distance = (torch.from_numpy(shapes) - seen.positions.cpu()).norm(dim=-1).numpy()
+    distance /= start.scale[:, None]
+    better = distance.mean(1) < found.error
+    return replace(
+        found,
+        code=torch.where(torch.from_numpy(better).to(codes.device)[:, None], codes, found.code),
+        vertices=np.where(better[:, None, None], shapes, found.vertices),
+        map=Similarity(
+            np.where(better[:, None, None], start.rotation, found.map.rotation),
+            np.where(better[:, None], start.translation, found.map.translation),
+            np.where(better, start.scale, found.map.scale),
+        ),
+        residuals=np.where(better[:, None], distance, found.residuals),
+    )
 
 
 def solve(problem: Problem, variables: Tensor, start: Similarity, noise: float | None) -> Fit:
