@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from sklearn.decomposition import NMF
-from torch import Tensor
+from torch import Tensor, nn
 
 from _common import Machine, in_turns, median_ratio, sphere_template
 from morphable.models.base import TrainableModel
@@ -37,11 +37,14 @@ FACTORIZATION_LIMIT = 20.0
 RATIO_LIMITS = {False: 1.5, True: 3.0}
 """The largest ratio to CoMA's step, without and with the cycle loss."""
 LARGE, LARGE_BATCH, LARGE_LIMIT = 71_926, 8, 4.0
-CASES = [
-    (reading, share)
-    for reading in ("output", "features", "outer", "latent")
-    for share in (0.0, 0.25, 1.0)
-]
+READINGS: dict[str, dict[str, object]] = {
+    "output": {},
+    "features, level 1": {"reading": "features", "blend_level": 1},
+    "features": {"reading": "features"},
+    "outer": {"reading": "outer"},
+    "latent": {"reading": "latent"},
+}
+CASES = [(reading, share) for reading in READINGS for share in (0.0, 0.25, 1.0)]
 """Readings, and the share of the batch that the cycle loss mixes; 0 = no cycle loss."""
 
 
@@ -91,13 +94,25 @@ def _theirs(matrix: np.ndarray, parts: int) -> tuple[float, int]:
     return float(error), int(solver.n_iter_)
 
 
+class Loss(nn.Module):
+    """A model whose output is its loss, so that hooks see the layers that a training step runs."""
+
+    def __init__(self, model: TrainableModel) -> None:
+        super().__init__()
+        self.model = model
+        self.progress = Progress(0, 1, 0, 1, torch.Generator().manual_seed(0))
+
+    def forward(self, vertices: Tensor) -> Tensor:
+        return torch.stack([*self.model.loss(Batch(vertices), self.progress).values()]).sum()
+
+
 def training_step(model: TrainableModel, vertices: Tensor) -> Callable[[], object]:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)  # every step does the same work
-    progress = Progress(0, 1, 0, 1, torch.Generator().manual_seed(0))
+    loss = Loss(model)
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack([*model.loss(Batch(vertices), progress).values()]).sum().backward()
+        loss(vertices).backward()
         optimizer.step()
 
     return step
@@ -119,21 +134,23 @@ def step(vertices: int, batch: int, rounds: int) -> None:
     coma = build("coma", vertices)
     shapes = shapes_of(coma, batch)
     machine = Machine.measure()
+    floor = floor_ms(Loss(coma), shapes, machine)
     print(f"{vertices} vertices, batch {batch}, latent size 64; CoMA's step is the unit")
-    print("reading    cycle share   ms  floor ms  of CoMA  limit")
+    print(f"CoMA's floor: {floor:.0f} ms")
+    print("reading           cycle share   ms  floor ms  of CoMA  limit")
     for reading, share in CASES:
         model = build(
             "local-weights",
             vertices,
-            reading=reading,
+            **READINGS[reading],
             cycle_weight=1.0 if share else 0.0,
             cycle_share=share or 1.0,
         )
         ours, theirs = in_turns([training_step(model, shapes), training_step(coma, shapes)], rounds)
-        floor = floor_ms(model, shapes, machine)
+        floor = floor_ms(Loss(model), shapes, machine)
         ratio, limit = median_ratio(ours, theirs), RATIO_LIMITS[share > 0]
         print(
-            f"{reading:10} {share:11.2f} {statistics.median(ours):6.0f} {floor:8.0f} "
+            f"{reading:17} {share:11.2f} {statistics.median(ours):6.0f} {floor:8.0f} "
             f"{ratio:8.2f} {limit:6.1f}",
             flush=True,
         )

@@ -3,85 +3,24 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from family_models import STEPS, batch, progress, trained_family, training
 from morphable.data.dataset import MeshDataset
 from morphable.edit.code import transfer
 from morphable.errors import InputError
-from morphable.models.base import (
-    AdversarialModel,
-    EstimatedModel,
-    LearnedModel,
-    MorphableModel,
-    Origin,
-    TrainableModel,
-)
+from morphable.models.base import AdversarialModel, MorphableModel, TrainableModel
 from morphable.models.families import MODELS, create, with_latent
 from morphable.models.io import load, save
-from morphable.models.training import Batch, Progress, TrainConfig
-from morphable.train.batches import TrainingData
-from morphable.train.distributed import Workers
-from morphable.train.learner import learner_for
-from morphable.train.run import fit_prior
-
-STEPS = 30
-LIGHTER: dict[str, dict[str, Any]] = {
-    "ib-vae": {"samples": (32, 16), "neighbors": 8},
-    "cvae": {"samples": (32, 16), "neighbors": 8},
-    "multilinear": {"expression": 2},
-    "gan": {"resolution": 32, "search_steps": 60},
-    "mae": {"identity": 7, "expression": 8},
-    "deepflame": {"identity": 7, "expression": 8},
-    "ac-gan": {"resolution": 32, "search_steps": 60},
-}
-"""Settings that make the training steps of a family fast enough for a test, and that two gestures
-carry.
-"""
-
-
-def training(dataset: MeshDataset) -> TrainingData:
-    return TrainingData.of(dataset, ("subject", "expression", "level"))
-
-
-def progress(step: int) -> Progress:
-    return Progress(step // 5, STEPS // 5, step, 5, torch.Generator().manual_seed(step))
-
-
-def batch(data: TrainingData) -> Batch:
-    vertices = torch.from_numpy(np.asarray(data.vertices[:]))
-    labels = {name: torch.from_numpy(column) for name, column in data.labels.items()}
-    return Batch(vertices, vertices[data.neutral.index], labels)
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableModel:
-    """One model per family, trained for a few steps on two dozen hands, with its prior fitted."""
-    torch.manual_seed(0)
-    row = MODELS[request.param]
-    data = training(gestures)
-    config = dataclasses.replace(row.fast.model, **LIGHTER.get(request.param, {}))
-    if issubclass(row.model, EstimatedModel):
-        estimated = row.model.estimate(gestures.template, *data.at_start(with_neutral=True), config)
-        return estimated.eval().with_origin(Origin(request.param))
-    classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
-    config = row.model.config_for(config, classes, len(data))
-    made = create(request.param, gestures.template, config)
-    assert isinstance(made, LearnedModel)
-    made.initialize(*data.at_start(with_neutral=True))
-    settings = TrainConfig(learning_rate=1e-3, schedule="constant", warmup=0.0)
-    learner = learner_for(made, settings, Workers(0, 1, torch.device("cpu")))
-    for step in range(STEPS):
-        learner.step(batch(data), progress(step))
-    made.eval()
-    if made.prior_is_fitted:
-        fit_prior(made, data)
-    return made
+    return trained_family(request.param, gestures)
 
 
 @pytest.fixture(scope="module")

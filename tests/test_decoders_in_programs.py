@@ -17,7 +17,13 @@ from torch.autograd.functional import hessian, jacobian
 
 from conftest import ball_template
 from morphable.errors import InputError
-from morphable.models.base import AdversarialModel, EstimatedModel, MorphableModel, TrainableModel
+from morphable.models.base import (
+    AdversarialModel,
+    EstimatedModel,
+    MorphableModel,
+    Origin,
+    TrainableModel,
+)
 from morphable.models.families import MODELS, create, with_latent
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,7 +38,11 @@ BOTH = [(family, False) for family in MODELS] + [("deep3dmm", True), ("deep3dmm-
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda pair: pair[0] + "-folded" * pair[1])
 def model(request: pytest.FixtureRequest) -> MorphableModel:
-    family, folded = request.param
+    return built(*request.param)
+
+
+def built(family: str, folded: bool) -> MorphableModel:
+    """A small model with the statistics of a dozen shapes. folded: as it is for inference."""
     torch.manual_seed(0)
     template = ball_template(560)
     random = np.random.default_rng(0)
@@ -49,7 +59,7 @@ def model(request: pytest.FixtureRequest) -> MorphableModel:
     elif isinstance(made, EstimatedModel):
         config = with_latent(made.config, 4)
         made = made.estimate(template, shapes, labels, config).eval()
-    return made.requires_grad_(False)
+    return made.with_origin(Origin(family)).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,14 @@ SMALLER = {
 ICT = os.environ.get(VARIABLE, "no ICT data")
 PLACES = {"RAW": "scans", "ICT": ICT, "ICT-FaceKit/FaceXModel": ICT}
 """Names that stand for a folder of the reader's."""
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/commands.md", "docs/data.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+    "docs/commands.md",
+    "docs/data.md",
+    "docs/export.md",
+)
 """The pages whose commands run. Those of docs/results take hours."""
 
 

@@ -20,7 +20,6 @@ from morphable.edit.region import (
     confine,
     edit_region,
     find_region,
-    require_editor,
     ring_depth,
     seam,
 )
@@ -191,15 +190,9 @@ def test_only_control_vertices_can_be_moved(model: Lamm) -> None:
         complete_moves(model, find_region(model, "palm"), {-1: np.ones(3)})
 
 
-def test_unknown_regions_families_and_untrained_edits(model: Lamm, hands: MeshDataset) -> None:
+def test_unknown_regions_and_untrained_edits(model: Lamm, hands: MeshDataset) -> None:
     with pytest.raises(InputError, match="region 'nose': not in this template, which has palm"):
         find_region(model, "nose")
-    pca = create("pca", hands.template, PcaConfig(2))
-    with pytest.raises(
-        InputError,
-        match="pca has no handles to edit regions by; lamm, lamm-mixer and region-pca have",
-    ):
-        require_editor(pca)
     fresh = create("lamm", hands.template, model.config)
     assert isinstance(fresh, Lamm)
     with pytest.raises(InputError, match=f"train it with `stages` autoencode,{MANIPULATE}"):

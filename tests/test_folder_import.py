@@ -17,9 +17,11 @@ from morphable.cli.data import import_
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.face_match import FaceMatch, match_faces
 from morphable.data.importers import IMPORTERS, import_source
+from morphable.data.importers.alignment import MAX_SAMPLE
 from morphable.data.importers.folder import folder
-from morphable.data.importers.mesh_files import MAX_ALIGNED, finished_source
+from morphable.data.importers.mesh_files import Placing, finished_source
 from morphable.data.labels import LabelTable
+from morphable.data.mesh_stack import MeshStack
 from morphable.data.registered_mesh import read_registered, write_shape, z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
@@ -266,7 +268,7 @@ def test_alignment_takes_rigid_motion_out_and_nothing_else(
         align=True,
     )
     aligned = loaded.vertices[:].astype(np.float64)
-    assert loaded.info["aligned"] is True
+    assert loaded.info["aligned"] == "rigid"
     np.testing.assert_allclose(aligned.mean((0, 1)), 0, atol=1e-3)
     for before, after in zip(meshes[:12].astype(np.float64), aligned, strict=True):
         edges = [np.linalg.norm(mesh[1:] - mesh[:-1], axis=1) for mesh in (before, after)]
@@ -280,9 +282,9 @@ def test_meshes_are_aligned_to_a_mean_over_all_files(
 ) -> None:
     """As many files of one person come first as are averaged; the other people count as much."""
     people = template.mesh.vertices @ (np.eye(3) + 0.5 * rng.standard_normal((3, 3, 3)))
-    meshes = np.repeat(people.astype(np.float32), MAX_ALIGNED, axis=0)
+    meshes = np.repeat(people.astype(np.float32), MAX_SAMPLE, axis=0)
     source = finished_source(
-        template, LabelTable({}, len(meshes)), lambda rows: meshes[rows], {"unit": "mm"}, True
+        template, LabelTable({}, len(meshes)), MeshStack([meshes]), {"unit": "mm"}, Placing("rigid")
     )
     aligned = np.concatenate(list(source.blocks())).astype(np.float64)
     turn = procrustes(aligned[-1], aligned.mean(0)).rotation

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from scipy.spatial.transform import Rotation
 
 from helpers import in_process, shapes
 from morphable.data.dataset import MeshDataset, write_dataset
@@ -28,6 +29,7 @@ from morphable.models.local_weights import (
 )
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.part_weights import (
+    Displacement,
     PartWeightsConfig,
     displacement_matrix,
     factorize,
@@ -70,9 +72,10 @@ def two_bumps(template: Template, count: int = 40) -> np.ndarray:
 
 
 def test_halves_that_move_independently_are_the_two_parts(hands: MeshDataset) -> None:
-    """Also the lower half, which moves a hundredth as far: rows are relative by default."""
+    """Also the lower half, which moves a hundredth as far: rows are relative."""
     template = hands.template
-    result = factorize(two_bumps(template), PartWeightsConfig(parts=2))
+    config = PartWeightsConfig(parts=2, displacement="relative")
+    result = factorize(two_bumps(template), config)
     weights = part_weights(result, template.mesh.vertices, 3.0)
     height = template.mesh.vertices[:, 1]
     assert (weights[:, 0] > 0.99)[height > np.median(height)].all(), "the highest part is first"
@@ -86,13 +89,38 @@ def test_in_millimeters_the_part_that_moves_far_decides(hands: MeshDataset) -> N
     assert (weights.argmax(1) == 0).all(), "the lower half has no part of its own"
 
 
-@pytest.mark.parametrize("relative", [False, True])
-def test_the_displacement_matrix_by_hand(relative: bool) -> None:
+@pytest.mark.parametrize("displacement", ["mm", "relative"])
+def test_the_displacement_matrix_by_hand(displacement: Displacement) -> None:
     """One vertex at 0, 3 and 6: its distances to the mean 3 are 3, 0, 3. Another stays."""
     meshes = np.zeros((3, 2, 3), np.float32)
     meshes[:, 0, 1] = [0, 3, 6]
-    wanted = np.array([9, 0, 9]) / np.sqrt((81 + 0 + 81) / 3) if relative else [3, 0, 3]
-    np.testing.assert_allclose(displacement_matrix(meshes, relative), [wanted, [0, 0, 0]])
+    in_mm = np.array([3, 0, 3])
+    wanted = in_mm**2 / np.sqrt((81 + 0 + 81) / 3) if displacement == "relative" else in_mm
+    np.testing.assert_allclose(displacement_matrix(meshes, displacement), [wanted, [0, 0, 0]])
+
+
+def test_aligned_parts_do_not_depend_on_where_a_mesh_lies(hands: MeshDataset) -> None:
+    """Invariance: each mesh moved, turned and scaled by an amount of its own. The mean, and with it
+    the frame, changes a little, hence the tolerance.
+    """
+    meshes, rng = hands.vertices[:30].astype(np.float64), np.random.default_rng(0)
+    turns = Rotation.from_rotvec(rng.normal(0, 0.05, (30, 3))).as_matrix()
+    placed = meshes @ turns + rng.normal(0, 20, (30, 1, 3))
+    placed *= rng.uniform(0.8, 1.25, (30, 1, 1))
+    positions = hands.template.mesh.vertices
+    a, b = (
+        part_weights(factorize(which, PartWeightsConfig()), positions, 1.0)
+        for which in (meshes, placed)
+    )
+    np.testing.assert_allclose(a, b, atol=0.03)
+
+
+def test_meshes_of_one_shape_have_no_parts_wherever_they_lie(hands: MeshDataset) -> None:
+    scales = np.linspace(0.8, 1.2, 8)[:, None, None]
+    copies = (hands.vertices[:1] * scales + 30 * scales).astype(np.float32)
+    assert displacement_matrix(copies, "relative").any()
+    with pytest.raises(InputError, match="all are the same shape"):
+        displacement_matrix(copies, "aligned")
 
 
 def test_the_scale_of_the_data_does_not_matter(hands: MeshDataset) -> None:
@@ -105,7 +133,7 @@ def test_the_scale_of_the_data_does_not_matter(hands: MeshDataset) -> None:
 def test_weights_of_a_vertex_sum_to_one_also_if_it_never_moves() -> None:
     meshes = np.random.default_rng(0).normal(size=(20, 8, 3)).astype(np.float32)
     meshes[:, 3] = 1.0
-    result = factorize(meshes, PartWeightsConfig(parts=3))
+    result = factorize(meshes, PartWeightsConfig(parts=3, displacement="relative"))
     weights = part_weights(result, np.zeros((8, 3)), 50.0)
     np.testing.assert_allclose(weights.sum(1), 1)
     np.testing.assert_allclose(weights[3], 1 / 3)

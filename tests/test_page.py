@@ -33,7 +33,7 @@ from morphable.draw.blocks import (
 from morphable.draw.camera import Camera
 from morphable.draw.charts import Bar, Bars, Chart, Cloud, Scatter, Series
 from morphable.draw.html import render_block, render_page
-from morphable.draw.turntable import Turntable
+from morphable.draw.turntable import Slider, Turntable
 from parsed_page import ParsedPage
 
 EVIL = '<script>"&'
@@ -68,13 +68,11 @@ def every_block(text: str) -> list[Block]:
         Bars([Bar(text, 0, 2.0, text, (1.0, 3.0))], text),
         Scatter(points[:, :2], np.array([0, -1]), [text], text),
         Cloud(points, FRONT, 20, text),
-        Turntable(
+        Turntable.of_ends(
             points,
             points[None, None] + [[[1.0]], [[2.0]]],
             CORNERS,
-            [text],
-            2.0,
-            text,
+            [Slider(text, -2.0, 2.0, text, text)],
             FRONT.rotation,
             text,
         ),

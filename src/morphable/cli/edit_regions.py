@@ -24,7 +24,7 @@ from morphable.errors import InputError
 
 if TYPE_CHECKING:
     from morphable.edit.region import RegionEdit
-    from morphable.models.handles import RegionEditor
+    from morphable.models.base import MorphableModel
 
 RegionName = Annotated[str, Parameter(help="name of a region; `data info` lists them")]
 Blending = Annotated[
@@ -59,26 +59,29 @@ def region(
     form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
-    """Edit one region of a mesh by its handles."""
+    """Edit one region of a mesh by its handles, with a model of any family.
+
+    A LAMM or region-pca has learned how the region follows; the code of any other model is fitted
+    to the moved handles. Nothing outside the region moves.
+    """
     if (move is None) == (target is None):
         raise InputError("edit region: expected either --move HANDLE:dx,dy,dz or --target FILE")
 
-    import torch
-
     from morphable.cli.parse import parse_moves
     from morphable.data.registered_mesh import read_registered
-    from morphable.edit.region import complete_moves, edit_region, find_region
+    from morphable.edit.region import find_region, move_handles
+    from morphable.models.io import load
 
     out = named(out, form)
-    loaded = _load_editor(model)
+    loaded = load(model)
     shape = read_registered(mesh, loaded.template, unit)
     place = find_region(loaded, region)
     if target is not None:
         change = read_registered(target, loaded.template, unit) - shape
-        moved = torch.from_numpy(change[place.controls])
+        moves = {int(vertex): change[vertex] for vertex in place.controls}
     else:
-        moved = complete_moves(loaded, place, parse_moves(place, move or []))
-    _write(loaded, edit_region(loaded, shape, place, moved, blend), region, out, out_unit)
+        moves = parse_moves(place, move or [])
+    _write(loaded, move_handles(loaded, shape, place, moves, blend), region, out, out_unit)
 
 
 def swap_region(
@@ -94,16 +97,17 @@ def swap_region(
     form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
-    """Give A the region of B, aligned at the region's border."""
+    """Give A the region of B, aligned at the region's border, with a model of any family."""
     from morphable.data.registered_mesh import read_registered
-    from morphable.edit.region import edit_region, find_region
+    from morphable.edit.region import find_region, move_handles, swap_moves
+    from morphable.models.io import load
 
     out = named(out, form)
-    loaded = _load_editor(model)
+    loaded = load(model)
     place = find_region(loaded, region)
     first, second = (read_registered(path, loaded.template, unit) for path in (a, b))
-    moved = loaded.handles.swap(place.number, first, second)
-    _write(loaded, edit_region(loaded, first, place, moved, blend), region, out, out_unit)
+    moves = swap_moves(place, first, second)
+    _write(loaded, move_handles(loaded, first, place, moves, blend), region, out, out_unit)
 
 
 def sample_region(
@@ -121,24 +125,27 @@ def sample_region(
     form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
-    """Sample one region of a mesh at random, from how that region differs between people when its
-    border is aligned.
+    """Sample one region of a mesh at random.
+
+    A LAMM or region-pca draws from how that region differs between people when its border is
+    aligned. With any other model, the region is that of a random shape, aligned at the border.
     """
     import torch
 
     from morphable.data.registered_mesh import read_registered, write_shape
-    from morphable.edit.region import edit_region, find_region
+    from morphable.edit.region import find_region, move_handles, sample_moves
     from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
+    from morphable.models.io import load
 
-    loaded = _load_editor(model)
+    loaded = load(model)
     place = find_region(loaded, region)
     shape = read_registered(mesh, loaded.template, unit)
-    moves = loaded.handles.sample(place.number, number, torch.Generator().manual_seed(seed), scale)
+    draws = sample_moves(loaded, place, shape, number, torch.Generator().manual_seed(seed), scale)
     outside = 0.0
     with atomic_folder(out) as folder:
-        for index, moved in enumerate(moves):
-            edit = edit_region(loaded, shape, place, moved, blend)
+        for index, moves in enumerate(draws):
+            edit = move_handles(loaded, shape, place, moves, blend)
             outside = max(outside, edit.outside_mm)
             file = folder / f"{region}-{index:04d}{suffix(mesh, form)}"
             write_shape(file, edit.vertices, loaded.template, out_unit)
@@ -148,14 +155,9 @@ def sample_region(
     )
 
 
-def _load_editor(path: Path) -> RegionEditor:
-    from morphable.edit.region import require_editor
-    from morphable.models.io import load
-
-    return require_editor(load(path))
-
-
-def _write(model: RegionEditor, edit: RegionEdit, region: str, out: Path, unit: str | None) -> None:
+def _write(
+    model: MorphableModel, edit: RegionEdit, region: str, out: Path, unit: str | None
+) -> None:
     from morphable.data.registered_mesh import write_shape
     from morphable.mesh.units import unit_of
 

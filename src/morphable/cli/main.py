@@ -26,6 +26,7 @@ from morphable.cli import (
     referee,
     report,
     shapes,
+    studio,
     train,
 )
 from morphable.cli.messages import message, usage_message
@@ -100,6 +101,7 @@ app.command(edit.app)
 app.command(fit.fit)
 app.command(export.export)
 app.command(factor.factor)
+app.command(studio.studio)
 app.command(bench.bench)
 app.command(compare.compare)
 # `app.meta` does not inherit this from `app`. Without it Cyclopts would end on Ctrl-C, and our

@@ -171,12 +171,14 @@ def sample(
 
     from morphable.cli.parse import parse_given
     from morphable.data.registered_mesh import write_shape
-    from morphable.edit.code import sample_codes
+    from morphable.edit.code import require_part, sample_codes
     from morphable.files import atomic_folder
     from morphable.mesh.units import unit_of
     from morphable.models.io import load
 
     loaded = load(model)
+    if part is not None:
+        require_part(loaded, part)
     known = parse_given(loaded, given or [])
     codes = sample_codes(loaded, number, torch.Generator().manual_seed(seed), part, known, scale)
     with atomic_folder(out) as folder, torch.no_grad():

@@ -52,17 +52,19 @@ def registered(
     unit: str | None = None,
     y_up: bool = True,
     check_faces: bool = True,
+    mesh_name: str | None = None,
 ) -> Registered:
     """Read a mesh file in correspondence with the template.
 
     unit: the unit of the file; None: mm, or m for glTF. y_up: whether the file has y up; otherwise
     it has z up. check_faces: if False, any faces are accepted, and the template's are used.
+    mesh_name: the mesh to read of a glTF file that holds several.
 
     Raises InputError, naming the file, if the vertex count or the faces differ, a coordinate is not
     finite, or the size shows that the unit is another one.
     """
     unit = unit_of(path, unit)
-    mesh = read_mesh(path).mesh
+    mesh = read_mesh(path, mesh_name).mesh
     if len(mesh.vertices) != template.n_vertices:
         expected, got = template.n_vertices, len(mesh.vertices)
         raise InputError(

@@ -87,6 +87,8 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
     """Make all splits that the labels allow, by name: `frames`, `frames-deep3dmm`, `subject`,
     `expression-LABEL`.
     """
+    if "mirror_of" in labels:
+        return _with_mirror_images(labels, seed)
     splits = {}
     if labels.count >= 3:
         splits["frames"] = frame_split(labels, seed)
@@ -102,6 +104,30 @@ def make_splits(labels: LabelTable, seed: int = 0) -> dict[str, Split]:
                     labels, name, seed
                 )
     return splits
+
+
+def _with_mirror_images(labels: LabelTable, seed: int) -> dict[str, Split]:
+    """The splits of the originals. The mirror images of training meshes are training meshes too;
+    those of held-out meshes are in no subset.
+    """
+    original = labels["mirror_of"] < 0
+    own, images = np.flatnonzero(original), np.flatnonzero(~original)
+    position = np.full(labels.count, -1)
+    position[own] = np.arange(len(own))
+    columns = {name: labels[name][own] for name in labels.columns if name != "mirror_of"}
+    if "neutral" in columns:
+        columns["neutral"] = np.where(columns["neutral"] >= 0, position[columns["neutral"]], -1)
+    made = make_splits(LabelTable(columns, len(own)), seed)
+    of_image = labels["mirror_of"][images]
+    return {
+        name: Split(
+            np.sort(np.concatenate([own[s.train], images[np.isin(of_image, own[s.train])]])),
+            own[s.val],
+            own[s.test],
+            s.seed,
+        )
+        for name, s in made.items()
+    }
 
 
 def _file_name(label: str) -> str:

@@ -7,8 +7,34 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from morphable.errors import InputError
 from morphable.models.base import MorphableModel
+from morphable.models.families import families_with
 from morphable.models.parts import Parts
+
+
+def require_part(model: MorphableModel, name: str) -> None:
+    """Raise InputError if the model's code has no part of this name. The message names the model's
+    parts, and the families that have such a part.
+    """
+    if name in model.parts:
+        return
+    text = f"part {name!r}: the parts of this {model.name} are {', '.join(model.parts)}"
+    regions = model.template.regions
+    if families := families_with(name):
+        text += f"; {', '.join(families)} have a part {name!r}"
+    elif regions is not None and name in regions.names:
+        text += f"; {name!r} is a region: use edit region or edit swap-region"
+    raise InputError(text)
+
+
+@torch.no_grad()
+def neutralise(model: MorphableModel, code: Tensor) -> Tensor:
+    """(B, L) codes -> (B, V, 3) mm: the neutral shape of each subject. Raises InputError, which
+    names the families that can, if the model does not separate identity from expression.
+    """
+    require_part(model, "identity")
+    return model.neutral(code)
 
 
 def interpolate(

@@ -1,5 +1,6 @@
 """Edits one region of a shape by moving its handles, and keeps everything outside the region
-exactly in place.
+exactly in place. It works with every family: a model whose handles were trained says how the region
+follows; with any other model, its code is fitted to the moved handles.
 
 An edit adds the change that the model predicts to the input shape, so details that the model cannot
 represent are kept. In a band inside the region's border, the displacement is the smoothest
@@ -8,20 +9,25 @@ represent are kept. In a band inside the region's border, the displacement is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import splu
+from torch import Tensor
 
+from morphable.edit.handle_fit import HandleFit
 from morphable.errors import InputError
-from morphable.mesh.regions import handle_list
+from morphable.mesh.automatic_regions import template_regions
+from morphable.mesh.mesh import Mesh
+from morphable.mesh.regions import Regions, border_vertices, handle_list
 from morphable.mesh.topology import adjacency
 from morphable.models.base import MorphableModel
-from morphable.models.handles import RegionEditor
+from morphable.models.handles import RegionEditor, aligned_displacement
 
 BAND_RINGS = 3
 """Width of the band in which a hard blend lets the displacement fall to zero, in rings of vertices.
@@ -29,21 +35,40 @@ BAND_RINGS = 3
 
 Blend = Literal["hard", "none"]
 
+Response = Callable[[np.ndarray], np.ndarray]
+"""How a model answers to moved handles: displacements (K, 3) mm of K handles -> displacements (V, 3)
+mm of the whole shape, before they are confined to the region.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A region of a model's template that can be edited.
+    """A region of a template that can be edited.
 
-    number: its position among the model's regions. inside: (V,) bool. controls: (C,) its control
-    vertices: handle 0, 1, ... of the region. neighbors: (V, V) sparse adjacency of the whole
-    template.
+    number: its position among the regions. inside: (V,) bool. controls: (C,) its control vertices:
+    handle 0, 1, ... of the region. border: its vertices by which it is aligned to the region of
+    another shape. neighbors: (V, V) sparse adjacency of the whole template.
     """
 
     name: str
     number: int
     inside: np.ndarray
     controls: np.ndarray
+    border: np.ndarray
     neighbors: sp.csr_matrix
+
+    @cached_property
+    def confinement(self) -> Confinement:
+        return Confinement(self.inside, self.neighbors)
+
+    def edited(self, vertices: np.ndarray, change: np.ndarray, blend: Blend = "hard") -> RegionEdit:
+        """The shape (V, 3) mm after displacements `change` (V, 3) mm, blended."""
+        if blend == "hard":
+            change = self.confinement(change)
+        result = (vertices + change).astype(np.float32)
+        # Vertices that do not move keep their input bits, whatever the precision of the input is.
+        result[~change.any(1)] = vertices[~change.any(1)]
+        return RegionEdit(result, change, self.inside, seam(change, self.inside, self.neighbors))
 
     def handle(self, text: str) -> int:
         """The control vertex that a user names: `h3` is handle 3 of this region, `v791` is vertex
@@ -77,15 +102,21 @@ class Region:
 class RegionEdit:
     """An edited shape, and measures of the edit.
 
-    vertices: (V, 3) mm. movement: (V,) mm, the distance that each vertex moved. inside: (V,) bool,
-    the vertices of the region. seam_mm: the largest distance between the displacement of a border
+    vertices: (V, 3) mm. change: (V, 3) mm, the displacement of each vertex. inside: (V,) bool, the
+    vertices of the region. seam_mm: the largest distance between the displacement of a border
     vertex and the mean displacement of its neighbors.
     """
 
     vertices: np.ndarray
-    movement: np.ndarray
+    change: np.ndarray
     inside: np.ndarray
     seam_mm: float
+
+    @cached_property
+    def movement(self) -> np.ndarray:
+        """(V,) mm, the distance that each vertex moved."""
+        distance: np.ndarray = np.linalg.norm(self.change, axis=1)
+        return distance
 
     @property
     def outside_mm(self) -> float:
@@ -93,37 +124,151 @@ class RegionEdit:
         return float(self.movement[~self.inside].max(initial=0.0))
 
 
-def require_editor(model: MorphableModel) -> RegionEditor:
-    """Return the model if its regions can be edited.
-
-    Otherwise raises InputError, which names the families whose regions can be edited.
+def regions_of(model: MorphableModel) -> Regions:
+    """The regions in which shapes of a model can be edited: the model's own, else those of its
+    template, else automatic ones.
     """
-    if not isinstance(model, RegionEditor):
-        raise InputError(
-            f"{model.family} has no handles to edit regions by; "
-            "lamm, lamm-mixer and region-pca have"
-        )
-    return model
+    return model.regions if isinstance(model, RegionEditor) else template_regions(model.template)
 
 
-def find_region(model: RegionEditor, name: str) -> Region:
-    """The model's region of this name.
+def find_region(model: MorphableModel, name: str) -> Region:
+    """The region of this name, among those of `regions_of`.
 
     Raises InputError if there is none, or if it has no control vertices.
     """
-    model.template.region(name)
-    number = model.regions.names.index(name)
-    controls = model.regions.controls[number]
+    return region_of(model.template.mesh, regions_of(model), name)
+
+
+def region_of(mesh: Mesh, regions: Regions, name: str) -> Region:
+    """One region of a template with this mesh. Raises InputError as `find_region`."""
+    number = regions.number(name)
+    controls = regions.controls[number]
     if not len(controls):
         raise InputError(f"region {name!r}: has no control vertices, so it cannot be edited")
-    mesh = model.template.mesh
+    inside = regions.labels == number
+    border = border_vertices(mesh.faces, regions.labels, number)
+    # A region without a border, such as a separate eyeball, is aligned by all its vertices.
+    border = border if len(border) else np.flatnonzero(inside)
     neighbors = adjacency(mesh.faces, len(mesh.vertices)).tocsr()
-    return Region(name, number, model.regions.labels == number, controls, neighbors)
+    return Region(name, number, inside, controls, border, neighbors)
 
 
-def complete_moves(
-    model: RegionEditor, region: Region, move: Mapping[int, np.ndarray]
-) -> torch.Tensor:
+def trained_editor(model: MorphableModel) -> RegionEditor | None:
+    """The model, if it has learned how regions follow their handles."""
+    return model if isinstance(model, RegionEditor) and model.handles_trained else None
+
+
+def answer(
+    model: MorphableModel,
+    vertices: np.ndarray,
+    region: Region,
+    handles: np.ndarray,
+    code: Tensor | None = None,
+) -> Response:
+    """How a model answers when some handles of one region of a shape are moved.
+
+    With trained handles, the region's other handles get their most likely displacement, and the
+    model predicts the rest. Otherwise the code changes by the most likely step that brings the
+    handles to their goals.
+
+    vertices: (V, 3) mm. handles: (K,) control vertices of the region. code: (L,) that of the shape;
+    None: the model encodes the shape. Raises InputError if a vertex is not a handle of the region.
+    """
+    for vertex in handles:
+        region.handle(f"v{vertex}")
+    editor = trained_editor(model)
+    if editor is not None:
+        return _trained_answer(editor, vertices, region, handles)
+    if code is None:
+        with torch.no_grad():
+            code = model.encode(_batch(model, vertices))[0]
+    return HandleFit.of(model, code, handles).change
+
+
+def _trained_answer(
+    model: RegionEditor, vertices: np.ndarray, region: Region, handles: np.ndarray
+) -> Response:
+    with torch.no_grad():
+        code = model.encode(_batch(model, vertices))
+    # The most likely displacement of the other handles is linear in that of the moved ones.
+    axes = np.eye(3 * len(handles)).reshape(-1, len(handles), 3)
+    follow = torch.stack(
+        [complete_moves(model, region, dict(zip(handles, axis, strict=True))) for axis in axes]
+    ).to(code)
+
+    def respond(moved: np.ndarray) -> np.ndarray:
+        amounts = torch.as_tensor(moved, dtype=torch.float32).to(code).ravel()
+        return predicted(model, code, region, torch.tensordot(amounts, follow, 1))
+
+    return respond
+
+
+@torch.no_grad()
+def predicted(model: RegionEditor, code: Tensor, region: Region, moved: Tensor) -> np.ndarray:
+    """(V, 3) mm: what a model with trained handles adds to the shape of a code (1, L) if all
+    handles of one region are displaced by `moved` (C, 3) mm.
+    """
+    displacement = model.displacement(region.number, moved[None].to(code))
+    # Decode the unedited and the edited shape in one batch. Batches of different sizes differ in
+    # the last bits, and then a displacement of zero would not give a change of exactly zero.
+    both = model.decode(
+        model.displace(code.repeat(2, 1), torch.cat([torch.zeros_like(displacement), displacement]))
+    )
+    return (both[1] - both[0]).cpu().numpy().astype(np.float64)
+
+
+def _batch(model: MorphableModel, vertices: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(vertices, np.float32))[None].to(model.device)
+
+
+def move_handles(
+    model: MorphableModel,
+    vertices: np.ndarray,
+    region: Region,
+    moves: Mapping[int, np.ndarray],
+    blend: Blend = "hard",
+) -> RegionEdit:
+    """Move handles of one region of a shape (V, 3) mm, with a model of any family.
+
+    moves: (3,) mm by vertex number. Raises InputError as `answer`.
+    """
+    handles = np.array(list(moves))
+    respond = answer(model, vertices, region, handles)
+    return region.edited(vertices, respond(np.stack(list(moves.values()))), blend)
+
+
+def swap_moves(region: Region, source: np.ndarray, target: np.ndarray) -> dict[int, np.ndarray]:
+    """Moves of all handles that replace a region of `source` (V, 3) mm by that of `target` (V, 3)
+    mm, after aligning the borders.
+    """
+    moved, _ = aligned_displacement(source[None], target[None], region.border, region.controls)
+    return dict(zip(region.controls.tolist(), moved[0], strict=True))
+
+
+@torch.no_grad()
+def sample_moves(
+    model: MorphableModel,
+    region: Region,
+    vertices: np.ndarray,
+    count: int,
+    generator: torch.Generator,
+    scale: float = 1.0,
+) -> list[dict[int, np.ndarray]]:
+    """Random moves of all handles of one region of a shape (V, 3) mm.
+
+    With trained handles, they are drawn from how the region differs between people. Otherwise they
+    replace the region by that of a random shape. scale: multiplies the standard deviation. Raises
+    InputError if the model has neither trained handles nor a prior.
+    """
+    editor = trained_editor(model)
+    if editor is None:
+        drawn = model.sample(count, generator, scale=scale).cpu().numpy()
+        return [swap_moves(region, vertices, other) for other in drawn]
+    moved = editor.handles.sample(region.number, count, generator, scale).numpy()
+    return [dict(zip(region.controls.tolist(), one, strict=True)) for one in moved]
+
+
+def complete_moves(model: RegionEditor, region: Region, move: Mapping[int, np.ndarray]) -> Tensor:
     """(C, 3) mm displacements of all handles of a region, if some of them are known.
 
     move: (3,) mm by vertex number, the known displacements. The other handles get their most likely
@@ -134,65 +279,66 @@ def complete_moves(
     return model.handles.complete(region.number, move)
 
 
-@torch.no_grad()
 def edit_region(
     model: RegionEditor,
     vertices: np.ndarray,
     region: Region,
-    moved: torch.Tensor,
+    moved: Tensor,
     blend: Blend = "hard",
 ) -> RegionEdit:
-    """Displace the handles of one region of a shape (V, 3) mm by `moved` (C, 3) mm.
+    """Displace all handles of one region of a shape (V, 3) mm by `moved` (C, 3) mm, with a model
+    whose handles are trained.
 
     blend: with `hard`, nothing outside the region moves. `none` gives the unchanged prediction of
     the model, which may also move vertices outside.
     """
-    shape = torch.from_numpy(np.asarray(vertices, np.float32))[None].to(model.device)
-    displacement = model.displacement(region.number, moved[None].to(shape))
-    # Decode the unedited and the edited shape in one batch. Batches of different sizes differ in
-    # the last bits, and then a displacement of zero would not give a change of exactly zero.
-    both = model.edit(
-        shape.repeat(2, 1, 1), torch.cat([torch.zeros_like(displacement), displacement])
-    )
-    change = (both[1] - both[0]).cpu().numpy().astype(np.float64)
-    if blend == "hard":
-        change = confine(change, region.inside, region.neighbors)
-    result = (vertices + change).astype(np.float32)
-    # Vertices that do not move keep their input bits, whatever the precision of the input is.
-    result[~change.any(1)] = vertices[~change.any(1)]
-    return RegionEdit(
-        result,
-        np.linalg.norm(change, axis=1),
-        region.inside,
-        seam(change, region.inside, region.neighbors),
-    )
+    with torch.no_grad():
+        code = model.encode(_batch(model, vertices))
+    return region.edited(vertices, predicted(model, code, region, moved), blend)
+
+
+class Confinement:
+    """Restricts displacements (V, 3) to a region. The result is zero outside, unchanged deep
+    inside, and as smooth as possible in a band of `rings` rings between.
+
+    The band is narrower if the region is thin, so that its innermost vertices keep their change.
+    What depends on the region alone is computed once.
+    """
+
+    def __init__(
+        self, inside: np.ndarray, neighbors: sp.csr_matrix, rings: int = BAND_RINGS
+    ) -> None:
+        depth = ring_depth(neighbors, inside)
+        within = depth[inside]
+        deepest = int(within[np.isfinite(within)].max(initial=0))
+        self.inside = inside
+        self.band = inside & (depth <= min(rings, deepest - 1))
+        degree = np.asarray(neighbors.sum(1)).ravel()
+        laplacian = sp.csr_matrix(
+            sp.identity(len(inside)) - sp.diags_array(1 / np.maximum(degree, 1)) @ neighbors
+        )
+        # In the band, minimize |L x|^2 for the graph Laplacian L, with all other displacements
+        # fixed.
+        free = laplacian[:, self.band]
+        # Rows that no vertex of the band takes part in do not matter.
+        rows = np.flatnonzero(np.diff(free.tocsr().indptr))
+        self._transposed = sp.csr_matrix(free[rows].T)
+        self._known = sp.csr_matrix(laplacian[rows])
+        self._factor = splu(sp.csc_matrix(free.T @ free)) if self.band.any() else None
+
+    def __call__(self, change: np.ndarray) -> np.ndarray:
+        result = np.where(self.inside[:, None], change, 0.0)
+        if self._factor is not None:
+            result[self.band] = 0.0
+            result[self.band] = self._factor.solve(-(self._transposed @ (self._known @ result)))
+        return result
 
 
 def confine(
     change: np.ndarray, inside: np.ndarray, neighbors: sp.csr_matrix, rings: int = BAND_RINGS
 ) -> np.ndarray:
-    """Restrict displacements `change` (V, 3) to a region. The result is zero outside, `change` deep
-    inside, and as smooth as possible in a band of `rings` rings between.
-
-    The band is narrower if the region is thin, so that its innermost vertices keep their change.
-    """
-    depth = ring_depth(neighbors, inside)
-    within = depth[inside]
-    deepest = int(within[np.isfinite(within)].max(initial=0))
-    band = inside & (depth <= min(rings, deepest - 1))
-    result = np.where(inside[:, None], change, 0.0)
-    if not band.any():
-        return result
-    degree = np.asarray(neighbors.sum(1)).ravel()
-    laplacian = sp.csr_matrix(
-        sp.identity(len(change)) - sp.diags_array(1 / np.maximum(degree, 1)) @ neighbors
-    )
-    # In the band, minimize |L x|^2 for the graph Laplacian L, with all other displacements fixed.
-    result[band] = 0.0
-    free, known = laplacian[:, band], laplacian[:, ~band] @ result[~band]
-    solved = spsolve(sp.csc_matrix(free.T @ free), -(free.T @ known))
-    result[band] = solved.reshape(-1, 3)
-    return result
+    """Restrict displacements `change` (V, 3) to a region, as `Confinement`."""
+    return Confinement(inside, neighbors, rings)(change)
 
 
 def ring_depth(neighbors: sp.csr_matrix, inside: np.ndarray) -> np.ndarray:

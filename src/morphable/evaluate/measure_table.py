@@ -289,6 +289,38 @@ _ROWS = (
         "neither",
         2,
     ),
+    Measure(
+        "mixture_area",
+        "area of mixtures",
+        "area of syntheses, for codes in which every part comes from a measured mesh of its own",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "mixture_spread",
+        "spread of mixtures",
+        "the same of their distance to their mean",
+        "",
+        "neither",
+        2,
+    ),
+    Measure(
+        "mixture_coverage",
+        "coverage by mixtures",
+        "the same share of measured meshes",
+        "",
+        "higher",
+        2,
+    ),
+    Measure(
+        "mixture_novelty",
+        "novelty of mixtures",
+        "the same relative distance to the nearest training code",
+        "",
+        "neither",
+        2,
+    ),
     # What the referee measures of a model that draws shapes, in addition to the specificity.
     Measure(
         "coverage_mm",

@@ -16,7 +16,7 @@ from morphable.evaluate.errors import summary
 from morphable.evaluate.evaluation import Evaluation
 from morphable.evaluate.intervals import ratio_interval
 from morphable.models.batched import BATCH
-from morphable.models.local_weights import LocalWeights
+from morphable.models.local_weights import LocalWeights, exchange
 from morphable.models.parts import recombine
 from morphable.rows import evenly_spread
 
@@ -116,11 +116,14 @@ def overlap(weights: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Diversity:
-    """Codes z of training meshes, of held-out meshes and of syntheses, each (n, Z), as encoded."""
+    """Codes z of training meshes, of held-out meshes, of syntheses as in the paper, and of mixtures
+    in which every part comes from a mesh of its own; each (n, Z), as encoded.
+    """
 
     training: np.ndarray
     held_out: np.ndarray
     syntheses: np.ndarray
+    mixtures: np.ndarray
 
     def plane(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean (Z,) of the training codes and their two principal directions (2, Z)."""
@@ -157,7 +160,7 @@ class Diversity:
 @torch.no_grad()
 def diversity(evaluation: Evaluation, model: LocalWeights, draws: int = 1) -> list[Diversity]:
     """The codes that the paper plots, for several draws of sources and targets among the measured
-    meshes. Syntheses are decoded and encoded again.
+    meshes, and as many mixtures as there are measured meshes. Both are decoded and encoded again.
     """
     training = evaluation.data.train.vertices
     rows = evenly_spread(len(training), COMPARED)
@@ -166,21 +169,28 @@ def diversity(evaluation: Evaluation, model: LocalWeights, draws: int = 1) -> li
     kept = torch.from_numpy(evenly_spread(len(measured), COMPARED)).to(model.device)
     held_out = model.encoding_of(measured[kept]).cpu().numpy()
 
+    def again(codes: Tensor) -> np.ndarray:
+        return _encodings(model, len(codes), lambda chunk: model.decode(codes[chunk]))
+
     results = []
     for seed in range(draws):
-        order = torch.randperm(len(measured), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(measured), generator=generator)
         sources = min(SOURCES, len(order) // 2)
         chosen = measured[order.to(model.device)]
-        codes = recombine(
+        syntheses = recombine(
             model.parts, chosen[:sources], chosen[sources:][:TARGETS], list(model.parts)
         )
-
-        def decoded(chunk: slice, codes: Tensor = codes) -> Tensor:
-            return model.decode(codes[chunk])
-
-        again = _encodings(model, len(codes), decoded)
-        results.append(Diversity(encoded, held_out, again))
+        mixtures = _mixtures(measured[kept], len(model.parts), generator)
+        results.append(Diversity(encoded, held_out, again(syntheses), again(mixtures)))
     return results
+
+
+def _mixtures(codes: Tensor, parts: int, generator: torch.Generator) -> Tensor:
+    """Exchange each part of the codes (n, L) between the meshes at random."""
+    orders = [torch.randperm(len(codes), generator=generator) for _ in range(parts)]
+    order = torch.stack(orders, 1).to(codes.device)
+    return exchange(codes.unflatten(1, (parts, -1)), order).flatten(1)
 
 
 def diversity_measures(evaluation: Evaluation) -> dict[str, Any]:
@@ -190,13 +200,14 @@ def diversity_measures(evaluation: Evaluation) -> dict[str, Any]:
     draws = diversity(evaluation, model, DRAWS)
     numbers = np.arange(len(draws))
     first = draws[0]
-    measures: dict[str, Any] = {
-        "synthesis_area": [draw.area(draw.syntheses) for draw in draws],
-        "synthesis_spread": [draw.spread(draw.syntheses) for draw in draws],
-        "synthesis_coverage": [draw.coverage(draw.syntheses) for draw in draws],
-        "synthesis_novelty": [draw.novelty(draw.syntheses) for draw in draws],
-    }
-    measures = {name: summary(np.array(values), numbers) for name, values in measures.items()}
+    measures: dict[str, Any] = {}
+    for name in ("synthesis", "mixture"):
+        for measure in ("area", "spread", "coverage", "novelty"):
+            values = [
+                getattr(draw, measure)(draw.syntheses if name == "synthesis" else draw.mixtures)
+                for draw in draws
+            ]
+            measures[f"{name}_{measure}"] = summary(np.array(values), numbers)
     return measures | {
         "held_out_area": first.area(first.held_out),
         "held_out_spread": first.spread(first.held_out),

@@ -135,8 +135,14 @@ def _difference(session: Any, module: nn.Module, values: dict[str, Tensor]) -> f
     with torch.no_grad():
         expected = module(*values.values()).numpy()
     found = session.run(None, {name: value.numpy() for name, value in values.items()})[0]
-    size = np.ptp(expected.reshape(-1, expected.shape[-1]), axis=0).max() or 1.0
-    return float(np.abs(found - expected).max() / size)
+    return float(np.abs(found - expected).max() / (_size(expected) or 1.0))
+
+
+def _size(output: np.ndarray) -> float:
+    """How large shapes (B, V, 3) are along their longest axis, or codes (B, L) at most."""
+    if output.ndim == 3:
+        return float(np.ptp(output, axis=1).max())
+    return float(np.abs(output).max())
 
 
 def _describe(proto: Any, model: MorphableModel, network: Network) -> None:
@@ -167,12 +173,14 @@ def _runtime(path: Path) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's own notes, which are about its inside."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -23,7 +23,20 @@ UNUSUAL_DEGREES, UNUSUAL_SCALE, UNUSUAL_SHIFT = 8.0, 0.08, 0.08
 """From here on a rotation, a change of size and a shift (as a share of the reference's diagonal)
 are worth a word.
 """
-NEAR_QUARTER = 3.0
+UNIT_RATIOS = (
+    (1e-3, "m read as mm"),
+    (1e-2, "m read as cm"),
+    (1e-1, "cm read as mm"),
+    (1e1, "mm read as cm"),
+    (1e2, "cm read as m"),
+    (1e3, "mm read as m"),
+    (25.4, "mm read as inches"),
+    (1 / 25.4, "inches read as mm"),
+)
+"""Size ratios of units that were mistaken for each other."""
+UNIT_TOLERANCE = 0.2
+"""Logarithm of the size by which people differ."""
+NEAR_QUARTER = 6.0
 """A rotation this near to quarter turns (degrees) is one; the rest is the shape's own difference."""
 
 
@@ -50,7 +63,7 @@ class Placement:
             degrees = quarter if abs(self.degrees - quarter) < NEAR_QUARTER else self.degrees
             found.append(f"turned by {degrees:.0f} degrees about {_axis_name(self.axis)}")
         if self.is_scaled:
-            found.append(f"scaled by {1 / float(self.map.scale):.2f}")
+            found.append(f"scaled by {_scale_words(1 / float(self.map.scale))}")
         if np.linalg.norm(self.shift) > UNUSUAL_SHIFT * self.diagonal:
             x, y, z = np.round(self.shift) + 0.0  # no -0
             found.append(f"shifted by ({x:.0f}, {y:.0f}, {z:.0f}) mm")
@@ -149,6 +162,19 @@ def _cube_rotations() -> list[np.ndarray]:
         for signs in product((1, -1), repeat=3)
     ]
     return [matrix for matrix in signed if np.linalg.det(matrix) > 0]
+
+
+def _scale_words(ratio: float) -> str:
+    """A ratio of sizes, and the units that were mistaken if it is near to one of theirs.
+
+    >>> _scale_words(0.098), _scale_words(2.0)
+    ('0.098, as of cm read as mm', '2.00')
+    """
+    text = f"{ratio:.2f}" if 0.2 < ratio < 100 else f"{ratio:.3g}"
+    for factor, units in UNIT_RATIOS:
+        if abs(np.log(ratio / factor)) < UNIT_TOLERANCE:
+            return f"{text}, as of {units}"
+    return text
 
 
 def _axis_name(axis: np.ndarray) -> str:

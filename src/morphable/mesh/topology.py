@@ -131,3 +131,26 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     flat = area.reshape(-1, len(triangles), 3)
     normals = np.stack([incidence @ item for item in flat]).reshape(vertices.shape)
     return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-30)
+
+
+def hinges(triangles: np.ndarray) -> np.ndarray:
+    """Return the pairs (H, 2) of triangles that share an edge, for each edge that exactly two
+    triangles use.
+
+    >>> hinges(np.array([[0, 1, 2], [2, 1, 3]])).tolist()
+    [[0, 1]]
+    """
+    sides = np.sort(half_edges(triangles), axis=1)
+    owner = np.repeat(np.arange(len(triangles)), 3)
+    order = np.lexsort(sides.T[::-1])
+    _, start, count = np.unique(sides[order], axis=0, return_index=True, return_counts=True)
+    first = start[count == 2]
+    return np.stack([owner[order[first]], owner[order[first + 1]]], axis=1)
+
+
+def inconsistent_edges(faces: np.ndarray) -> np.ndarray:
+    """Return the undirected edges (E, 2) that two faces run along in the same direction, so that
+    one of the two is turned inside out.
+    """
+    directed, count = np.unique(half_edges(faces), axis=0, return_counts=True)
+    return np.unique(np.sort(directed[count > 1], axis=1), axis=0)

@@ -84,6 +84,10 @@ class MorphableModel(nn.Module, ABC):
     """Whether training needs neutral meshes. A loss finds them in `batch.neutral`, an estimate in
     the label `neutral`.
     """
+    parts_from_data: ClassVar[bool] = False
+    """Whether the parts of the code are regions of the template or parts found in the data, so that
+    the family does not say what they are called.
+    """
     prior_is_fitted: ClassVar[bool] = True
     """Whether the prior is fitted to the codes of the training meshes after training. Otherwise it
     is part of the model's definition.

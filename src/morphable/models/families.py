@@ -345,6 +345,20 @@ def add_family(name: str, row: Family, source: str = "") -> None:
     ADDED[name] = source
 
 
+def families_with(part: str) -> list[str]:
+    """The families whose code has a free part of this name, by their default recipe."""
+    return [
+        name
+        for name, row in MODELS.items()
+        if not row.model.parts_from_data and part in _part_names(row.fast.model)
+    ]
+
+
+def _part_names(config: Any) -> list[str]:
+    """The parts that a latent size is divided among. A family with one calls it `shape`."""
+    return list(getattr(config, "proportions", {})) or ["shape"]
+
+
 def family(name: str) -> Family:
     """The row of MODELS. Raises InputError, suggesting a similar name, if there is none."""
     if name not in MODELS:
@@ -361,7 +375,7 @@ def with_latent(config: Any, latent: int | Mapping[str, int]) -> Any:
     Raises InputError if a size is below 1 or above MAX_LATENT, or if a part does not exist.
     """
     proportions: Mapping[str, int] = getattr(config, "proportions", {})
-    parts = list(proportions) or ["shape"]
+    parts = _part_names(config)
     if isinstance(latent, int):
         _check_size(str(latent), latent)
         sizes = split_total(latent, proportions) if proportions else {"shape": latent}

@@ -73,6 +73,11 @@ class RegionEditor(MorphableModel):
     def regions(self) -> Regions:
         return self.geometry.regions
 
+    @property
+    def handles_trained(self) -> bool:
+        """Whether the model has learned to follow its handles."""
+        return True
+
     @abstractmethod
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Move control vertices in code space: returns the codes (B, L) of the shapes whose control

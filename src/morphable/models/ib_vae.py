@@ -269,7 +269,8 @@ class IbVae(TrainableModel):
 
     def _conditions(self, features: Tensor, given: Given | None) -> Tensor:
         """(B, L_pinned) pinned values; those that are not given are zero."""
-        free = features.new_zeros(len(features), self.parts.free_size)
+        # Not `len`, which would fix the size of the batch in an exported program.
+        free = features.new_zeros(features.shape[0], self.parts.free_size)
         return self.assemble(free, given)[:, self.parts.free_size :]
 
     def _with_condition(

@@ -181,6 +181,10 @@ class Lamm(TrainableModel, RegionEditor):
         members = network.region_members(region)
         return x * std[members] + mean[members]
 
+    @property
+    def handles_trained(self) -> bool:
+        return bool(self.edits_trained)
+
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Set the part `controls` of the codes, as `RegionEditor.displace`.
 

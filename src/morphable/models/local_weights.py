@@ -77,6 +77,7 @@ class LocalWeights(TrainableModel):
 
     geometry: MeshGeometry
     geometry_type = MeshGeometry
+    parts_from_data = True
 
     def __init__(
         self,
@@ -164,25 +165,26 @@ class LocalWeights(TrainableModel):
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         shapes = self.normalization(batch.vertices)
-        parts = self.split(self._encoding(shapes))
-        terms = {self.config.loss: self._distance(self.decoder(parts), shapes)}
+        decoded = self.decoder.decode_parts(self.split(self._encoding(shapes)))
+        terms = {self.config.loss: self._distance(self.decoder.blend(decoded), shapes)}
 
         if self.config.cycle_weight:
             count = max(2, round(self.config.cycle_share * len(shapes)))
-            cycle = self._cycle(parts[:count], shapes[:count], progress.generator)
+            cycle = self._cycle(decoded[:count], shapes[:count], progress.generator)
             terms["cycle"] = self.config.cycle_weight * cycle
         if self.config.partition_weight and self.config.projections:
             terms["partition"] = self.config.partition_weight * partition_loss(self.projections())
         return terms
 
-    def _cycle(self, parts: Tensor, shapes: Tensor, generator: torch.Generator) -> Tensor:
-        """Mix parts (B, K, Z) between meshes, decode, encode, mix back, decode, and compare with
-        the original shapes (B, V, 3).
+    def _cycle(self, decoded: Tensor, shapes: Tensor, generator: torch.Generator) -> Tensor:
+        """Mix parts (B, K, ...) between meshes, encode, mix back, decode, and compare with the
+        original shapes (B, V, 3).
         """
         order = torch.stack(
-            [torch.randperm(len(parts), generator=generator) for _ in range(parts.shape[1])], 1
-        ).to(parts.device)
-        mixed = self.split(self._encoding(self.decoder(exchange(parts, order))))
+            [torch.randperm(len(decoded), generator=generator) for _ in range(decoded.shape[1])], 1
+        ).to(decoded.device)
+        # The loss has decoded each part already, and which mesh it comes from does not matter.
+        mixed = self.split(self._encoding(self.decoder.blend(exchange(decoded, order))))
         restored = exchange(mixed, order.argsort(0))
         return self._distance(self.decoder(restored), shapes)
 
@@ -212,9 +214,10 @@ class LocalWeights(TrainableModel):
 def exchange(parts: Tensor, order: Tensor) -> Tensor:
     """Exchange parts between meshes: part k of mesh b becomes that of mesh `order[b, k]`.
 
-    parts: (B, K, Z). order: (B, K), in each column a permutation; `order.argsort(0)` undoes it.
+    parts: (B, K, ...). order: (B, K), in each column a permutation; `order.argsort(0)` undoes it.
     """
-    return parts.gather(0, order[:, :, None].expand(-1, -1, parts.shape[2]))
+    columns = zip(parts.unbind(1), order.unbind(1), strict=True)
+    return torch.stack([part.index_select(0, rows) for part, rows in columns], 1)
 
 
 def partition_loss(projections: Tensor) -> Tensor:

@@ -85,17 +85,33 @@ class PartDecoder(nn.Module):
             self.weighted = nn.Buffer(kept, persistent=False)
 
     def forward(self, parts: Tensor) -> Tensor:
+        return self.blend(self.decode_parts(parts))
+
+    def decode_parts(self, parts: Tensor) -> Tensor:
+        """(B, K, Z) -> (B, K, ...) what the decoder makes of each part by itself, before the parts
+        are summed; the codes themselves where they are summed first.
+        """
         match self.reading:
             case "features":
-                return self._blend_features(parts)
+                return self._one_by_one(parts, self._first_steps)
             case "output":
-                return _blend(self._each(parts, self._shape), self.weights)
+                return self._one_by_one(parts, self._shape)
+            case "outer" | "latent" | "sum":
+                return parts
+
+    def blend(self, decoded: Tensor) -> Tensor:
+        """(B, K, ...) what `decode_parts` returns -> (B, V, 3)."""
+        match self.reading:
+            case "features":
+                return self._blend_features(decoded)
+            case "output":
+                return _weighted_sum(decoded, self.weights)
             case "outer":
-                return self._outer(parts)
+                return self._outer(decoded)
             case "latent":
-                return self._shape((parts * self.weights[self.weighted].T).sum(1))
+                return self._shape((decoded * self.weights[self.weighted].T).sum(1))
             case "sum":
-                return self._shape(parts.sum(1))
+                return self._shape(decoded.sum(1))
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -104,14 +120,19 @@ class PartDecoder(nn.Module):
             return [layer for layer in self.pointwise if isinstance(layer, nn.Linear)]
         return [*self.decoder.layers, self.from_code]
 
-    def _blend_features(self, parts: Tensor) -> Tensor:
-        decoder, stop = self.decoder, self.blend_after
-        features = self._each(parts, lambda codes: decoder.refine(self._features(codes), 0, stop))
+    def _first_steps(self, codes: Tensor) -> Tensor:
+        """(B, Z) -> (B, n, C) features of the level on which the parts are summed."""
+        return self.decoder.refine(self._features(codes), 0, self.blend_after)
+
+    def _blend_features(self, features: Tensor) -> Tensor:
+        decoder = self.decoder
         weights = self.weights[self.weighted]
         # SpiralNet's dummy vertex, the last of the coarsest level, belongs to all parts equally.
         extra = features.shape[2] - len(weights)
         weights = nn.functional.pad(weights, (0, 0, 0, extra), value=1 / weights.shape[1])
-        return decoder.finish(decoder.refine(_blend(features, weights), stop, decoder.steps))
+        return decoder.finish(
+            decoder.refine(_weighted_sum(features, weights), self.blend_after, decoder.steps)
+        )
 
     def _outer(self, parts: Tensor) -> Tensor:
         local = torch.einsum("vk,bkz->bvz", self.weights, parts)
@@ -128,14 +149,14 @@ class PartDecoder(nn.Module):
         return self.decoder(self._features(codes))
 
     @staticmethod
-    def _each(parts: Tensor, decode: Decode) -> Tensor:
+    def _one_by_one(parts: Tensor, decode: Decode) -> Tensor:
         """Decode every part by itself: (B, K, Z) -> (B, K, n, C)."""
         return decode(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
 
 
-def _blend(features: Tensor, weights: Tensor) -> Tensor:
+def _weighted_sum(features: Tensor, weights: Tensor) -> Tensor:
     """Sum features (B, K, n, C) over the parts with weights (n, K): (B, n, C)."""
-    return torch.einsum("bknc,nk->bnc", features, weights)
+    return (features * weights.T[:, :, None]).sum(1)
 
 
 def _pointwise(config: PartDecoderConfig) -> nn.Sequential:

@@ -6,6 +6,7 @@ Kim and Kim, "Synthesizing human faces using latent space factorization and loca
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from morphable.config import Configuration, Count, Positive, PositiveOrZero
 from morphable.errors import InputError
+from morphable.mesh.align import procrustes
 from morphable.models.base import Shapes
 from morphable.models.normalization import moments
 from morphable.ops.sparse_nmf import Factorization, hoyer, penalized
@@ -20,8 +22,12 @@ from morphable.rows import evenly_spread
 
 MAX_SHAPES = 2_000
 """The weights are computed from at most this many training meshes, evenly spread."""
+BLOCK = 64
+"""Number of meshes that are aligned at once."""
 MIN_MOVEMENT = 1e-6
-"""A vertex whose movement (mm) is nowhere larger than this does not move."""
+"""A vertex whose movement is nowhere larger than this share of the mean's extent does not move."""
+
+Displacement = Literal["aligned", "relative", "mm"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,10 @@ class PartWeightsConfig(Configuration):
 
     displacement: what is factorized. `relative` = the squared distance of each vertex from its
     mean position, divided by the root mean square of these over the meshes, so that a lip counts
-    as much as a shoulder. `mm` = the distance in mm, as the paper seems to do; then the vertices
-    that move far decide.
+    as much as a shoulder. `aligned` = the same after each mesh was moved, turned and scaled onto
+    the mean; otherwise vertices that only follow the position or the size of the whole belong
+    together. `mm` = the distance in mm, as the paper seems to do; then the vertices that move far
+    decide.
 
     factorization: `penalized` or `hoyer`, see `ops/sparse_nmf.py`. sparsity: `beta` of the first,
     which depends on the unit of the matrix, or the sparseness of the second, below 1.
@@ -42,7 +50,7 @@ class PartWeightsConfig(Configuration):
     """
 
     parts: Count = 4
-    displacement: Literal["relative", "mm"] = "relative"
+    displacement: Displacement = "aligned"
     factorization: Literal["penalized", "hoyer"] = "penalized"
     sparsity: PositiveOrZero = 7.5
     weight_penalty: PositiveOrZero = 1.0
@@ -56,29 +64,45 @@ class PartWeightsConfig(Configuration):
             )
 
 
-def displacement_matrix(shapes: Shapes, relative: bool) -> np.ndarray:
+def displacement_matrix(shapes: Shapes, displacement: Displacement) -> np.ndarray:
     """(V, N) float32: how far each vertex of each mesh is from its mean position, in mm, or
     relative to the vertex's own movement. At most MAX_SHAPES of the meshes are used.
 
-    Raises InputError if nothing moves.
+    Raises InputError if nothing moves, or if a mesh that has to be aligned lies on one line.
     """
     mean, _ = moments(shapes)
     rows = evenly_spread(len(shapes), MAX_SHAPES)
-    matrix = np.empty((shapes.shape[1], len(rows)), np.float32)
-    for start in range(0, len(rows), 256):
-        chosen = rows[start : start + 256]
-        block = np.stack([np.asarray(shapes[int(row)]) for row in chosen])
-        matrix[:, start : start + len(chosen)] = np.linalg.norm(block - mean, axis=2).T
+    if displacement == "aligned":
+        moved = (_aligned(block, mean).sum(0) for block in _blocks(shapes, rows))
+        mean = np.asarray(sum(moved)) / len(rows)
 
-    still = matrix.max(1) <= MIN_MOVEMENT
+    columns = []
+    for block in _blocks(shapes, rows):
+        placed = _aligned(block, mean) if displacement == "aligned" else block
+        columns.append(np.linalg.norm(placed - mean, axis=2).T.astype(np.float32))
+    matrix = np.concatenate(columns, axis=1)
+
+    still = matrix.max(1) <= MIN_MOVEMENT * np.ptp(mean, axis=0).max()
     if still.all():
         raise InputError("training meshes: all are the same shape, so they have no parts")
     matrix[still] = 0
-    if not relative:
+    if displacement == "mm":
         return matrix
     matrix = np.square(matrix)
     size = np.sqrt(np.square(matrix).mean(1, keepdims=True, dtype=np.float64))
     return (matrix / np.where(size > 0, size, 1)).astype(np.float32)
+
+
+def _blocks(shapes: Shapes, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The meshes in these rows, in blocks (b, V, 3) in double precision."""
+    for start in range(0, len(rows), BLOCK):
+        chosen = rows[start : start + BLOCK]
+        yield np.stack([np.asarray(shapes[int(row)], np.float64) for row in chosen])
+
+
+def _aligned(block: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Meshes (b, V, 3), each moved, turned and scaled onto the mean (V, 3)."""
+    return procrustes(block, mean, scale=True).apply(block)
 
 
 def factorize(shapes: Shapes, config: PartWeightsConfig) -> Factorization:
@@ -91,7 +115,7 @@ def factorize(shapes: Shapes, config: PartWeightsConfig) -> Factorization:
             f"model.parts {config.parts}: expected at most {min(len(shapes), shapes.shape[1])}, "
             f"for {len(shapes)} training meshes of {shapes.shape[1]} vertices"
         )
-    matrix = displacement_matrix(shapes, config.displacement == "relative")
+    matrix = displacement_matrix(shapes, config.displacement)
     if config.factorization == "hoyer":
         return hoyer(matrix, config.parts, sparseness=config.sparsity)
     return penalized(matrix, config.parts, beta=config.sparsity, eta=config.weight_penalty)

@@ -55,6 +55,7 @@ class RegionPca(EstimatedModel, RegionEditor):
     """
 
     geometry_type = RegionGeometry
+    parts_from_data = True
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from morphable.ops.gather import wants_plain
+
 DISTANCES_PER_PASS = 1 << 17
 """On a CPU, neighbors are searched for a few centers at a time, so that the distances stay in the
 processor's cache.
@@ -110,6 +112,8 @@ def point_order(points: Tensor) -> Tensor:
     Once the points are sorted, ties and rounding errors no longer depend on their original order,
     so neither do the results, to the last bit.
     """
+    if wants_plain(points):
+        return _plain_order(points)
     x, y, z = _ordered_bits(points).unbind(-1)
     xy = (x << 32) + y
     order = xy.argsort(dim=1)
@@ -118,6 +122,15 @@ def point_order(points: Tensor) -> Tensor:
         return order
     by_z = z.argsort(dim=1, stable=True)
     return by_z.gather(1, xy.gather(1, by_z).argsort(dim=1, stable=True))
+
+
+def _plain_order(points: Tensor) -> Tensor:
+    """The same order by three stable sorts, the last one by x, in operations that can be exported."""
+    order = points[..., 2].argsort(dim=1, stable=True)
+    for axis in (1, 0):
+        again = points[..., axis].gather(1, order).argsort(dim=1, stable=True)
+        order = order.gather(1, again)
+    return order
 
 
 def _ordered_bits(values: Tensor) -> Tensor:
@@ -132,6 +145,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
     points: (B, P, 3) with P >= count. Of equally far points the first is chosen.
     """
+    if wants_plain(points):
+        return _plain_farthest(points, count)
     axes = _axes(points)
     rows = torch.arange(len(points), device=points.device)
     chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
@@ -146,10 +161,26 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
     return chosen
 
 
+def _plain_farthest(points: Tensor, count: int) -> Tensor:
+    """The same points without writing into tensors, in operations that can be exported."""
+    last = (points - points.mean(1, keepdim=True)).square().sum(-1).argmax(1)
+    chosen, nearest = [last], None
+    for _ in range(1, count):
+        center = points.gather(1, last[:, None, None].expand(-1, 1, 3))
+        distance = (points - center).square().sum(-1)
+        nearest = distance if nearest is None else torch.minimum(nearest, distance)
+        last = nearest.argmax(1)
+        chosen.append(last)
+    return torch.stack(chosen, 1)
+
+
 def nearest_points(points: Tensor, centers: Tensor, count: int) -> Tensor:
     """Return the indices (B, S, count) of the points (B, P, 3) nearest to each center (B, S, 3),
     nearest first.
     """
+    if wants_plain(points):
+        distance = (centers[:, :, None] - points[:, None]).square().sum(-1)
+        return distance.topk(count, dim=-1, largest=False).indices
     groups = math.isqrt(points.shape[1] // count)
     padded = nn.functional.pad(
         points, (0, 0, 0, -points.shape[1] % max(1, groups)), value=torch.inf

@@ -29,13 +29,13 @@ POSITIONS = np.arange(1, 9) / 9
 ELLIPSE = 2.0
 """Ellipses are drawn at this many standard deviations."""
 SPACE = (
-    ("area of the ellipse", "synthesis_area", "held_out_area", "1"),
-    ("spread", "synthesis_spread", "held_out_spread", "1"),
-    ("coverage", "synthesis_coverage", None, "training_coverage"),
-    ("novelty", "synthesis_novelty", "1", None),
+    ("area of the ellipse", "area", "held_out_area", "1"),
+    ("spread", "spread", "held_out_spread", "1"),
+    ("coverage", "coverage", None, "training_coverage"),
+    ("novelty", "novelty", "1", None),
 )
-"""Rows of the table: the measure of the syntheses, of held-out meshes and of training meshes. A
-number stands for itself: these values are what the others are relative to.
+"""Rows of the table: the measure of syntheses and mixtures, of held-out meshes and of training
+meshes. A number stands for itself: these values are what the others are relative to.
 """
 
 
@@ -62,9 +62,11 @@ def part_weights(context: ReportContext) -> Section | None:
 def _weights_lead(model: LocalWeights) -> str:
     error, dead = float(model.factorization_error), int(model.dead_parts)
     restarted = int(model.restarted_parts)
+    aligned = "aligned " if model.config.displacement == "aligned" else ""
     lead = (
         f"Nobody drew these {len(model.parts)} parts: a sparse non-negative factorization of how far "
-        f"the vertices of the training meshes move found them, with a relative error of {error:.2f}. "
+        f"the vertices of the {aligned}training meshes move found them, with a relative error of "
+        f"{error:.2f}. "
         "The more a vertex belongs to a part, the stronger its color."
     )
     if restarted or dead:
@@ -236,16 +238,23 @@ def _space(measures: Mapping[str, Any]) -> list[Block]:
         return _with_interval(value) if isinstance(value, Mapping) else number(value, 2)
 
     rows: list[list[Cell]] = [
-        [title, cell(made), cell(held_out), cell(training)]
-        for title, made, held_out, training in SPACE
+        [
+            title,
+            cell(f"synthesis_{measure}"),
+            cell(f"mixture_{measure}"),
+            cell(held_out),
+            cell(training),
+        ]
+        for title, measure, held_out, training in SPACE
     ]
     note = (
         "Area and spread are relative to the training codes'. Coverage is the share of held-out "
         "meshes that have a code of the set nearer than their fifth neighbor. Novelty is the "
-        "distance to the nearest training code, relative to that of held-out meshes. Intervals: "
-        "95 % confidence, over ten draws of sources and targets."
+        "distance to the nearest training code, relative to that of held-out meshes. In mixtures, "
+        "every part comes from a held-out mesh of its own. Intervals: 95 % confidence, over ten "
+        "draws of sources and targets."
     )
-    return [Table(["", "syntheses", "held out", "training"], rows), Text(note, "note")]
+    return [Table(["", "syntheses", "mixtures", "held out", "training"], rows), Text(note, "note")]
 
 
 def _with_interval(value: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from morphable.draw.colors import scale_end
 from morphable.draw.view import View
 from morphable.errors import InputError
 from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA, Evaluation
+from morphable.evaluate.referee import REAL
 from morphable.models.base import MorphableModel
 from morphable.models.pca import Pca
 from morphable.report.latent import Walk, all_walks, draw
@@ -102,6 +103,7 @@ class Scene:
             MODEL: self.name,
             PCA: f"PCA, {self.evaluation.pca.latent}",
             MEAN_SHAPE: "mean shape",
+            REAL: "real meshes",
         }
         return names.get(method, method.replace("_", "-"))
 

@@ -10,7 +10,7 @@ import numpy as np
 from morphable.data.labels import LabelTable, frame_numbers, typed
 from morphable.errors import InputError
 
-RESERVED = ("row", "file", "neutral")
+RESERVED = ("row", "file", "neutral", "mirror_of")
 """Columns that follow from the files and the other columns."""
 
 
@@ -107,3 +107,21 @@ def completed(table: LabelTable) -> LabelTable:
         rows[subject[row]] = int(row)
     neutral = np.array([rows.get(name, -1) for name in subject.tolist()], np.int64)
     return LabelTable({**table.columns, "neutral": neutral}, table.count)
+
+
+def mirrored_labels(table: LabelTable) -> LabelTable:
+    """The labels of meshes followed by those of their mirror images, which have a column
+    `mirror_of`: the row of the original, -1 for an original. Splits keep the two together.
+    """
+    count = table.count
+    columns = {}
+    for name, column in table.columns.items():
+        other = column
+        if name == "neutral":
+            other = np.where(column >= 0, column + count, -1)
+        elif name in ("sequence", "file"):
+            texts = column.astype(str).tolist()
+            other = np.array([f"{text} mirrored" if text else "" for text in texts])
+        columns[name] = np.concatenate([column, other])
+    columns["mirror_of"] = np.concatenate([np.full(count, -1), np.arange(count)])
+    return LabelTable(columns, 2 * count)

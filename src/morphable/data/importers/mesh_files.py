@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from morphable.data.importers.alignment import Alignment, alignment_kind, counted_rows
+from morphable.data.importers.labeling import mirrored_labels
+from morphable.data.importers.reading import MeshFiles
 from morphable.data.labels import LabelTable
-from morphable.data.registered_mesh import Registered, z_up_to_y_up
+from morphable.data.mesh_stack import MeshStack
+from morphable.data.registered_mesh import z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
-from morphable.mesh.align import generalized_procrustes, procrustes
 from morphable.mesh.io import MESH_SUFFIXES, read_mesh
 from morphable.mesh.mesh import Mesh
+from morphable.mesh.mirror import mirror_map
 from morphable.mesh.placement import shape_size
 from morphable.mesh.template import Template
-from morphable.rows import evenly_spread
 
 MIN_MEAN_SIZE = 0.7
 """A mean below this share of the size of the meshes is no shape of their class."""
@@ -29,30 +32,34 @@ MIN_MM, MAX_MM = 5.0, 10_000.0
 """A template outside these sizes is likely read in the wrong unit: a tooth is larger, a person
 smaller.
 """
-Read = Callable[[np.ndarray], np.ndarray]
-"""Reads the meshes of the rows (n,): (n, V, 3) mm."""
 BLOCK = 64
 """Meshes that are read at a time."""
-MAX_ALIGNED = 512
-"""The mean that meshes are aligned to is that of at most this many of them, evenly spread: the first
-files may all be of one person.
-"""
 
 
-@dataclass(frozen=True, eq=False)
-class Usable:
-    """The mesh files that fit a template, and sentences about those that do not.
-
-    mean: (V, 3) mm, of the meshes that fit. size: mm, the mean of their sizes.
+@dataclass(frozen=True)
+class Placing:
+    """How imported meshes are placed. kind: of alignment, None: where they lie. on: the vertices
+    that count, as `counted_rows` takes them. mirror: whether a mirror image of each is added.
     """
 
-    files: list[Path]
-    bad: list[str]
-    mean: np.ndarray
-    size: float
+    kind: str | None = None
+    on: str | None = None
+    mirror: bool = False
+
+    @classmethod
+    def of(cls, align: bool | str, align_on: str | None, mirror: bool) -> Placing:
+        """Raises InputError unless the options go together."""
+        kind = alignment_kind(align)
+        if align_on is not None and kind is None:
+            raise InputError("`align_on`: needs `align`", "align_on", "align")
+        return cls(kind, align_on, mirror)
 
 
-def mean_template(template: Template, usable: Usable) -> Template:
+AS_THEY_LIE = Placing()
+"""Neither aligned nor mirrored."""
+
+
+def mean_template(template: Template, usable: MeshFiles) -> Template:
     """The template with the mean of the meshes as its reference shape.
 
     Warns if the mean is much smaller than the meshes, which then lie or bend in many ways.
@@ -71,12 +78,12 @@ def mean_template(template: Template, usable: Usable) -> Template:
 def finished_source(
     template: Template,
     table: LabelTable,
-    read: Read,
+    stack: MeshStack,
     info: dict[str, Any],
-    align: bool,
+    placing: Placing = AS_THEY_LIE,
     named: bool = True,
 ) -> MeshSource:
-    """The source of imported meshes, aligned rigidly to their mean if asked to, with the template.
+    """The source of imported meshes (N, V, 3) mm with the template, aligned and mirrored as asked.
 
     named: whether the template's shape was named by the user; else it becomes the mean of the
     aligned meshes. Warns if the template has a size that suggests another unit.
@@ -87,27 +94,43 @@ def finished_source(
             f"read in {info['unit']}, the template is {size:.3g} mm across; is the unit right?",
             stacklevel=3,
         )
+    alignment = None
+    if placing.kind is not None:
+        rows = counted_rows(placing.on, template, stack)
+        alignment = Alignment.of(placing.kind, rows, stack)
+        template = _placed_template(template, alignment, named)
+        info = info | {"aligned_on": template.n_vertices if rows is None else len(rows)}
+    info = info | {"aligned": placing.kind or False, "mirrored": placing.mirror}
 
     def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, table.count, BLOCK):
-            yield read(np.arange(start, min(start + BLOCK, table.count)))
+        for block in stack.blocks(BLOCK):
+            yield alignment.apply(block.astype(np.float64)) if alignment else block
 
-    if not align:
-        return MeshSource(template, table, blocks, info | {"aligned": False})
-    sample = read(evenly_spread(table.count, MAX_ALIGNED))
-    mean = generalized_procrustes(sample.astype(np.float64)).mean
-    mean = mean - mean.mean(0)
-    own = np.asarray(template.mesh.vertices, np.float64)
-    shape = procrustes(own, mean).apply(own) if named else mean
-    template = replace(template, mesh=template.mesh.moved(shape.astype(np.float32)))
+    if not placing.mirror:
+        return MeshSource(template, table, blocks, info)
+    mirror = template.mirror
+    if mirror is None:
+        mirror = mirror_map(template.mesh.vertices, template.mesh.faces)
+        template = replace(template, mirror=mirror)
 
-    def aligned() -> Iterator[np.ndarray]:
+    middle = np.asarray(template.mesh.vertices, np.float64)[:, 0]
+    plane = np.array([(middle + middle[mirror]).mean(), 0, 0])
+
+    def both() -> Iterator[np.ndarray]:
+        yield from blocks()
         for block in blocks():
-            yield np.stack(
-                [procrustes(mesh, mean).apply(mesh) for mesh in block.astype(np.float64)]
-            )
+            yield block[:, mirror] * [-1, 1, 1] + plane
 
-    return MeshSource(template, table, aligned, info | {"aligned": True})
+    return MeshSource(template, mirrored_labels(table), both, info)
+
+
+def _placed_template(template: Template, alignment: Alignment, named: bool) -> Template:
+    """The template where the aligned meshes lie, or their mean as its shape."""
+    shape = alignment.mean
+    if named:
+        own = np.asarray(template.mesh.vertices, np.float64)
+        shape = alignment.apply(own[None])[0]
+    return replace(template, mesh=template.mesh.moved(shape.astype(np.float32)))
 
 
 def mesh_files(raw: Path) -> list[Path]:
@@ -133,20 +156,20 @@ def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
     return [(0, int(t)) if t.isdecimal() else (1, t) for t in re.split(r"(\d+)", text) if t], text
 
 
-def first_readable(files: list[Path]) -> Path:
+def first_readable(files: list[Path], mesh: str | None = None) -> Path:
     """The first file that can be read; InputError if there is none."""
     for path in files:
         with contextlib.suppress(InputError):
-            read_mesh(path)
+            read_mesh(path, mesh)
             return path
     raise InputError(f"{files[0].parent}: none of the {len(files)} mesh files can be read")
 
 
-def read_template(path: Path, scale: float, up: str) -> Template:
+def read_template(path: Path, scale: float, up: str = "y", mesh: str | None = None) -> Template:
     """The template of a mesh file, in mm and y up; of an .npz, as it was saved."""
     if path.suffix == ".npz":
         return Template.load(path)
-    file = read_mesh(path)
+    file = read_mesh(path, mesh)
     vertices = np.asarray(file.mesh.vertices, np.float64) * scale
     if not len(file.mesh.faces):
         raise InputError(
@@ -157,37 +180,3 @@ def read_template(path: Path, scale: float, up: str) -> Template:
     return Template(
         Mesh(vertices.astype(np.float32), file.mesh.faces), path.stem, file.uv, file.uv_faces
     )
-
-
-def usable_files(files: list[Path], read: Callable[[Path], Registered], skip_bad: bool) -> Usable:
-    """Read every file once.
-
-    Warns once per way in which the faces of usable files differ from the template's.
-    """
-    good: list[Path] = []
-    bad: list[str] = []
-    notes: dict[str, list[Path]] = {}
-    total: np.ndarray | float = 0.0
-    size = 0.0
-    for path in files:
-        try:
-            vertices, note = read(path)
-        except InputError as error:
-            if not skip_bad:
-                raise
-            warnings.warn(f"left out: {error}", stacklevel=2)
-            bad.append(str(error))
-            continue
-        good.append(path)
-        total = total + vertices.astype(np.float64)
-        size += shape_size(vertices)
-        if note:
-            notes.setdefault(note, []).append(path)
-    for note, paths in notes.items():
-        more = f" and {len(paths) - 1:,} more files" if len(paths) > 1 else ""
-        warnings.warn(f"{paths[0]}{more}: {note}; accepted", stacklevel=2)
-    if not good:
-        raise InputError(
-            f"{files[0].parent}: none of the {len(files)} mesh files can be used; the first: {bad[0]}"
-        )
-    return Usable(good, bad, np.asarray(total / len(good)), size / len(good))

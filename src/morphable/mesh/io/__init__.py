@@ -46,14 +46,21 @@ _VERTEX_READERS = {".ply": read_ply_vertices, ".obj": read_obj_vertices}
 MESH_SUFFIXES = tuple(_READERS)
 
 
-def read_mesh(path: Path | str) -> MeshFile:
+def read_mesh(path: Path | str, mesh: str | None = None) -> MeshFile:
     """Read a mesh file in the format that its suffix names.
+
+    mesh: the name of the mesh to read of a glTF file that holds several.
 
     Raises InputError if the suffix is unknown, the file is missing or damaged, an index is out of
     range or a position is not finite.
     """
     path = Path(path)
-    return _READERS[_suffix(path)](path)
+    suffix = _suffix(path)
+    if mesh is not None:
+        if suffix not in (".glb", ".gltf"):
+            raise InputError(f"{path}: `mesh` names a mesh of a glTF file, this is none", "mesh")
+        return read_gltf(path, mesh)
+    return _READERS[suffix](path)
 
 
 def read_vertices(path: Path | str) -> np.ndarray:

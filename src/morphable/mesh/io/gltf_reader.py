@@ -39,17 +39,18 @@ _HARMLESS = (_QUANTIZED, "KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_
 _DRACO, _MESHOPT = "KHR_draco_mesh_compression", "meshopt_compression"
 
 
-def read_gltf(path: Path) -> MeshFile:
-    """Read the single mesh of a glTF file in float32, posed as its scene shows it at rest. The
-    vertices of its primitives follow one another, except where primitives share them. Vertices that
-    were repeated when the file was written, because of texture seams, are one vertex again.
+def read_gltf(path: Path, mesh: str | None = None) -> MeshFile:
+    """Read the single mesh of a glTF file, or the one called `mesh` if there are several, in float32,
+    posed as its scene shows it at rest. The vertices of its primitives follow one another, except
+    where primitives share them. Vertices that were repeated when the file was written, because of
+    texture seams, are one vertex again.
 
     Raises InputError if the file is damaged, needs an extension that is not known here, or does not
-    hold exactly one mesh of triangles.
+    hold exactly one mesh of triangles, or exactly one with this name.
     """
     data = read_bytes(path)
     with reading(path, "not a readable glTF file"):
-        return _Gltf(path, *_container(path, data)).mesh()
+        return _Gltf(path, *_container(path, data)).mesh(mesh)
 
 
 def _container(path: Path, data: bytes) -> tuple[dict[str, Any], bytes | None]:
@@ -183,13 +184,9 @@ class _Gltf:
 
     # The scene
 
-    def mesh(self) -> MeshFile:
+    def mesh(self, name: str | None) -> MeshFile:
         parents = self.parents()
-        holders = [node for node in self.shown() if "mesh" in self.entry("nodes", node)]
-        if len(holders) != 1:
-            raise self.fault(
-                f"expected one mesh, found {len(holders)}; there is no vertex order across meshes"
-            )
+        holders = self.holders(name)
         node = self.entry("nodes", holders[0])
         entry = self.entry("meshes", node["mesh"])
         weights = node.get("weights", entry.get("weights", []))
@@ -231,6 +228,35 @@ class _Gltf:
             return MeshFile(Mesh(points, faces), targets=targets)
         textured = MeshFile.textured(Mesh(points, faces), uv * (1, -1) + (0, 1), uv_faces)
         return replace(textured, targets=targets)
+
+    def holders(self, name: str | None) -> list[int]:
+        """The node of the mesh with this name, or of the only mesh."""
+        holders = [node for node in self.shown() if "mesh" in self.entry("nodes", node)]
+        names = [self.names(node) for node in holders]
+        chosen = [
+            node for node, own in zip(holders, names, strict=True) if name is None or name in own
+        ]
+        if len(chosen) == 1:
+            return chosen
+        listed = ", ".join(own[0] for own in names if own) or "without names"
+        if name is not None:
+            raise InputError(
+                f"{self.path}: `mesh` {name}: expected one mesh of this name, found {len(chosen)}; "
+                f"the meshes are {listed}",
+                "mesh",
+            )
+        choose = f" ({listed}); choose one with `mesh`" if len(holders) > 1 else ""
+        raise InputError(
+            f"{self.path}: expected one mesh, found {len(holders)}{choose}; there is no vertex "
+            "order across meshes",
+            "mesh",
+        )
+
+    def names(self, node: int) -> list[str]:
+        """The names of a node and of its mesh, as far as they have one."""
+        entry = self.entry("nodes", node)
+        found = [entry.get("name"), self.entry("meshes", entry["mesh"]).get("name")]
+        return [str(name) for name in found if name]
 
     def optional(
         self, primitive: dict[str, Any], name: str, kind: str, count: int

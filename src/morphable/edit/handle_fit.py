@@ -1,0 +1,96 @@
+"""HandleFit: moves a few vertices of a shape by the most likely change of its code, for any
+differentiable decoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphable.models.base import MorphableModel
+
+HANDLE_ERROR = 0.5
+"""Standard deviation, in mm, by which a handle may miss its goal. It weighs reaching the goal
+against a likely change of the code.
+"""
+CORRECTIONS = 2
+"""Steps after the first one, with the same slopes, for a decoder that is not linear."""
+
+
+@dataclass(frozen=True, eq=False)
+class HandleFit:
+    """The most likely step w of a code, in standard deviations of the prior, that displaces K
+    vertices by d mm: it minimizes |f(w) - d|^2 / HANDLE_ERROR^2 + |w|^2, where f is what the
+    decoder makes of the step.
+
+    Gauss-Newton with the slopes J at the code: w = G (d - f(w) + J w), with
+    G = (J^T J + HANDLE_ERROR^2)^-1 J^T. For a linear model, the first step is the solution.
+
+    code: (L,). handles: (K,) vertices. basis: (L, r), one standard deviation of the prior per
+    column. slopes: J, (3K, r) mm. gain: G, (r, 3K).
+    """
+
+    model: MorphableModel
+    code: Tensor
+    handles: Tensor
+    basis: Tensor
+    slopes: Tensor
+    gain: Tensor
+
+    @classmethod
+    def of(cls, model: MorphableModel, code: Tensor, handles: np.ndarray) -> HandleFit:
+        """code: (L,) of the shape. handles: (K,) vertices."""
+        vertices = torch.as_tensor(np.asarray(handles, np.int64), device=code.device)
+        basis = prior_basis(model, code)
+        slopes = _slopes(model, code, vertices).double() @ basis.double()
+        ridge = HANDLE_ERROR**2 * torch.eye(len(slopes), dtype=slopes.dtype, device=slopes.device)
+        # (J^T J + s)^-1 J^T = J^T (J J^T + s)^-1, a system of the size of the handles.
+        gain = torch.linalg.solve(slopes @ slopes.T + ridge, slopes).T
+        return cls(model, code, vertices, basis, slopes.to(code), gain.to(code))
+
+    @torch.no_grad()
+    def change(self, moved: np.ndarray) -> np.ndarray:
+        """(K, 3) mm displacements of the handles -> (V, 3) mm those of all vertices. Zero gives
+        exactly zero.
+        """
+        goal = torch.as_tensor(np.asarray(moved, np.float32)).to(self.code).ravel()
+        step = self.gain @ goal
+        change = self._decoded(step)
+        for _ in range(CORRECTIONS):
+            error = goal - change[self.handles].ravel()
+            if float(error.square().sum()) == 0.0:
+                break
+            step = self.gain @ (error + self.slopes @ step)
+            change = self._decoded(step)
+        return change.cpu().numpy().astype(np.float64)
+
+    def _decoded(self, step: Tensor) -> Tensor:
+        """(r,) -> (V, 3) mm: what a step of the code adds to the shape."""
+        # In one batch, so that a step of zero gives a change of exactly zero.
+        both = self.model.decode(torch.stack([self.code, self.code + self.basis @ step]))
+        return both[1] - both[0]
+
+
+def prior_basis(model: MorphableModel, code: Tensor) -> Tensor:
+    """(L, r) steps of one standard deviation of the prior. Without a prior: the free dimensions, as
+    long as those of the code (L,) are on average.
+    """
+    if model.prior is not None:
+        return model.prior.factor.to(code)
+    free = torch.from_numpy(model.parts.free).to(code.device)
+    return code[free].square().mean().sqrt() * torch.diag(free.to(code))[:, free]
+
+
+def _slopes(model: MorphableModel, code: Tensor, handles: Tensor) -> Tensor:
+    """(3K, L) mm per unit of the code, of K vertices."""
+    rows = torch.arange(3 * len(handles), device=code.device)
+    with torch.enable_grad():
+        # One copy of the code per coordinate, so that one backward pass gives all rows.
+        codes = code.detach().expand(len(rows), -1).clone().requires_grad_()
+        shapes = model.decode(codes)
+        chosen = shapes[rows, handles.repeat_interleave(3), torch.arange(3).repeat(len(handles))]
+        (slopes,) = torch.autograd.grad(chosen.sum(), codes)
+    return slopes
