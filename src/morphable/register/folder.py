@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.data.dataset import MeshDataset, load_dataset, write_dataset
 from morphable.data.importers.labeling import completed
 from morphable.data.importers.mesh_files import read_template
 from morphable.data.labels import LabelTable
@@ -59,7 +59,8 @@ class Settings:
     template: a mesh file, or a template's .npz. prior: a model folder of its topology. unit: of
     template, scans and landmarks; None: mm, or m for glTF. pose: rigid keeps the scans' sizes,
     similarity brings them to the template's. landmarks: a folder with a landmark file per scan,
-    named as the scan is. on_template: a landmark file picked on the template.
+    named as the scan is. on_template: a landmark file picked on the template. name:
+    of the class; None: the template's.
     """
 
     template: Path
@@ -68,6 +69,7 @@ class Settings:
     pose: Pose = "similarity"
     landmarks: Path | None = None
     on_template: Path | None = None
+    name: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON has them."""
@@ -108,12 +110,8 @@ def register_file(task: ScanTask) -> Registered:
             target = read_target(task.path, template, settings.unit)
             seen = None
             if task.landmarks is not None:
-                seen = landmarks_of(
-                    task.landmarks, template, settings.unit, settings.on_template
-                )
-            found = register_scan(
-                template, target, prior=prior, landmarks=seen, pose=settings.pose
-            )
+                seen = landmarks_of(task.landmarks, template, settings.unit, settings.on_template)
+            found = register_scan(template, target, prior=prior, landmarks=seen, pose=settings.pose)
         except InputError as error:
             reason = str(error).removeprefix(f"{task.path}: ")
             return Registered(task.path, Card.failed(reason), None)
@@ -147,23 +145,27 @@ def register_folder(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
-    on_scan: Callable[[int, Registered], None] | None = None,
+    on_scan: Callable[[int], None] | None = None,
     finish: Callable[[Path, Template, Sequence[Registered]], None] | None = None,
 ) -> MeshDataset:
     """Register scans and write the accepted ones as the dataset folder `out`.
 
     files: the scans; table: their labels, a row each. info: `source` and `licence`. seed: of the
-    splits. jobs, scheduler: see `spread`. on_scan: called with the number of scans done and the
-    last one. finish: called with the folder, before it gets its name, to add files to it.
+    splits. jobs, scheduler: see `spread`. on_scan: called with the number of scans done. finish:
+    called with the folder, before it gets its name, to add files to it.
 
     Raises InputError if the settings do not fit together, `out` exists, or no scan is accepted.
     """
     require_new(out)
     template, _ = _loaded(settings)
-    tasks = [ScanTask(path, settings, _landmark_file(path, settings)) for path in files]
+    places = table["file"].tolist()
+    tasks = [
+        ScanTask(path, settings, _landmark_file(place, settings))
+        for path, place in zip(files, places, strict=True)
+    ]
     work = out.parent / f"{out.name}.registering"
     _open_work(work, settings, template)
-    names = [work / f"{_key(path)}" for path in table["file"].tolist()]
+    names = [work / _key(path, place) for path, place in zip(files, places, strict=True)]
     left = [row for row, name in enumerate(names) if not name.with_suffix(".json").exists()]
     done = len(tasks) - len(left)
     results = spread(register_file, [tasks[row] for row in left], jobs=jobs, scheduler=scheduler)
@@ -171,7 +173,7 @@ def register_folder(
         _write(names[left[number]], result)
         done += 1
         if on_scan is not None:
-            on_scan(done, result)
+            on_scan(done)
     registered = [_read(name, path) for name, path in zip(names, files, strict=True)]
     kept = np.array([row for row, one in enumerate(registered) if one.card.accepted], np.int64)
     if not len(kept):
@@ -207,8 +209,6 @@ def register_folder(
             out.rmdir()
         whole.replace(out)
         shutil.rmtree(work)
-    from morphable.data.dataset import load_dataset
-
     return load_dataset(out)
 
 
@@ -217,6 +217,7 @@ def _loaded(settings: Settings) -> tuple[Template, MorphableModel | None]:
     path = settings.template
     unit = "mm" if path.suffix == ".npz" else unit_of(path, settings.unit)
     template = read_template(path, millimeters(unit), "y")
+    template = replace(template, name=settings.name or template.name)
     if settings.prior is None:
         return template, None
     prior = load(settings.prior)
@@ -230,17 +231,19 @@ def _loaded(settings: Settings) -> tuple[Template, MorphableModel | None]:
     return template, prior
 
 
-def _landmark_file(path: Path, settings: Settings) -> Path | None:
+def _landmark_file(place: str, settings: Settings) -> Path | None:
+    """The landmark file that lies in its folder as the scan does in the folder of scans."""
     folder = settings.landmarks
     if folder is None:
         return None
+    stem = Path(place).with_suffix("")
     for suffix in LANDMARK_SUFFIXES:
-        candidate = folder / f"{path.stem}{suffix}"
+        candidate = folder / f"{stem}{suffix}"
         if candidate.exists():
             return candidate
     raise InputError(
-        f"`landmarks` {folder}: has no landmark file for {path.name} "
-        f"({', '.join(f'{path.stem}{suffix}' for suffix in LANDMARK_SUFFIXES)})",
+        f"`landmarks` {folder}: has no landmark file for {place}, such as {stem}.csv "
+        f"({' '.join(LANDMARK_SUFFIXES)})",
         "landmarks",
     )
 
@@ -260,8 +263,10 @@ def _open_work(work: Path, settings: Settings, template: Template) -> None:
         write_json(path, record)
 
 
-def _key(name: str) -> str:
-    return content_hash(name)[:24]
+def _key(path: Path, place: str) -> str:
+    """The name of a scan's files, which changes if the scan does."""
+    state = path.stat()
+    return content_hash(f"{place} {state.st_size} {state.st_mtime_ns}")[:24]
 
 
 def _write(name: Path, result: Registered) -> None:
@@ -285,9 +290,7 @@ def _read(name: Path, path: Path) -> Registered:
         return Registered(path, card, None)
     arrays = read_npz(name.with_suffix(".npz"))
     map = Similarity(arrays["rotation"], arrays["translation"], arrays["scale"])
-    return Registered(
-        path, card, Registration(arrays["vertices"], map, arrays["distance"], card)
-    )
+    return Registered(path, card, Registration(arrays["vertices"], map, arrays["distance"], card))
 
 
 @contextlib.contextmanager

@@ -65,9 +65,10 @@ def register_scan(
     """
     seen = landmarks or Landmarks.none()
     seen.check(template.n_vertices)
+    schedule: tuple[float, ...]
     if prior is not None:
         found = fit(prior, target.scan, landmarks=landmarks, pose=pose)
-        start, schedule, how = found.vertices[0], LET_GO, ALIGNED_BY_MODEL
+        start, schedule, how = np.asarray(found.vertices[0]), LET_GO, ALIGNED_BY_MODEL
         rotation, translation, scale = found.map.rotation, found.map.translation, found.map.scale
         map = Similarity(rotation[0], translation[0], scale[0])
     else:
