@@ -49,7 +49,7 @@ SMALLER = {
 }
 """What is written in the documents, and what is run instead."""
 ICT = os.environ.get(VARIABLE, "no ICT data")
-PLACES = {"RAW": "scans", "ICT": ICT, "ICT-FaceKit/FaceXModel": ICT}
+PLACES = {"RAW": "scans", "COMA": "archive", "ICT": ICT, "ICT-FaceKit/FaceXModel": ICT}
 """Names that stand for a folder of the reader's."""
 PAGES = (
     "README.md",
@@ -58,6 +58,7 @@ PAGES = (
     "docs/commands.md",
     "docs/data.md",
     "docs/export.md",
+    "docs/own-meshes.md",
 )
 """The pages whose commands run. Those of docs/results take hours."""
 
@@ -122,6 +123,13 @@ def supplied(folder: Path, page: str, repository: Path) -> None:
         path = folder / "scans" / f"person{number // 2}" / ("neutral", "grasp")[number % 2]
         path.mkdir(parents=True)
         write_mesh(path / "0.ply", template.mesh.moved(vertices / 1000))
+
+    if page == "docs/own-meshes.md":
+        for number in range(40):
+            subject, name = f"s{number // 8}", ("bareteeth", "mouth_open")[number // 4 % 2]
+            path = folder / "archive" / subject / name / f"{name}.{number % 4 + 1:06d}.ply"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mesh(path, template.mesh.moved((1 + number / 500) * meshes[number % 6] / 1000))
 
     assert template.regions is not None
     members = {name: template.region(name).tolist() for name in template.regions.names}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import dataset, in_process
+from morphable.bench import TABLES
 from morphable.data.dataset import MeshDataset, load_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.own_splits import (
@@ -20,6 +22,7 @@ from morphable.data.own_splits import (
 from morphable.data.splits import SUBSETS, Split
 from morphable.errors import InputError
 from morphable.mesh.template import Template
+from test_bench import TINY
 
 
 def table(count: int = 60, **columns: np.ndarray) -> LabelTable:
@@ -144,3 +147,42 @@ def test_the_command_refuses_what_does_not_go_together(
     )
     in_process(capsys, *command, "../a", "--every", "10:0").refuses("--name ../a: expected letters")
     in_process(capsys, *command, "a", "--test-files", "x.ply").refuses("--test-files: ")
+
+
+def test_a_bench_over_folds_is_one_table(
+    made: MeshDataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each fold tests on its own subjects; the change is over all of them, pooled."""
+    from morphable.bench.runner import Options, tasks
+
+    monkeypatch.setitem(TABLES, "tiny", lambda quick: TINY)
+    out = tmp_path / "out"
+    bench = ["bench", "tiny", "--data", made.path, "--out", out, "--folds"]
+    in_process(capsys, *bench, "cv").refuses("--folds cv", "data split")
+    in_process(capsys, *bench, "cv", "--split", "subject").refuses("choose one")
+    with pytest.raises(InputError, match="`folds`: needs `data`"):
+        tasks(TINY, Options(out, folds="cv"))
+    folded = ["data", "split", made.path, "--name", "cv", "--folds", 3, "--by", "subject"]
+    assert in_process(capsys, *folded).code == 0
+    done = in_process(capsys, *bench, "cv", "--epochs", 1)
+    assert done.code == 0, done.err
+    record = json.loads((out / "results.json").read_text())
+    runs = [run for run in record["runs"] if run["row"] == "deeper"]
+    assert [run["fold"] for run in runs] == [1, 2, 3]
+    assert [run["provenance"]["split"] for run in runs] == ["cv-1", "cv-2", "cv-3"]
+    assert sum(run["provenance"]["meshes"] for run in runs) == 60
+    (change,) = record["changes"]
+    pooled = {
+        name: sum(
+            run["measures"]["vertex_error_mm"]["mean"] * run["provenance"]["meshes"]
+            for run in record["runs"]
+            if run["row"] == name
+        )
+        for name in ("deeper", "plain")
+    }
+    assert change["row"] == "deeper"
+    assert change["mean"] == pytest.approx(pooled["deeper"] / pooled["plain"] - 1, rel=1e-4)
+    assert "3 folds" in (out / "table.md").read_text()

@@ -80,14 +80,29 @@ def _over_cluster(
     function: Callable[[Item], Result], items: Sequence[Item], scheduler: str
 ) -> Iterator[tuple[int, Result]]:
     with _client(scheduler) as client:
+        from distributed import KilledWorker
         from distributed import as_completed as completed
+        from distributed.client import FutureCancelledError
 
         # Without `pure`, equal items of two calls would share a result that Dask remembers.
         futures = client.map(function, items, pure=False)
         numbers = {future.key: number for number, future in enumerate(futures)}
-        for future in completed(futures):
-            yield numbers[future.key], future.result()
-            future.release()
+        try:
+            for future in completed(futures, loop=client.loop):
+                yield numbers[future.key], future.result()
+                future.release()
+        except KilledWorker:
+            raise InputError(
+                f"`scheduler` {scheduler}: several workers were killed by the same item, perhaps "
+                "for lack of memory; run the same command again, it goes on where it stopped",
+                "scheduler",
+            ) from None
+        except FutureCancelledError:
+            raise InputError(
+                f"`scheduler` {scheduler}: the scheduler was lost; run the same command again, it "
+                "goes on where it stopped",
+                "scheduler",
+            ) from None
 
 
 @contextlib.contextmanager

@@ -71,13 +71,15 @@ def _facts(
 ) -> list[str]:
     """Return the sentences under the tables: how to read and how to repeat them."""
     seeds = max((outcome.task.seed for outcome in outcomes), default=0) + 1
+    folds = max((outcome.task.fold for outcome in outcomes), default=0)
+    over = f"{folds} folds and their seeds" if folds else "seeds"
     facts = [
-        f"Seeds: {seeds}. Cells are means over seeds ± standard deviation; bold: the best of each "
+        f"Seeds: {seeds}. Cells are means over {over} ± standard deviation; bold: the best of each "
         "column among models of equal latent size, if one direction is better."
     ]
     if compared := references([*(t.row for t in planned), *(o.task.row for o in outcomes)]):
         facts.append(
-            "Change of the vertex error: of its mean over seeds, against "
+            f"Change of the vertex error: of its mean over {over}, against "
             f"{' or '.join(compared)} of the same latent size. The 95 % confidence interval is "
             "paired by mesh, of the models that were trained: whole test subjects are redrawn "
             "(bootstrap-t), seeds are not."
@@ -140,6 +142,7 @@ def record(
                 "family": o.task.row.family,
                 "latent": o.task.row.size,
                 "seed": o.task.seed,
+                "fold": o.task.fold,
                 "folder": str(o.task.folder.relative_to(options.out)),
                 "failure": o.failure,
                 "training_seconds": o.seconds,
@@ -156,7 +159,7 @@ def record(
 
 def _changes(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     changes = []
-    for own in (o for o in outcomes if o.task.seed == 0):
+    for own in (o for o in outcomes if o.task.seed == 0 and o.task.fold < 2):
         row, data = own.task.row, own.task.data.name
         if result := change(of_row(outcomes, row, data), reference_of(outcomes, row, data)):
             place = {"dataset": data, "row": row.name, "latent": row.size, "against": row.against}

@@ -221,7 +221,8 @@ def _meshes(outcomes: Sequence[Outcome], data: str) -> str:
         return "nothing measured yet"
     if "split" not in record:  # a table of decoding costs, which trains nothing
         return f"{record['vertices']:,} vertices, one mesh at a time"
-    return (
+    folds = max(o.task.fold for o in outcomes if o.task.data.name == data)
+    return (f"{folds} folds; the first: " if folds else "") + (
         f"split `{record['split']}`: {record['train_meshes']:,} training meshes, "
         f"{record['meshes']:,} test meshes of {record['subjects']:,} subjects"
     )

@@ -50,7 +50,11 @@ def shown_runs(outcomes: Sequence[Outcome]) -> dict[str, Path]:
     They are the rows that are compared and their references, or all rows if none is compared, and
     then the baselines.
     """
-    done = [o for o in outcomes if o.measures is not None and o.task.seed == 0 and o.task.trained]
+    done = [
+        o
+        for o in outcomes
+        if o.measures is not None and o.task.seed == 0 and o.task.fold < 2 and o.task.trained
+    ]
     rows = [o.task.row for o in done if not o.task.row.baseline]
     if not rows:
         return {}

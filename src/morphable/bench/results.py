@@ -64,20 +64,31 @@ def number_of(measures: Mapping[str, Any], column: Column) -> float | None:
 
 def change(own: Sequence[Outcome], reference: Sequence[Outcome], seed: int = 0) -> Change | None:
     """Compare the error of `own` with that of `reference`, means over their seeds, by a bootstrap
-    that is paired by test mesh and redraws whole subjects.
+    that is paired by test mesh and redraws whole subjects. The test meshes of the folds of a
+    cross-validation are pooled.
 
     The interval is of the models that were trained. Redrawing two or three seeds would not say what
     other seeds do; the spread of the cells shows that. Returns None if either has no finished run.
     """
-    first, second = (
-        [o.mesh_errors for o in side if o.measures is not None] for side in (own, reference)
-    )
-    if not first or not second:
+    first, second = (_by_fold(side) for side in (own, reference))
+    folds = sorted(first.keys() & second.keys())
+    if not folds:
         return None
-    a, b = np.mean(first, axis=0), np.mean(second, axis=0)  # (N,) mm
+    a, b = (
+        np.concatenate([np.mean([o.mesh_errors for o in side[fold]], axis=0) for fold in folds])
+        for side in (first, second)
+    )  # (N,) mm
     mean = float(a.mean() / b.mean() - 1)
-    bounds = ratio_interval(a, b, own[0].groups, seed)
+    groups = np.concatenate([first[fold][0].groups for fold in folds])
+    bounds = ratio_interval(a, b, groups, seed)
     return Change(mean) if bounds is None else Change(mean, bounds.low - 1, bounds.high - 1)
+
+
+def _by_fold(outcomes: Sequence[Outcome]) -> dict[int, list[Outcome]]:
+    """The finished runs of each fold."""
+    finished = [outcome for outcome in outcomes if outcome.measures is not None]
+    folds = sorted({outcome.task.fold for outcome in finished})
+    return {fold: [o for o in finished if o.task.fold == fold] for fold in folds}
 
 
 def of_row(outcomes: Sequence[Outcome], row: Row, data: str) -> list[Outcome]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
@@ -26,8 +27,9 @@ from morphable.files import read_json, write_json, write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import create, family, with_latent
 from morphable.models.io import load
+from morphable.ops.allocator import keep_freed_memory
 from morphable.train.checkpoint import read_metrics
-from morphable.train.distributed import Workers
+from morphable.train.distributed import Workers, workers
 from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
 
@@ -39,7 +41,8 @@ class Options:
     """What a user can choose about a bench.
 
     only, rows: names of datasets and rows; all if empty. epochs, recipe, split: those of the table
-    if None.
+    if None. folds: the name of a cross-validation of the datasets in `data`, whose splits are NAME-1,
+    NAME-2, ...: every row is trained on each of them.
     """
 
     out: Path
@@ -51,6 +54,16 @@ class Options:
     epochs: int | None = None
     recipe: str | None = None
     split: str | None = None
+    folds: str | None = None
+
+    def absolute(self) -> Options:
+        """The same choice for processes that run elsewhere."""
+        return replace(
+            self,
+            out=self.out.absolute(),
+            source=None if self.source is None else self.source.absolute(),
+            data=[path.absolute() for path in self.data],
+        )
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,13 @@ class Task:
     folder: Path
     trained: bool = True
     judged: bool = False
+    fold: int = 0
+    """From 1 on, of a cross-validation; 0 if there is none."""
 
     @property
     def title(self) -> str:
-        return f"{self.data.name}, {self.row.name}, latent size {self.row.size}, seed {self.seed}"
+        place = f"{self.data.name}, split {self.data.split}" if self.fold else self.data.name
+        return f"{place}, {self.row.name}, latent size {self.row.size}, seed {self.seed}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +153,39 @@ def tasks(table: Table, options: Options) -> list[Task]:
     for data in datasets:
         if options.only and data.name not in options.only:
             continue
-        data = replace(data, split=options.split or data.split)
-        for seed in range(options.seeds):
-            for row in rows:
-                # A model without training settings is estimated: each seed would give the same.
-                if seed and not family(row.family).recipe(row.recipe).train:
-                    continue
-                name = f"{_slug(row.name)}-l{row.size}-s{seed}"
-                folder = options.out / "runs" / data.name / name
-                planned.append(Task(data, row, seed, folder, table.trained, table.judged))
+        for fold, split in _splits(data, options):
+            divided = replace(data, split=split or data.split)
+            for seed in range(options.seeds):
+                for row in rows:
+                    # A model without training settings is estimated: each seed would give the same.
+                    if seed and not family(row.family).recipe(row.recipe).train:
+                        continue
+                    name = f"{_slug(row.name)}-l{row.size}-s{seed}" + (f"-f{fold}" if fold else "")
+                    folder = options.out / "runs" / data.name / name
+                    task = Task(divided, row, seed, folder, table.trained, table.judged, fold)
+                    planned.append(task)
     return planned
+
+
+def _splits(data: Data, options: Options) -> list[tuple[int, str | None]]:
+    """The folds of a dataset and their splits, or its one split, which is fold 0."""
+    if options.folds is None:
+        return [(0, options.split)]
+    if options.split is not None:
+        raise InputError("`folds` and `split`: choose one", "folds", "split")
+    if "path" not in data.options:
+        raise InputError("`folds`: needs `data`, the datasets that were split", "folds", "data")
+    known = load_dataset(data.options["path"]).split_names
+    found: list[tuple[int, str | None]] = []
+    while (name := f"{options.folds}-{len(found) + 1}") in known:
+        found.append((len(found) + 1, name))
+    if len(found) < 2:
+        raise InputError(
+            f"`folds` {options.folds}: {data.options['path']} has no splits {options.folds}-1 and "
+            f"{options.folds}-2; make them with `morphable data split`",
+            "folds",
+        )
+    return found
 
 
 def _is_baseline(row: Row) -> bool:
@@ -230,6 +269,31 @@ def perform(
         except InputError as error:
             return Outcome(task, None, failure=str(error))
     return _measured(task, data, config, workers)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A run for another process, which opens the dataset itself: it must be there already.
+
+    threads: of that process; None: as many as it has.
+    """
+
+    task: Task
+    options: Options
+    device: str
+    threads: int | None
+
+
+def perform_elsewhere(run: Elsewhere) -> Outcome:
+    """`perform` as `spread` calls it in another process."""
+    keep_freed_memory()
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    data = prepare(run.task.data, run.options)
+    if data is None:
+        raise InputError(f"{run.task.data.name}: {NO_ICT}")
+    with workers(run.device) as here:
+        return perform(run.task, data, run.options, here)
 
 
 def _created(task: Task, data: SplitDataset, config: RunConfig, workers: Workers) -> Outcome:

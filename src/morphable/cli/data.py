@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -81,18 +82,34 @@ def make(
 
 @app.command(name="import")
 def import_(
-    kind: Annotated[Literal["folder"], Parameter(help="layout of the files")],
+    kind: Annotated[
+        Literal[
+            "folder",
+            "coma",
+            "dfaust",
+            "synhand",
+            "bu3dfe",
+            "aflw2000-3d",
+            "facescape",
+            "uhm",
+            "handy",
+            "linear-model",
+        ],
+        Parameter(help="what to import: any folder, or a dataset as it is unpacked; see below"),
+    ],
     raw: Annotated[
         Path,
         Parameter(
-            help="folder: a folder of mesh files with one topology, or an .npy/.npz stack (N, V, 3)"
+            help="folder: a folder of mesh files with one topology, or an .npy/.npz stack (N, V, "
+            "3); of a dataset its folder; of a linear model its file"
         ),
     ],
     /,
     *,
     out: Out,
     unit: Annotated[
-        Literal["mm", "cm", "m"] | None, Parameter(help="the unit of the files; folder needs it")
+        Literal["mm", "cm", "m"] | None,
+        Parameter(help="the unit of the files; folder needs it, datasets have their own"),
     ] = None,
     template: Annotated[
         Path | None,
@@ -119,10 +136,11 @@ def import_(
         Parameter(help="which axis points up in the files; default: y"),
     ] = None,
     align: Annotated[
-        bool | Literal["rigid", "similarity", "translation"],
+        bool | Literal["rigid", "similarity", "translation", "paper"],
         Parameter(
             help="align every mesh to the mean of all: rigid (also without a word), similarity, "
-            "which gives all the same size, or translation; never a reflection",
+            "which gives all the same size, or translation; never a reflection; bu3dfe: paper, "
+            "in two steps",
             negative="",
         ),
     ] = False,
@@ -159,15 +177,50 @@ def import_(
     mesh: Annotated[
         str | None, Parameter(help="name of the mesh to read from glTF files that hold several")
     ] = None,
+    count: Annotated[
+        int | None,
+        Parameter(help="linear-model, uhm, handy: samples to draw; synhand: meshes to draw"),
+    ] = None,
+    components: Annotated[
+        int | None, Parameter(help="linear-model, uhm, handy: use the first so many components")
+    ] = None,
+    group: Annotated[
+        str | None,
+        Parameter(help="linear-model: the model's place in an HDF5 file, such as /shape"),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        Parameter(help="aflw2000-3d: the folder of Model_Shape.mat and Model_Exp.mat"),
+    ] = None,
     page: Annotated[
         Path | None,
         Parameter(help="write what the audit finds as this HTML page, with pictures"),
     ] = None,
-    seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
+    seed: Annotated[int, Parameter(help="seed of the splits, and of samples")] = 0,
 ) -> None:
-    """Import registered meshes with one topology: vertex i of every file is the same point.
+    """Import registered meshes with one topology: vertex i of every file is the same point. An
+    import that was interrupted resumes with the same command.
 
-    An import that was interrupted resumes with the same command.
+    **coma**: SUBJECT/EXPRESSION/EXPRESSION.NNNNNN.ply in meters; no neutral scans, the first frames
+    count as neutral; split `frames` is the interpolation split of a sorted list.
+
+    **dfaust**: registrations_f.hdf5 and registrations_m.hdf5 in meters, split `sequence`; or
+    train.npy and test.npy with --template, split `published`. Which meshes the published pair holds
+    out is unknown.
+
+    **synhand**: a stack (N, V, 3) with --template. The layout of the archive, its number of vertices
+    and the seed of the published split are unknown.
+
+    **bu3dfe**: registered .wrl files (5,996 vertices) or template.obj, dataset.npy and
+    identities.txt (6,704), in mm; raw scans are refused; split `first-ten`.
+
+    **aflw2000-3d**: the images' .mat files and 3DDFA's model; faces without pose.
+
+    **facescape**: PERSON/models_reg/NUMBER_NAME.obj in mm.
+
+    **uhm**, **handy**, **linear-model**: samples of a linear model: UHM and Handy pickles, FLAME and
+    SMPL .pkl or .npz, Basel and statismo .h5. Files are read without executing them. The unit of
+    Handy files is not documented; m is assumed, --unit says otherwise.
     """
     from morphable.cli.output import progress
     from morphable.data.audit import audit_dataset
@@ -199,6 +252,10 @@ def import_(
             skip_bad=skip_bad,
             faces=faces,
             mesh=mesh,
+            count=count,
+            components=components,
+            group=group,
+            model=model,
         )
     _print_written(dataset, out)
     findings = audit_dataset(dataset)
@@ -251,6 +308,41 @@ def _write_page(page: Path, dataset: MeshDataset, findings: list[Finding]) -> No
     from morphable.files import write_text
 
     write_text(page, render_page(audit_page(dataset, findings, flag)))
+
+
+@app.command
+def merge(
+    datasets: Annotated[list[Path], Parameter(help="two or more dataset folders")],
+    /,
+    *,
+    out: Out,
+    rename: Annotated[
+        bool,
+        Parameter(
+            help="put the name of its set in front of each subject, sequence and file; otherwise "
+            "subjects of the same name are one person",
+            negative="",
+        ),
+    ] = False,
+    seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
+) -> None:
+    """Merge datasets of one template into a new one, with a label `dataset` that says which."""
+    from morphable.data.dataset import load_dataset
+    from morphable.data.merge import merged, shared_subjects
+
+    _require_free(out)
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
+    opened = [load_dataset(path) for path in datasets]
+    source = merged(opened, rename)
+    shared = [] if rename else shared_subjects(opened)
+    if shared:
+        warnings.warn(
+            f"{len(shared)} subjects, such as {shared[0]}, are in several sets and count as the same "
+            "person; --rename tells them apart",
+            stacklevel=2,
+        )
+    _write(source, out, seed)
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -23,6 +23,7 @@ from morphable.cli import (
     export,
     factor,
     fit,
+    import_model,
     referee,
     report,
     shapes,
@@ -100,6 +101,7 @@ app.command(shapes.sample)
 app.command(edit.app)
 app.command(fit.fit)
 app.command(export.export)
+app.command(import_model.import_model)
 app.command(factor.factor)
 app.command(studio.studio)
 app.command(bench.bench)

@@ -254,7 +254,7 @@ def write_dataset(
             folder / "dataset.json",
             header | counts | content | json.loads(json.dumps(dict(source.info))),
         )
-        for name, split in make_splits(source.labels, seed).items():
+        for name, split in (make_splits(source.labels, seed) | dict(source.splits)).items():
             split.write(folder / "splits" / f"{name}.json")
         load_dataset(folder)  # labels can be such that the result could not be opened
     return load_dataset(path)

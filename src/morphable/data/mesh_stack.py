@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -77,11 +78,22 @@ class MeshStack:
         """Yield the meshes in order, `size` at a time."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+            self._release()
 
     def unchecked_blocks(self, size: int = 256) -> Iterator[np.ndarray]:
         """Like `blocks`, but whatever the meshes hold."""
         for start in range(0, len(self), size):
             yield self._read(self._rows[start : start + size])
+            self._release()
+
+    def _release(self) -> None:
+        """Give the memory of pages that were read back, where the system can be asked to: a pass
+        over a large file would otherwise fill the memory of the process with it.
+        """
+        for shard in self._shards:
+            mapped = getattr(getattr(shard, "stack", shard), "_mmap", None)
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def within_limit(meshes: np.ndarray) -> np.ndarray:

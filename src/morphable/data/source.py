@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from morphable.data.labels import LabelTable
+from morphable.data.splits import Split
 from morphable.mesh.template import Template
 
 
@@ -18,10 +19,12 @@ class MeshSource:
 
     template: the shared topology. labels: N rows. blocks: each call starts a new pass over the
     meshes and yields arrays (n, V, 3) float32 mm, in row order. info: `source`, `licence`, `unit`
-    (the unit of the original data) and anything else about the data's origin.
+    (the unit of the original data) and anything else about the data's origin. splits: published
+    ones, by name, which are written besides those that follow from the labels.
     """
 
     template: Template
     labels: LabelTable
     blocks: Callable[[], Iterator[np.ndarray]]
     info: Mapping[str, Any]
+    splits: Mapping[str, Split] = field(default_factory=dict)

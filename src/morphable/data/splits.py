@@ -194,6 +194,21 @@ def subject_split(labels: LabelTable, seed: int = 0) -> Split:
     return _with_rest_training(labels.count, val, test, seed)
 
 
+def sequence_split(labels: LabelTable, seed: int = 0) -> Split:
+    """Hold out a tenth of the sequences of all subjects for testing and a tenth for validation, so
+    that no neighboring frame of a test mesh is trained on (VCMeshConv's rule for DFAUST).
+    """
+    subject = labels["subject"].astype(str) if "subject" in labels else np.full(labels.count, "")
+    names, numbers = np.unique(
+        np.char.add(np.char.add(subject, "/"), labels["sequence"].astype(str)), return_inverse=True
+    )
+    order = np.random.default_rng(seed).permutation(len(names))
+    n_held = max(1, round(len(names) / 10))
+    test = np.flatnonzero(np.isin(numbers, order[:n_held]))
+    val = np.flatnonzero(np.isin(numbers, order[n_held : 2 * n_held]))
+    return _with_rest_training(labels.count, val, test, seed)
+
+
 def expression_split(labels: LabelTable, expression: str, seed: int = 0) -> Split:
     """Make COMA's extrapolation split: one expression is held out for testing, and a tenth of the
     other (subject, expression) groups for validation.

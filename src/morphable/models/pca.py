@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from morphable.config import Configuration, Count
+from morphable.mesh.io.linear_model import LinearModel
+from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes
 from morphable.models.carried import NOTHING, carried
@@ -64,6 +66,35 @@ class Pca(EstimatedModel):
         # codes would add rounding errors.
         model.prior.factor.copy_(torch.eye(config.latent))
         return model
+
+    @classmethod
+    def of_linear_model(
+        cls,
+        found: LinearModel,
+        components: int | None = None,
+        name: str | None = None,
+        licence: str = "unknown",
+        source: str = "",
+    ) -> Self:
+        """The model of a linear model's file, with the first `components` that vary; None: all. Its
+        noise variance is left out.
+
+        name: of the class; None: the file's. licence, source: for the model's card. Raises
+        InputError if no component varies.
+        """
+        basis = PrincipalBasis(
+            found.mean.reshape(-1),
+            found.components.reshape(len(found.components), -1),
+            np.sqrt(found.variances),
+        ).existing("no component of this linear model varies")
+        rank = min(components or len(basis.deviations), len(basis.deviations))
+        kept = PrincipalBasis(basis.mean, basis.components[:rank], basis.deviations[:rank])
+        template = Template(
+            Mesh(found.mean.astype(np.float32), found.reference.faces), name or found.name
+        )
+        model = cls.of_basis(template, kept, PcaConfig(rank))
+        about = {"source": f"the linear model {source}".strip(), "licence": licence}
+        return model.with_origin(Origin("pca", about)).eval()
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)

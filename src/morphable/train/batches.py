@@ -18,7 +18,7 @@ from morphable.data.neutral import NeutralTargets, expression_levels, neutral_ta
 from morphable.models.base import Shapes
 from morphable.models.training import Batch
 
-RESIDENT_BYTES = 3 * 1024**3
+RESIDENT_BYTES = 3 * 1024**3 // 2
 """Training meshes up to this size are kept in the memory of the device; larger sets are read batch
 by batch.
 """

@@ -32,6 +32,7 @@ ADVICE = {
     "flipped": "repair the mesh or leave it out with `skip_bad`",
     "intersecting": "look at it: parts of the surface pass through each other",
     "copy": "leave copies out with `skip_bad`, or give them labels of one sequence",
+    "rest": "harmless if the subject is at rest in both; split by subject to keep them together",
     "near copy": "leave it out with `skip_bad`, or keep both in one subset with `morphable data split`",
     "label hole": "fill the label in and import again with `labels`",
     "short sequence": "check that the sequence was downloaded and unpacked completely",

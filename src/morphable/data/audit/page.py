@@ -40,6 +40,7 @@ HEADINGS = {
     "flipped": "Flipped faces",
     "intersecting": "Self-intersections",
     "copy": "Copies",
+    "rest": "Copies of one subject",
     "near copy": "Near-duplicates",
     "label hole": "Missing labels",
     "short sequence": "Short sequences",

@@ -25,7 +25,9 @@ def copies(audited: Audited, measures: Measures) -> list[Finding]:
         if not _same(audited, ("subject", "sequence"), row, earlier):
             text = f"repeats an earlier mesh exactly, {audited.name(earlier)}"
             text += _leak(audited, row, earlier)
-            findings.append(audited.finding("copy", row, text, earlier))
+            # The same face at rest in two sequences is no fault of either.
+            kind = "rest" if _same(audited, ("subject",), row, earlier) else "copy"
+            findings.append(audited.finding(kind, row, text, earlier))
     return findings
 
 

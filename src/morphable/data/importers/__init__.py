@@ -6,18 +6,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from morphable.data.dataset import MeshDataset, write_dataset
+from morphable.data.importers.aflw2000 import aflw2000_3d
+from morphable.data.importers.bu3dfe import bu3dfe
+from morphable.data.importers.coma import coma
+from morphable.data.importers.dfaust import dfaust
+from morphable.data.importers.facescape import facescape
 from morphable.data.importers.folder import folder
+from morphable.data.importers.linear_models import handy, linear_model, uhm
 from morphable.data.importers.reading import READ_AGAIN, Reading
+from morphable.data.importers.synhand import synhand
 from morphable.data.options import checked_options, recorded_options
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
 from morphable.files import require_new
 
-IMPORTERS: dict[str, Callable[..., MeshSource]] = {"folder": folder}
+IMPORTERS: dict[str, Callable[..., MeshSource]] = {
+    "folder": folder,
+    "coma": coma,
+    "dfaust": dfaust,
+    "synhand": synhand,
+    "bu3dfe": bu3dfe,
+    "aflw2000-3d": aflw2000_3d,
+    "facescape": facescape,
+    "uhm": uhm,
+    "handy": handy,
+    "linear-model": linear_model,
+}
 """What `data import NAME` reads: a path, then keyword options -> the set."""
 
 
@@ -32,12 +51,14 @@ def import_dataset(
     **options: Any,
 ) -> MeshDataset:
     """Import the meshes at `raw` into the dataset folder `out`. Every file is read once, and an
-    import that was interrupted resumes with the same command. seed: of the splits. on_file,
-    on_block: called with the number of files read and of all, and of meshes written.
+    import that was interrupted resumes with the same command. seed: of the splits, and of what the
+    importer draws. on_file, on_block: called with the number of files read and of all, and of meshes written.
 
     Raises InputError as `import_source` and `write_dataset`; then nothing is left behind.
     """
     require_new(out)
+    if importer in IMPORTERS and "seed" in signature(IMPORTERS[importer]).parameters:
+        options["seed"] = seed
     with Reading.beside(out, on_file) as reading:
         return write_dataset(import_source(importer, raw, reading, **options), out, seed, on_block)
 

@@ -20,7 +20,7 @@ from morphable.data.mesh_stack import MeshStack
 from morphable.data.registered_mesh import z_up_to_y_up
 from morphable.data.source import MeshSource
 from morphable.errors import InputError
-from morphable.mesh.io import MESH_SUFFIXES, read_mesh
+from morphable.mesh.io import READ_SUFFIXES, read_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.mirror import mirror_map
 from morphable.mesh.placement import shape_size
@@ -140,11 +140,11 @@ def mesh_files(raw: Path) -> list[Path]:
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder of meshes")
     found = (
-        path for path in raw.rglob("*") if path.suffix.lower() in MESH_SUFFIXES and path.is_file()
+        path for path in raw.rglob("*") if path.suffix.lower() in READ_SUFFIXES and path.is_file()
     )
     files = sorted((path for path in found if not path.name.startswith(".")), key=_natural)
     if not files:
-        raise InputError(f"{raw}: holds no mesh file ({', '.join(sorted(MESH_SUFFIXES))})")
+        raise InputError(f"{raw}: holds no mesh file ({', '.join(sorted(READ_SUFFIXES))})")
     return files
 
 

@@ -45,15 +45,19 @@ class Reading:
         process is killed or interrupted, and is removed otherwise.
         """
         work = out.absolute().parent / f".{out.name}.importing"
-        with locked(work):
-            try:
-                yield cls(work, on_file)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
+        try:
+            with locked(work):
+                try:
+                    yield cls(work, on_file)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    _clear(work)
+                    raise
                 _clear(work)
-                raise
-            _clear(work)
+        finally:
+            with contextlib.suppress(OSError):  # not there, or holds what an interruption left
+                work.rmdir()
 
 
 READ_AGAIN = Reading()

@@ -19,11 +19,13 @@ from morphable.mesh.io.obj import read_obj, read_obj_vertices, write_obj
 from morphable.mesh.io.off import read_off, write_off
 from morphable.mesh.io.ply import read_ply, read_ply_vertices, write_ply
 from morphable.mesh.io.stack import read_stack
+from morphable.mesh.io.wrl import read_wrl
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.units import millimeters, unit_of
 
 __all__ = [
     "MESH_SUFFIXES",
+    "READ_SUFFIXES",
     "MeshFile",
     "Morphs",
     "in_sequence",
@@ -39,11 +41,14 @@ _READERS = {
     ".off": read_off,
     ".glb": read_gltf,
     ".gltf": read_gltf,
+    ".wrl": read_wrl,
 }
 _WRITERS = {".ply": write_ply, ".obj": write_obj}
 _VERTEX_READERS = {".ply": read_ply_vertices, ".obj": read_obj_vertices}
 
-MESH_SUFFIXES = tuple(_READERS)
+READ_SUFFIXES = tuple(_READERS)
+MESH_SUFFIXES = tuple(suffix for suffix in _READERS if suffix != ".wrl")
+"""Formats that can be written too."""
 
 
 def read_mesh(path: Path | str, mesh: str | None = None) -> MeshFile:
@@ -96,6 +101,11 @@ def write_mesh(
     """
     path = Path(path)
     suffix = _suffix(path)
+    if suffix not in MESH_SUFFIXES:
+        raise InputError(
+            f"{path}: {suffix} files can be read, but not written; choose one of "
+            f"{' '.join(MESH_SUFFIXES)}"
+        )
     _check_uv(mesh, uv, uv_faces)
     if morphs is not None and morphs.offsets.shape[1] != len(mesh.vertices):
         raise InputError(
@@ -125,7 +135,7 @@ def _suffix(path: Path) -> str:
         )
     if suffix not in _READERS:
         raise InputError(
-            f"{path}: unknown mesh suffix {suffix!r}, expected one of {' '.join(MESH_SUFFIXES)}"
+            f"{path}: unknown mesh suffix {suffix!r}, expected one of {' '.join(READ_SUFFIXES)}"
         )
     return suffix
 

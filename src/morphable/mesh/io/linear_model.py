@@ -82,7 +82,7 @@ def write_linear_model(path: Path, model: LinearModel) -> None:
         case ".npz":
             write_npz(path, _to_arrays(model))
         case ".h5":
-            h5py = _h5py(path)
+            h5py = import_h5py(path)
             with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
                 _write_statismo(file, model)
         case suffix:
@@ -102,7 +102,7 @@ def read_linear_model(path: Path, group: str = "/") -> LinearModel:
             with _naming(path):
                 return _from_arrays(arrays)
         case ".h5":
-            h5py = _h5py(path)
+            h5py = import_h5py(path)
             damage = reading(path, "not a readable HDF5 file, it may be truncated")
             with damage, h5py.File(path, "r") as file:
                 arrays, attributes = _statismo_arrays(path, file, group)
@@ -126,7 +126,8 @@ def _unknown(path: Path, suffix: str) -> InputError:
     return InputError(f"{path}: expected a linear model in {known}, got {suffix or 'no suffix'}")
 
 
-def _h5py(path: Path) -> ModuleType:
+def import_h5py(path: Path) -> ModuleType:
+    """The optional package. Raises InputError, naming the file that needs it, if it is missing."""
     try:
         import h5py
     except ImportError:
