@@ -175,12 +175,12 @@ def folder(ball: Template, pca: Pca, tmp_path_factory: pytest.TempPathFactory) -
     write_mesh(root / "template.ply", ball.mesh)
     (root / "scans").mkdir()
     (root / "landmarks").mkdir()
-    rows = np.arange(0, 320, 60)
+    rows, shift = np.arange(0, 320, 60), np.array([40, 0, 10], np.float32)
     for number, shape in enumerate(shapes(ball, 6, seed=3)):
         place = root / "scans" / f"s{number}_a.ply"
-        write_mesh(place, shuffled(shape + [40, 0, 10], ball.mesh.triangles, number))
+        write_mesh(place, shuffled(shape + shift, ball.mesh.triangles, number))
         lines = ["vertex,x,y,z"]
-        lines += [f"{row},{','.join(map(str, shape[row] + [40, 0, 10]))}" for row in rows]
+        lines += [f"{row},{','.join(map(str, shape[row] + shift))}" for row in rows]
         (root / "landmarks" / f"s{number}_a.csv").write_text("\n".join(lines) + "\n")
     return root
 
