@@ -22,15 +22,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from morphable.data.dataset import load_dataset, write_dataset
-from morphable.data.labels import LabelTable
 from morphable.data.makers import make_source
-from morphable.errors import InputError
 from morphable.mesh.align import Similarity, generalized_procrustes, procrustes
 from morphable.mesh.decimate import decimate
 from morphable.mesh.io import write_mesh
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.topology import edges
-from morphable.register.folder import Registered, Settings, register_folder
+from morphable.register.folder import ScanTask, Settings, register_file
+from morphable.spread import spread
 from morphable.train.from_python import train_model
 
 NOISE = 0.2
@@ -118,41 +117,32 @@ def main() -> None:
             files = sorted((folder / "scans").iterdir())[:count]
             if not files:
                 continue
-            result: list[Registered] = []
-
-            def finish(_: Path, __: object, all: object, result: list[Registered] = result) -> None:
-                result.extend(all)  # type: ignore[call-overload]
-
-            out = folder / "registered" / name.replace(" ", "-")
             start = time.perf_counter()
-            table = LabelTable({"file": np.array([path.name for path in files])}, count)
-            try:
-                register_folder(
-                    Settings(template, known), files, table, out, info={},
-                    jobs=options.jobs, finish=finish,
-                )  # fmt: skip
-            except InputError as error:
-                print(f"{name}: {error}")
-                continue
-            seconds = (time.perf_counter() - start) / count
-            errors, kept = [], []
-            for number, one in enumerate(result):
+            settings = Settings(template, known)
+            tasks = [ScanTask(path, settings, None) for path in files]
+            errors, kept, registered = [], [], []
+            for number, one in spread(register_file, tasks, jobs=options.jobs):
                 found = one.registration
                 if found is None:
-                    print(f"{name} {number:02d} rejected: {one.card.reason}")
+                    print(f"{name} {number:02d} rejected: {one.card.reason}", flush=True)
                     continue
                 truth = moves[number].apply(shapes[chosen[number]].astype(np.float64))
                 apart = np.linalg.norm(found.placed - truth, axis=1) / moves[number].scale
                 verdict = "accepted" if one.card.accepted else f"rejected: {one.card.reason}"
                 print(
                     f"{name} {number:02d}: mean {apart.mean():6.2f}, median {np.median(apart):6.2f}, "
-                    f"95 % {np.quantile(apart, 0.95):6.2f} mm, {verdict}"
+                    f"95 % {np.quantile(apart, 0.95):6.2f} mm, {verdict}",
+                    flush=True,
                 )
                 if one.card.accepted:
                     errors.append(apart.mean())
                     kept.append(number)
-            registered = np.stack([result[row].registration.vertices for row in kept])  # type: ignore[union-attr]
-            own = held_out_error(registered, shapes[held_out])
+                    registered.append(found.vertices)
+            seconds = (time.perf_counter() - start) / len(files)
+            if len(kept) < 2:
+                print(f"{name}: {len(kept)} of {count} accepted")
+                continue
+            own = held_out_error(np.stack(registered), shapes[held_out])
             original = held_out_error(shapes[chosen[kept]], shapes[held_out])
             print(
                 f"{name}: {len(kept)} of {count} accepted, median over the meshes of the mean vertex "
