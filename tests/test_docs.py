@@ -22,7 +22,8 @@ import pytest
 from cyclopts import App
 
 import morphable
-from helpers import in_process
+from conftest import ball_template
+from helpers import in_process, shapes
 from morphable.cli.main import app
 from morphable.data.makers import make_source
 from morphable.data.makers.hands import hand_template, hands
@@ -63,6 +64,7 @@ PAGES = (
     "docs/guides/choosing.md",
     "docs/export.md",
     "docs/own-meshes.md",
+    "docs/scans.md",
 )
 """The pages whose commands run. Those of docs/results take hours."""
 
@@ -147,6 +149,24 @@ def supplied(folder: Path, page: str, repository: Path) -> None:
     shutil.copy(repository / "examples" / "06_family_of_your_own.py", folder / "bumps.py")
 
 
+def supplied_scans(folder: Path, page: str) -> None:
+    """A template and scans of another order of vertices, with landmarks; as little as will do."""
+    template = ball_template(160)
+    write_mesh(folder / "template.ply", template.mesh)
+    place = folder / ("scans" if page == "docs/scans.md" else "raw-scans")
+    shutil.rmtree(place, ignore_errors=True)
+    (folder / "landmarks").mkdir()
+    random = np.random.default_rng(0)
+    for number, shape in enumerate(shapes(template, 6 if page == "docs/scans.md" else 1)):
+        order = random.permutation(160)
+        name = f"person{number}_{'smile' if number % 2 else 'neutral'}"
+        place.mkdir(exist_ok=True)
+        scan = Mesh(shape[order] + 30, np.argsort(order)[template.mesh.triangles])
+        write_mesh(place / f"{name}.ply", scan)
+        lines = [f"{row},{','.join(map(str, shape[row] + 30))}\n" for row in range(0, 160, 20)]
+        (folder / "landmarks" / f"{name}.csv").write_text("vertex,x,y,z\n" + "".join(lines))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_and_every_python_block_runs(
     page: str,
@@ -157,6 +177,8 @@ def test_every_command_and_every_python_block_runs(
     own_families: None,
 ) -> None:
     supplied(tmp_path, page, repository)
+    if page in ("docs/scans.md", "docs/commands.md"):
+        supplied_scans(tmp_path, page)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("morphable.cli.studio.wait_for_stop", lambda: None)
     missing = set() if VARIABLE in os.environ else {ICT}

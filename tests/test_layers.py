@@ -14,7 +14,7 @@ import morphable
 from helpers import environment
 
 PACKAGE = Path(morphable.__file__).parent
-BASE = ("errors", "files", "lock", "config", "rows")
+BASE = ("errors", "files", "lock", "config", "rows", "spread")
 LAYERS = (
     BASE,
     ("mesh",),
@@ -22,7 +22,7 @@ LAYERS = (
     ("models", "data"),
     ("fitting",),
     ("evaluate",),
-    ("train", "edit"),
+    ("train", "edit", "register"),
     ("export",),
     ("report",),
     ("bench",),
@@ -37,6 +37,7 @@ WITHIN_BASE = {
     ("lock", "errors"),
     ("lock", "files"),
     ("config", "errors"),
+    ("spread", "errors"),
     ("cli", "studio"),
     ("__main__", "cli"),
 }
@@ -46,6 +47,7 @@ WITHOUT_TORCH = (
     "lock",
     "config",
     "rows",
+    "spread",
     "mesh",
     "draw",
     "data",
@@ -53,7 +55,16 @@ WITHOUT_TORCH = (
     "__main__",
 )
 """Modules of these import torch, if at all, only inside functions."""
-OPTIONAL = {"tensorboard", "h5py", "viser", "onnx", "onnxruntime", "onnxscript", "pyvista"}
+OPTIONAL = {
+    "tensorboard",
+    "h5py",
+    "viser",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pyvista",
+    "distributed",
+}
 
 
 def modules() -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from morphable.bench.complexity import decoding_cost, sphere
 from morphable.bench.table import Data, Row, Table, with_baselines
@@ -26,8 +27,9 @@ from morphable.files import read_json, write_json, write_text
 from morphable.models.base import MorphableModel
 from morphable.models.families import create, family, with_latent
 from morphable.models.io import load
+from morphable.ops.allocator import keep_freed_memory
 from morphable.train.checkpoint import read_metrics
-from morphable.train.distributed import Workers
+from morphable.train.distributed import Workers, workers
 from morphable.train.events import Listener
 from morphable.train.run import RecordedRun, RunConfig, completed, run
 
@@ -53,6 +55,15 @@ class Options:
     recipe: str | None = None
     split: str | None = None
     folds: str | None = None
+
+    def absolute(self) -> Options:
+        """The same choice for processes that run elsewhere."""
+        return replace(
+            self,
+            out=self.out.absolute(),
+            source=None if self.source is None else self.source.absolute(),
+            data=[path.absolute() for path in self.data],
+        )
 
 
 @dataclass(frozen=True)
@@ -258,6 +269,31 @@ def perform(
         except InputError as error:
             return Outcome(task, None, failure=str(error))
     return _measured(task, data, config, workers)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A run for another process, which opens the dataset itself: it must be there already.
+
+    threads: of that process; None: as many as it has.
+    """
+
+    task: Task
+    options: Options
+    device: str
+    threads: int | None
+
+
+def perform_elsewhere(run: Elsewhere) -> Outcome:
+    """`perform` as `spread` calls it in another process."""
+    keep_freed_memory()
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    data = prepare(run.task.data, run.options)
+    if data is None:
+        raise InputError(f"{run.task.data.name}: {NO_ICT}")
+    with workers(run.device) as here:
+        return perform(run.task, data, run.options, here)
 
 
 def _created(task: Task, data: SplitDataset, config: RunConfig, workers: Workers) -> Outcome:

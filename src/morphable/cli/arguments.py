@@ -112,6 +112,14 @@ Unit = Annotated[
     Literal["mm", "cm", "m"] | None,
     Parameter(help="the unit of the input files; default: mm, and m for GLB and glTF"),
 ]
+Jobs = Annotated[int, Parameter(help="processes of this machine that work side by side")]
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        help="address of a Dask scheduler, such as tcp://host:8786, whose workers do the work; they "
+        "see the same files and have the same version; needs pip install 'morphable[cluster]'"
+    ),
+]
 OutUnit = Annotated[
     Literal["mm", "cm", "m"] | None,
     Parameter(help="the unit of the files to write; default: mm, and m for GLB and glTF"),

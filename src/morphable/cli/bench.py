@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from morphable.cli.arguments import Jobs, Scheduler
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def bench(
             "on each of its splits, and the table is over all of them"
         ),
     ] = None,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = None,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="where to train")] = "cpu",
 ) -> None:
     """Train and measure every model of a published table, and compare them with PCA, pca-mlp and
@@ -88,6 +91,7 @@ def bench(
     from morphable.bench import find_table
     from morphable.bench.runner import Options
     from morphable.bench.table import with_judge
+    from morphable.spread import check_spread
 
     if quick and full:
         raise InputError("--quick and --full: choose one")
@@ -95,14 +99,18 @@ def bench(
         out, seeds, source, data or (), only or (), rows or (), epochs, recipe, split, folds
     )
     chosen = find_table(table, not full)
-    _run(with_judge(chosen) if referee else chosen, options, device)
+    check_spread(jobs, scheduler)
+    if jobs > 1 or scheduler is not None:
+        options = options.absolute()
+    _run(with_judge(chosen) if referee else chosen, options, device, jobs, scheduler)
 
 
-def _run(table: Table, options: Options, device: str) -> None:
+def _run(table: Table, options: Options, device: str, jobs: int, scheduler: str | None) -> None:
     from morphable.bench.document import read_table_name, write_results
     from morphable.bench.pictures import pictures
     from morphable.bench.runner import NO_ICT, perform, prepare, tasks
     from morphable.ops.allocator import keep_freed_memory
+    from morphable.spread import spread
     from morphable.train.distributed import workers
     from morphable.train.loop import Interrupted
 
@@ -116,14 +124,16 @@ def _run(table: Table, options: Options, device: str) -> None:
         for place, task in {(task.data.name, task.data.split): task for task in planned}.items()
         if options.data
     }
-    outcomes: list[Outcome] = []
+    found: dict[int, Outcome] = {}
     skipped: dict[str, str] = {}
     estimated: set[str] = set()
     keep_freed_memory()
     with workers(device) as here, _bar(len(planned)) as listen:
-        for number, task in enumerate(planned):
-            name = task.data.name
-            place = (name, task.data.split)
+        if here.count > 1 and (jobs > 1 or scheduler is not None):
+            raise InputError("--jobs and --scheduler: torchrun starts the processes already")
+
+        def opened(task: Task) -> SplitDataset | None:
+            name, place = task.data.name, (task.data.name, task.data.split)
             # Datasets are made when their first run starts, so that the first result comes early.
             if place not in datasets:
                 datasets[place] = prepare(task.data, options)
@@ -131,21 +141,37 @@ def _run(table: Table, options: Options, device: str) -> None:
                     skipped[name] = NO_ICT
                     print(f"{name}: {NO_ICT}", flush=True)
             data = datasets[place]
-            if data is None:
-                continue
-            if name not in estimated:
+            if data is not None and name not in estimated:
                 estimated.add(name)
                 _print_estimate([t for t in planned if t.data.name == name], data, options, here)
-            try:
-                outcomes.append(perform(task, data, options, here, listen(number, task)))
-            except Interrupted:
-                raise KeyboardInterrupt(
-                    "stopped, everything is saved; run the same command again to continue"
-                ) from None
-            done = f"[{number + 1}/{len(planned)}] {task.title}"
-            print(f"{done}: {_result(outcomes[-1])}", flush=True)
-            # Written after each run, so that a bench that is stopped leaves its results so far.
-            write_results(table, options, planned, outcomes, skipped)
+            return data
+
+        def performed(number: int) -> Outcome | None:
+            task = planned[number]
+            data = opened(task)
+            if data is None:
+                return None
+            return perform(task, data, options, here, listen(number, task))
+
+        try:
+            if jobs == 1 and scheduler is None:
+                results = spread(performed, range(len(planned)))
+            else:
+                numbers = [number for number, task in enumerate(planned) if opened(task)]
+                results = _elsewhere(planned, numbers, options, device, jobs, scheduler)
+            for number, outcome in results:
+                if outcome is None:
+                    continue
+                found[number] = outcome
+                done = f"[{len(found)}/{len(planned)}] {planned[number].title}"
+                print(f"{done}: {_result(outcome)}", flush=True)
+                # Written after each run, so that a bench that is stopped leaves its results so far.
+                write_results(table, options, planned, _in_order(found), skipped)
+        except Interrupted:
+            raise KeyboardInterrupt(
+                "stopped, everything is saved; run the same command again to continue"
+            ) from None
+        outcomes = _in_order(found)
         shown = {
             name: pictures([o for o in outcomes if o.task.data.name == name], data.whole)
             for name, data in {name: data for (name, _), data in datasets.items()}.items()
@@ -158,6 +184,32 @@ def _run(table: Table, options: Options, device: str) -> None:
             f"{table.name}: none of its datasets could be made; give --source or --data"
         )
     print((options.out / "table.md").read_text(encoding="utf-8"))
+
+
+def _in_order(found: Mapping[int, Outcome]) -> list[Outcome]:
+    """Outcomes by the numbers of their runs, in the order of the plan."""
+    return [found[number] for number in sorted(found)]
+
+
+def _elsewhere(
+    planned: Sequence[Task],
+    numbers: Sequence[int],
+    options: Options,
+    device: str,
+    jobs: int,
+    scheduler: str | None,
+) -> Iterator[tuple[int, Outcome]]:
+    """Perform the runs of these numbers in other processes; yield each with its number."""
+    import os
+
+    from morphable.bench.runner import Elsewhere, perform_elsewhere
+    from morphable.spread import spread
+
+    # Processes of one machine share its cores; a worker of a cluster is started with its own.
+    threads = None if scheduler is not None else max(1, (os.cpu_count() or 1) // jobs)
+    runs = [Elsewhere(planned[number], options, device, threads) for number in numbers]
+    for row, outcome in spread(perform_elsewhere, runs, jobs=jobs, scheduler=scheduler):
+        yield numbers[row], outcome
 
 
 def _print_estimate(

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from morphable.cli.messages import flag, message
 from morphable.cli.regions import regions
+from morphable.cli.register import register
 from morphable.cli.split import split
 from morphable.errors import InputError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = App(name="data", help="Make, import, split and look at datasets of registered meshes.")
 
 app.command(regions)
+app.command(register)
 app.command(split)
 
 Out = Annotated[Path, Parameter(help="the folder to write; must not exist yet")]

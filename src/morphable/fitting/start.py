@@ -210,7 +210,7 @@ def _shaped(
         size = np.array(np.exp(growth))
         move = Similarity(rotation, center + shift - size * rotation @ center, size)
         found = after(move, found)
-        if np.abs(step[:latent]).max() < 0.01 and np.linalg.norm(turn) < 1e-3:
+        if np.abs(step[:latent]).max(initial=0.0) < 0.01 and np.linalg.norm(turn) < 1e-3:
             break
     vertices = reference.vertices + reference.slopes @ coordinates
     distance = _apart(scan.moved(found), _features(vertices, normals, reference.size), reference)
