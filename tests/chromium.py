@@ -22,8 +22,6 @@ class Chromium:
     """One page in a browser of its own. folder: for its profile and its downloads."""
 
     def __init__(self, url: str, folder: Path, size: tuple[int, int] = (1280, 800)) -> None:
-        from websockets.sync.client import connect
-
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
         profile = folder / "profile"
@@ -44,6 +42,15 @@ class Chromium:
             stderr=subprocess.DEVNULL,
         )
         self.errors: list[str] = []
+        try:
+            self._connect(profile)
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _connect(self, profile: Path) -> None:
+        from websockets.sync.client import connect
+
         port = self._port(profile)
         pages: list[dict[str, str]] = []
         until(lambda: pages.extend(p for p in self._targets(port) if p["type"] == "page") or pages)

@@ -162,7 +162,7 @@ def test_meshes_that_are_not_finite_are_named_wherever_they_are_read(
         data = load_dataset(folder).split("frames")
         with pytest.raises(InputError, match=r"mesh 17 has a coordinate"):
             evaluate_model(load(place / "pca"), data=data, subset="train")
-        assert "row 17" in do("data", "info", folder, "--audit").out
+        assert "mesh 17: holds" in do("data", "info", folder, "--audit").out
 
 
 def test_a_stack_names_the_mesh_of_the_folder() -> None:

@@ -10,10 +10,10 @@ import torch
 from conftest import ball_template
 from helpers import dataset, measured
 from morphable.bench import TABLES, find_table
-from morphable.bench.runner import JUDGED
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.measure_table import MEASURES, measure_of, titled
+from morphable.evaluate.referee import JUDGED
 from morphable.models.base import MorphableModel
 from morphable.models.families import create
 from morphable.models.ib_vae import IbVae, IbVaeConfig

@@ -148,10 +148,12 @@ def test_a_shown_code_is_read_back(named: NamedPca, model: Pca) -> None:
 
 # moves of handles
 
+EDGELESS = sp.csr_matrix((9, 9))
+
 
 @pytest.fixture
 def region() -> Region:
-    return Region("palm", 0, np.ones(9, bool), np.array([5, 7]), sp.csr_matrix((9, 9)))
+    return Region("palm", 0, np.ones(9, bool), np.array([5, 7]), np.array([3]), EDGELESS)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_a_handle_that_does_not_exist_is_answered_by_those_that_do(
 
 
 def test_a_number_that_is_a_handle_and_a_vertex_is_refused() -> None:
-    region = Region("palm", 0, np.ones(9, bool), np.array([1, 7]), sp.csr_matrix((9, 9)))
+    region = Region("palm", 0, np.ones(9, bool), np.array([1, 7]), np.array([3]), EDGELESS)
     with pytest.raises(InputError, match=r"`move` 1: .* write h1 or v1"):
         parse_moves(region, ["1:0,0,1"])
     assert list(parse_moves(region, ["h1:0,0,1", "v1:0,0,1"])) == [7, 1]

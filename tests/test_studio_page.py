@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def studio(gestures: MeshDataset) -> Iterator[Studio]:
 
 @pytest.fixture(scope="module")
 def page(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    made = Chromium(f"http://127.0.0.1:{studio.port}", tmp_path_factory.mktemp("browser"))
-    assert until(lambda: "Random shape" in made.text and pixels(made) > 2000, 60), made.text
-    yield made
-    made.close()
+    address, folder = f"http://127.0.0.1:{studio.port}", tmp_path_factory.mktemp("browser")
+    with closing(Chromium(address, folder)) as made:
+        assert until(lambda: "Random shape" in made.text and pixels(made) > 2000, 60), made.text
+        yield made
     assert not made.errors
 
 

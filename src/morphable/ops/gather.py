@@ -58,7 +58,9 @@ class BagBuffers(nn.Module):
         self.offsets = _constant(matrix.indptr.astype(np.int64))
         self.weights = None if unit else _constant(matrix.data, torch.get_default_dtype())
         # (nnz,) int64, the bag of each entry
-        self.targets = _constant(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)))
+        sizes = np.diff(matrix.indptr)
+        self.targets = _constant(np.repeat(np.arange(matrix.shape[0]), sizes))
+        self.largest = int(sizes.max(initial=0))
 
     @property
     def bags(self) -> Bags:
@@ -100,13 +102,31 @@ def plain_bag_sum(x: Tensor, table: Bags | BagBuffers) -> Tensor:
 
     This is several times slower, but it has neither a loop over the batch nor custom gradients.
     `torch.export` (and so ONNX) and `torch.func` need that, and tests compare the fast form with it.
+    An exported program gathers bags of equal length, filled up with zeros: ONNX Runtime adds to the
+    same row from several threads at once, and loses some of the sums.
     """
+    if torch.compiler.is_exporting() and isinstance(table, BagBuffers):
+        return _gathered_bag_sum(x, table)
     messages = x.index_select(1, table.entries)
     if table.weights is not None:
         messages = messages * table.weights[:, None]
     return x.new_zeros(x.shape[0], len(table.offsets) - 1, x.shape[2]).index_add(
         1, table.targets, messages
     )
+
+
+def _gathered_bag_sum(x: Tensor, table: BagBuffers) -> Tensor:
+    """The same in a gather and a sum over entries, without an `index_add`."""
+    if not table.largest:
+        return x.new_zeros(x.shape[0], len(table.offsets) - 1, x.shape[2])
+    places = table.offsets[:-1, None] + torch.arange(table.largest, device=x.device)
+    is_entry = places < table.offsets[1:, None]
+    places = places.clamp(max=len(table.entries) - 1)
+    weights = is_entry.to(x.dtype)
+    if table.weights is not None:
+        weights = weights * table.weights[places]
+    entries = x.index_select(1, table.entries[places].reshape(-1))
+    return (entries.unflatten(1, places.shape) * weights[..., None]).sum(2)
 
 
 def plain_gradients(

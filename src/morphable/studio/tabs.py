@@ -197,7 +197,7 @@ def expression_controls(page: Page, expressions: Callable[[], Sequence[Step]]) -
     if not steps:
         gui.add_markdown(
             "No named expressions: the model has none of its own, and its data, which could name "
-            "some, is not here. Start with `--data`."
+            "some, is not here. Start the studio with it to have them."
         )
         return
     name = gui.add_dropdown("Name", (NOTHING, *steps), initial_value=NOTHING)

@@ -134,7 +134,7 @@ def _faces(arrays: Mapping[str, Any], template: Mesh | None, count: int, path: P
         raise InputError(f"{path}: holds no faces; name a mesh with them by `template`", "template")
     if len(template.vertices) != count:
         raise InputError(
-            f"{path}: has {count} vertices, the template {len(template.vertices)}", "template"
+            f"{path}: has {count} vertices, `template` {len(template.vertices)}", "template"
         )
     return template.faces
 

@@ -245,12 +245,13 @@ class _Gltf:
                 f"the meshes are {listed}",
                 "mesh",
             )
-        choose = f" ({listed}); choose one with `mesh`" if len(holders) > 1 else ""
-        raise InputError(
-            f"{self.path}: expected one mesh, found {len(holders)}{choose}; there is no vertex "
-            "order across meshes",
-            "mesh",
-        )
+        if len(holders) > 1:
+            raise InputError(
+                f"{self.path}: expected one mesh, found {len(holders)} ({listed}); there is no "
+                "vertex order across meshes, choose one with `mesh`",
+                "mesh",
+            )
+        raise InputError(f"{self.path}: expected one mesh, found 0")
 
     def names(self, node: int) -> list[str]:
         """The names of a node and of its mesh, as far as they have one."""
