@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from morphable.cli.arguments import Unit, _check_files, _check_model, _check_new
+from morphable.cli.arguments import (
+    Jobs,
+    Scheduler,
+    Unit,
+    _check_files,
+    _check_model,
+    _check_new,
+)
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,15 +22,6 @@ if TYPE_CHECKING:
 
     from morphable.mesh.template import Template
     from morphable.register.folder import Registered
-
-Jobs = Annotated[int, Parameter(help="processes of this machine that work side by side")]
-Scheduler = Annotated[
-    str | None,
-    Parameter(
-        help="address of a Dask scheduler, such as tcp://host:8786, whose workers do the work; they "
-        "see the same files and have the same version; needs pip install 'morphable[cluster]'"
-    ),
-]
 
 
 def _check_prior(_: object, path: Path | None) -> None:
