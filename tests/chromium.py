@@ -135,9 +135,21 @@ class Chromium:
         assert "objectId" in found, f"no upload {words!r} in\n{self.text}"
         self.call("DOM.setFileInputFiles", files=[str(file)], objectId=found["objectId"])
 
-    def picture(self, file: Path) -> None:
-        shot = self.call("Page.captureScreenshot", format="png")
-        file.write_bytes(base64.b64decode(shot["data"]))
+    def place(self, selector: str, number: int = 0) -> tuple[float, float]:
+        """The middle of an element that can be seen, in pixels."""
+        code = (
+            f"(() => {{ const all = [...document.querySelectorAll({json.dumps(selector)})];"
+            f"const one = all.filter((e) => e.getClientRects().length)[{number}];"
+            "if (!one) return null; const box = one.getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        found = until(lambda: self.run(code))
+        assert found, f"no {selector}"
+        return float(found[0]), float(found[1])
+
+    def screenshot(self) -> bytes:
+        """The page as a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:
         self._socket.close()

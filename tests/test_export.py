@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from morphable.export.directions import (
 )
 from morphable.export.glb import export_glb
 from morphable.export.linear import linearized
+from morphable.export.page import export_page
 from morphable.mesh.automatic_regions import automatic_regions
 from morphable.mesh.io import read_mesh
 from morphable.mesh.io.linear_model import read_linear_model
@@ -35,6 +37,7 @@ from test_decoders_in_programs import built
 from test_written_meshes import tube
 
 LINEAR = ("pca", "region-pca", "linear-two-space")
+DENSE = ("pca-mlp", "ib-vae", "cvae")
 
 
 def with_regions(plain: Template) -> Template:
@@ -57,6 +60,17 @@ def test_a_target_at_weight_one_is_the_models_shape(family: str, tmp_path: Path)
     assert distance is not None
     if family in LINEAR:
         assert distance.max < 1e-2
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_page_of_every_family_says_how_far_it_is(family: str, tmp_path: Path) -> None:
+    model = built(family, False)
+    words = export_page(model, tmp_path / "a.html", latent_steps(model, per_part=2)).words
+    stated = re.search(r"it is ([\d.e+-]+) mm from the model on average", words)
+    assert stated and words.split(".")[0] in (tmp_path / "a.html").read_text()
+    if family in (*LINEAR, *DENSE):
+        assert float(stated[1]) < 0.01
+        assert f"page runs {'it' if family in LINEAR else 'the network of the decoder'}" in words
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -133,7 +147,7 @@ def test_the_command_writes_each_format(
 
     said = run("all.glb", "--format", "glb")
     assert "9 morph targets in m: shape 1, shape 2, shape 3, shape 4, shape 5, r1 1" in said
-    assert "one target at weight 1 is the model's own shape" in said
+    assert "one latent target at weight 1 is the model's own shape" in said
     whole = read_mesh(tmp_path / "all.glb")
     assert whole.uv is not None and len(whole.targets) == 9
     run("few.glb", "--part", "shape", "--directions", "2", "--scale", "3", "--out-unit", "mm")
@@ -168,6 +182,7 @@ BAD: tuple[tuple[list[Any], str], ...] = (
     (["--out", "{tmp}/x.glb", "--part", "pose"], "part 'pose': this model's parts are shape"),
     (["--out", "{tmp}/x.glb", "--region", "nose"], "region 'nose': not in this template"),
     (["--out", "{tmp}/x.glb", "--expression", "smile"], "does not record its dataset"),
+    (["--out", "{tmp}/x.glb", "--expression", "all", "--scale", "1"], "--scale: is for parts"),
     (["--out", "{tmp}/x.glb", "--directions", "0"], "--directions 0"),
     (["--out", "{tmp}/x.glb", "--scale", "-1"], "--scale -1"),
 )
@@ -187,6 +202,21 @@ def test_bad_input_is_one_sentence(
     filled = [word.format(tmp=tmp_path) for word in words]
     in_process(capsys, "export", model_folder / "model", *filled).refuses(fault)
     assert tree(tmp_path) == before
+
+
+def test_a_dataset_without_an_expression_is_not_ignored(
+    model_folder: Path, tmp_path: Path, ball: Template, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset(ball, tmp_path / "data", count=6)
+    words = ["export", model_folder / "model", "--out", tmp_path / "x.glb"]
+    in_process(capsys, *words, "--data", tmp_path / "data").refuses("--data: is where --expression")
+
+
+def test_the_snippet_for_blender_is_python(repository: Path) -> None:
+    page = (repository / "docs" / "export.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```py\n(.*?)^```$", page, re.M | re.S)
+    compile(snippet, "export.md", "exec")
+    assert "import_scene.gltf" in snippet
 
 
 def test_a_template_without_regions_or_uv(

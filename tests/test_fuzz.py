@@ -37,6 +37,7 @@ from morphable.errors import MAX_MESSAGE, InputError
 from morphable.evaluate.record import Measured, evaluate_model
 from morphable.mesh.hierarchy import build_hierarchy
 from morphable.mesh.io import read_mesh, read_stack, read_vertices, write_mesh
+from morphable.mesh.io.linear_model import LinearModel, read_linear_model, write_linear_model
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.region_files import read_regions
 from morphable.mesh.regions import Regions, spread_controls
@@ -73,6 +74,7 @@ def use_mesh(path: Path) -> None:
     assert np.isfinite(found.mesh.vertices).all() and np.isfinite(read_vertices(path)).all()
     faces = found.mesh.faces
     assert not faces.size or (faces.max() < count and faces[:, :3].min() >= 0)
+    assert all(np.isfinite(offset).all() for offset in found.targets.values())
     use_source(folder(path.parent, unit="mm"))
 
 
@@ -115,6 +117,12 @@ def use_model(path: Path) -> None:
     model.encode(torch.zeros(1, model.template.n_vertices, 3))
     if model.prior is not None:
         model.sample(2, torch.Generator().manual_seed(0))
+
+
+def use_linear_model(path: Path) -> None:
+    model = read_linear_model(path)
+    assert np.isfinite(model.shapes(np.zeros((1, len(model.variances))))).all()
+    model.reference.triangles  # noqa: B018
 
 
 def use_regions(path: Path) -> None:
@@ -184,6 +192,8 @@ KINDS = [
     Kind("model/weights.safetensors", use_model, BYTES, ("model",)),
     Kind("model/template.npz", use_model, (damaged_npz, damaged_bytes), ("model",)),
     Kind("model.zip", use_model, BYTES),
+    Kind("linear.npz", use_linear_model, (damaged_npz, damaged_bytes)),
+    Kind("linear.h5", use_linear_model, BYTES),
     Kind("regions.json", use_regions, (damaged_json, *TEXT)),
     Kind("regions.csv", use_regions, TEXT),
     Kind("regions.npy", use_regions, (damaged_npy, damaged_bytes)),
@@ -284,6 +294,10 @@ def write_arrays(root: Path, data: MeshDataset) -> None:
         rigid=np.array([5]),
     )
     np.savez(root / "template.npz", **template.to_arrays())  # type: ignore[arg-type]
+    basis = np.eye(2, 36).reshape(2, 12, 3)
+    linear = LinearModel(BALL.mesh, BALL.mesh.vertices, basis, np.array([2.0, 1.0]))
+    for name in ("linear.npz", "linear.h5"):
+        write_linear_model(root / name, linear)
     members = {name: np.flatnonzero(numbers == n).tolist() for n, name in enumerate(regions.names)}
     controlled = {"left": {"vertices": members["left"], "controls": members["left"][:1]}}
     (root / "regions.json").write_text(json.dumps(members | controlled))

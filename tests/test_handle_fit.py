@@ -65,7 +65,7 @@ def test_the_solution_is_a_minimum(family: str, gestures: MeshDataset) -> None:
 
     @torch.no_grad()
     def objective(scale: float) -> float:
-        moved = fit._decoded(scale * step)[700]
+        moved = fit.decoded(scale * step)[700]
         miss = float((moved - goal).square().sum()) / HANDLE_ERROR**2
         return miss + float((scale * step).square().sum())
 

@@ -189,6 +189,9 @@ LIGHT = (
     ("edit interpolate model a.ply b.ply --out x", "a.ply: no such file"),
     ("edit neutralise model model --out hands", "hands: already exists"),
     ("edit region model model --region r --out x", "--move HANDLE"),
+    ("export nothing --out x.glb", "nothing: no such model"),
+    ("export model --out x.stl", "expected the name of a file that ends in .onnx or .glb"),
+    ("export model --out x.h5 --encoder", "--encoder: is for onnx files"),
     ("factor nothing --rank 3 --out x", "nothing: no such model"),
 )
 """Commands that need no model, with what they refuse. `model` has the files of one, but empty."""

@@ -250,6 +250,23 @@ def test_the_cycle_of_one_mesh_is_its_reconstruction_twice(hands: MeshDataset) -
     torch.testing.assert_close(model.loss(batch, progress())["cycle"], expected)
 
 
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_cycle_is_that_of_mixed_codes_decoded_anew(hands: MeshDataset, reading: str) -> None:
+    """The loss mixes parts that it has decoded; here their codes are mixed, then decoded."""
+    model = initialized(hands, reading=reading, cycle_share=1.0)
+    batch = Batch(torch.from_numpy(hands.vertices[:5]))
+    generator = torch.Generator().manual_seed(0)
+    order = torch.stack([torch.randperm(5, generator=generator) for _ in range(4)], 1)
+
+    def mixed(shapes: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+        return model.decode(exchange(model.encode(shapes).unflatten(1, (4, -1)), by).flatten(1))
+
+    restored = mixed(mixed(batch.vertices, order), order.argsort(0))
+    expected = model.config.cycle_weight * (restored - batch.vertices).norm(dim=-1).mean()
+    found = model.loss(batch, progress())["cycle"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_without_projections_every_part_has_the_whole_encoding(hands: MeshDataset) -> None:
     model = initialized(hands, projections=False)
     meshes = torch.from_numpy(hands.vertices[:2])

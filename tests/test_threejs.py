@@ -1,13 +1,15 @@
-"""GLB files in three.js: a program that we did not write opens them in a browser.
+"""GLB files in programs that we did not write: three.js opens them in a browser, and the validator
+of Khronos, who made glTF, finds nothing wrong.
 
-three.js comes from the npm registry when the tests are set up; without npm or the registry, the
-test is skipped.
+Both come from the npm registry when the tests are set up; without npm or the registry, the tests
+are skipped.
 """
 
 from __future__ import annotations
 
 import functools
 import http.server
+import json
 import shutil
 import subprocess
 import threading
@@ -24,7 +26,7 @@ from morphable.mesh.io import in_sequence, write_mesh
 from test_morph_targets import morphs
 from test_written_meshes import tube
 
-THREE = "three@0.187.0"
+PACKAGES = ("three@0.187.0", "gltf-validator@2.0.0-dev.3.10")
 PAGE = """<!doctype html><title>waiting</title><body>
 <script type="importmap">{"imports": {
   "three": "./node_modules/three/build/three.module.js",
@@ -74,6 +76,19 @@ document.body.append(pre);
 </script></body>"""
 
 
+VALIDATE = """
+const fs = require("fs"), validator = require("gltf-validator");
+(async () => {
+  const found = {};
+  for (const name of process.argv.slice(1)) {
+    const report = await validator.validateBytes(new Uint8Array(fs.readFileSync(name)));
+    found[name] = {...report.issues, morphs: report.info.hasMorphTargets};
+  }
+  console.log(JSON.stringify(found));
+})();
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three.js and two files of ours."""
@@ -81,7 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not npm:
         pytest.skip("npm is not installed")
     done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", THREE],
+        [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -138,3 +153,17 @@ def test_three_opens_ten_named_targets_and_an_animation(address: str, tmp_path: 
     assert seen["clips"] == 1 and seen["seconds"] == pytest.approx(2)
     assert seen["weights"] == pytest.approx([0.5, 0.5, 0, 0]), "between the second and the third"
     assert replace(walk()).names == seen["names"]
+
+
+def test_the_validator_of_khronos_finds_no_fault(site: Path) -> None:
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("node is not installed")
+    files = ["targets.glb", "walk.glb"]
+    done = subprocess.run(
+        [node, "-e", VALIDATE, *files], cwd=site, capture_output=True, text=True, timeout=60
+    )
+    found = json.loads(done.stdout)
+    for name in files:
+        assert (found[name]["numErrors"], found[name]["numWarnings"]) == (0, 0), found[name]
+        assert found[name]["morphs"]

@@ -60,6 +60,16 @@ _PUBLIC = {
     "train_model": "morphable.train.from_python",
     "evaluate_model": "morphable.evaluate.record",
     "mesh_errors": "morphable.evaluate.mesh_table",
+    # Files for other programs
+    "latent_steps": "morphable.export.directions",
+    "region_offsets": "morphable.export.directions",
+    "export_glb": "morphable.export.glb",
+    "export_page": "morphable.export.page",
+    "export_onnx": "morphable.export.onnx",
+    "linearized": "morphable.export.linear",
+    "LinearModel": "morphable.mesh.io.linear_model",
+    "read_linear_model": "morphable.mesh.io.linear_model",
+    "write_linear_model": "morphable.mesh.io.linear_model",
     # Families
     "MODELS": "morphable.models.families",
     "Family": "morphable.models.families",
@@ -83,12 +93,21 @@ if TYPE_CHECKING:
     from morphable.errors import InputError as InputError
     from morphable.evaluate.mesh_table import mesh_errors as mesh_errors
     from morphable.evaluate.record import evaluate_model as evaluate_model
+    from morphable.export.directions import latent_steps as latent_steps
+    from morphable.export.directions import region_offsets as region_offsets
+    from morphable.export.glb import export_glb as export_glb
+    from morphable.export.linear import linearized as linearized
+    from morphable.export.onnx import export_onnx as export_onnx
+    from morphable.export.page import export_page as export_page
     from morphable.fitting.fit import Fit as Fit
     from morphable.fitting.fit import fit as fit
     from morphable.mesh.hierarchy import Hierarchy as Hierarchy
     from morphable.mesh.hierarchy import build_hierarchy as build_hierarchy
     from morphable.mesh.io import read_mesh as read_mesh
     from morphable.mesh.io import write_mesh as write_mesh
+    from morphable.mesh.io.linear_model import LinearModel as LinearModel
+    from morphable.mesh.io.linear_model import read_linear_model as read_linear_model
+    from morphable.mesh.io.linear_model import write_linear_model as write_linear_model
     from morphable.mesh.landmarks import Landmarks as Landmarks
     from morphable.mesh.mesh import Mesh as Mesh
     from morphable.mesh.scan import Scan as Scan

@@ -215,9 +215,13 @@ def check_inflated_size(name: Path | str, archive: zipfile.ZipFile, members: Ite
     file = archive.fp
     assert file is not None
     file.seek(0, os.SEEK_END)
-    limit = max(INFLATION_FLOOR, INFLATION * file.tell())
     # Reading stops at the size that the archive states, so a false one is no way around the limit.
-    size = sum(archive.getinfo(member).file_size for member in members)
+    check_size(name, sum(archive.getinfo(member).file_size for member in members), file.tell())
+
+
+def check_size(name: Path | str, size: int, stored: int) -> None:
+    """Raise InputError, which states the limit, if a file of `stored` bytes inflates to `size`."""
+    limit = max(INFLATION_FLOOR, INFLATION * stored)
     if size > limit:
         raise InputError(
             f"{name}: would inflate to {size / 1e9:.1f} GB; the limit for a file of its size is "

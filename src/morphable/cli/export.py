@@ -69,7 +69,10 @@ def export(
     ] = None,
     data: ModelData = None,
     directions: Annotated[
-        int | None, Parameter(help="how many directions per part; default: at most 8, 16 in all")
+        int | None,
+        Parameter(
+            help="how many directions per part; default: as many as give 16 targets or 64 sliders"
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -100,6 +103,12 @@ def export(
         if value and form not in _ONLY[name]:
             flag = f"--{name.replace('_', '-')}"
             raise InputError(f"{flag}: is for {' and '.join(_ONLY[name])} files, not for {form}")
+    if data is not None and expression is None:
+        raise InputError("--data: is where --expression finds its names, which is missing")
+    if expression is not None and part is None and region is None:
+        for flag, number in (("--directions", directions), ("--scale", scale)):
+            if number is not None:
+                raise InputError(f"{flag}: is for parts and regions, and none is chosen")
     if directions is not None and not 1 <= directions <= 1000:
         raise InputError(f"--directions {directions}: expected at least 1, at most 1,000")
     if scale is not None and not 0 < scale <= MAX_AMOUNT:
@@ -107,6 +116,7 @@ def export(
     require_writable(out)
     require_new(out)
 
+    from morphable.export.directions import MAX_SLIDERS, MAX_TARGETS
     from morphable.models.io import load
 
     loaded = load(model)
@@ -117,10 +127,10 @@ def export(
         case "npz" | "h5":
             _linear(loaded, out)
         case "glb":
-            ways = _ways(loaded, part, region, expression, data, directions)
+            ways = _ways(loaded, part, region, expression, data, (directions, MAX_TARGETS))
             _glb(loaded, out, ways, reach, out_unit)
         case "html":
-            ways = _ways(loaded, part, region, expression, data, directions)
+            ways = _ways(loaded, part, region, expression, data, (directions, MAX_SLIDERS))
             _page(loaded, out, ways, reach)
 
 
@@ -139,27 +149,30 @@ def _ways(
     regions: list[str] | None,
     expressions: list[str] | None,
     data: Path | None,
-    directions: int | None,
+    directions: tuple[int | None, int],
 ) -> list[Step | Offset]:
-    """The ways to vary that the options choose."""
+    """The ways to vary that the options choose. directions: how many per part, and in all if that
+    is None.
+    """
     from morphable.export.directions import latent_steps, named_conditions, region_offsets
 
     every = parts is None and regions is None and expressions is None
     template_regions = model.template.regions.names if model.template.regions else ()
     ways: list[Step | Offset] = []
     if every or parts is not None:
-        ways += latent_steps(model, None if every or _ALL in (parts or ()) else parts, directions)
+        chosen_parts = None if every or _ALL in (parts or ()) else parts
+        ways += latent_steps(model, chosen_parts, *directions)
     if every:
         ways += named_conditions(model)
     if expressions is not None:
         ways += _expressions(model, expressions, data)
     if every or regions is not None:
         chosen = template_regions if every or _ALL in (regions or ()) else regions or ()
-        ways += region_offsets(model, list(chosen), directions or 1)
-    return _distinct(model, ways)
+        ways += region_offsets(model, list(chosen), directions[0] or 1)
+    return _distinct(ways)
 
 
-def _distinct(model: MorphableModel, ways: Sequence[Step | Offset]) -> list[Step | Offset]:
+def _distinct(ways: Sequence[Step | Offset]) -> list[Step | Offset]:
     """The ways with names that differ: a region that is also a part of the code is that part."""
     names: set[str] = set()
     found = []
@@ -215,7 +228,7 @@ def _glb(
     distance = export_glb(model, out, ways, reach, unit)
     print(f"{out}: {len(ways)} morph targets in {unit_of(out, unit)}: {_listed(ways)}")
     if distance is not None:
-        print(f"one target at weight 1 is the model's own shape; mixed targets are {distance}")
+        print(f"one latent target at weight 1 is the model's own shape; mixed ones are {distance}")
 
 
 def _listed(ways: Sequence[Step | Offset], most: int = 12) -> str:

@@ -40,7 +40,6 @@ def studio(
     expressions, comparison with a mesh, undo, and files to save. Nothing leaves this computer. Stop
     it with Ctrl-C.
     """
-    import threading
     import webbrowser
 
     from morphable.evaluate.protocol import open_dataset
@@ -61,6 +60,13 @@ def studio(
     if browser:
         webbrowser.open(address)
     try:
-        threading.Event().wait()
+        wait_for_stop()
     finally:
         running.close()
+
+
+def wait_for_stop() -> None:
+    """Return never; Ctrl-C ends it."""
+    import threading
+
+    threading.Event().wait()

@@ -5,6 +5,7 @@ differentiable decoder.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ against a likely change of the code.
 """
 CORRECTIONS = 2
 """Steps after the first one, with the same slopes, for a decoder that is not linear."""
+CONVERGED = 1e-3
+"""No further step if the last one changed the code by less than this, in standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +61,27 @@ class HandleFit:
         """
         goal = torch.as_tensor(np.asarray(moved, np.float32)).to(self.code).ravel()
         step = self.gain @ goal
-        change = self._decoded(step)
+        change = self.decoded(step)
         for _ in range(CORRECTIONS):
             error = goal - change[self.handles].ravel()
-            if float(error.square().sum()) == 0.0:
+            better = self.gain @ (error + self.slopes @ step)
+            if float((better - step).norm()) < CONVERGED:
                 break
-            step = self.gain @ (error + self.slopes @ step)
-            change = self._decoded(step)
+            step, change = better, self.decoded(better)
         return change.cpu().numpy().astype(np.float64)
 
-    def _decoded(self, step: Tensor) -> Tensor:
-        """(r,) -> (V, 3) mm: what a step of the code adds to the shape."""
-        # In one batch, so that a step of zero gives a change of exactly zero.
-        both = self.model.decode(torch.stack([self.code, self.code + self.basis @ step]))
-        return both[1] - both[0]
+    @torch.no_grad()
+    def decoded(self, step: Tensor) -> Tensor:
+        """(r,) -> (V, 3) mm: what a step of the code adds to the shape. Zero adds exactly zero."""
+        # Both shapes are decoded alone: batches of different sizes differ in the last bits.
+        change: Tensor = self.model.decode((self.code + self.basis @ step)[None])[0] - self._shape
+        return change
+
+    @cached_property
+    def _shape(self) -> Tensor:
+        with torch.no_grad():
+            shape: Tensor = self.model.decode(self.code[None])[0]
+        return shape
 
 
 def prior_basis(model: MorphableModel, code: Tensor) -> Tensor:

@@ -196,25 +196,26 @@ def _trained_answer(
         [complete_moves(model, region, dict(zip(handles, axis, strict=True))) for axis in axes]
     ).to(code)
 
+    rest = _displaced(model, code, region, torch.zeros(len(region.controls), 3))
+
     def respond(moved: np.ndarray) -> np.ndarray:
         amounts = torch.as_tensor(moved, dtype=torch.float32).to(code).ravel()
-        return predicted(model, code, region, torch.tensordot(amounts, follow, 1))
+        displaced = _displaced(model, code, region, torch.tensordot(amounts, follow, 1))
+        return np.asarray(displaced - rest, np.float64)
 
     return respond
 
 
 @torch.no_grad()
-def predicted(model: RegionEditor, code: Tensor, region: Region, moved: Tensor) -> np.ndarray:
-    """(V, 3) mm: what a model with trained handles adds to the shape of a code (1, L) if all
-    handles of one region are displaced by `moved` (C, 3) mm.
+def _displaced(model: RegionEditor, code: Tensor, region: Region, moved: Tensor) -> np.ndarray:
+    """(V, 3) mm: the shape of a code (1, L) after all handles of one region are displaced by `moved`
+    (C, 3) mm.
     """
+    # Always in a batch of one: batches of different sizes differ in the last bits, and then a
+    # displacement of zero would not give a change of exactly zero.
     displacement = model.displacement(region.number, moved[None].to(code))
-    # Decode the unedited and the edited shape in one batch. Batches of different sizes differ in
-    # the last bits, and then a displacement of zero would not give a change of exactly zero.
-    both = model.decode(
-        model.displace(code.repeat(2, 1), torch.cat([torch.zeros_like(displacement), displacement]))
-    )
-    return (both[1] - both[0]).cpu().numpy().astype(np.float64)
+    shape: np.ndarray = model.decode(model.displace(code, displacement))[0].cpu().numpy()
+    return shape
 
 
 def _batch(model: MorphableModel, vertices: np.ndarray) -> Tensor:
@@ -294,7 +295,9 @@ def edit_region(
     """
     with torch.no_grad():
         code = model.encode(_batch(model, vertices))
-    return region.edited(vertices, predicted(model, code, region, moved), blend)
+    change = _displaced(model, code, region, moved).astype(np.float64)
+    change -= _displaced(model, code, region, torch.zeros_like(moved))
+    return region.edited(vertices, change, blend)
 
 
 class Confinement:

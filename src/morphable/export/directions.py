@@ -27,8 +27,10 @@ from morphable.models.condition import NEUTRAL
 from morphable.models.handles import aligned_displacement
 from morphable.rows import evenly_spread
 
-MAX_DIRECTIONS, MAX_PER_PART = 16, 8
-"""By default, a model has at most this many latent directions in all, and per part."""
+MAX_TARGETS = 16
+"""By default, a file of morph targets has at most this many latent directions in all."""
+MAX_SLIDERS = 64
+"""The same of a page, which stores no shape per slider if it runs a network."""
 SAMPLES = 200
 """Samples of the prior that a region's directions are computed from."""
 MESHES_PER_EXPRESSION = 8
@@ -63,13 +65,16 @@ def mean_code(model: MorphableModel) -> Tensor:
 
 
 def latent_steps(
-    model: MorphableModel, parts: Sequence[str] | None = None, per_part: int | None = None
+    model: MorphableModel,
+    parts: Sequence[str] | None = None,
+    per_part: int | None = None,
+    most: int = MAX_TARGETS,
 ) -> list[Step]:
     """The principal directions of the prior within each part, named `PART NUMBER`, the one that
     moves the surface most first.
 
-    parts: free parts of the code; None: all of them. per_part: how many of each; None: 16 in all, at
-    most 8.
+    parts: free parts of the code; None: all of them. per_part: how many of each; None: as many as
+    give `most` in all.
 
     Raises InputError if the model has no prior or no such free part.
     """
@@ -79,8 +84,8 @@ def latent_steps(
         _ = model.parts[name]  # raises if there is none
         if name not in free:
             raise InputError(f"part {name!r}: is given by the caller, so it has no directions")
-    chosen = list(parts or free[:MAX_DIRECTIONS])
-    count = per_part or min(MAX_PER_PART, max(1, MAX_DIRECTIONS // len(chosen)))
+    chosen = list(parts or free[:most])
+    count = per_part or max(1, most // len(chosen))
     return [
         Step(f"{name} {number + 1}", code.cpu())
         for name in chosen

@@ -19,7 +19,7 @@ from morphable.models.batched import decode_all
 
 def export_glb(
     model: MorphableModel,
-    path: Path,
+    path: Path | str,
     ways: Sequence[Step | Offset],
     reach: float = 2.0,
     unit: str | None = None,
@@ -32,6 +32,7 @@ def export_glb(
 
     Raises InputError if there is no target, two have the same name, or the mesh has no faces.
     """
+    path = Path(path)
     if not ways:
         raise InputError(f"{path}: nothing to write, there is no part, region or expression")
     mean = mean_code(model)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from morphable.errors import InputError
 from morphable.mesh.io.linear_model import LinearModel
@@ -62,59 +63,73 @@ def linearized(model: MorphableModel, seed: int = 0) -> tuple[LinearModel, Dista
     Raises InputError if the model has no prior.
     """
     prior = model.require_prior()
-    factor, rank = whitening(prior)
-    pairs = min(max(PER_DIRECTION * rank, MIN_SAMPLES), MAX_SAMPLES) // 2
+    factor = whitening(prior)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(pairs, rank, generator=generator)
-
-    size = 3 * model.template.n_vertices
-    gram, moment = np.zeros((rank, rank)), np.zeros((rank, size))
-    total, squares = np.zeros(size), 0.0
-    for block in noise.split(64):
-        above, below = (
-            decode_all(model, prior.mean.cpu() + sign * block @ factor.T)
-            .reshape(len(block), size)
-            .astype(np.float64)
-            for sign in (1, -1)
-        )
-        half, w = (above - below) / 2, block.double().numpy()
-        gram += w.T @ w
-        moment += w.T @ half
-        total += (above + below).sum(axis=0)
-        squares += float(np.square(above).sum() + np.square(below).sum())
-    mean = total / (2 * pairs)
-    slopes = np.linalg.solve(gram, moment)
-    # Expected square of what is left: that of the samples less that of the linear part.
-    spread = squares / (2 * pairs) - np.square(mean).sum()
-    explained = float(np.sum(slopes * (gram @ slopes)) / pairs)
-    left = max(0.0, float(spread) - explained) / size
-
-    turned, deviations, components = np.linalg.svd(slopes, full_matrices=False)
+    fit = _fitted(model, factor, generator)
+    turned, deviations, components = np.linalg.svd(fit.slopes, full_matrices=False)
     kept = deviations**2 > FLOOR * max(deviations[0] ** 2, 1e-30)
     shape = (-1, model.template.n_vertices, 3)
     found = LinearModel(
         model.template.mesh,
-        mean.reshape(shape[1:]),
+        fit.mean.reshape(shape[1:]),
         components[kept].reshape(shape),
         deviations[kept] ** 2,
-        left,
+        fit.left,
         model.template.name,
         f"least-squares linearization of a {model.name} model: the slopes and the mean are fitted "
-        f"to {2 * pairs} samples of its prior (antithetic pairs, seed {seed})",
+        f"to {fit.samples} samples of its prior (antithetic pairs, seed {seed})",
     )
-    fresh = torch.randn(TEST_SAMPLES, rank, generator=generator)
+    fresh = torch.randn(TEST_SAMPLES, factor.shape[1], generator=generator)
     exact = decode_all(model, prior.mean.cpu() + fresh @ factor.T)
     whole = found.shapes((fresh.double().numpy() @ turned)[:, kept])
     return found, Distance.between(exact, whole)
 
 
-def whitening(prior: CodePrior) -> tuple[torch.Tensor, int]:
-    """(L, K) F such that mean + F w, with w from N(0, I), has the distribution of the prior, and
-    its rank K. Raises InputError if the prior is a single point.
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """x = mean + w slopes. mean: (3V,) mm. slopes: (K, 3V) mm. left: mm² per coordinate that they
+    leave over. samples: how many they are fitted to.
+    """
+
+    mean: np.ndarray
+    slopes: np.ndarray
+    left: float
+    samples: int
+
+
+def _fitted(model: MorphableModel, factor: Tensor, generator: torch.Generator) -> _Fit:
+    """Fit the slopes to samples at codes mean + factor w and mean - factor w."""
+    mean_code, rank = model.require_prior().mean.cpu(), factor.shape[1]
+    pairs = min(max(PER_DIRECTION * rank, MIN_SAMPLES), MAX_SAMPLES) // 2
+    size = 3 * model.template.n_vertices
+    gram, moment = np.zeros((rank, rank)), np.zeros((rank, size))
+    total, squares = np.zeros(size), 0.0
+    for block in torch.randn(pairs, rank, generator=generator).split(64):
+        above, below = (
+            decode_all(model, mean_code + sign * block @ factor.T)
+            .reshape(len(block), size)
+            .astype(np.float64)
+            for sign in (1, -1)
+        )
+        w = block.double().numpy()
+        gram += w.T @ w
+        moment += w.T @ (above - below) / 2
+        total += (above + below).sum(axis=0)
+        squares += float(np.square(above).sum() + np.square(below).sum())
+    mean = total / (2 * pairs)
+    slopes = np.linalg.solve(gram, moment)
+    # The expected square of what is left is that of the samples less that of the linear part.
+    spread = squares / (2 * pairs) - float(np.square(mean).sum())
+    explained = float(np.sum(slopes * (gram @ slopes))) / pairs
+    return _Fit(mean, slopes, max(0.0, spread - explained) / size, 2 * pairs)
+
+
+def whitening(prior: CodePrior) -> Tensor:
+    """(L, K) F such that mean + F w, with w from N(0, I), has the distribution of the prior, K being
+    its rank. Raises InputError if the prior is a single point.
     """
     values, vectors = torch.linalg.eigh((prior.factor @ prior.factor.T).double().cpu())
     kept = values > values[-1].clamp(min=0) * 1e-9
     if values[-1] <= 0 or not kept.any():
         raise InputError("the prior of this model is a single shape, so there is nothing to vary")
-    factor = (vectors[:, kept] * values[kept].sqrt()).flip(1).float()
-    return factor, int(kept.sum())
+    return (vectors[:, kept] * values[kept].sqrt()).flip(1).float()

@@ -65,7 +65,7 @@ class _Encoder(nn.Module):
         return self.model.encode(vertices, known)
 
 
-def export_onnx(model: MorphableModel, path: Path, network: Network = "decoder") -> OnnxFile:
+def export_onnx(model: MorphableModel, path: Path | str, network: Network = "decoder") -> OnnxFile:
     """Write the decoder, `code` (B, L) to `vertices` (B, V, 3) mm, or the encoder, the other way,
     for any B. An encoder that searches a condition has it as a second input, `given`.
 
@@ -74,6 +74,7 @@ def export_onnx(model: MorphableModel, path: Path, network: Network = "decoder")
     Raises InputError if onnx is not installed, the encoder is no network but a search, or the two
     differ by more than TOLERANCE.
     """
+    path = Path(path)
     if network == "encoder" and model.encodes_by_search:
         raise InputError(
             f"{model.name}: encodes by a search, not by a network; only its decoder can be exported"

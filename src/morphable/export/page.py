@@ -24,6 +24,8 @@ from morphable.models.dense import DenseDecoder
 
 EXACT = 1e-4
 """A page is called exact if no vertex is further from the model than this share of the mesh."""
+COMPLETE = 1e-3
+"""Sliders reach all shapes if the others move a sample by less than this share of what samples vary."""
 STRAIGHT = 1e-4
 """Bends below this share of the mesh are rounding errors of a linear decoder, and are left out."""
 
@@ -37,7 +39,7 @@ class ExportedPage:
 
 
 def export_page(
-    model: MorphableModel, path: Path, ways: Sequence[Step | Offset], reach: float = 2.0
+    model: MorphableModel, path: Path | str, ways: Sequence[Step | Offset], reach: float = 2.0
 ) -> ExportedPage:
     """Write one HTML file that shows the model in a browser and loads nothing else.
 
@@ -47,6 +49,7 @@ def export_page(
 
     Raises InputError if there is no way to vary, or the mesh has no faces.
     """
+    path = Path(path)
     if not ways:
         raise InputError(f"{path}: nothing to write, there is no part, region or expression")
     if not len(model.template.mesh.faces):
@@ -57,7 +60,8 @@ def export_page(
     samples = _samples(model, table, ways)
     distance = Distance.between(samples.model, samples.page)
     size = np.ptp(table.mean, axis=0).max()
-    words = f"{_method(table, distance.max < EXACT * size)} With all sliders at random it is {distance}."
+    method = _method(table, distance.max < EXACT * size)
+    words = f"{method} With its latent sliders at random it is {distance}."
     page = Page(
         f"{model.name}: {model.template.name}",
         f"{model.template.name}, {model.name}",
@@ -68,7 +72,7 @@ def export_page(
                     Text(_lead(ways), "lead"),
                     table,
                     Text(words, strong="How far from the model."),
-                    Text(_left_out(samples, ways), strong="What the sliders reach."),
+                    Text(_reached(samples, ways), strong="What the sliders reach."),
                     Text(_facts(model, reach), strong="The model."),
                 ],
             )
@@ -97,9 +101,12 @@ def _facts(model: MorphableModel, reach: float) -> str:
     )
 
 
-def _left_out(samples: _Samples, ways: Sequence[Step | Offset]) -> str:
+def _reached(samples: _Samples, ways: Sequence[Step | Offset]) -> str:
+    """A sentence on how much of the model's variation has a slider."""
     latent = sum(isinstance(way, Step) and not way.is_expression for way in ways)
     distance = Distance.between(samples.whole, samples.model)
+    if distance.mean <= COMPLETE * distance.movement:
+        return f"The {latent} latent sliders reach every shape that the prior of the model draws."
     return (
         f"The model varies in more directions than the {latent} that have a latent slider here: "
         f"the others move a sample by {distance.mean:.2g} mm on average, while samples vary by "

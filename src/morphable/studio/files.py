@@ -12,10 +12,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from morphable.data.picked import landmarks_of
 from morphable.data.registered_mesh import read_registered, write_shape
 from morphable.errors import InputError
 from morphable.files import read_npz
 from morphable.mesh.io import MESH_SUFFIXES
+from morphable.mesh.io.landmarks import LANDMARK_SUFFIXES
+from morphable.mesh.landmarks import Landmarks
 from morphable.models.base import MorphableModel
 from morphable.studio.session import Shape
 
@@ -36,15 +39,21 @@ def read_mesh_upload(
         return read_registered(path, model.template, unit)
 
 
+def read_landmarks_upload(name: str, content: bytes, model: MorphableModel) -> Landmarks:
+    """Landmarks in an uploaded file. Raises InputError as `landmarks_of`."""
+    with uploaded(name, content, LANDMARK_SUFFIXES) as path:
+        return landmarks_of(path, model.template)
+
+
 @contextmanager
 def uploaded(name: str, content: bytes, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """An uploaded file in a folder of its own. Errors in the block name it as the person does.
 
     Of the name, which comes from outside, only the last part is used, and only in messages.
     """
-    shown = PurePosixPath(name.replace("\\", "/")).name[:100] or "the file"
-    suffix = Path(shown).suffix.lower()
-    if suffix not in suffixes:
+    shown = PurePosixPath(name.replace("\\", "/")).name[-100:] or "the file"
+    suffix = next((s for s in sorted(suffixes, key=len)[::-1] if shown.lower().endswith(s)), None)
+    if suffix is None:
         raise InputError(f"{shown}: expected a file ending in {', '.join(suffixes)}")
     if len(content) > MAX_UPLOAD:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -97,5 +98,7 @@ def _server(host: str, port: int) -> viser.ViserServer:
         def request_share_url(self, verbose: bool = True) -> None:
             return None
 
+    # Browsers open connections that they do not use, and each would print a traceback.
+    logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
     with contextlib.redirect_stdout(io.StringIO()):  # viser prints its own address
         return Local(host=host, port=port, verbose=False)

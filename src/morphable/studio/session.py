@@ -13,7 +13,9 @@ from torch import Tensor
 from morphable.edit.code import interpolate, neutralise, require_part, sample_codes, swap
 from morphable.edit.region import Region, Response, answer, region_of, regions_of
 from morphable.errors import InputError
+from morphable.fitting.fit import fit
 from morphable.mesh.intersections import self_intersecting_faces
+from morphable.mesh.landmarks import Landmarks
 from morphable.models.base import MorphableModel
 from morphable.studio.likelihood import Likelihood
 from morphable.studio.sliders import Slider, sliders_of
@@ -58,7 +60,7 @@ class Session:
         self._generator = torch.Generator().manual_seed(seed)
         self._steps = [Step(Shape(self._start()), "start")]
         self._position = 0
-        self._decoded: tuple[Shape, np.ndarray] | None = None
+        self._decoded: tuple[Tensor, np.ndarray] | None = None
         self._regions: dict[str, Region] = {}
 
     @cached_property
@@ -84,14 +86,15 @@ class Session:
     @property
     def vertices(self) -> np.ndarray:
         """(V, 3) float32 mm."""
-        if self._decoded is None or self._decoded[0] is not self.shape:
-            self._decoded = (self.shape, self.vertices_of(self.shape))
-        return self._decoded[1]
+        return self.vertices_of(self.shape)
 
     @torch.no_grad()
     def vertices_of(self, shape: Shape) -> np.ndarray:
         """(V, 3) float32 mm of any shape of this model."""
-        decoded: np.ndarray = self.model.decode(shape.code[None])[0].cpu().numpy()
+        # A pull on a handle changes no code, so the last one decoded is often the one wanted.
+        if self._decoded is None or self._decoded[0] is not shape.code:
+            self._decoded = (shape.code, self.model.decode(shape.code[None])[0].cpu().numpy())
+        decoded = self._decoded[1]
         return decoded if shape.change is None else decoded + shape.change
 
     def show(self, shape: Shape, what: str, gesture: object = None) -> None:
@@ -207,6 +210,14 @@ class Session:
             return shape
         return replace(shape, change=np.asarray(vertices, np.float32) - self.vertices_of(shape))
 
+    def fit(self, landmarks: Landmarks) -> float:
+        """The most likely shape with these landmarks, wherever they lie. Returns their mean distance
+        from it, in mm.
+        """
+        found = fit(self.model, landmarks)
+        self.show(Shape(found.code[0].detach().to(self.shape.code)), "fit to landmarks")
+        return float(found.error[0])
+
     def heat(self, target: np.ndarray) -> np.ndarray:
         """(V,) mm, the distance of each vertex to where a mesh (V, 3) mm has it."""
         distances: np.ndarray = np.linalg.norm(self.vertices - target, axis=1)
@@ -221,7 +232,9 @@ class Session:
     def region(self, name: str) -> Region:
         if name not in self._regions:
             mesh = self.model.template.mesh
-            self._regions[name] = region_of(mesh, regions_of(self.model), name)
+            region = region_of(mesh, regions_of(self.model), name)
+            _ = region.confinement  # computed now, not at the first pull
+            self._regions[name] = region
         return self._regions[name]
 
     def grab(self, region: str, handle: int) -> Pull:
@@ -231,6 +244,10 @@ class Session:
         handles = np.array([vertex])
         respond = answer(self.model, self.vertices, place, handles, self.shape.code)
         return Pull(self, self.shape, self.vertices, place, vertex, respond)
+
+    def pull(self, region: str, handle: int, displacement: np.ndarray) -> None:
+        """Pull one handle of a region by (3,) mm, in one step."""
+        self.grab(region, handle).to(displacement)
 
     def _start(self) -> Tensor:
         prior = self.model.prior

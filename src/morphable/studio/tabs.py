@@ -14,6 +14,7 @@ from morphable.studio.files import (
     code_bytes,
     mesh_bytes,
     read_code_upload,
+    read_landmarks_upload,
     read_mesh_upload,
 )
 from morphable.studio.page import Page
@@ -53,7 +54,10 @@ def shape_tab(page: Page) -> None:
     """A slider per direction of each part, the largest first, and any of them as a number."""
     gui, session = page.server.gui, page.session
     if not session.sliders:
-        gui.add_markdown("This model has no prior, so it has no sliders. Load a mesh instead.")
+        gui.add_markdown(
+            "This model has no sliders: it has no prior, or no direction of its code moves the "
+            "surface."
+        )
         return
     handles = {}
     parts = list(dict.fromkeys(slider.part for slider in session.sliders))
@@ -250,7 +254,7 @@ def compare_tab(page: Page) -> None:
 
 
 def file_tab(page: Page) -> None:
-    """Open a mesh or a code; save the mesh or the code."""
+    """Open a mesh, a code or landmarks; save the mesh or the code."""
     gui, session = page.server.gui, page.session
     details = gui.add_checkbox(
         "Keep details", True, hint="also what the model cannot represent of a mesh"
@@ -272,6 +276,22 @@ def file_tab(page: Page) -> None:
         )
 
     opened.on_upload(open_code)
+    picked = gui.add_upload_button(
+        "Fit to landmarks", icon="upload", hint="CSV, JSON, MeshLab .pp or Slicer files"
+    )
+
+    def fit_landmarks(event: Any) -> None:
+        file = event.target.value
+
+        def act() -> None:
+            landmarks = read_landmarks_upload(file.name, file.content, session.model)
+            missed = session.fit(landmarks)
+            count = len(landmarks.vertices)
+            page.say("Fitted", f"{count} landmarks, {missed:.2f} mm from the shape on average.")
+
+        page.do(object(), act)
+
+    picked.on_upload(fit_landmarks)
     gui.add_divider()
     form = gui.add_dropdown("Format", FORMATS)
 

@@ -322,13 +322,16 @@ class _Gltf:
 
     def joined_offsets(self, offsets: list[np.ndarray]) -> np.ndarray:
         """(M, V, 3) float32 offsets of all primitives together. Raises InputError if a primitive
-        has another number of targets.
+        has another number of targets, or an offset is not finite.
         """
         counts = sorted({len(each) for each in offsets})
         if len(counts) > 1:
             raise self.fault(f"its primitives have {counts[0]} and {counts[-1]} morph targets")
         with np.errstate(over="ignore"):
-            return np.concatenate(offsets, axis=1).astype(np.float32)
+            joined = np.concatenate(offsets, axis=1).astype(np.float32)
+        if not np.isfinite(joined).all():
+            raise self.fault("a morph target has an offset that is not finite")
+        return joined
 
     def posed(
         self,

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from morphable.errors import InputError
-from morphable.files import atomic_path, read_npz, reading, write_npz
+from morphable.files import atomic_path, check_size, read_npz, reading, write_npz
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.stored_arrays import stored_indices, stored_numbers, stored_text
 
@@ -73,11 +73,12 @@ class LinearModel:
         return self.mean + np.tensordot(scaled, self.components, 1)
 
 
-def write_linear_model(path: Path, model: LinearModel) -> None:
+def write_linear_model(path: Path | str, model: LinearModel) -> None:
     """Write the model in float32 and atomically, as the suffix says: .npz or .h5.
 
     Raises InputError for another suffix, or if h5py is missing.
     """
+    path = Path(path)
     match path.suffix.lower():
         case ".npz":
             write_npz(path, _to_arrays(model))
@@ -89,13 +90,14 @@ def write_linear_model(path: Path, model: LinearModel) -> None:
             raise _unknown(path, suffix)
 
 
-def read_linear_model(path: Path, group: str = "/") -> LinearModel:
+def read_linear_model(path: Path | str, group: str = "/") -> LinearModel:
     """Read a linear model from .npz or .h5.
 
     group: the place of the model within an .h5 file that holds several, such as "/shape".
 
     Raises InputError if the file is missing, damaged or no such model, or h5py is missing.
     """
+    path = Path(path)
     match path.suffix.lower():
         case ".npz":
             arrays = read_npz(path)
@@ -221,7 +223,11 @@ def _statismo_arrays(
     """
     base = file.get(group)
     places = _STATISMO if base is not None else {}
-    arrays = {key: np.asarray(base[place]) for key, place in places.items() if place in base}
+    found = {key: base[place] for key, place in places.items() if place in base}
+    # A data set may state any size and store nothing, so its size is checked before it is read.
+    size = sum(each.size * each.dtype.itemsize for each in found.values())
+    check_size(path, size, path.stat().st_size)
+    arrays = {key: np.asarray(each) for key, each in found.items()}
     missing = [
         _STATISMO[key] for key in ("mean", "basis", "variances", "points") if key not in arrays
     ]
