@@ -123,11 +123,12 @@ def main() -> None:
             def finish(_: Path, __: object, all: object, result: list[Registered] = result) -> None:
                 result.extend(all)  # type: ignore[call-overload]
 
+            out = folder / "registered" / name.replace(" ", "-")
             start = time.perf_counter()
             table = LabelTable({"file": np.array([path.name for path in files])}, count)
             try:
                 register_folder(
-                    Settings(template, known), files, table, folder / name, info={},
+                    Settings(template, known), files, table, out, info={},
                     jobs=options.jobs, finish=finish,
                 )  # fmt: skip
             except InputError as error:

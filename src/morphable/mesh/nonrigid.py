@@ -25,11 +25,11 @@ from morphable.mesh.placement import shape_size
 from morphable.mesh.scan import Scan
 from morphable.mesh.topology import boundary_edges, edges, vertex_normals
 
-STIFFNESS = (200.0, 100.0, 50.0, 25.0, 12.0, 6.0, 3.0, 1.5, 0.8, 0.4)
+STIFFNESS = (200.0, 80.0, 32.0, 12.0, 5.0, 2.0, 0.8, 0.3, 0.1)
 """Schedule from the template alone, for vertices in units of the template's size and thousands of
 them.
 """
-LET_GO = (6.0, 3.0, 1.5, 0.8, 0.4)
+LET_GO = (5.0, 2.0, 0.8, 0.3, 0.1)
 """Schedule if the shape is nearly right, as after a fit of a model."""
 STEPS = 2
 """Matches and solves per stiffness."""
