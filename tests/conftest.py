@@ -4,6 +4,10 @@ wait.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import environment
 from morphable.data.dataset import MeshDataset, write_dataset
 from morphable.mesh.mesh import Mesh
 from morphable.mesh.template import Template
 from morphable.models.families import ADDED, MODELS
 
 torch.set_num_threads(1)
+
+START_SECONDS = 60.0
+"""A cluster of a test has started by then."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -123,3 +131,41 @@ def own_families() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a scheduler with two workers, each a process of one thread."""
+    pytest.importorskip("distributed", reason="dask is not installed")
+    from distributed import Client
+
+    folder = tmp_path_factory.mktemp("cluster")
+    where = folder / "scheduler.json"
+    settings = environment(PYTHONPATH=os.pathsep.join(sys.path))
+    words = ["scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard"]
+    commands = [[*words, "--scheduler-file", str(where)]]
+    commands += [["worker", "--scheduler-file", str(where), "--nthreads", "1", "--no-dashboard",
+                  "--no-nanny", "--local-directory", str(folder)]] * 2  # fmt: skip
+    started = []
+    try:
+        for command in commands:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "dask", *command],
+                    env=settings,
+                    cwd=folder,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            end = time.monotonic() + START_SECONDS
+            while not where.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+        with Client(scheduler_file=str(where), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=START_SECONDS)
+            address = str(client.scheduler.address)
+        yield address
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

@@ -331,7 +331,7 @@ def test_another_split(
     command[3] = str(tmp_path / "c")
     assert run([*command, "--split", "nothing"]) == 2
     assert "no split 'nothing'" in capsys.readouterr().err
-    assert not (tmp_path / "c").exists()
+    assert not (tmp_path / "d").exists()
 
 
 def test_the_time_of_training_is_measured(
@@ -419,6 +419,28 @@ def test_a_bench_from_the_command_line_is_done_once(
     assert "holds a run with other settings" in capsys.readouterr().err
     assert run(["bench", "main", "--out", str(tmp_path / "b")]) == 2
     assert "holds the table tiny" in capsys.readouterr().err
+
+
+def test_rows_run_side_by_side_give_the_same_table(
+    tmp_path: Path,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, in two and on a cluster: the same errors in the same order, from relative paths."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(TABLES, "tiny", lambda quick: replace(TINY, rows=TINY.rows[:1]))
+    errors = []
+    ways = (("a", []), ("b", ["--jobs", "2"]), ("c", ["--scheduler", cluster]))
+    for name, words in ways:
+        assert run(["bench", "tiny", "--out", name, *words]) == 0
+        assert "[2/2] hands, " in capsys.readouterr().out
+        result = json.loads((tmp_path / name / "results.json").read_text())
+        errors.append([(r["row"], r["measures"]["vertex_error_mm"]) for r in result["runs"]])
+    assert errors[0] == errors[1] == errors[2]
+    assert run(["bench", "tiny", "--out", "d", "--jobs", "2", "--scheduler", "tcp://x:1"]) == 2
+    assert "--jobs and --scheduler: give one of the two" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_model_that_cannot_be_trained_is_a_cell_that_says_so(

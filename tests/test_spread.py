@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helpers import environment
 from morphable.errors import InputError
 from morphable.spread import check_spread, spread
 from spread_work import die, fail, noted, square, square_below_four
-
-WAIT = 60.0
 
 
 def test_in_this_process_items_are_taken_one_by_one() -> None:
@@ -53,44 +46,6 @@ def test_a_killed_process_is_told() -> None:
 def test_wrong_settings(jobs: int, scheduler: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_spread(jobs, scheduler)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a scheduler with two workers, each a process of one thread."""
-    pytest.importorskip("distributed", reason="dask is not installed")
-    folder = tmp_path_factory.mktemp("cluster")
-    where = folder / "scheduler.json"
-    settings = environment() | {"PYTHONPATH": os.pathsep.join([*sys.path])}
-    words = ["scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard"]
-    commands = [[*words, "--scheduler-file", str(where)]]
-    commands += [["worker", "--scheduler-file", str(where), "--nthreads", "1", "--no-dashboard",
-                  "--no-nanny", "--local-directory", str(folder)]] * 2  # fmt: skip
-    started = []
-    try:
-        for command in commands:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "dask", *command],
-                    env=settings,
-                    cwd=folder,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-            end = time.monotonic() + WAIT
-            while not where.exists() and time.monotonic() < end:
-                time.sleep(0.05)
-        from distributed import Client
-
-        with Client(scheduler_file=str(where), set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=WAIT)
-            address = str(client.scheduler.address)
-        yield address
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
 
 
 def test_over_a_cluster_a_killed_worker_costs_no_item(cluster: str, tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ class Settings:
     on_template: Path | None = None
     name: str | None = None
 
+    def absolute(self) -> Settings:
+        """The same settings for processes that run elsewhere."""
+        paths: dict[str, Any] = {
+            name: value.absolute() for name, value in vars(self).items() if isinstance(value, Path)
+        }
+        return replace(self, **paths)
+
     def record(self) -> dict[str, Any]:
         """The settings as JSON has them."""
         return {
@@ -159,8 +166,9 @@ def register_folder(
     require_new(out)
     template, _ = _loaded(settings)
     places = table["file"].tolist()
+    known = settings.absolute()
     tasks = [
-        ScanTask(path, settings, _landmark_file(place, settings))
+        ScanTask(path.absolute(), known, _landmark_file(place, known))
         for path, place in zip(files, places, strict=True)
     ]
     work = out.parent / f"{out.name}.registering"
