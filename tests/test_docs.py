@@ -131,6 +131,9 @@ def supplied(folder: Path, page: str, repository: Path) -> None:
     scan = read_mesh(folder / "a.ply").mesh.vertices
     write_mesh(folder / "scan.ply", Mesh(scan[np.random.default_rng(0).permutation(900)], NO_FACES))
 
+    rows = [f"{row},{','.join(map(str, meshes.mean(0)[row]))}\n" for row in range(0, 1600, 80)]
+    (folder / "points.csv").write_text("vertex,x,y,z\n" + "".join(rows))
+
     for number, vertices in enumerate(meshes):
         path = folder / "scans" / f"person{number // 2}" / ("neutral", "grasp")[number % 2]
         path.mkdir(parents=True)
@@ -216,7 +219,7 @@ def known_commands(app: App, before: tuple[str, ...] = ()) -> Iterator[tuple[str
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/families.md", "docs/formats.md", "docs/studio.md"])
 def test_every_option_that_a_page_names_exists(page: str, repository: Path) -> None:
-    known = {"--help", "--family-from", "--nproc-per-node"}
+    known = {"--help", "--family-from", "--nproc-per-node", "--nthreads"}  # torchrun's and dask's
     for words in known_commands(app):
         arguments = functools.reduce(lambda found, word: found[word], words, app)
         for argument in arguments.assemble_argument_collection():
