@@ -32,6 +32,11 @@ def close(found: np.ndarray, expected: torch.Tensor) -> None:
     assert np.abs(found - expected.numpy()).max() < TOLERANCE * size
 
 
+def adds_where_it_scatters(node: onnx.NodeProto) -> bool:
+    given = {attribute.name: attribute.s for attribute in node.attribute}
+    return node.op_type.startswith("Scatter") and given.get("reduction", b"none") != b"none"
+
+
 @pytest.mark.parametrize(("family", "folded"), BOTH)
 @torch.no_grad()
 def test_a_decoder_equals_torch_for_any_batch(family: str, folded: bool, tmp_path: Path) -> None:
@@ -42,7 +47,10 @@ def test_a_decoder_equals_torch_for_any_batch(family: str, folded: bool, tmp_pat
     for count in (1, 4, 7):
         codes = torch.randn(count, model.parts.size)
         close(run.run(None, {"code": codes.numpy()})[0], model.decode(codes))
-    about = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    file = onnx.load(tmp_path / "a.onnx")
+    # ONNX Runtime adds to one row from several threads at once, and loses some of the sums.
+    assert not [node for node in file.graph.node if adds_where_it_scatters(node)]
+    about = {entry.key: entry.value for entry in file.metadata_props}
     assert about["parts"] == model.parts.described
     assert about["template"] == model.template.fingerprint
 
