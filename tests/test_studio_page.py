@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromium import BROWSER, Chromium, until
+from browser import Chromium, needs_browser, until
 from family_models import trained_family
 from helpers import in_process
 from morphable.data.dataset import MeshDataset
@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-in_a_browser = pytest.mark.skipif(not BROWSER, reason="no browser is installed")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def settled(studio: Studio, quiet: float = 0.0) -> np.ndarray:
     return studio.page.session.vertices.copy()
 
 
-@in_a_browser
+@needs_browser
 def test_a_slider_moves_the_mesh_and_undo_is_exact(studio: Studio, page: Chromium) -> None:
     page.click("Shape")
     start, drawn = settled(studio), foreground(page)
@@ -118,7 +117,7 @@ def test_a_slider_moves_the_mesh_and_undo_is_exact(studio: Studio, page: Chromiu
     assert np.array_equal(settled(studio), start), studio.page.session.undone_next
 
 
-@in_a_browser
+@needs_browser
 def test_a_dragged_handle_moves_only_its_region(studio: Studio, page: Chromium) -> None:
     session = studio.page.session
     start = settled(studio, quiet=1)
@@ -157,7 +156,7 @@ def on_screen(
     return float(width / 2 + x), float(height / 2 + y)
 
 
-@in_a_browser
+@needs_browser
 def test_what_is_saved_loads_back(studio: Studio, page: Chromium) -> None:
     session = studio.page.session
     before = settled(studio)
@@ -183,7 +182,7 @@ def test_what_is_saved_loads_back(studio: Studio, page: Chromium) -> None:
     assert until(lambda: np.abs(settled(studio) - shape).max() < 1e-3), page.text
 
 
-@in_a_browser
+@needs_browser
 def test_a_damaged_upload_gives_a_message_and_the_server_lives(
     studio: Studio, page: Chromium, tmp_path: Path
 ) -> None:
@@ -198,7 +197,7 @@ def test_a_damaged_upload_gives_a_message_and_the_server_lives(
     assert until(lambda: not np.array_equal(settled(studio), shape)), "it lives"
 
 
-@in_a_browser
+@needs_browser
 def test_heat_and_intersections_are_shown(
     studio: Studio, page: Chromium, tmp_path: Path, gestures: MeshDataset
 ) -> None:
@@ -216,7 +215,7 @@ def test_heat_and_intersections_are_shown(
     assert until(lambda: "Distance to the mesh" not in page.text)
 
 
-@in_a_browser
+@needs_browser
 def test_random_use_does_not_let_memory_grow(studio: Studio, page: Chromium) -> None:
     """Bounded random use: after a first round fills history and caches, the next ones add little."""
     session, random = studio.page.session, np.random.default_rng(0)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import re
-import shutil
-import subprocess
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from browser import needs_browser, run_in_browser, with_probe
 from helpers import html_of, report_context
 from morphable.data.dataset import MeshDataset
 from morphable.draw.blocks import Page, Section
@@ -24,9 +22,6 @@ from parsed_page import ParsedPage
 from test_render import sphere
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 RADIUS, LOW, HIGH, REACH = 4.0, 3.0, 6.0, 2.0
 
 
@@ -91,57 +86,34 @@ def test_a_report_has_a_slider_per_walk(
     assert not ParsedPage(html_of(plain)).values("max"), "no slider"
 
 
-PROBE = """<script>
-window.onerror = (message) => { document.title = "error: " + message; };
-const wait = setInterval(() => {
-  const figure = document.querySelector(".turntable.ready");
-  if (!figure) return;
-  clearInterval(wait);
-  const canvas = figure.querySelector("canvas"), slider = figure.querySelector("input");
-  const flat = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const area = (act) => {
-    act();
-    flat.canvas.width = canvas.width;
-    flat.canvas.height = canvas.height;
-    flat.drawImage(canvas, 0, 0);
-    const pixels = flat.getImageData(0, 0, canvas.width, canvas.height).data;
-    return pixels.filter((value, i) => i % 4 === 3 && value > 127).length;
-  };
-  const slide = (value) => () => {
-    slider.value = value;
-    slider.dispatchEvent(new Event("change"));
-  };
-  const key = () => canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
-  const acts = [slide(0), slide(-2), slide(2), slide(1), slide(0), key];
-  document.title = "areas: " + acts.map(area).join(" ") + "; " +
-    figure.querySelector("output").textContent;
-}, 20);
-</script></body>"""
+PROBE = """
+const canvas = figure.querySelector("canvas"), slider = figure.querySelector("input");
+const flat = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const area = (act) => {
+  act();
+  flat.canvas.width = canvas.width;
+  flat.canvas.height = canvas.height;
+  flat.drawImage(canvas, 0, 0);
+  const pixels = flat.getImageData(0, 0, canvas.width, canvas.height).data;
+  return pixels.filter((value, i) => i % 4 === 3 && value > 127).length;
+};
+const slide = (value) => () => {
+  slider.value = value;
+  slider.dispatchEvent(new Event("change"));
+};
+const key = () => canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+const areas = [slide(0), slide(-2), slide(2), slide(1), slide(0), key].map(area);
+return {areas, told: figure.querySelector("output").textContent};
+"""
 
 
-@pytest.mark.skipif(not BROWSER, reason="no browser is installed")
+@needs_browser
 def test_a_browser_draws_it_and_its_sliders_move_it(tmp_path: Path) -> None:
     page = render_page(Page("a page", "heading", [Section("Shapes", [table()])]))
-    (tmp_path / "page.html").write_text(page.replace("</body>", PROBE), encoding="utf-8")
-    drawn = subprocess.run(
-        [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--use-angle=swiftshader",
-            "--enable-unsafe-swiftshader",
-            "--virtual-time-budget=10000",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            str(tmp_path / "page.html"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout
-    found = re.search(r"<title>areas: ([\d ]+); 0.0 sd</title>", drawn)
-    assert found, re.search("<title>.*</title>", drawn) or "nothing drawn"
-    middle, low, high, one, again, turned = map(int, found[1].split())
+    (tmp_path / "page.html").write_text(with_probe(page, PROBE), encoding="utf-8")
+    found = run_in_browser(tmp_path / "page.html", tmp_path / "profile")
+    assert found["told"] == "0.0 sd"
+    middle, low, high, one, again, turned = found["areas"]
     assert middle > 1000 and again == middle
     expected = [(radius / RADIUS) ** 2 for radius in (LOW, HIGH, 4.875)]
     assert np.array([low, high, one]) / middle == pytest.approx(expected, rel=0.03)
