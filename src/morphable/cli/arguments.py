@@ -69,6 +69,11 @@ def _check_seed(_: object, seed: int) -> None:
         raise InputError(f"--seed {seed}: expected a whole number from 0 to below 2^32")
 
 
+def _check_split_seed(_: object, seed: int) -> None:
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
+
+
 def _check_scale(_: object, scale: float) -> None:
     if not 0 < scale <= MAX_AMOUNT:
         raise InputError(f"--scale {scale}: expected a positive number, at most {MAX_AMOUNT:,.0f}")
@@ -156,6 +161,11 @@ Number = Annotated[
 ]
 Steps = Annotated[int, Parameter(help="number of shapes", validator=_check_steps)]
 Seed = Annotated[int, Parameter(help="seed of the random draws", validator=_check_seed)]
+SplitSeed = Annotated[int, Parameter(help="seed of the splits", validator=_check_split_seed)]
+Labels = Annotated[Path | None, Parameter(help="CSV with a `file` column and any label columns")]
+Pattern = Annotated[
+    str | None, Parameter(help="labels from paths, as in {subject}/{expression}/{frame}")
+]
 Scale = Annotated[
     float,
     Parameter(help="multiplies the standard deviation of the draws", validator=_check_scale),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from morphable.cli.arguments import Labels, Pattern, SplitSeed
 from morphable.cli.messages import flag, message
 from morphable.cli.regions import regions
 from morphable.cli.register import register
@@ -125,12 +126,8 @@ def import_(
     licence: Annotated[
         str | None, Parameter(help="the licence of the meshes, written into models of them")
     ] = None,
-    labels: Annotated[
-        Path | None, Parameter(help="CSV with a `file` column and any label columns")
-    ] = None,
-    pattern: Annotated[
-        str | None, Parameter(help="labels from paths, as in {subject}/{expression}/{frame}")
-    ] = None,
+    labels: Labels = None,
+    pattern: Pattern = None,
     up: Annotated[
         Literal["y", "z"] | None,
         Parameter(help="which axis points up in the files; default: y"),
@@ -198,7 +195,7 @@ def import_(
         Path | None,
         Parameter(help="write what the audit finds as this HTML page, with pictures"),
     ] = None,
-    seed: Annotated[int, Parameter(help="seed of the splits, and of samples")] = 0,
+    seed: Annotated[SplitSeed, Parameter(help="seed of the splits, and of samples")] = 0,
 ) -> None:
     """Import registered meshes with one topology: vertex i of every file is the same point. An
     import that was interrupted resumes with the same command.
@@ -229,8 +226,6 @@ def import_(
     from morphable.data.importers import import_dataset
     from morphable.files import require_writable
 
-    if seed < 0:
-        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
     if page is not None:
         require_writable(page)
     with progress("files") as advance:
@@ -326,15 +321,13 @@ def merge(
             negative="",
         ),
     ] = False,
-    seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
+    seed: SplitSeed = 0,
 ) -> None:
     """Merge datasets of one template into a new one, with a label `dataset` that says which."""
     from morphable.data.dataset import load_dataset
     from morphable.data.merge import merged, shared_subjects
 
     _require_free(out)
-    if seed < 0:
-        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
     opened = [load_dataset(path) for path in datasets]
     source = merged(opened, rename)
     shared = [] if rename else shared_subjects(opened)

@@ -9,7 +9,10 @@ from cyclopts import Parameter
 
 from morphable.cli.arguments import (
     Jobs,
+    Labels,
+    Pattern,
     Scheduler,
+    SplitSeed,
     Unit,
     _check_files,
     _check_model,
@@ -81,13 +84,9 @@ def register(
         Parameter(help="what the meshes show, such as hand; default: the template's name"),
     ] = None,
     licence: Annotated[str, Parameter(help="the licence of the scans")] = "unknown",
-    labels: Annotated[
-        Path | None, Parameter(help="CSV with a `file` column and any label columns")
-    ] = None,
-    pattern: Annotated[
-        str | None, Parameter(help="labels from paths, as in {subject}/{expression}/{frame}")
-    ] = None,
-    seed: Annotated[int, Parameter(help="seed of the splits")] = 0,
+    labels: Labels = None,
+    pattern: Pattern = None,
+    seed: SplitSeed = 0,
     jobs: Jobs = 1,
     scheduler: Scheduler = None,
 ) -> None:
@@ -97,23 +96,17 @@ def register(
     A registration that was interrupted goes on with the same command.
     """
     from morphable.cli.output import progress
-    from morphable.data.importers.labeling import label_files
+    from morphable.data.importers.labeling import check_descriptions, label_files
     from morphable.data.importers.mesh_files import mesh_files
     from morphable.register.folder import Settings, register_folder
     from morphable.report.registration_page import registration_page, write_cards
     from morphable.spread import check_spread
 
-    if seed < 0:
-        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
-    if labels is not None and pattern is not None:
-        raise InputError("--labels and --pattern: give one of the two")
+    check_descriptions(labels, pattern, name, licence)
     if template_landmarks is not None and landmarks is None:
         raise InputError("--template-landmarks: needs --landmarks, those of the scans")
     if landmarks is not None and not landmarks.is_dir():
         raise InputError(f"--landmarks {landmarks}: no such folder")
-    for flag, text in (("--name", name), ("--licence", licence)):
-        if text is not None and not text.strip():
-            raise InputError(f"{flag}: is empty, expected some text")
     check_spread(jobs, scheduler)
     files = mesh_files(scans)
     table = label_files(files, scans, labels, pattern)

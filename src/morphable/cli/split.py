@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from morphable.cli.arguments import SplitSeed
 from morphable.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def split(
     by: Annotated[
         str | None, Parameter(help="folds: the label whose meshes stay together, such as subject")
     ] = None,
-    seed: Annotated[int, Parameter(help="seed of what is drawn")] = 0,
+    seed: Annotated[SplitSeed, Parameter(help="seed of what is drawn")] = 0,
 ) -> None:
     """Add a split to a dataset: exactly one of the rules says which meshes are tested on.
 
@@ -76,8 +77,6 @@ def split(
     ):
         if value is not None and needs is None:
             raise InputError(f"{flag}: not with {chosen[0]}")
-    if seed < 0:
-        raise InputError(f"--seed {seed}: expected a whole number of at least 0")
     labels = load_dataset(dataset).labels
     if folds is not None:
         made = own_splits.folds(labels, folds, by, seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from morphable.data.importers.files_source import FileOptions, files_source, stack_in_mm
-from morphable.data.importers.labeling import completed, label_files
+from morphable.data.importers.labeling import check_descriptions, completed, label_files
 from morphable.data.importers.mesh_files import (
     Placing,
     finished_source,
@@ -62,11 +62,7 @@ def folder(
     options = FileOptions(
         unit, template, up, skip_bad, faces, mesh, Placing.of(align, align_on, mirror)
     )
-    if labels is not None and pattern is not None:
-        raise InputError("`labels` and `pattern`: give one of the two", "labels", "pattern")
-    for argument, text in (("name", name), ("licence", licence)):
-        if text is not None and not text.strip():
-            raise InputError(f"`{argument}`: is empty, expected some text", argument)
+    check_descriptions(labels, pattern, name, licence)
     name = name or _class_name(raw, template)
     info: dict[str, Any] = {"licence": licence, "unit": unit}
     if raw.is_file():

@@ -14,6 +14,19 @@ RESERVED = ("row", "file", "neutral", "mirror_of")
 """Columns that follow from the files and the other columns."""
 
 
+def check_descriptions(
+    labels: Path | None, pattern: str | None, name: str | None, licence: str | None
+) -> None:
+    """Raise InputError if the labels of meshes have two sources, or the name of their class or
+    their licence is empty.
+    """
+    if labels is not None and pattern is not None:
+        raise InputError("`labels` and `pattern`: give one of the two", "labels", "pattern")
+    for argument, text in (("name", name), ("licence", licence)):
+        if text is not None and not text.strip():
+            raise InputError(f"`{argument}`: is empty, expected some text", argument)
+
+
 def label_files(
     files: list[Path], raw: Path, labels: Path | None, pattern: str | None
 ) -> LabelTable:
