@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from morphable.draw.camera import Camera, view_for
-from morphable.draw.colors import css, heat_colors, region_colors
+from morphable.draw.colors import UNDYED, css, heat_colors, region_colors
 from morphable.draw.pictures import RING_COLOR, png, ringed, sheet, webp
 from morphable.draw.render import render
 from morphable.errors import InputError
@@ -168,6 +168,7 @@ def test_heat_colors_darken_evenly_up_to_the_limit() -> None:
     assert np.array_equal(
         heat_colors(np.array([2.0, 9.0]), 2.0)[0], heat_colors(np.array([2.0, 9.0]), 2.0)[1]
     )
+    assert np.array_equal(heat_colors(np.array([np.nan, 1.0]), 2.0)[0], UNDYED), "not known"
     for limit in (0.0, np.nan):
         with pytest.raises(InputError, match="limit_mm"):
             heat_colors(np.zeros(3), limit)

@@ -21,7 +21,7 @@ UNKNOWN = "rgb(150,150,150)"
 
 def heat_colors(distances: np.ndarray, limit_mm: float) -> np.ndarray:
     """Return colors (V, 3) sRGB 0..1 for distances (V,) mm: light at 0, evenly darker up to
-    `limit_mm`, and the darkest beyond it.
+    `limit_mm`, and the darkest beyond it; gray where the distance is NaN, not known.
 
     Raises InputError if the limit is not a positive number.
     """
@@ -29,7 +29,9 @@ def heat_colors(distances: np.ndarray, limit_mm: float) -> np.ndarray:
         raise InputError(f"limit_mm: expected a positive number of millimeters, got {limit_mm}")
     low, high = HEAT_RANGE
     share = np.clip(np.asarray(distances, np.float64) / limit_mm, 0, 1)
-    return matplotlib.colormaps[HEAT_MAP](low + (high - low) * share)[..., :3]
+    colors = matplotlib.colormaps[HEAT_MAP](low + (high - low) * np.nan_to_num(share))[..., :3]
+    colors[np.isnan(share)] = UNDYED
+    return colors
 
 
 def scale_end(values: np.ndarray) -> float:

@@ -458,7 +458,7 @@ def _first(given: Given) -> Given:
 
 
 def _encoded(model: MorphableModel, observations: Observations, given: Given) -> Tensor | None:
-    """(B, L) codes from the model's encoder; None if a vertex is unknown or encoding is a descent
+    """(B, L) codes from the model's encoder; None if a vertex is unknown or encoding is a search
     itself.
     """
     if model.encodes_by_search or not observations.are_whole:

@@ -23,7 +23,7 @@ from morphable.draw.blocks import (
     Text,
 )
 from morphable.draw.camera import view_for
-from morphable.draw.colors import UNDYED, heat_colors, scale_end
+from morphable.draw.colors import heat_colors, scale_end
 from morphable.draw.numbers import number
 from morphable.draw.view import View
 from morphable.fitting.fit import CONFIDENCE, Fit
@@ -122,8 +122,7 @@ def _pictures(view: View, targets: Sequence[Fitted]) -> Section:
     rows: list[list[Cell]] = []
     for target, distance, uncertainty in zip(targets, apart, unsure, strict=True):
         shape = target.fit.vertices[target.row]
-        colors = heat_colors(np.nan_to_num(distance), limit)
-        colors[np.isnan(distance)] = UNDYED
+        colors = heat_colors(distance, limit)
         mean = number(float(np.nanmean(distance)))
         rows.append(
             [
@@ -143,8 +142,9 @@ def _pictures(view: View, targets: Sequence[Fitted]) -> Section:
         "Pictures",
         [
             Table(header, rows, "pictures"),
-            ColorBar(limit, "distance to what was seen, mm; gray: not seen there"),
+            ColorBar(limit, "distance to what was seen, mm"),
             ColorBar(doubt, "uncertainty, mm"),
+            Text("Gray: not seen there.", "note"),
         ],
     )
 

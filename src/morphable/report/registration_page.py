@@ -26,7 +26,7 @@ from morphable.draw.blocks import (
     Text,
 )
 from morphable.draw.camera import view_for
-from morphable.draw.colors import UNDYED, heat_colors, scale_end
+from morphable.draw.colors import heat_colors, scale_end
 from morphable.draw.html import render_page
 from morphable.draw.numbers import number
 from morphable.draw.view import View
@@ -108,8 +108,7 @@ def _pictures(template: Template, scans: Sequence[Registered], unit: str | None)
     view = View(camera, template.mesh.triangles)
     rows: list[list[Cell]] = []
     for scan, one in found:
-        colors = heat_colors(np.nan_to_num(one.distance), limit)
-        colors[np.isnan(one.distance)] = UNDYED
+        colors = heat_colors(one.distance, limit)
         name = scan.path.name
         verdict = "accepted" if scan.card.accepted else f"rejected: {scan.card.reason}"
         rows.append(
@@ -121,8 +120,9 @@ def _pictures(template: Template, scans: Sequence[Registered], unit: str | None)
             ]
         )
     header = ["", "scan", "mesh", "distance to the scan"]
-    bar = ColorBar(limit, "distance to the scan, mm; gray: the scan shows nothing there")
-    return [Section("Pictures", [Table(header, rows, "pictures"), bar])]
+    bar = ColorBar(limit, "distance to the scan, mm")
+    unseen = Text("Gray: the scan shows nothing there.", "note")
+    return [Section("Pictures", [Table(header, rows, "pictures"), bar, unseen])]
 
 
 def _scan_picture(template: Template, view: View, scan: Registered, unit: str | None) -> Cell:

@@ -36,11 +36,12 @@ class Measures:
     """Of each of N meshes.
 
     overlong: share of its edges that are OVERLONG. stretched: number of edges beyond their limit.
-    degenerate, folded: number of faces, of edges at which faces fold
-    over. distance: mm, mean distance from the usual shape. center: (N, 3) mm. size: as a share of
-    the usual one. mirrored: bool. degrees: rotation against the usual shape. crossings: faces of
-    its coarse copy that intersect. digests: of the exact numbers. projected: (N, P) mm, such that
-    distances are about the root mean squared distances of vertices.
+    degenerate, folded: number of faces, of edges at which faces fold over. distance: mm, mean
+    distance from the usual shape. center: (N, 3) mm. size: as a share of the usual one. mirrored:
+    bool. degrees: rotation against the usual shape. crossings: faces of its coarse copy that
+    intersect. digests: of the exact numbers. projected: (N, P) mm, such that distances are about
+    the root mean squared distances of vertices. moves: (V,) whether the vertex differs between any
+    two meshes.
     """
 
     overlong: np.ndarray

@@ -98,7 +98,7 @@ class _Drawing:
                 aligned,
                 f"{finding.name} aligned, in colors of its distance",
                 heat_colors(distance, limit),
-                f"red: {limit:.1f} mm",
+                f"darkest: {limit:.1f} mm",
             ),
         ]
 
