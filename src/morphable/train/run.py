@@ -20,7 +20,7 @@ import torch
 
 import morphable
 from morphable.config import as_table, with_overrides
-from morphable.data.dataset import SplitDataset
+from morphable.data.dataset import MeshDataset, SplitDataset
 from morphable.data.labels import LabelTable
 from morphable.data.neutral import require_neutral
 from morphable.data.unchanged import DataChanged
@@ -51,6 +51,7 @@ from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
 from morphable.train.stages import check_stages
+from morphable.train.transported import Transported, make_transported
 
 T = TypeVar("T")
 CLASS_LABELS = ("subject", "expression")
@@ -170,13 +171,14 @@ def run(
         if issubclass(kind, EstimatedModel):
             model: MorphableModel = _estimate(kind, config, data)
             _write_config(config, data, folder, workers)
-            epoch, changed = None, None
+            epoch, changed, made = None, None, None
         else:
             loop = _loop(config, data, folder, workers, listener)
             if not resume:
                 _write_config(config, data, folder, workers)
             model, epoch, changed = _train(loop, resume)
-        model = model.with_origin(Origin(config.family, _provenance(config, data, epoch)))
+            made = loop.batches.made
+        model = model.with_origin(Origin(config.family, _provenance(config, data, epoch, made)))
         if workers.rank == 0:
             save(model, folder / "model")
         workers.barrier()
@@ -296,9 +298,26 @@ def _loop(
         workers.rank,
         workers.count,
         model.labels_drawn,
+        _made(config.train, data.train, training, workers),
     )
     check = data.whole.require_unchanged
     return Loop(model, batches, validation, config.train, folder, workers, check, listener)
+
+
+def _made(
+    config: TrainConfig, data: MeshDataset, training: TrainingData, workers: Workers
+) -> Transported | None:
+    """The meshes made by transport, if the configuration wants any."""
+    if not config.transport:
+        return None
+    made = None
+    for turn in (True, False):  # the first process writes the cache, the others read it
+        if turn == (workers.rank == 0):
+            made = make_transported(
+                data, training.neutral, config.transport, config.transport_method, config.seed
+            )
+        workers.barrier()
+    return made
 
 
 def _write_config(config: RunConfig, data: SplitDataset, folder: Path, workers: Workers) -> None:
@@ -361,7 +380,9 @@ class _Rows:
         return self.training.vertices[self.rows[index]]
 
 
-def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dict[str, Any]:
+def _provenance(
+    config: RunConfig, data: SplitDataset, epoch: int | None, made: Transported | None
+) -> dict[str, Any]:
     whole = data.whole
     info = {
         key: whole.info[key] for key in ("source", "licence", "content_hash") if key in whole.info
@@ -377,6 +398,8 @@ def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dic
     }
     if config.train is not None:
         record |= {"recipe": config.recipe, "train": config.train.as_table(), "kept_epoch": epoch}
+    if made is not None:
+        record["transported"] = {"meshes": len(made), "seconds": round(made.seconds, 3)}
     return record
 
 
