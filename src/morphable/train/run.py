@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
-import shlex
 import shutil
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +15,8 @@ import numpy as np
 import tomli_w
 import torch
 
-import morphable
 from morphable.config import as_table, with_overrides
-from morphable.data.dataset import MeshDataset, SplitDataset
+from morphable.data.dataset import SplitDataset
 from morphable.data.labels import LabelTable
 from morphable.data.neutral import require_neutral
 from morphable.data.unchanged import DataChanged
@@ -50,8 +46,9 @@ from morphable.train.checkpoint import (
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
+from morphable.train.provenance import command_line, versions
 from morphable.train.stages import check_stages
-from morphable.train.transported import Transported, make_transported
+from morphable.train.transported import Transported, transported
 
 T = TypeVar("T")
 CLASS_LABELS = ("subject", "expression")
@@ -298,26 +295,10 @@ def _loop(
         workers.rank,
         workers.count,
         model.labels_drawn,
-        _made(config.train, data.train, training, workers),
+        transported(config.train, data.train, training.neutral, workers),
     )
     check = data.whole.require_unchanged
     return Loop(model, batches, validation, config.train, folder, workers, check, listener)
-
-
-def _made(
-    config: TrainConfig, data: MeshDataset, training: TrainingData, workers: Workers
-) -> Transported | None:
-    """The meshes made by transport, if the configuration wants any."""
-    if not config.transport:
-        return None
-    made = None
-    for turn in (True, False):  # the first process writes the cache, the others read it
-        if turn == (workers.rank == 0):
-            made = make_transported(
-                data, training.neutral, config.transport, config.transport_method, config.seed
-            )
-        workers.barrier()
-    return made
 
 
 def _write_config(config: RunConfig, data: SplitDataset, folder: Path, workers: Workers) -> None:
@@ -401,20 +382,3 @@ def _provenance(
     if made is not None:
         record["transported"] = {"meshes": len(made), "seconds": round(made.seconds, 3)}
     return record
-
-
-def command_line() -> str:
-    """The command that started this process, as it would be typed in a shell."""
-    program = Path(sys.argv[0]).name
-    words = ["morphable" if program in ("__main__.py", "main.py") else program, *sys.argv[1:]]
-    return shlex.join(words)
-
-
-def versions() -> dict[str, str]:
-    """The versions of the software that results depend on."""
-    return {
-        "morphable": morphable.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }

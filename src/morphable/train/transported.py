@@ -16,6 +16,8 @@ from morphable.errors import InputError
 from morphable.files import content_hash
 from morphable.mesh.cache import cached
 from morphable.mesh.transport import Method, Transport
+from morphable.models.training import TrainConfig
+from morphable.train.distributed import Workers
 
 MIXTURE = (-0.3, 1.3)
 """Range of t in (1 - t) a + t b, the neutral mesh of a mixture of the people a and b."""
@@ -105,6 +107,23 @@ class Drawn:
         first, second = (neutral.meshes[chosen[rows]] for chosen in (self.first, self.second))
         mixed: np.ndarray = first + t * (second - first)
         return mixed
+
+
+def transported(
+    config: TrainConfig, data: MeshDataset, neutral: NeutralTargets, workers: Workers
+) -> Transported | None:
+    """The meshes that a run trains on besides its training meshes `data`; None if its configuration
+    wants none.
+    """
+    if not config.transport:
+        return None
+    made = None
+    for first in (True, False):  # the first process writes the cache, the others read it
+        if first == (workers.rank == 0):
+            settings = (config.transport, config.transport_method, config.seed)
+            made = make_transported(data, neutral, *settings)
+        workers.barrier()
+    return made
 
 
 def make_transported(
