@@ -151,7 +151,7 @@ def test_statistics_stay_those_of_the_real_meshes(data: MeshDataset, tmp_path: P
 
 def options(data: MeshDataset, out: Path, share: float, family: str = "pca-mlp") -> list[object]:
     words = ["train", family, "--data", data.path, "--split", "subject", "--out", out]
-    settings = [f"train.transport={share}", "train.batch_size=8", "train.checkpoint_seconds=0"]
+    settings = [f"train.transport={share}", "train.batch_size=8", "train.keep=last"]
     return [*words, "--epochs", 3] + [word for text in settings for word in ("--set", text)]
 
 
