@@ -124,7 +124,9 @@ def step_of(out: Path) -> int:
     return int(read_checkpoint(path)["step"]) if path.exists() else 0
 
 
-@pytest.mark.parametrize(("family", "at"), [("coma", 5), ("coma", 26), ("spiralnet++", 15)])
+@pytest.mark.parametrize(
+    ("family", "at"), [("coma", 5), ("coma", 26), ("spiralnet++", 15), ("pca-mlp", 7)]
+)
 def test_killed_at_some_step_and_resumed(
     data: Path, tmp_path: Path, undisturbed: Callable[[str], Path], capsys: pytest.CaptureFixture[str], family: str,
     at: int,

@@ -347,6 +347,13 @@ class TrainingHooks(ABC):
         labels: those of `labels_used` that the data has.
         """
 
+    @property
+    def starts_linear(self) -> bool:
+        """Whether the untrained model is a linear model already. Then its error is validated before
+        the first step too, and if no epoch is better, it is kept as epoch 0.
+        """
+        return False
+
     def after_step(self, progress: Progress) -> None:
         """Called after each training step, when the weights have changed. By default, nothing."""
         return
@@ -358,6 +365,16 @@ class TrainingHooks(ABC):
 
         Returns None if validation would cost too much. Then the last epoch is kept.
         """
+
+    def finish(self, validation: Batch) -> None:
+        """Choose what is chosen once, after training, on the validation meshes: a model may set
+        buffers, such as gates (`models/gates.py`). By default, nothing.
+
+        Called without gradients, in evaluation mode, with the weights that are kept, before
+        `for_inference`. validation: all validation meshes as one batch, with those of `labels_used`
+        that the data has. Class numbers count the classes of the validation meshes alone.
+        """
+        return
 
     def for_inference(self) -> Self:
         """Return the trained model without the things that only training needs. By default, the

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from morphable.config import Configuration, Count
@@ -24,6 +25,7 @@ from morphable.models.base import (
 )
 from morphable.models.carried import carried
 from morphable.models.dense import DenseDecoder, with_outputs_times
+from morphable.models.gates import choose_gates, mean_error
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
@@ -58,10 +60,11 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 class PcaMlp(TrainableModel):
-    """z = A c + f(c), c' = B z + g(z): c are whitened PCA coefficients, A and B linear, f and g
+    """z = A c + a f(c), c' = B z + b g(z): c are whitened PCA coefficients, A and B linear, f and g
     MLPs.
 
-    It starts as PCA, with f = g = 0, and minimizes the mean vertex error.
+    It starts as PCA, with f = g = 0, and minimizes the mean vertex error. The gates a and b are 1
+    in training, and then chosen on the validation meshes (`models/gates.py`).
     """
 
     def __init__(
@@ -81,38 +84,55 @@ class PcaMlp(TrainableModel):
         nn.init.eye_(self.decoder_skip.weight)
         self.encoder = mlp([rank, *hidden, config.latent])
         self.decoder = mlp([config.latent, *hidden, rank])
+        self.encoder_gate = nn.Buffer(torch.ones(()))
+        self.decoder_gate = nn.Buffer(torch.ones(()))
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
         # The network reads PCA coefficients, and there are no more of them than that.
         return carried(config, f"{meshes} training meshes", latent=meshes - 1)
 
+    @property
+    def starts_linear(self) -> bool:
+        return True
+
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
+        # What the network reads is divided by `units`, the codes of PCA by the deviations.
+        existing = self.basis.deviations > 0
+        ratio = torch.where(existing, self.basis.units / self.basis.deviations, 1.0)
+        with torch.no_grad():
+            self.encoder_skip.weight.diagonal().copy_(ratio[: self.config.latent])
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
         coefficients = self.basis.whitened(vertices)
-        return self.encoder_skip(coefficients) + self.encoder(coefficients)
+        return self.encoder_skip(coefficients) + self.encoder_gate * self.encoder(coefficients)
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
         # All coefficients of the correction have one unit, the mean deviation of the first
         # components. In whitened units a small component would weigh as much as a large one.
-        deviations = self.basis.deviations
-        correction = self.decoder(code) * deviations[: self.config.latent].mean()
-        coefficients = self.decoder_skip(code) * deviations + correction
+        correction = self.decoder(code) * self._correction_unit
+        coefficients = self.decoder_skip(code) * self.basis.deviations + correction
         return (self.basis.mean + coefficients @ self.basis.components).unflatten(1, (-1, 3))
 
+    @property
+    def _correction_unit(self) -> Tensor:
+        return self.decoder_gate * self.basis.deviations[: self.config.latent].mean()
+
     def dense_decoder(self) -> DenseDecoder:
-        deviations = self.basis.deviations
         return DenseDecoder(
             self.basis.mean.unflatten(0, (-1, 3)),
             self.basis.components.unflatten(1, (-1, 3)),
-            deviations[:, None] * self.decoder_skip.weight,
-            with_outputs_times(self.decoder, deviations[: self.config.latent].mean()),
+            self.basis.deviations[:, None] * self.decoder_skip.weight,
+            with_outputs_times(self.decoder, self._correction_unit),
         )
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         difference = self(batch.vertices) - batch.vertices
         return {"vertex_error": difference.norm(dim=-1).mean()}
+
+    def finish(self, validation: Batch) -> None:
+        gates = [self.encoder_gate, self.decoder_gate]
+        choose_gates(gates, lambda: mean_error(self, validation.vertices))

@@ -201,6 +201,8 @@ def _objective(rows: Sequence[Mapping[str, Any]]) -> Chart:
 def _validation(rows: Sequence[Mapping[str, Any]], kept: int | None) -> Chart:
     """Plot the validation error by epoch, and mark the epoch whose weights the model has."""
     epochs, values = [row["epoch"] for row in rows], [row["validation_mm"] for row in rows]
+    if (start := rows[0].get("start_mm")) is not None:
+        epochs, values = [0, *epochs], [start, *values]
     series, description = [Series("validation", epochs, values)], "Validation error by epoch"
     if kept is not None and kept in epochs:
         value = values[epochs.index(kept)]

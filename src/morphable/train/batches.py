@@ -192,3 +192,8 @@ class Batches:
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self.device)]
         return torch.from_numpy(self.data.vertices[rows]).to(self.device)
+
+
+def whole_batch(data: TrainingData, device: torch.device) -> Batch:
+    """All meshes of `data` as one batch."""
+    return Batches(data, len(data), 0, device).batch(np.arange(len(data)))

@@ -17,10 +17,10 @@ import torch
 from morphable.data.unchanged import DataChanged
 from morphable.errors import InputError
 from morphable.files import reading, write_npz
-from morphable.models.base import LearnedModel, Shapes
+from morphable.models.base import LearnedModel
 from morphable.models.io import load_weights
 from morphable.models.training import Progress, TrainConfig
-from morphable.train.batches import Batches
+from morphable.train.batches import Batches, TrainingData, whole_batch
 from morphable.train.checkpoint import (
     ANOTHER_MODEL,
     append_metrics,
@@ -51,7 +51,7 @@ class Loop:
         self,
         model: LearnedModel,
         batches: Batches,
-        validation: Shapes,
+        validation: TrainingData,
         config: TrainConfig,
         folder: Path,
         workers: Workers,
@@ -75,6 +75,8 @@ class Loop:
         """Train to the end of the last epoch. After Ctrl-C, save everything and raise Interrupted."""
         with stop_signals() as signals:
             self._last_write = time.monotonic()
+            if self.step == 0:
+                self._validate_start()
             while self.step < self.total_steps:
                 stage = self._stage_at(self.step)
                 epoch, done = stage.epoch_at(self.step)
@@ -119,6 +121,15 @@ class Loop:
                 if self.step < self.total_steps:
                     self._check_data()
 
+    @torch.no_grad()
+    def finish(self) -> int:
+        """Load the weights that the run keeps, and let the model choose what it chooses after
+        training; returns the number of the epoch of the weights, 0 = untrained.
+        """
+        epoch = read_weights(self.kept_path(self.last_stage), self.model)
+        self.model.eval().finish(whole_batch(self.validation, self.workers.device))
+        return epoch
+
     @property
     def total_steps(self) -> int:
         return self.stages[-1].end_step
@@ -132,6 +143,19 @@ class Loop:
     def last_stage(self) -> Stage:
         """The stage of the last step that was taken."""
         return self._stage_at(max(0, self.step - 1))
+
+    def _validate_start(self) -> None:
+        """Keep the untrained model as epoch 0 if it is a linear model, so that training can only
+        improve on it.
+        """
+        stage = self.stages[0]
+        if not self.model.starts_linear or stage.config.keep == "last":
+            return
+        error = self._validation_error(stage)
+        if error is not None and math.isfinite(error):
+            self.best_mm = error
+            if self.workers.rank == 0:
+                self._keep(stage, 0, error)
 
     def _check_data(self) -> None:
         """Raise DataChanged in all processes if one finds that the dataset changed."""
@@ -216,6 +240,7 @@ class Loop:
 
     def _finish_epoch(self, stage: Stage, epoch: int) -> None:
         error = self._validation_error(stage)
+        start = self.best_mm if epoch == 0 else math.inf
         if error is not None:
             self._check_finite({"validation_mm": error})
         kept = error is None or error < self.best_mm or stage.config.keep == "last"
@@ -225,19 +250,21 @@ class Loop:
 
         if self.workers.rank == 0:
             if kept:
-                state = {
-                    "model": self.model.state_dict(),
-                    "epoch": epoch + 1,
-                    "validation_mm": error,
-                }
-                write_checkpoint(self.kept_path(stage), state)
+                self._keep(stage, epoch + 1, error)
             snapshot = self.model.snapshot() if epoch in snapshot_epochs(self.epochs) else {}
             if snapshot:
                 write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
             row = self._metrics(stage, epoch, terms, error)
+            if math.isfinite(start):
+                row["start_mm"] = start
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
         self._notify(stage, epoch, terms, error, epoch_ended=True)
+
+    def _keep(self, stage: Stage, epoch: int, error: float | None) -> None:
+        """Write the present weights as those that the stage keeps. epoch: 0 = untrained."""
+        state = {"model": self.model.state_dict(), "epoch": epoch, "validation_mm": error}
+        write_checkpoint(self.kept_path(stage), state)
 
     def _metrics(
         self, stage: Stage, epoch: int, terms: dict[str, float], error: float | None
@@ -256,8 +283,9 @@ class Loop:
         self.model.eval()
         size = stage.batches.batch_size
         total, count = 0.0, 0
-        for start in range(0, len(self.validation), size):
-            vertices = torch.from_numpy(np.asarray(self.validation[start : start + size]))
+        shapes = self.validation.vertices
+        for start in range(0, len(shapes), size):
+            vertices = torch.from_numpy(np.asarray(shapes[start : start + size]))
             errors = self.model.validate(vertices.to(self.workers.device), stage.name)
             if errors is None:
                 return None

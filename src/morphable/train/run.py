@@ -45,7 +45,6 @@ from morphable.train.checkpoint import (
     RUN_FORMAT,
     check_run_format,
     has_checkpoint,
-    read_weights,
 )
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
@@ -280,12 +279,13 @@ def _loop(
     kind = family(config.family).model
     assert config.train is not None and issubclass(kind, LearnedModel)
     check_stages(config.family, config.train, kind.stages)
-    validation = data.val.vertices[:]
+    held_out = data.val  # raises if there is none, before the model is built
     torch.manual_seed(config.train.seed)
     model = create(config.family, data.whole.template, config.model)
     assert isinstance(model, LearnedModel)
     model.to(workers.device)
     training = TrainingData.of(data.train, model.labels_used)
+    validation = TrainingData.of(held_out, model.labels_used)
     if model.needs_neutral:
         require_neutral(data.whole.path, training.neutral)
     batches = Batches(
@@ -324,8 +324,8 @@ def _train(loop: Loop, resume: bool) -> tuple[MorphableModel, int, DataChanged |
     except DataChanged as error:
         changed = error
     loop.workers.barrier()
-    epoch = read_weights(loop.kept_path(loop.last_stage), model)
-    finished = model.eval().for_inference()
+    epoch = loop.finish()
+    finished = model.for_inference()
     if finished.prior_is_fitted:
         fit_prior(finished, training)
     return finished, epoch, changed
