@@ -46,9 +46,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.person)
 
-    def meshes(
-        self, shapes: Shapes, transport: Transport, method: Method
-    ) -> Iterator[np.ndarray]:
+    def meshes(self, shapes: Shapes, transport: Transport, method: Method) -> Iterator[np.ndarray]:
         """Yield the transported meshes in order, in blocks (n, V, 3) mm."""
         for start in range(0, len(self), BLOCK):
             rows = slice(start, start + BLOCK)

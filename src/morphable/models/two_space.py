@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from morphable.config import Count, CountOrZero, Positive, PositiveOrZero
 from morphable.mesh.template import Template
-from morphable.mesh.transport import Transport
+from morphable.mesh.transport import Method, Transport
+from morphable.models.apart import Apart, relative_score
 from morphable.models.base import (
     NO_LABELS,
     NO_ORIGIN,
@@ -37,6 +38,7 @@ from morphable.models.base import (
     blocks,
 )
 from morphable.models.carried import carried
+from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_two_space import people_and_offsets
 from morphable.models.parts import IdentityExpression
@@ -48,6 +50,15 @@ from morphable.models.transported_pairs import Pairs, better_method
 
 CORRECTED = 8
 """The outputs of the decoders' networks are in units of the mean deviation of so many components."""
+GATES = (
+    "identity_encoder_gate",
+    "expression_encoder_gate",
+    "identity_decoder_gate",
+    "expression_decoder_gate",
+)
+"""Buffers that multiply what each network adds to the linear model."""
+OTHERS = 100
+"""So many training meshes stand by for judging swaps with a single validation person."""
 VERTEX_SHARE = 6
 """Each training step measures distances at one in so many vertices, drawn at random."""
 
@@ -99,6 +110,10 @@ class TwoSpace(TrainableModel):
     needs_neutral = True
     axis_aligned_code = True
     labels_used = ("neutral",)
+    identity_encoder_gate: Tensor
+    expression_encoder_gate: Tensor
+    identity_decoder_gate: Tensor
+    expression_decoder_gate: Tensor
 
     def __init__(
         self,
@@ -124,8 +139,13 @@ class TwoSpace(TrainableModel):
         self.log_variance = Correction(rank, size, hidden[:1])
         self.identity_decoder = Correction(config.identity, rank, hidden)
         self.expression_decoder = Correction(size, rank, hidden)
-        self.gates = nn.Buffer(torch.ones(4))
+        for gate in GATES:
+            self.register_buffer(gate, torch.ones(()))
+
+        # Only training needs these.
         self.pairs = nn.Buffer(torch.zeros(0, 4, rank), persistent=False)
+        self.others = nn.Buffer(torch.zeros(2, 0, template.n_vertices, 3), persistent=False)
+        self.method: Method = "offsets"
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
@@ -150,7 +170,11 @@ class TwoSpace(TrainableModel):
         rest = meshes.components - meshes.components @ spanned.T @ spanned
         spanned = np.concatenate([spanned, orthonormal(rest)])
         coefficients = np.concatenate(
-            [(b.reshape(len(b), -1) - meshes.mean).astype(np.float32) @ spanned.T.astype(np.float32) for b in blocks(shapes)]
+            [
+                (b.reshape(len(b), -1) - meshes.mean).astype(np.float32)
+                @ spanned.T.astype(np.float32)
+                for b in blocks(shapes)
+            ]
         ).astype(np.float64)
         values, axes = np.linalg.eigh(np.cov(coefficients.T))
         axes, values = axes[:, ::-1], np.maximum(values[::-1], 0)
@@ -166,33 +190,37 @@ class TwoSpace(TrainableModel):
         self._fill(self.center, components @ (identity.mean - meshes.mean))
         self._fill(self.directions, directions @ components.T)
         self._fill(self.inverse, components @ np.linalg.pinv(directions))
-        self.pairs = self._transported(shapes, neutral)
+        self._prepare_pairs(shapes, neutral)
 
     @staticmethod
     def _fill(buffer: Tensor, values: np.ndarray) -> None:
         """Copy values into the start of a buffer. If fewer dimensions exist, the rest stays."""
         buffer[tuple(slice(n) for n in values.shape)] = torch.tensor(values).to(buffer)
 
-    def _transported(self, shapes: Shapes, neutral: np.ndarray) -> Tensor:
-        """(P, 4, R) mm the coefficients of transported pairs: a mesh of the person, the mesh whose
-        expression is carried over, the transported mesh, and the person's neutral mesh.
+    def _prepare_pairs(self, shapes: Shapes, neutral: np.ndarray) -> None:
+        """Make what training needs besides the meshes: the coefficients (P, 4, R) mm of transported
+        pairs, each the person's mesh, the mesh whose expression is carried over, the transported
+        mesh and the person's neutral mesh; and some meshes with their neutral meshes.
         """
         config = self.config
         random = np.random.default_rng(int(torch.randint(2**31, (1,))))
-        transport = Transport.of(self.template.mesh.triangles, self.template.n_vertices)
+        transport = self._transport()
+        judged = config.pairs in ("auto", "none")
+        self.method = better_method(shapes, neutral, transport, random) if judged else config.pairs
+        known = np.flatnonzero(neutral >= 0)
+        some = np.sort(random.permutation(known)[:OTHERS])
+        beside = np.stack([shapes[some], shapes[neutral[some]]])
+        self.others = torch.from_numpy(beside).to(self.mean)
+
         drawn = Pairs.draw(neutral, 0 if config.pairs == "none" else config.pair_count, random)
-        if not len(drawn):
-            return self.pairs[:0]
-        self.method = (
-            better_method(shapes, neutral, transport, random)
-            if config.pairs == "auto"
-            else config.pairs
-        )
-        own = self._coefficients_of(blocks(shapes)) 
-        made = self._coefficients_of(drawn.meshes(shapes, transport, self.method))
-        return torch.stack(
-            [own[drawn.person], own[drawn.source], made, own[drawn.person_neutral]], 1
-        )
+        if len(drawn):
+            own = self._coefficients_of(blocks(shapes))
+            made = self._coefficients_of(drawn.meshes(shapes, transport, self.method))
+            four = own[drawn.person], own[drawn.source], made, own[drawn.person_neutral]
+            self.pairs = torch.stack(four, 1)
+
+    def _transport(self) -> Transport:
+        return Transport.of(self.template.mesh.triangles, self.template.n_vertices)
 
     def _coefficients_of(self, meshes: Iterable[np.ndarray]) -> Tensor:
         """(N, R) mm of meshes in blocks."""
@@ -214,20 +242,23 @@ class TwoSpace(TrainableModel):
         """(B, R) mm -> (B, L)"""
         read = coefficients / self.scales
         added = (
-            self.gates[0] * self.identity_encoder(read),
-            self.gates[1] * self.expression_encoder(read),
+            self.identity_encoder_gate * self.identity_encoder(read),
+            self.expression_encoder_gate * self.expression_encoder(read),
         )
         return (coefficients - self.center) @ self.inverse + torch.cat(added, 1)
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
-        identity, expression = code.split([self.config.identity, self.config.expression], 1)
-        found = self.person(identity) + self.offset(identity, expression)
-        return (self.mean + found @ self.components).unflatten(1, (-1, 3))
+        return (self.mean + self._moved(code) @ self.components).unflatten(1, (-1, 3))
+
+    def _moved(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, R) mm, the coefficients of the whole mesh."""
+        identity, expression = self._split(code)
+        return self.person(identity) + self.offset(identity, expression)
 
     def person(self, identity: Tensor) -> Tensor:
         """(B, L_identity) -> (B, R) mm, the coefficients of the neutral mesh."""
-        added = self.gates[2] * self.correction_unit * self.identity_decoder(identity)
+        added = self.identity_decoder_gate * self.correction_unit * self.identity_decoder(identity)
         return self.center + identity @ self.directions[: self.config.identity] + added
 
     def offset(self, identity: Tensor, expression: Tensor) -> Tensor:
@@ -236,7 +267,7 @@ class TwoSpace(TrainableModel):
         neutral = torch.cat([identity, torch.zeros_like(expression)], 1)
         added = self.expression_decoder(code) - self.expression_decoder(neutral)
         linear = expression @ self.directions[self.config.identity :]
-        return linear + self.gates[3] * self.correction_unit * added
+        return linear + self.expression_decoder_gate * self.correction_unit * added
 
     # The objective
 
@@ -277,6 +308,35 @@ class TwoSpace(TrainableModel):
             information = mutual_information(identity, of_identity)
             terms["information"] = config.information_weight * information
         return terms
+
+    def finish(self, validation: Batch) -> None:
+        """Choose the gates by `relative_score` on the validation meshes."""
+        transport = self._transport()
+        judge = Apart(
+            validation,
+            Batch(self.others[0], self.others[1]),
+            lambda *meshes: transport.apply(*meshes, self.method),
+        )
+        meshes, sources = self.coefficients(judge.meshes), self.coefficients(judge.sources)
+        mean = self.mean.unflatten(0, (-1, 3))[judge.seen]
+        seen = self.components.unflatten(1, (-1, 3))[:, judge.seen].flatten(1)
+
+        def decode(code: Tensor) -> Tensor:
+            return mean + (self._moved(code) @ seen).unflatten(1, (-1, 3))
+
+        def measures() -> dict[str, float]:
+            codes = self.code_of(meshes), self.code_of(sources)
+            return judge.measures(self.parts, *codes, decode)
+
+        gates = [self.get_buffer(gate) for gate in GATES]
+        for gate in gates:
+            gate.zero_()
+        linear = measures()
+        choose_gates(gates, lambda: relative_score(measures(), linear))
+
+    def for_inference(self) -> Self:
+        self.pairs, self.others = self.pairs[:0], self.others[:, :0]
+        return self
 
     def _split(self, code: Tensor) -> tuple[Tensor, ...]:
         return code.split([self.config.identity, self.config.expression], 1)
