@@ -39,7 +39,7 @@ class Apart:
         self,
         validation: Batch,
         others: Batch,
-        transport: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+        transport: Callable[..., np.ndarray],
     ) -> None:
         """others: meshes of training people with their neutral meshes, whose expressions are
         swapped in if there is only one validation person. transport: maps source's neutral, source

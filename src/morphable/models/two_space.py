@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -38,6 +39,7 @@ from morphable.models.base import (
     blocks,
 )
 from morphable.models.carried import carried
+from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_two_space import people_and_offsets
@@ -47,6 +49,7 @@ from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.models.transported_pairs import Pairs, better_method
+from morphable.models.two_space_start import LinearStart, moving_axes, ridge
 
 CORRECTED = 8
 """The outputs of the decoders' networks are in units of the mean deviation of so many components."""
@@ -57,7 +60,7 @@ GATES = (
     "expression_decoder_gate",
 )
 """Buffers that multiply what each network adds to the linear model."""
-OTHERS = 100
+OTHERS = 50
 """So many training meshes stand by for judging swaps with a single validation person."""
 VERTEX_SHARE = 6
 """Each training step measures distances at one in so many vertices, drawn at random."""
@@ -92,8 +95,9 @@ class Correction(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=False)
+        self.linear = nn.Linear(inputs, outputs)
         nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
         self.network = mlp([inputs, *hidden, outputs])
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -114,6 +118,8 @@ class TwoSpace(TrainableModel):
     expression_encoder_gate: Tensor
     identity_decoder_gate: Tensor
     expression_decoder_gate: Tensor
+    pairs: Tensor
+    others: Tensor
 
     def __init__(
         self,
@@ -143,8 +149,9 @@ class TwoSpace(TrainableModel):
             self.register_buffer(gate, torch.ones(()))
 
         # Only training needs these.
-        self.pairs = nn.Buffer(torch.zeros(0, 4, rank), persistent=False)
-        self.others = nn.Buffer(torch.zeros(2, 0, template.n_vertices, 3), persistent=False)
+        nothing = torch.zeros(2, 0, template.n_vertices, 3)
+        self.register_buffer("pairs", torch.zeros(0, 4, rank), persistent=False)
+        self.register_buffer("others", nothing, persistent=False)
         self.method: Method = "offsets"
 
     @classmethod
@@ -161,52 +168,68 @@ class TwoSpace(TrainableModel):
         people, offsets = people_and_offsets(shapes, neutral, "two-space")
         identity = principal_basis(shapes[people], config.identity)
         expression = principal_basis(offsets, config.expression)
-        scaled = [space.components * space.deviations[:, None] for space in (identity, expression)]
-        directions = np.concatenate(scaled)
+        start = LinearStart.of(shapes, identity, expression, config.rank)
 
-        # The components span the linear model exactly, and the meshes as well as `rank` can.
-        meshes = principal_basis(shapes, config.rank)
-        spanned = orthonormal(np.concatenate([directions, [identity.mean - meshes.mean]]))
-        rest = meshes.components - meshes.components @ spanned.T @ spanned
-        spanned = np.concatenate([spanned, orthonormal(rest)])
-        coefficients = np.concatenate(
-            [
-                (b.reshape(len(b), -1) - meshes.mean).astype(np.float32)
-                @ spanned.T.astype(np.float32)
-                for b in blocks(shapes)
-            ]
-        ).astype(np.float64)
-        values, axes = np.linalg.eigh(np.cov(coefficients.T))
-        axes, values = axes[:, ::-1], np.maximum(values[::-1], 0)
-        components = axes.T @ spanned
-        largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
-        components *= np.where(largest < 0, -1.0, 1.0)
+        # If the meshes carry fewer dimensions, the last components stay zero.
+        existing = slice(len(start.components))
+        self.mean.copy_(torch.tensor(start.mean))
+        self.components[existing] = torch.tensor(start.components).to(self.mean)
+        least = 1e-3 * start.deviations[0]
+        self.scales[existing] = torch.tensor(start.deviations.clip(least)).to(self.mean)
+        self.correction_unit.fill_(float(start.deviations[:CORRECTED].mean()))
+        self.center[existing] = torch.tensor(start.center).to(self.mean)
+        self.directions[:, existing] = torch.tensor(start.directions).to(self.mean)
+        self.inverse[existing] = torch.tensor(start.inverse).to(self.mean)
 
-        deviations = np.sqrt(values)
-        self._fill(self.mean, meshes.mean)
-        self._fill(self.components, components)
-        self._fill(self.scales, np.maximum(deviations, 1e-3 * deviations[0]))
-        self.correction_unit.fill_(float(deviations[:CORRECTED].mean()))
-        self._fill(self.center, components @ (identity.mean - meshes.mean))
-        self._fill(self.directions, directions @ components.T)
-        self._fill(self.inverse, components @ np.linalg.pinv(directions))
-        self._prepare_pairs(shapes, neutral)
+        coefficients = self._coefficients_of(blocks(shapes))
+        self._start_at_regression(coefficients, torch.from_numpy(neutral).to(coefficients.device))
+        self._prepare_pairs(shapes, neutral, coefficients)
 
-    @staticmethod
-    def _fill(buffer: Tensor, values: np.ndarray) -> None:
-        """Copy values into the start of a buffer. If fewer dimensions exist, the rest stays."""
-        buffer[tuple(slice(n) for n in values.shape)] = torch.tensor(values).to(buffer)
+    @torch.no_grad()
+    def _start_at_regression(self, coefficients: Tensor, neutral: Tensor) -> None:
+        """Start the encoders at a linear regression of the codes of neutral meshes and of offsets,
+        and the decoder of expressions at the principal components of offsets about their mean.
 
-    def _prepare_pairs(self, shapes: Shapes, neutral: np.ndarray) -> None:
+        The MLPs are still zero, and with closed gates the model is the linear one. Its encoder is
+        that of least error, which takes large movements for another person; and its expressions are
+        components about zero, the first of which is often little more than their mean.
+
+        coefficients: (N, R) mm. neutral: (N,) the row of each mesh's neutral mesh, -1 = none.
+        """
+        known = torch.nonzero(neutral >= 0)[:, 0]
+        meshes, neutrals = coefficients[known].double(), coefficients[neutral[known]].double()
+        identity, expression = self.directions.double().split(
+            [self.config.identity, self.config.expression]
+        )
+        moves = moving_axes((meshes - neutrals)[neutral[known] != known], len(expression))
+        spaces = ((neutrals - self.center, identity), (meshes - neutrals, moves))
+        wanted = torch.cat([what @ torch.linalg.pinv(space) for what, space in spaces], 1)
+        linear = (meshes - self.center) @ self.inverse.double()
+        weight, bias = ridge(meshes / self.scales, wanted - linear)
+        for encoder, part in (
+            (self.identity_encoder, self.parts["identity"]),
+            (self.expression_encoder, self.parts["expression"]),
+        ):
+            encoder.linear.weight.copy_(weight[:, part].T)
+            encoder.linear.bias.copy_(bias[part])
+        added = (moves - expression) / self.correction_unit
+        where = self.parts["expression"]
+        self.expression_decoder.linear.weight[:, where] = added.T.to(self.mean)
+
+    def _prepare_pairs(self, shapes: Shapes, neutral: np.ndarray, coefficients: Tensor) -> None:
         """Make what training needs besides the meshes: the coefficients (P, 4, R) mm of transported
         pairs, each the person's mesh, the mesh whose expression is carried over, the transported
         mesh and the person's neutral mesh; and some meshes with their neutral meshes.
+
+        coefficients: (N, R) mm of the meshes.
         """
         config = self.config
         random = np.random.default_rng(int(torch.randint(2**31, (1,))))
         transport = self._transport()
-        judged = config.pairs in ("auto", "none")
-        self.method = better_method(shapes, neutral, transport, random) if judged else config.pairs
+        if config.pairs == "gradients" or config.pairs == "offsets":
+            self.method = config.pairs
+        else:
+            self.method = better_method(shapes, neutral, transport, random)
         known = np.flatnonzero(neutral >= 0)
         some = np.sort(random.permutation(known)[:OTHERS])
         beside = np.stack([shapes[some], shapes[neutral[some]]])
@@ -214,10 +237,12 @@ class TwoSpace(TrainableModel):
 
         drawn = Pairs.draw(neutral, 0 if config.pairs == "none" else config.pair_count, random)
         if len(drawn):
-            own = self._coefficients_of(blocks(shapes))
             made = self._coefficients_of(drawn.meshes(shapes, transport, self.method))
-            four = own[drawn.person], own[drawn.source], made, own[drawn.person_neutral]
-            self.pairs = torch.stack(four, 1)
+            own, source, neutral_of_own = (
+                coefficients[torch.from_numpy(rows).to(coefficients.device)]
+                for rows in (drawn.person, drawn.source, drawn.person_neutral)
+            )
+            self.pairs = torch.stack([own, source, made, neutral_of_own], 1)
 
     def _transport(self) -> Transport:
         return Transport.of(self.template.mesh.triangles, self.template.n_vertices)
@@ -255,6 +280,28 @@ class TwoSpace(TrainableModel):
         """(B, L) -> (B, R) mm, the coefficients of the whole mesh."""
         identity, expression = self._split(code)
         return self.person(identity) + self.offset(identity, expression)
+
+    @torch.no_grad()
+    def dense_decoder(self) -> DenseDecoder:
+        size, whole = self.config.identity, self.parts.size
+        of_person, of_offset = self.identity_decoder, self.expression_decoder
+        person = self.identity_decoder_gate * self.correction_unit
+        offset = self.expression_decoder_gate * self.correction_unit
+        skip = self.directions.T.clone()
+        skip[:, :size] += person * of_person.linear.weight
+        skip[:, size:] += offset * of_offset.linear.weight[:, size:]
+        # The last one computes f(identity, 0), which is subtracted.
+        layers = side_by_side(
+            [
+                (of_person.network, person, size),
+                (of_offset.network, offset, whole),
+                (of_offset.network, -offset, size),
+            ]
+        )
+        mean = self.mean + (self.center + person * of_person.linear.bias) @ self.components
+        return DenseDecoder(
+            mean.unflatten(0, (-1, 3)), self.components.unflatten(1, (-1, 3)), skip, layers
+        )
 
     def person(self, identity: Tensor) -> Tensor:
         """(B, L_identity) -> (B, R) mm, the coefficients of the neutral mesh."""
@@ -315,7 +362,7 @@ class TwoSpace(TrainableModel):
         judge = Apart(
             validation,
             Batch(self.others[0], self.others[1]),
-            lambda *meshes: transport.apply(*meshes, self.method),
+            partial(transport.apply, method=self.method),
         )
         meshes, sources = self.coefficients(judge.meshes), self.coefficients(judge.sources)
         mean = self.mean.unflatten(0, (-1, 3))[judge.seen]
@@ -347,9 +394,3 @@ class TwoSpace(TrainableModel):
         return Posterior(
             self.code_of(coefficients), start + self.log_variance(coefficients / self.scales)
         )
-
-
-def orthonormal(rows: np.ndarray) -> np.ndarray:
-    """(k, D) an orthonormal basis of the span of rows (n, D), k <= n."""
-    _, values, axes = np.linalg.svd(rows, full_matrices=False)
-    return axes[values > 1e-7 * max(values.max(initial=0.0), 1e-30)]
