@@ -36,7 +36,7 @@ from morphable.evaluate.protocol import chosen_subset, open_dataset
 from morphable.evaluate.record import Measured
 from morphable.files import atomic_folder, write_json
 from morphable.models.io import load
-from morphable.train.run import command_line, versions
+from morphable.train.provenance import command_line, versions
 
 COLUMNS = (
     ERROR,

@@ -161,14 +161,11 @@ class Transport:
         """(V, 2T): from the two wanted edges of each triangle, b - a and c - a, to the right side
         of the normal equations. The third, c - b, is the difference of the two.
         """
-        a, b, c = self.triangles.T
-        first, second = 2 * np.arange(len(self.triangles)), 2 * np.arange(len(self.triangles)) + 1
-        entries = (
-            (a, first, -1.0), (a, second, -1.0), (b, first, 2.0),
-            (b, second, -1.0), (c, first, -1.0), (c, second, 2.0),
-        )  # fmt: skip
-        rows, columns = (np.concatenate([entry[i] for entry in entries]) for i in (0, 1))
-        values = np.repeat([entry[2] for entry in entries], len(self.triangles))
+        count = len(self.triangles)
+        first, second = 2 * np.arange(count), 2 * np.arange(count) + 1
+        rows = np.concatenate([self.triangles.T.ravel()] * 2)
+        columns = np.concatenate([first] * 3 + [second] * 3)
+        values = np.repeat([-1.0, 2.0, -1.0, -1.0, -1.0, 2.0], count)
         shape = (len(self.component), 2 * len(self.triangles))
         return sp.csr_matrix((values, (rows, columns)), shape=shape)
 

@@ -172,6 +172,7 @@ IB_VAE = Recipe(
 CVAE = IB_VAE.with_model(expressions=())
 
 IB_VAE_FAST: Mapping[str, Any] = {
+    "encoder": "components",
     "samples": (64, 32),
     "neighbors": 16,
     "sampling": "template",

@@ -39,6 +39,7 @@ from morphable.models.base import (
     blocks,
 )
 from morphable.models.carried import carried
+from morphable.models.coefficient_start import LinearStart, moving_axes, ridge
 from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
@@ -49,7 +50,6 @@ from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.models.transported_pairs import Pairs, better_method
-from morphable.models.two_space_start import LinearStart, moving_axes, ridge
 
 CORRECTED = 8
 """The outputs of the decoders' networks are in units of the mean deviation of so many components."""
