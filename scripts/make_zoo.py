@@ -39,10 +39,16 @@ RECIPES: dict[str, Recipe] = {
         {"rank": 48},
         {"epochs": 150, "learning_rate": 1e-3, "transport": 0.8},
     ),
+    "hands-two-space": Recipe(
+        "two-space",
+        {"identity": 4, "expression": 8},
+        {"rank": 48, "width": 128},
+        {"epochs": 40},
+    ),
     "hands-lamm": Recipe(
         "lamm",
-        32,
-        {"width": 32, "heads": 4},
+        24,
+        {"width": 24, "heads": 4},
         {"epochs": 20, "stages": ("autoencode", "manipulate")},
     ),
 }
