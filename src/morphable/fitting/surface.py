@@ -21,7 +21,7 @@ from morphable.fitting.descent import descend
 from morphable.fitting.observations import Observations
 from morphable.fitting.problem import Problem
 from morphable.fitting.redundancy import redundancy
-from morphable.mesh.distance import ClosestPoints, closest_alike, closest_points
+from morphable.mesh.distance import ClosestPoints, balanced_length, closest_alike, closest_points
 from morphable.mesh.scan import Scan
 from morphable.mesh.topology import boundary_edges, vertex_normals
 from morphable.models.base import MorphableModel
@@ -46,9 +46,9 @@ NORMAL_LENGTH = 0.06
 """How far apart places with opposite normals count as in the first round and at most, in sizes of the
 model, divided by two. Then normals count as much as positions: as they differ where they match.
 """
-ALIKE_SLIDE, SLIDE = 0.7, 0.1
-"""How much a distance along the surface counts against one across it, if matches are alike in normal
-and if they are not.
+SLIDE, ALIKE_SLIDE = 0.1, 0.7
+"""How much a distance along the surface counts against one across it. The second is that of the last
+rounds if the scan has normals: early it would hold fingers where they are wrong.
 """
 MIN_COSINE = 0.5
 """Matches whose normals differ by more than 60 degrees do not count."""
@@ -102,9 +102,11 @@ def match_scan(
     rounds: int,
     reach: float,
     noise: float | None,
+    slide: float = SLIDE,
 ) -> Match:
     """Fit to at most `points` points of a scan that lies in the frame of the problem, from
-    variables (1, D) on. reach: of the first matches. The problem's own observations, landmarks, stay among the matches.
+    variables (1, D) on. reach: of the first matches. slide: how much a distance along the surface
+    counts against one across it. The problem's own observations, landmarks, stay among the matches.
     """
     row = torch.zeros(1, dtype=torch.long, device=variables.device)
     some = scan.rows(evenly_spread(len(scan.points), points))
@@ -116,7 +118,7 @@ def match_scan(
     normal_length = NORMAL_LENGTH * float(np.linalg.norm(np.ptp(placed[0].cpu().numpy(), axis=0)))
     for number in range(rounds):
         found = matches(
-            surface, some, placed[0], landmarks, reach * NARROWER**number, normal_length
+            surface, some, placed[0], landmarks, reach * NARROWER**number, normal_length, slide
         )
         seen, normal_length = found.observations, found.normal_length
         problem = problem.seen(seen)
@@ -140,7 +142,7 @@ def match_scan(
         placed = moved
         if change < STILL * level and reach * NARROWER**number < SETTLED_REACH:
             break
-    last = matches(surface, some, placed[0], landmarks, 0.0, normal_length)
+    last = matches(surface, some, placed[0], landmarks, 0.0, normal_length, slide)
     return Match(
         problem, variables, level, repeats, freedom / repeats, steps, last.distance, last.share
     )
@@ -168,6 +170,7 @@ def matches(
     landmarks: Observations,
     reach: float,
     normal_length: float,
+    slide: float,
 ) -> Matches:
     """Match the points with a placed surface (V, 3) mm. reach: matches up to this share of the
     surface's size count, even if most are nearer. normal_length: mm, see `closest_alike`.
@@ -198,7 +201,6 @@ def matches(
     def tensor(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(placed.device)
 
-    slide = SLIDE if scan.normals is None else ALIKE_SLIDE
     joined = Observations(
         torch.cat([tensor(corners), landmarks.corners]),
         torch.cat([tensor(nearest.barycentric).float(), landmarks.shares]),
@@ -211,8 +213,9 @@ def matches(
     near = FAR * size
     if scan.normals is not None and (usable & known).any():
         turned = np.linalg.norm(scan.normals - normals, axis=1)
-        apart, turn = (float(np.median(x[usable & known])) for x in (distance, turned))
-        normal_length = min(apart / max(turn, 1e-3), NORMAL_LENGTH * size)
+        compared = usable & known
+        balanced = balanced_length(distance[compared], turned[compared])
+        normal_length = min(balanced, NORMAL_LENGTH * size)
     return Matches(
         joined,
         float(np.minimum(distance, near).mean()),

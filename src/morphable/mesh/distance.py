@@ -14,6 +14,8 @@ from morphable.errors import InputError
 
 CANDIDATES = 8
 """Triangles by the nearness of their centers, among which the place of the nearest kind is sought."""
+SAME_NORMAL = 1e-3
+"""Unit normals that differ by less are the same."""
 _SIDES = ((0, 1), (1, 2), (2, 0))
 
 
@@ -79,6 +81,16 @@ def closest_alike(
     best, row = np.argmin(apart, axis=1), np.arange(len(points))
     found = weights.reshape(*tried.shape, 3)[row, best]
     return ClosestPoints(tried[row, best], found, apart[row, best])
+
+
+def balanced_length(apart: np.ndarray, turned: np.ndarray) -> float:
+    """The `length` of `closest_alike` with which normals count as much as positions, in the unit of
+    the positions: the ratio of the medians of what they differ by.
+
+    apart, turned: (P,) lengths of the differences of positions and of unit normals at matched
+    places.
+    """
+    return float(np.median(apart)) / max(float(np.median(turned)), SAME_NORMAL)
 
 
 def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
