@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from morphable.errors import InputError
-from morphable.mesh.distance import closest_points, point_to_surface, surface_distance
+from morphable.mesh.distance import (
+    closest_alike,
+    closest_points,
+    point_to_surface,
+    surface_distance,
+)
+from morphable.mesh.topology import vertex_normals
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)
 HALVES = np.array([[0, 1, 2], [0, 2, 3]])
@@ -106,3 +112,70 @@ def test_bad_input_is_named() -> None:
         point_to_surface(SQUARE, SQUARE, HALVES + 2)
     with pytest.raises(InputError, match=r"points: expected shape \(n, 3\), got \(4, 2\)"):
         point_to_surface(SQUARE[:, :2], SQUARE, HALVES)
+
+
+def test_of_two_sheets_the_one_that_looks_the_same_way_is_meant() -> None:
+    sheets = np.concatenate([SQUARE, SQUARE + np.array([0, 0, 3])])
+    normals = np.repeat([[0, 0, 1.0], [0, 0, -1.0]], 4, axis=0)
+    triangles = np.concatenate([HALVES, HALVES + 4])
+    point, down = np.array([[0.6, 0.3, 1.0]]), np.array([[0, 0, -1.0]])
+    near = closest_alike(point, down, sheets, normals, triangles, 0.5)
+    assert near.face[0] == 0 and near.distance[0] == pytest.approx(np.sqrt(1 + 1))
+    alike = closest_alike(point, down, sheets, normals, triangles, 2.0)
+    assert alike.face[0] == 2 and alike.distance[0] == pytest.approx(2)
+    place = alike.barycentric[0] @ sheets[triangles[2]]
+    np.testing.assert_allclose(place, [0.6, 0.3, 3], atol=1e-15)
+
+
+def bumpy_sheet() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    side = np.arange(12.0)
+    x, y = (axis.ravel() for axis in np.meshgrid(side, side))
+    vertices = np.stack([x, y, np.sin(x) + np.cos(0.7 * y)], 1)
+    corner = (np.arange(11)[:, None] * 12 + np.arange(11)).ravel()
+    triangles = np.concatenate(
+        [
+            np.stack([corner, corner + 1, corner + 13], 1),
+            np.stack([corner, corner + 13, corner + 12], 1),
+        ]
+    )
+    return vertices, triangles, vertex_normals(vertices, triangles)
+
+
+def test_places_alike_agree_with_brute_force() -> None:
+    vertices, triangles, normals = bumpy_sheet()
+    random = np.random.default_rng(0)
+    points = vertices[40:60] + random.normal(0, 0.3, (20, 3))
+    own = random.normal(size=(20, 3)) + np.array([0, 0, 2])
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    found = closest_alike(points, own, vertices, normals, triangles, 1.5)
+    both = np.concatenate([vertices, 1.5 * normals], 1)
+    brute = [
+        sampled_distance(row, both, triangles) for row in np.concatenate([points, 1.5 * own], 1)
+    ]
+    assert (found.distance <= np.array(brute) + 1e-12).all()
+    np.testing.assert_allclose(found.distance, brute, atol=0.01)
+
+
+def test_normals_of_no_length_leave_the_nearest_places() -> None:
+    vertices, triangles, normals = bumpy_sheet()
+    points = vertices[40:60] + np.array([0.2, 0.1, 0.4])
+    found = closest_alike(points, normals[40:60], vertices, normals, triangles, 0.0)
+    expected = closest_points(points, vertices, triangles)
+    np.testing.assert_allclose(found.distance, expected.distance, atol=1e-12)
+
+
+def test_slid_points_are_brought_back_by_their_normals() -> None:
+    """The nearest places of points that were slid along a bumpy sheet follow the slide; places of the
+    same normals undo half of it or more.
+    """
+    vertices, triangles, normals = bumpy_sheet()
+    inner = np.flatnonzero((np.abs(vertices[:, :2] - 5.5) < 3).all(1))
+    slide = np.array([0.4, 0.0, 0.0])
+
+    def left(face: np.ndarray, weights: np.ndarray) -> float:
+        places = np.einsum("pc,pcx->px", weights, vertices[triangles[face]])
+        return float(np.abs(places - vertices[inner])[:, 0].mean())
+
+    near = closest_points(vertices[inner] + slide, vertices, triangles)
+    alike = closest_alike(vertices[inner] + slide, normals[inner], vertices, normals, triangles, 4)
+    assert left(alike.face, alike.barycentric) < 0.5 * left(near.face, near.barycentric)

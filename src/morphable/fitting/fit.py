@@ -20,11 +20,13 @@ from morphable.fitting.problem import POSE_SIZE, Pose, Problem, fit_frame, known
 from morphable.fitting.redundancy import redundancy
 from morphable.fitting.start import SIZE_DEVIATION, Reference, Start, first_poses, refine_start
 from morphable.fitting.surface import (
+    ALIKE_SLIDE,
     COARSE,
     COARSE_ROUNDS,
     FINE,
     FINE_ROUNDS,
     REACH,
+    SLIDE,
     Match,
     Surface,
     match_scan,
@@ -380,7 +382,10 @@ def _fit_scan(
     map = Similarity(batch.rotation[0], batch.translation[0], batch.scale[0])
     level = None if noise is None else noise * float(map.scale)
     own = replace(problem, observations=seen.moved(batch))
-    fine = match_scan(own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, 0.0, level)
+    slide = SLIDE if scan.normals is None else ALIKE_SLIDE
+    fine = match_scan(
+        own, surface, scan.moved(map), match.variables, FINE, FINE_ROUNDS, 0.0, level, slide
+    )
     if fine.share < LEAST_OVERLAP:
         raise InputError(
             f"scan: only {100 * fine.share:.0f} % of its points lie near the model's surface when "

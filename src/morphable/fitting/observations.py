@@ -10,9 +10,6 @@ from torch import Tensor
 
 from morphable.mesh.align import Similarity
 
-SLIDE = 0.1
-"""How much a distance along the surface counts against one across it, if a place has a normal."""
-
 
 @dataclass(frozen=True, eq=False)
 class Observations:
@@ -20,8 +17,9 @@ class Observations:
 
     corners: (K, 3) vertices between which each place lies; one and the same if it is a vertex.
     shares: (K, 3) barycentric weights of these. positions: (B, K, 3) mm. weights: (B, K), 0 = not
-    seen. normals: (B, K, 3) unit normals along which a distance counts in full, SLIDE across; None:
-    all directions count. are_whole: whether the places are all vertices of the template in order,
+    seen. normals: (B, K, 3) unit normals along which a distance counts in full; None: all directions
+    count. slide: how much a distance along the surface counts against one across it, if there are
+    normals. are_whole: whether the places are all vertices of the template in order,
     and all were seen.
     """
 
@@ -30,6 +28,7 @@ class Observations:
     positions: Tensor
     weights: Tensor
     normals: Tensor | None = None
+    slide: float = 1.0
     are_whole: bool = False
 
     @classmethod
@@ -40,7 +39,7 @@ class Observations:
         shares = torch.zeros(len(vertices), 3, device=vertices.device)
         shares[:, 0] = 1
         corners = vertices[:, None].expand(-1, 3)
-        return cls(corners, shares, positions, weights, None, whole)
+        return cls(corners, shares, positions, weights, are_whole=whole)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -52,6 +51,7 @@ class Observations:
             self.positions.to(device),
             self.weights.to(device),
             None if self.normals is None else self.normals.to(device),
+            self.slide,
             self.are_whole,
         )
 
@@ -87,12 +87,12 @@ class Observations:
             return offsets
         normals = self.normals.to(offsets)
         across = (offsets * normals).sum(-1, keepdim=True) * normals
-        return across + SLIDE * (offsets - across)
+        return across + self.slide * (offsets - across)
 
     @property
     def measurements(self) -> Tensor:
         """(B,) how many independent numbers were seen, counted by their weights."""
-        each = 3.0 if self.normals is None else 1 + 2 * SLIDE**2
+        each = 3.0 if self.normals is None else 1 + 2 * self.slide**2
         return each * self.weights.double().sum(1)
 
     @property

@@ -1,9 +1,11 @@
 """fit_scan: fit a model to points without correspondences, by iterated closest points in which the
 shape takes part.
 
-Each round matches points of the scan to the nearest places of the fitted surface, and fits code and
-pose to the matches: distances across the surface count in full, along it little (Chen and Medioni
-1992). Matches on the border of an open surface, with another normal, or far off (Tukey's weights)
+Each round matches points of the scan to places of the fitted surface, and fits code and pose to the
+matches. Where the scan has normals, the place that is nearest in position and normal is meant: on
+smooth skin the nearest place alone lets the surface slide, and a fit that is near everywhere shows
+another shape. Distances across the surface count in full, along it less, and without normals little
+(Chen and Medioni 1992). Matches on the border of an open surface, with another normal, or far off (Tukey's weights)
 do not count. Few points come first, then many.
 """
 
@@ -16,12 +18,12 @@ import torch
 from torch import Tensor
 
 from morphable.fitting.descent import descend
-from morphable.fitting.observations import SLIDE, Observations
+from morphable.fitting.observations import Observations
 from morphable.fitting.problem import Problem
 from morphable.fitting.redundancy import redundancy
-from morphable.mesh.distance import closest_points
+from morphable.mesh.distance import ClosestPoints, balanced_length, closest_alike, closest_points
 from morphable.mesh.scan import Scan
-from morphable.mesh.topology import boundary_edges
+from morphable.mesh.topology import boundary_edges, vertex_normals
 from morphable.models.base import MorphableModel
 from morphable.rows import evenly_spread
 
@@ -40,6 +42,14 @@ another pose is caught; then less by this factor from round to round.
 """
 SETTLED_REACH = 0.01
 """The rounds go on while the reach is above this."""
+NORMAL_LENGTH = 0.06
+"""How far apart places with opposite normals count as in the first round and at most, in sizes of the
+model, divided by two. Then normals count as much as positions: as they differ where they match.
+"""
+SLIDE, ALIKE_SLIDE = 0.1, 0.7
+"""How much a distance along the surface counts against one across it. The second is that of the last
+rounds if the scan has normals: early it would hold fingers where they are wrong.
+"""
 MIN_COSINE = 0.5
 """Matches whose normals differ by more than 60 degrees do not count."""
 LEAST_SPREAD = 1e-3
@@ -92,9 +102,11 @@ def match_scan(
     rounds: int,
     reach: float,
     noise: float | None,
+    slide: float = SLIDE,
 ) -> Match:
     """Fit to at most `points` points of a scan that lies in the frame of the problem, from
-    variables (1, D) on. reach: of the first matches. The problem's own observations, landmarks, stay among the matches.
+    variables (1, D) on. reach: of the first matches. slide: how much a distance along the surface
+    counts against one across it. The problem's own observations, landmarks, stay among the matches.
     """
     row = torch.zeros(1, dtype=torch.long, device=variables.device)
     some = scan.rows(evenly_spread(len(scan.points), points))
@@ -103,8 +115,12 @@ def match_scan(
     level = torch.full_like(repeats, noise or 0.0)
     around = problem.linearize(variables[0], 0)
     placed = problem.placed(variables, row)
+    normal_length = NORMAL_LENGTH * float(np.linalg.norm(np.ptp(placed[0].cpu().numpy(), axis=0)))
     for number in range(rounds):
-        seen, _, _ = matches(surface, some, placed[0], landmarks, reach * NARROWER**number)
+        found = matches(
+            surface, some, placed[0], landmarks, reach * NARROWER**number, normal_length, slide
+        )
+        seen, normal_length = found.observations, found.normal_length
         problem = problem.seen(seen)
         if noise is None and not number:
             squares = problem.squares(variables, row)
@@ -113,8 +129,8 @@ def match_scan(
         information = problem.information(around, row)
         covariance = problem.covariance(information, doubt)
         metric = covariance / doubt.double().square()[:, None, None]
-        found = descend(problem.objective(doubt), variables, metric.to(variables), STEPS)
-        variables, steps = found.variables, steps + int(found.steps)
+        lowest = descend(problem.objective(doubt), variables, metric.to(variables), STEPS)
+        variables, steps = lowest.variables, steps + int(lowest.steps)
         offsets = problem.offsets(variables, row)
         squares = (offsets.square().sum(-1) * seen.weights).sum(-1)
         freedom = (seen.measurements - (metric * information).sum((1, 2))).clamp(min=1.0)
@@ -126,23 +142,47 @@ def match_scan(
         placed = moved
         if change < STILL * level and reach * NARROWER**number < SETTLED_REACH:
             break
-    _, distance, share = matches(surface, some, placed[0], landmarks, 0.0)
-    return Match(problem, variables, level, repeats, freedom / repeats, steps, distance, share)
+    last = matches(surface, some, placed[0], landmarks, 0.0, normal_length, slide)
+    return Match(
+        problem, variables, level, repeats, freedom / repeats, steps, last.distance, last.share
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Places of a surface for the points of a scan.
+
+    observations: the places, followed by the landmarks. distance, share: as in `Match`.
+    normal_length: mm, by which a difference of normals would be multiplied to count as much as the
+    offsets of the positions do here.
+    """
+
+    observations: Observations
+    distance: float
+    share: float
+    normal_length: float
 
 
 def matches(
-    surface: Surface, scan: Scan, placed: Tensor, landmarks: Observations, reach: float
-) -> tuple[Observations, float, float]:
-    """The matches of the points with a placed surface (V, 3) mm, followed by the landmarks; the
-    mean distance in mm, and the share of points near the surface. reach: matches up to this share
-    of the surface's size count, even if most are nearer.
+    surface: Surface,
+    scan: Scan,
+    placed: Tensor,
+    landmarks: Observations,
+    reach: float,
+    normal_length: float,
+    slide: float,
+) -> Matches:
+    """Match the points with a placed surface (V, 3) mm. reach: matches up to this share of the
+    surface's size count, even if most are nearer. normal_length: mm, see `closest_alike`.
     """
     vertices = placed.double().cpu().numpy()
     size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
-    nearest = closest_points(scan.points, vertices, surface.triangles)
+    own = vertex_normals(vertices, surface.triangles)
+    nearest = _nearest(surface, scan, vertices, own, normal_length)
     corners = surface.triangles[nearest.face]
-    sides = vertices[corners]
-    normals = np.cross(sides[:, 1] - sides[:, 0], sides[:, 2] - sides[:, 0])
+    places, normals = (
+        np.einsum("pc,pcx->px", nearest.barycentric, values[corners]) for values in (vertices, own)
+    )
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     # A point beyond the border of an open surface is nearest to the border.
     inside = nearest.barycentric > 1e-9
@@ -150,7 +190,7 @@ def matches(
         nearest.distance < LEAST_SPREAD * size
     )
     if scan.normals is not None:
-        known = scan.normals.any(1)
+        known = np.any(scan.normals != 0, axis=1)
         usable &= ~known | ((scan.normals * normals).sum(1) > MIN_COSINE)
     if not usable.any():
         usable[:] = True
@@ -165,8 +205,40 @@ def matches(
         torch.cat([tensor(corners), landmarks.corners]),
         torch.cat([tensor(nearest.barycentric).float(), landmarks.shares]),
         torch.cat([tensor(scan.points).float()[None], landmarks.positions], 1),
-        torch.cat([tensor(weights).float()[None], landmarks.weights / SLIDE**2], 1),
+        torch.cat([tensor(weights).float()[None], landmarks.weights / slide**2], 1),
         torch.cat([tensor(normals).float()[None], torch.zeros_like(landmarks.positions)], 1),
+        slide,
     )
-    distance = float(np.minimum(nearest.distance, FAR * size).mean())
-    return joined, distance, float((nearest.distance < FAR * size).mean())
+    distance = np.linalg.norm(places - scan.points, axis=1)
+    near = FAR * size
+    if scan.normals is not None and (usable & known).any():
+        turned = np.linalg.norm(scan.normals - normals, axis=1)
+        compared = usable & known
+        balanced = balanced_length(distance[compared], turned[compared])
+        normal_length = min(balanced, NORMAL_LENGTH * size)
+    return Matches(
+        joined,
+        float(np.minimum(distance, near).mean()),
+        float((distance < near).mean()),
+        normal_length,
+    )
+
+
+def _nearest(
+    surface: Surface, scan: Scan, vertices: np.ndarray, normals: np.ndarray, normal_length: float
+) -> ClosestPoints:
+    """For each point the place of the surface (V, 3), with normals (V, 3), that is nearest in
+    position and, where the point has one, in normal.
+    """
+    nearest = closest_points(scan.points, vertices, surface.triangles)
+    if scan.normals is None:
+        return nearest
+    alike = closest_alike(
+        scan.points, scan.normals, vertices, normals, surface.triangles, normal_length
+    )
+    known = np.any(scan.normals != 0, axis=1)
+    return ClosestPoints(
+        np.where(known, alike.face, nearest.face),
+        np.where(known[:, None], alike.barycentric, nearest.barycentric),
+        np.where(known, alike.distance, nearest.distance),
+    )

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 import igl
 import numpy as np
+from scipy.spatial import cKDTree
 
 from morphable.errors import InputError
 
+CANDIDATES = 8
+"""Triangles by the nearness of their centers, among which the place of the nearest kind is sought."""
+SAME_NORMAL = 1e-3
+"""Unit normals that differ by less are the same."""
 _SIDES = ((0, 1), (1, 2), (2, 0))
 
 
@@ -40,13 +45,52 @@ def closest_points(
     """
     points, vertices, triangles = _checked(points, vertices, triangles)
     face = igl.point_mesh_squared_distance(points, vertices, triangles)[1]
-    corners = vertices[triangles[face]]
-    weights = _candidate_weights(points, corners)
-    places = np.einsum("kpc,pcx->kpx", weights, corners)
-    distance = np.linalg.norm(places - points, axis=2)
-    best = np.argmin(distance, axis=0)
-    row = np.arange(len(points))
-    return ClosestPoints(face, weights[best, row], distance[best, row])
+    weights, distance = _nearest_in(points, vertices[triangles[face]])
+    return ClosestPoints(face, weights, distance)
+
+
+def closest_alike(
+    points: np.ndarray,
+    normals: np.ndarray,
+    vertices: np.ndarray,
+    vertex_normals: np.ndarray,
+    triangles: np.ndarray,
+    length: float,
+) -> ClosestPoints:
+    """Find the place on a surface that is nearest in position and normal, for each point: the least
+    of |p - q|^2 + length^2 |n_p - n_q|^2 over the places q, with normals n_q interpolated between
+    the vertices. The search is over the nearest place and the triangles around.
+
+    points: (P, 3), with unit normals (P, 3). vertices: (V, 3), in the same unit, with unit normals
+    (V, 3). triangles: (T, 3). length: in that unit, how far apart places with opposite normals
+    count as, divided by two. The distance of the result is the root of that least sum.
+
+    Raises InputError if there is no triangle, or a point or vertex is not finite.
+    """
+    points, vertices, triangles = _checked(points, vertices, triangles)
+    own = np.concatenate([points, length * normals], 1)
+    surface = np.concatenate([vertices, length * vertex_normals], 1)
+    nearest = igl.point_mesh_squared_distance(points, vertices, triangles)[1]
+    count = min(CANDIDATES, len(triangles))
+    around = cKDTree(surface[triangles].mean(1)).query(own, count)[1].reshape(len(points), count)
+    tried = np.concatenate([nearest.reshape(-1, 1), around], 1)  # (P, K)
+    weights, apart = _nearest_in(
+        np.repeat(own, count + 1, axis=0), surface[triangles[tried.ravel()]]
+    )
+    apart = apart.reshape(tried.shape)
+    best, row = np.argmin(apart, axis=1), np.arange(len(points))
+    found = weights.reshape(*tried.shape, 3)[row, best]
+    return ClosestPoints(tried[row, best], found, apart[row, best])
+
+
+def balanced_length(apart: np.ndarray, turned: np.ndarray) -> float:
+    """The `length` of `closest_alike` with which normals count as much as positions, in the unit of
+    the positions: the ratio of the medians of what they differ by.
+
+    apart, turned: (P,) lengths of the differences of positions and of unit normals at matched
+    places.
+    """
+    return float(np.median(apart)) / max(float(np.median(turned)), SAME_NORMAL)
 
 
 def point_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -96,6 +140,18 @@ def _checked(
     )
 
 
+def _nearest_in(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (P, 3) and distances (P,) of the nearest place of one triangle for each point.
+
+    points: (P, D). corners: (P, 3, D).
+    """
+    weights = _candidate_weights(points, corners)
+    places = np.einsum("kpc,pcx->kpx", weights, corners)
+    distance = np.linalg.norm(places - points, axis=2)
+    best, row = np.argmin(distance, axis=0), np.arange(len(points))
+    return weights[best, row], distance[best, row]
+
+
 def _candidate_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """(4, P, 3) valid corner weights of four candidates: the nearest place on each of the three
     sides, and the foot of the perpendicular.
@@ -116,11 +172,11 @@ def _candidate_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
         corners[:, 2] - corners[:, 0],
         points - corners[:, 0],
     )
-    normal = np.cross(ab, ac)
-    area2 = np.einsum("px,px->p", normal, normal)
+    bb, bc, cc = (np.einsum("px,px->p", x, y) for x, y in ((ab, ab), (ab, ac), (ac, ac)))
+    pb, pc = (np.einsum("px,px->p", ap, x) for x in (ab, ac))
+    area2 = bb * cc - bc**2
     safe = np.where(area2 > 0, area2, 1)
-    b = np.einsum("px,px->p", np.cross(ap, ac), normal) / safe
-    c = np.einsum("px,px->p", np.cross(ab, ap), normal) / safe
+    b, c = (cc * pb - bc * pc) / safe, (bb * pc - bc * pb) / safe
     foot = np.stack([1 - b - c, b, c], axis=1)
     inside = (area2 > 0) & (foot >= 0).all(axis=1)
     weights[3] = np.where(inside[:, None], foot, weights[0])

@@ -5,8 +5,9 @@ Every vertex i has an affine map X_i (4, 3). With stiffness a, each step minimiz
 
     sum_i w_i |x_i X_i - u_i|^2  +  a sum_(i,j) |(X_i - X_j) G|^2  +  b sum_l |x_l X_l - p_l|^2
 
-over all maps at once, where x_i = (vertex, 1), u_i is its match on the scan, G = diag(1, 1, 1, g)
-weighs linear parts against shifts, and p_l are landmarks. The problem is linear and sparse.
+over all maps at once, where x_i = (vertex, 1), u_i is its match on the scan (the place nearest in
+position and normal), G = diag(1, 1, 1, g) weighs linear parts against shifts, and p_l are landmarks.
+The problem is linear and sparse.
 Stiffness falls from step to step, so the template first moves as a whole and then bends.
 """
 
@@ -19,7 +20,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from morphable.mesh.distance import closest_points
+from morphable.mesh.distance import balanced_length, closest_alike, closest_points
 from morphable.mesh.landmarks import Landmarks
 from morphable.mesh.placement import shape_size
 from morphable.mesh.scan import Scan
@@ -35,6 +36,10 @@ STEPS = 2
 """Matches and solves per stiffness."""
 MIN_COSINE = 0.6
 """A match whose normal differs by more than 53 degrees does not count."""
+NORMAL_LENGTH = 0.2
+"""How far apart places with opposite normals count as in the first match and at most, in sizes of the
+template, divided by two. Then normals count as much as positions: as they differ where they match.
+"""
 SPREAD = 4.0
 """Matches farther than this many robust standard deviations do not count."""
 REACH, NARROWEST = 0.2, 0.02
@@ -73,39 +78,56 @@ class Matched:
     """The nearest place of a target for each of V vertices.
 
     positions: (V, 3). distance: (V,). usable: (V,) bool: the place is not on the target's border
-    and has a normal like the vertex's.
+    and has a normal like the vertex's. normal_length: by which a difference of normals would be
+    multiplied to count as much as the distances do here; 0 if normals are unknown.
     """
 
     positions: np.ndarray
     distance: np.ndarray
     usable: np.ndarray
+    normal_length: float
 
 
-def match_target(target: Target, vertices: np.ndarray, triangles: np.ndarray) -> Matched:
+def match_target(
+    target: Target, vertices: np.ndarray, triangles: np.ndarray, normal_length: float = 0.0
+) -> Matched:
     """Find the nearest place on the target for each vertex (V, 3) of a surface (T, 3), in the unit
-    of the target.
+    of the target; with a normal_length, the place nearest in position and normal, see
+    `closest_alike`.
     """
     own = vertex_normals(vertices, triangles)
     points, normals = target.scan.points, target.scan.normals
     if len(target.triangles):
-        nearest = closest_points(vertices, points, target.triangles)
+        if normals is None or not normal_length:
+            nearest = closest_points(vertices, points, target.triangles)
+        else:
+            nearest = closest_alike(vertices, own, points, normals, target.triangles, normal_length)
         corners = target.triangles[nearest.face]
         weights = nearest.barycentric
         positions = np.einsum("vc,vcx->vx", weights, points[corners])
         on_border = (target.on_border[corners] | (weights <= 1e-9)).all(1)
-        distance, usable = nearest.distance, ~on_border
+        usable = ~on_border
         if normals is not None:
             there = np.einsum("vc,vcx->vx", weights, normals[corners])
     else:
-        distance, row = cKDTree(points).query(vertices)
+        if normals is None:
+            row = cKDTree(points).query(vertices)[1]
+        else:
+            both = np.concatenate([points, normal_length * normals], 1)
+            row = cKDTree(both).query(np.concatenate([vertices, normal_length * own], 1))[1]
         positions, usable = points[row], np.ones(len(vertices), bool)
         if normals is not None:
             there = normals[row]
+    distance, balanced = np.linalg.norm(positions - vertices, axis=1), 0.0
     if normals is not None:
         length = np.linalg.norm(there, axis=1)
-        cosine = (there * own).sum(1) / np.maximum(length, 1e-30)
-        usable = usable & ((length < 1e-12) | (cosine > MIN_COSINE))
-    return Matched(positions, distance, usable)
+        there = there / np.maximum(length, 1e-30)[:, None]
+        known = length > 1e-12
+        usable = usable & (~known | ((there * own).sum(1) > MIN_COSINE))
+        if (usable & known).any():
+            turned = np.linalg.norm(there - own, axis=1)
+            balanced = balanced_length(distance[usable & known], turned[usable & known])
+    return Matched(positions, distance, usable, balanced)
 
 
 def deform(
@@ -127,12 +149,13 @@ def deform(
     unit = (start - center) / size
     system = _System.of(unit, pairs)
     seen = landmarks or Landmarks.none()
-    moved = start
+    moved, normal_length = start, NORMAL_LENGTH * size
     for value in stiffness:
         share = (value / stiffness[0]) ** 0.5
         reach = max(REACH * share, NARROWEST) * size
         for _ in range(STEPS):
-            found = match_target(target, moved, triangles)
+            found = match_target(target, moved, triangles, normal_length)
+            normal_length = min(found.normal_length, NORMAL_LENGTH * size)
             weights = _weights(found, reach)
             goals = (found.positions - center) / size
             if len(seen.vertices):
