@@ -45,6 +45,18 @@ def test_the_newest_of_a_kind_wins_and_kinds_keep_their_order(work: Newest, said
     assert done == [999, "undo"]
 
 
+def test_what_was_asked_for_last_is_done_last(work: Newest, said: Said) -> None:
+    hold, started, done = threading.Event(), threading.Event(), []
+    work.submit("first", lambda: (started.set(), hold.wait(10)))  # type: ignore[arg-type, return-value]
+    assert started.wait(10)
+    work.submit("slider", lambda: done.append(1))
+    work.submit("reset", lambda: done.append("reset"))
+    work.submit("slider", lambda: done.append(2))
+    hold.set()
+    assert work.wait(10)
+    assert done == ["reset", 2]
+
+
 def test_errors_are_told_and_the_thread_lives(
     work: Newest, said: Said, capfd: pytest.CaptureFixture[str]
 ) -> None:

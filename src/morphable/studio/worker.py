@@ -38,8 +38,9 @@ class Newest:
 
     def submit(self, key: Hashable, action: Action) -> None:
         with self._changed:
-            # Assigning to a known key keeps its place, so an older request of another kind still
-            # comes first.
+            # It goes to the end: what was asked for in between comes first, as a reset between two
+            # pulls of a slider does.
+            self._waiting.pop(key, None)
             self._waiting[key] = action
             self._changed.notify_all()
 
