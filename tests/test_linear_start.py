@@ -5,6 +5,7 @@ close what does not help.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,13 @@ import torch
 from conftest import ball_template
 from helpers import dataset
 from morphable.data.dataset import MeshDataset
+from morphable.models.base import TrainableModel
+from morphable.models.families import MODELS, create
+from morphable.models.gates import LEVELS
+from morphable.models.io import load
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
-from morphable.models.training import Batch, TrainConfig
+from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.report.chart_sections import _validation
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
@@ -25,6 +30,7 @@ from morphable.train.run import RunConfig, run
 
 HERE = Workers(0, 1, torch.device("cpu"))
 LATENT = 3
+pytestmark = pytest.mark.filterwarnings("ignore:the template has 60 vertices")
 MODEL = PcaMlpConfig(latent=LATENT, rank=8, width=16, depth=1)
 
 
@@ -124,3 +130,78 @@ def test_small_components_start_as_pca_too(data: MeshDataset) -> None:
     vertices = torch.from_numpy(shapes)
     with torch.no_grad():
         assert torch.allclose(model(vertices), pca(vertices), atol=1e-4)
+
+
+FAMILIES = ("coma", "spiralnet", "spiralnet++", "deep3dmm", "deep3dmm-spiral")
+
+
+def untrained(name: str, data: MeshDataset, recipe: str = "fast") -> TrainableModel:
+    torch.manual_seed(0)
+    model = create(name, data.template, recipe=recipe, latent=LATENT, start="linear")
+    assert isinstance(model, TrainableModel) and model.starts_linear
+    model.initialize(data.split("subject").train.vertices)
+    return model.eval()
+
+
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_linear_start_is_pca(name: str, recipe: str, data: MeshDataset) -> None:
+    model, pca = untrained(name, data, recipe), pca_of(data)
+    test = torch.from_numpy(np.asarray(data.split("subject").test.vertices[:]))
+    with torch.no_grad():
+        assert torch.allclose(model(test), pca(test), atol=1e-4)
+
+
+def with_random_networks(model: TrainableModel) -> TrainableModel:
+    """The model after training that went wrong: all parameters are random."""
+    random = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=random)
+    return model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_closed_gates_are_pca_whatever_was_learned(name: str, data: MeshDataset) -> None:
+    """Gates are chosen by the error on the validation meshes, which no other levels make less."""
+    model, pca = with_random_networks(untrained(name, data)), pca_of(data)
+    model.finish(Batch(torch.from_numpy(np.asarray(data.split("subject").val.vertices[:]))))
+    chosen = error(model, data, "val")
+    assert chosen <= error(pca, data, "val") * (1 + 1e-5)
+    linear = model.linear
+    gates = linear.encoder_gate, linear.decoder_gate
+    for levels in itertools.product(LEVELS, repeat=2):
+        for gate, level in zip(gates, levels, strict=True):
+            gate.fill_(level)
+        assert error(model, data, "val") >= chosen * (1 - 1e-5)
+    for gate in gates:
+        gate.fill_(0.0)
+    assert error(model, data, "test") == pytest.approx(error(pca, data, "test"), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_networks_that_start_at_zero_learn(name: str, data: MeshDataset) -> None:
+    """Also behind a ReLU, as in the published CoMA, all last layers get a gradient."""
+    model = untrained(name, data, "paper").train()
+    vertices = torch.from_numpy(np.asarray(data.split("subject").train.vertices[:8]))
+    progress = Progress(0, 1, 0, 1, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.stack(list(model.loss(Batch(vertices), progress).values())).sum().backward()
+        optimizer.step()
+    still = [name for name, own in model.named_parameters() if not own.grad.abs().sum() > 0]
+    assert not still
+
+
+def test_a_trained_linear_start_is_saved_with_its_gates(data: MeshDataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+    config = dataclasses.replace(MODELS["deep3dmm"].fast.model, latent=LATENT, start="linear")
+    model = run(
+        RunConfig("deep3dmm", config, settings), data.split("subject"), tmp_path / "run", HERE
+    )
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    pca = error(pca_of(data), data, "val")
+    assert rows[0]["start_mm"] == pytest.approx(pca, rel=1e-5)
+    assert error(model, data, "val") <= pca * (1 + 1e-5)
+    assert error(load(tmp_path / "run"), data, "val") == error(model, data, "val")
