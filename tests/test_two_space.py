@@ -100,7 +100,7 @@ def test_the_target_of_offsets_has_no_part_of_the_person(gestures: MeshDataset) 
     data = batch(training(gestures))
     assert data.neutral is not None
     model.code_of = lambda coefficients: torch.zeros(len(coefficients), 8)  # type: ignore[method-assign]
-    shift = model.components[:40].sum(0).view(-1, 3)
+    shift = 100 * model.components[:40].sum(0).view(-1, 3)
     moved = Batch(data.vertices + shift, data.neutral + shift)
     plain, other = (model.loss(given, progress(0)) for given in (data, moved))
     assert plain["offset"].item() == pytest.approx(other["offset"].item(), rel=1e-4)
