@@ -22,6 +22,7 @@ LIGHTER: dict[str, dict[str, Any]] = {
     "ib-vae": {"samples": (32, 16), "neighbors": 8},
     "cvae": {"samples": (32, 16), "neighbors": 8},
     "multilinear": {"expression": 2},
+    "two-space": {"pair_count": 100},
     "gan": {"resolution": 32, "search_steps": 60},
     "mae": {"identity": 7, "expression": 8},
     "deepflame": {"identity": 7, "expression": 8},

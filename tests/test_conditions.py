@@ -26,7 +26,7 @@ from morphable.report.points import point_clouds
 from morphable.train.batches import TrainingData
 from morphable.train.run import fit_prior
 
-SMALL = {"samples": (32, 16), "neighbors": 8}
+SMALL = {"encoder": "points", "samples": (32, 16), "neighbors": 8}
 
 
 @pytest.fixture(scope="module")

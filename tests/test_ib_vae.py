@@ -24,6 +24,7 @@ from morphable.mesh.template import Template
 from morphable.models.families import MODELS, create, split_total
 from morphable.models.ib_vae import IbVae, IbVaeConfig, regularization_left
 from morphable.models.io import load, save
+from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.point_encoder import PointGeometry, scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
@@ -316,6 +317,69 @@ def test_a_small_template_needs_no_more_points_than_it_has(sampling: str) -> Non
     assert model.encode_points(shapes(small, 2)).shape == (2, 8)
     with pytest.raises(InputError, match="P >= 42, got"):
         model.encode_points(shapes(small, 2)[:, :41])
+
+
+def people(template: Template) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+    """Four people with three meshes each, of which the first is neutral."""
+    generator = torch.Generator().manual_seed(3)
+    neutral = shapes(template, 4)
+    offsets = 5 * torch.randn(2, template.n_vertices, 3, generator=generator)
+    meshes = torch.stack([neutral, neutral + offsets[0], neutral - 2 * offsets[1]], 1)
+    return meshes.flatten(0, 1), {"neutral": np.arange(12) // 3 * 3}
+
+
+def by_components(template: Template, **changes: object) -> IbVae:
+    torch.manual_seed(0)
+    changes = {"encoder": "components", "rank": 12, "identity": 2, "expression": 2, **changes}
+    model = create("ib-vae", template, IbVaeConfig(**changes))  # type: ignore[arg-type]
+    meshes, labels = people(template)
+    model.initialize(meshes.numpy(), labels)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_an_encoder_of_components_starts_as_the_linear_model(ball: Template) -> None:
+    """Codes and shapes are those of `linear-two-space`, a family with code of its own."""
+    model = by_components(ball, start="pca", initial_deviation=0.2)
+    meshes, labels = people(ball)
+    linear = LinearTwoSpace.estimate(ball, meshes.numpy(), labels, TwoSpaceConfig(2, 2))
+    code = model.encode(meshes)
+    torch.testing.assert_close(code, linear.encode(meshes), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(model.decode(code), linear.decode(code), rtol=1e-4, atol=1e-2)
+    without = torch.cat([code[:, :2], torch.zeros(12, 2)], 1)
+    torch.testing.assert_close(model.neutral(code), linear.decode(without), rtol=1e-4, atol=1e-2)
+    posterior = model.posterior(model.encoder.of_meshes(meshes), torch.zeros(12, 0))
+    torch.testing.assert_close(posterior.log_variance.exp().sqrt(), torch.full((12, 4), 0.2))
+
+
+def test_an_encoder_of_components_learns_in_all_its_weights(ball: Template) -> None:
+    model = by_components(ball).train()
+    meshes, labels = people(ball)
+    batch = Batch(meshes, meshes[torch.from_numpy(labels["neutral"])])
+    sum(model.loss(batch, progress()).values()).backward()  # type: ignore[union-attr]
+    silent = [name for name, own in model.named_parameters() if own.grad is None]
+    assert not silent
+    assert not model.geometry.to_arrays()
+
+
+def test_an_encoder_of_components_reads_no_scans(ball: Template, tmp_path: Path) -> None:
+    model = by_components(ball, scan_share=0.25)
+    assert not model.encodes_points
+    with pytest.raises(InputError, match=r"set model\.encoder=points"):
+        model.encode_points(shapes(ball, 1))
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model")
+    meshes = people(ball)[0]
+    assert torch.equal(model.encode(meshes), again.encode(meshes))
+
+
+@torch.no_grad()
+def test_without_two_people_the_decoders_alone_start_linear(ball: Template) -> None:
+    torch.manual_seed(0)
+    model = create("ib-vae", ball, IbVaeConfig(encoder="components", start="pca"))
+    model.initialize(shapes(ball, 4).numpy(), {})
+    first = model.full_decoder[0].weight
+    assert torch.equal(first[128:], -first[:128])
 
 
 def test_a_missing_sampling_is_refused(ball: Template) -> None:

@@ -33,7 +33,8 @@ from morphable.train.distributed import Workers, workers
 from morphable.train.events import Listener, TrainingEvent
 from morphable.train.loop import Interrupted
 from morphable.train.optimizer import make_optimizer, rate_at
-from morphable.train.run import RecordedRun, RunConfig, command_line, run
+from morphable.train.provenance import command_line
+from morphable.train.run import RecordedRun, RunConfig, run
 
 CPU = torch.device("cpu")
 HERE = Workers(0, 1, CPU)

@@ -24,6 +24,7 @@ from morphable.models.io import save
 IDENTITY = [
     "multilinear",
     "linear-two-space",
+    "two-space",
     "ib-vae",
     "cvae",
     "gan",

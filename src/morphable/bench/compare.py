@@ -36,7 +36,7 @@ from morphable.evaluate.protocol import chosen_subset, open_dataset
 from morphable.evaluate.record import Measured
 from morphable.files import atomic_folder, write_json
 from morphable.models.io import load
-from morphable.train.run import command_line, versions
+from morphable.train.provenance import command_line, versions
 
 COLUMNS = (
     ERROR,
@@ -46,6 +46,7 @@ COLUMNS = (
     SPECIFICITY,
     Column("disentanglement, mm", "disentanglement_error_mm"),
     Column("swap, mm", "swap_error_mm"),
+    Column("swap minus vertex, mm", "swap_cost_mm"),
     Column("control, mm", "control_error_mm"),
     Column("other, mm", "other_error_mm"),
     *(column for column in JUDGED if column is not SPECIFICITY),

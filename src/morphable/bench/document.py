@@ -22,7 +22,7 @@ from morphable.draw.blocks import Block, Bold, Bullets, Page, Section
 from morphable.draw.html import render_page
 from morphable.evaluate.intervals import MIN_GROUPS, described, no_interval
 from morphable.files import read_json, write_json, write_text
-from morphable.train.run import command_line, versions
+from morphable.train.provenance import command_line, versions
 
 
 def write_results(

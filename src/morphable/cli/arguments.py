@@ -21,8 +21,11 @@ def _check_model(_: object, path: Path) -> None:
 
 
 def _check_runs(_: object, paths: Path | Sequence[Path]) -> None:
+    from morphable.models.stored import is_in_zoo
+
     for path in [paths] if isinstance(paths, Path) else paths:
-        if path.exists() and not (path / "config.toml").exists():
+        given = path.exists() or is_in_zoo(path)
+        if given and not (path / "config.toml").exists():
             raise InputError(f"{path}: not a run folder, it has no config.toml")
         _check_model(_, path)
 
@@ -81,7 +84,11 @@ def _check_scale(_: object, scale: float) -> None:
 
 Model = Annotated[
     Path,
-    Parameter(help="a run folder, a model folder or a model zip", validator=_check_model),
+    Parameter(
+        help="a run folder, a model folder, a model zip, or a model that comes with morphable, such "
+        "as zoo:hands",
+        validator=_check_model,
+    ),
 ]
 Run = Annotated[Path, Parameter(help="a run folder", validator=_check_runs)]
 Runs = Annotated[

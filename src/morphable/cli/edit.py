@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -19,9 +19,12 @@ from morphable.cli.arguments import (
     Part,
     Steps,
     Unit,
+    _check_files,
+    _check_model,
 )
 from morphable.cli.edit_parts import Mask, read_mask, synthesize
 from morphable.cli.edit_regions import region, sample_region, swap_region
+from morphable.cli.edit_transport import transport_files
 from morphable.cli.mesh_files import named, suffix
 from morphable.errors import InputError
 
@@ -96,28 +99,52 @@ def extrapolate(
 
 @app.command
 def transfer(
-    model: Model,
-    s0: Annotated[MeshFile, Parameter(help="a shape of the source, usually its neutral one")],
-    s1: Annotated[MeshFile, Parameter(help="a deformed shape of the same source")],
-    t0: Annotated[
-        MeshFile, Parameter(help="the target: a shape of another subject, to be deformed like S0")
+    *paths: Annotated[
+        Path,
+        Parameter(
+            name="PATHS",
+            help="MODEL S0 S1 T0, or S0 S1 T0 without a model. S0: a shape of the source, usually "
+            "its neutral one. S1: a deformed shape of the same source. T0: the target, a shape of "
+            "another subject, to be deformed like S0",
+        ),
     ],
-    /,
-    *,
     out: OutFile,
+    method: Annotated[
+        Literal["gradients", "offsets"] | None,
+        Parameter(
+            help="without a model: `gradients` (default) turns the deformation with the surface, "
+            "`offsets` adds S1 - S0"
+        ),
+    ] = None,
     part: Part = None,
     mask: Mask = None,
     unit: Unit = None,
     form: MeshFormat = None,
     out_unit: OutUnit = None,
 ) -> None:
-    """Deformation transfer: apply the step from S0 to S1 to T0. Decodes code(T0) + code(S1) -
-    code(S0).
+    """Deformation transfer: apply the step from S0 to S1 to T0. With a MODEL first, decodes
+    code(T0) + code(S1) - code(S0); without one, carries the step over triangle by triangle.
     """
+    if len(paths) not in (3, 4):
+        raise InputError(f"edit transfer: expected MODEL S0 S1 T0 or S0 S1 T0, got {len(paths)}")
+    *first, s0, s1, t0 = paths
+    for model in first:
+        _check_model(None, model)
+    _check_files(None, [s0, s1, t0])
+    out = named(out, form)
+    if not first:
+        if part is not None or mask is not None:
+            flag = "--part" if part is not None else "--mask"
+            raise InputError(f"{flag}: needs a model, as in edit transfer MODEL S0 S1 T0")
+        transport_files(s0, s1, t0, method or "gradients", (unit, out_unit), out)
+        return
+    if method is not None:
+        raise InputError(
+            "--method: is for a transfer without a model, as in edit transfer S0 S1 T0"
+        )
     from morphable.edit.code import transfer
 
-    out = named(out, form)
-    loaded = _load_with(model, [part] if part else [])
+    loaded = _load_with(first[0], [part] if part else [])
     source, changed, target = (_encode(loaded, path, unit) for path in (s0, s1, t0))
     code = transfer(loaded.parts, source, changed, target, part)
     _write(out, out_unit, loaded, code, _decoder(loaded, mask, t0, unit, target))

@@ -78,7 +78,7 @@ def train(
     from morphable.train.checkpoint import read_metrics
     from morphable.train.distributed import workers
     from morphable.train.loop import Interrupted
-    from morphable.train.outcome import kept_epoch, little_gained
+    from morphable.train.outcome import kept_epoch, little_gained, transported_note
     from morphable.train.run import run
 
     if resume:
@@ -100,6 +100,8 @@ def train(
             metrics = read_metrics(out / "metrics.jsonl")
             if kept := kept_epoch(model.provenance, metrics):
                 print(kept)
+            if made := transported_note(model.provenance):
+                print(made)
             if note := little_gained(model.provenance, metrics, split_data):
                 print(note)
             print(f"next: {_command(family, 'evaluate', out)}")

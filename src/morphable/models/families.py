@@ -61,10 +61,12 @@ from morphable.models.recipes import (
     REGION_PCA,
     SPIRALNET,
     SPIRALNET_PLUS,
+    TWO_SPACE,
     Recipe,
 )
 from morphable.models.region_pca import RegionPca
 from morphable.models.training import TrainConfig
+from morphable.models.two_space import TwoSpace
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,12 @@ MODELS: dict[str, Family] = {
         "Li, Bolkart, Black, Li and Romero, SIGGRAPH Asia 2017 (FLAME, without its joints)",
         LinearTwoSpace,
         LINEAR_TWO_SPACE,
+    ),
+    "two-space": Family.of(
+        "identity and expression apart, on PCA coefficients: the linear model and what is not linear",
+        "ours",
+        TwoSpace,
+        TWO_SPACE,
     ),
     "coma": Family.of(
         "CoMA: Chebyshev graph convolutions on a mesh hierarchy",

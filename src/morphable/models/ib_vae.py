@@ -35,14 +35,15 @@ from morphable.models.base import (
     Shapes,
     TrainableModel,
 )
+from morphable.models.component_encoder import ComponentEncoder, ComponentEncoderConfig
 from morphable.models.condition import CONDITION, Condition
 from morphable.models.dense import DenseDecoder
 from morphable.models.normalization import Normalization
 from morphable.models.parts import IdentityExpression
-from morphable.models.point_encoder import HEAD, PointEncoder, PointEncoderConfig, PointGeometry
+from morphable.models.point_encoder import PointEncoder, PointEncoderConfig, PointGeometry
 from morphable.models.posterior import Posterior, mutual_information
-from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
+from morphable.models.two_space_start import TwoSpaces, start_at_components
 from morphable.ops.point_sampling import point_order
 from morphable.rows import evenly_spread
 
@@ -50,9 +51,6 @@ FINAL_REGULARIZATION = 1 / 7
 """Share of the KL and information weights in the last epoch: (350 - 300) / 350, as published."""
 SEARCH_POINTS = 500
 """Points of a cloud whose distances decide which condition is the closest."""
-START_MESHES = 1000
-"""Number of training meshes, evenly spread, whose principal components the decoders can start at.
-"""
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,16 @@ class BottleneckObjective(Configuration):
 
 
 @dataclass(frozen=True)
-class IbVaeConfig(BottleneckObjective, PointEncoderConfig, IdentityExpression):
+class IbVaeConfig(
+    BottleneckObjective, ComponentEncoderConfig, PointEncoderConfig, IdentityExpression
+):
     """The defaults are those of the paper for COMA.
 
     hidden: number of hidden units of each decoder. initial_deviation: standard deviation of the
     posteriors before training; at 1, the first codes are mostly noise. start: initial weights of
-    both decoders, `random`, or linear along the principal components (`pca`). expressions: class
+    both decoders, `random`, or linear along the principal components (`pca`). An encoder of
+    components then starts linear too, and the whole model as `linear-two-space`, if at least two
+    people have neutral meshes. expressions: class
     names of the conditional form, in the order of their numbers, read from the training data. None
     in the form without conditions.
     """
@@ -132,8 +134,13 @@ class IbVae(TrainableModel):
 
         self.condition = condition
         self.normalization = Normalization(template.n_vertices, per_vertex=False)
-        self.encoder = PointEncoder(geometry, config, template.n_vertices)
-        self.to_posterior = nn.Linear(HEAD[-1] + given, 2 * free.size)
+        if config.encoder == "components":
+            self.encoder: ComponentEncoder | PointEncoder = ComponentEncoder(
+                config, template.n_vertices
+            )
+        else:
+            self.encoder = PointEncoder(geometry, config, template.n_vertices)
+        self.to_posterior = nn.Linear(self.encoder.features + given, 2 * free.size)
         # `to_posterior` gives the mean and log variance of identity, then those of expression.
         # Shift the biases of both log variances, so that the first posteriors have the initial
         # deviation.
@@ -159,7 +166,7 @@ class IbVae(TrainableModel):
     @property
     def encodes_points(self) -> bool:
         """True if the encoder has learned from points without the template's sampling."""
-        return self.config.learns_points
+        return isinstance(self.encoder, PointEncoder) and self.config.learns_points
 
     @property
     def searched_size(self) -> int:
@@ -174,37 +181,31 @@ class IbVae(TrainableModel):
 
     @property
     def labels_used(self) -> tuple[str, ...]:
-        return "expression", "level"
+        # A start as two linear spaces finds neutral meshes among the shapes.
+        return (
+            "expression",
+            "level",
+            *(["neutral"] if self.config.encoder == "components" else []),
+        )
 
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
-        self.encoder.initialize(self.normalization.mean)
-        if self.config.start == "pca":
-            self._start_at_components(shapes)
-
-    @torch.no_grad()
-    def _start_at_components(self, shapes: Shapes) -> None:
-        """Start both decoders as linear functions whose outputs are mixtures of principal
-        components.
-
-        Hidden units come in pairs with opposite input weights. relu(a) - relu(-a) = a, so one unit
-        moves the shape along a component and the other one moves it back. With a single rectified
-        unit per component, which moves in one direction only, some runs never learned an
-        expression.
-        """
-        subset = shapes[:: -(-len(shapes) // START_MESHES)]
-        pairs = self.config.hidden // 2
-        basis = principal_basis(subset, pairs)
-        moves = torch.from_numpy(basis.components * basis.deviations[:, None])
-        moves = moves.to(self.normalization.std)
-        for decoder in (self.identity_decoder, self.full_decoder):
-            first, last = decoder[0], decoder[-1]
-            assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
-            first.weight[pairs : 2 * pairs] = -first.weight[:pairs]
-            first.bias.zero_()
-            last.weight.zero_()
-            last.weight[:, : 2 * pairs] = torch.cat([moves, -moves]).T / self.normalization.std
-            last.bias.zero_()
+        if isinstance(self.encoder, ComponentEncoder):
+            self.encoder.initialize(shapes)
+        else:
+            self.encoder.initialize(self.normalization.mean)
+        if self.config.start != "pca":
+            return
+        decoders = (self.identity_decoder, self.full_decoder)
+        spaces = None
+        if isinstance(self.encoder, ComponentEncoder):
+            spaces = TwoSpaces.of(shapes, labels, self.config.identity, self.config.expression)
+            if spaces is not None:
+                log_variance = 2 * math.log(self.config.initial_deviation)
+                spaces.start_posterior(self.to_posterior, self.encoder.basis, log_variance)
+                spaces.start(decoders, self.normalization)
+        if spaces is None:
+            start_at_components(decoders, shapes, self.normalization)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         """(B, V, 3) mm -> (B, L). The conditional form chooses, if no condition is given, the
@@ -225,6 +226,12 @@ class IbVae(TrainableModel):
         Raises InputError if there are fewer points, or if training has only shown the encoder
         meshes with the template's sampling.
         """
+        if not isinstance(self.encoder, PointEncoder):
+            raise InputError(
+                f"{self.name}: encodes registered meshes only, through their principal components "
+                "(model.encoder=components); train one with --set model.encoder=points to encode "
+                "points in any order"
+            )
         if not self.encodes_points:
             raise InputError(
                 f"{self.name}: has learned from registered meshes only (model.sampling=template, "
@@ -241,12 +248,12 @@ class IbVae(TrainableModel):
         return self.code_of(features, self._with_condition(features, given, error_of))
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
-        """(B, 64) features -> (B, L) codes: the posterior's mean, and the pinned values in `given`."""
+        """(B, C) features -> (B, L) codes: the posterior's mean, and the pinned values in `given`."""
         conditions = self._conditions(features, given)
         return self.assemble(self.posterior(features, conditions).mean, given)
 
     def posterior(self, features: Tensor, conditions: Tensor) -> Posterior:
-        """The distribution of the free parts, from features (B, 64) and pinned values (B,
+        """The distribution of the free parts, from features (B, C) and pinned values (B,
         L_pinned).
         """
         config = self.config

@@ -39,13 +39,16 @@ FORMAT_VERSION = 2
 GEOMETRY = "geometry/"
 
 
-def save(model: MorphableModel, path: Path | str) -> None:
+def save(model: MorphableModel, path: Path | str, *, half: bool = False) -> None:
     """Write a model folder, or a zip if `path` ends in .zip. An interrupted write leaves nothing.
+
+    half: whether to store matrices in half precision, which takes half the space. Vectors and
+    coordinates (..., 3) stay as they are, and a loaded model always computes in float32.
 
     Raises InputError if `path` exists.
     """
     path = Path(path)
-    files = _contents(model)
+    files = _contents(model, half)
     if path.suffix == ".zip":
         if path.exists():
             raise InputError(f"{path}: already exists; choose another name or remove it first")
@@ -58,7 +61,7 @@ def save(model: MorphableModel, path: Path | str) -> None:
             (folder / name).write_bytes(content)
 
 
-def _contents(model: MorphableModel) -> dict[str, bytes]:
+def _contents(model: MorphableModel, half: bool) -> dict[str, bytes]:
     parts = [
         {"name": part.name, "size": part.size, "pinned": part.pinned}
         for part in model.parts.entries
@@ -81,6 +84,13 @@ def _contents(model: MorphableModel) -> dict[str, bytes]:
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
+    if half:
+        tensors = {
+            name: own.half()
+            if own.ndim > 1 and own.shape[-1] != 3 and own.is_floating_point()
+            else own
+            for name, own in tensors.items()
+        }
     return {
         "model.json": (json.dumps(description, indent=2) + "\n").encode(),
         "weights.safetensors": save_tensors(tensors),
@@ -105,6 +115,7 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
         f"({provenance.get('train_meshes', '?')} meshes, "
         f"split `{provenance.get('split', '?')}`)",
         f"- licence of the training data: {description['training_data_licence']}",
+        *([f"- error: {provenance['measured']}"] if "measured" in provenance else []),
         f"- made by: `{provenance.get('command', 'python')}` with morphable "
         f"{description['morphable_version']}",
         "",
@@ -116,8 +127,9 @@ def _card(model: MorphableModel, description: Mapping[str, Any]) -> str:
 
 
 def load(path: Path | str) -> MorphableModel:
-    """Load a model from a folder, a zip, or a run folder (its `model/`), in evaluation mode on the
-    CPU. Its parameters do not require gradients; `model.requires_grad_()` makes them trainable.
+    """Load a model from a folder, a zip, a run folder (its `model/`), or by its name in the zoo, as
+    "zoo:hands", in evaluation mode on the CPU. Its parameters do not require gradients;
+    `model.requires_grad_()` makes them trainable.
 
     Raises InputError if the run is still in training; and, naming the file, if a file is missing,
     truncated, unsafe or of another format version.

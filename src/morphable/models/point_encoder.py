@@ -65,7 +65,7 @@ class PointGeometry(Geometry):
 
     @classmethod
     def of(cls, template: Template, config: Any) -> Self:
-        if config.sampling == "cloud":
+        if config.sampling == "cloud" or config.encoder == "components":
             return cls(None)
         points = torch.from_numpy(template.mesh.vertices.astype(np.float64))
         return cls(shared_sampling(points, config.sizes, config.neighbors))
@@ -106,7 +106,7 @@ class PointEncoder(nn.Module):
         super().__init__()
         if config.sampling == "template" and geometry.sampling is None:
             raise InputError("model.sampling: is template, but the template's sampling is missing")
-        self.scan_share = config.scan_share
+        self.scan_share, self.features = config.scan_share, HEAD[-1]
         self.center = nn.Buffer(torch.zeros(3))
         self.radius = nn.Buffer(torch.ones(()))
         shared = geometry.sampling if config.sampling == "template" else None

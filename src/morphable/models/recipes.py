@@ -25,6 +25,7 @@ from morphable.models.pca import PcaConfig
 from morphable.models.pca_mlp import PcaMlpConfig
 from morphable.models.region_pca import RegionPcaConfig
 from morphable.models.training import TrainConfig
+from morphable.models.two_space import TwoSpaceNetworkConfig
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ LINEAR_TWO_SPACE = Recipe(TwoSpaceConfig())
 
 PCA_MLP = Recipe(
     PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimizer="adamw", learning_rate=2e-3)
+)
+
+# The gates are chosen after training, so it keeps the last epoch.
+
+TWO_SPACE = Recipe(
+    TwoSpaceNetworkConfig(),
+    TrainConfig(epochs=20, batch_size=64, optimizer="adamw", learning_rate=2e-3, keep="last"),
 )
 
 # Autoencoders on a mesh hierarchy. The SpiralNets train as CoMA does, but with another optimizer.
@@ -164,6 +172,7 @@ IB_VAE = Recipe(
 CVAE = IB_VAE.with_model(expressions=())
 
 IB_VAE_FAST: Mapping[str, Any] = {
+    "encoder": "components",
     "samples": (64, 32),
     "neighbors": 16,
     "sampling": "template",

@@ -1,5 +1,6 @@
-"""open_stored: finds the files of a model in a folder, a zip or a run folder. It needs no torch, so
-that a wrong path is refused before torch is imported, which takes seconds.
+"""open_stored: finds the files of a model in a folder, a zip, a run folder or the zoo, the models
+that come with the package. It needs no torch, so that a wrong path is refused before torch is
+imported, which takes seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,27 @@ from morphable.lock import require_idle
 
 MEMBERS = ("model.json", "template.npz", "weights.safetensors")
 """The files of a model that are read; a zip may hold others, which are not even inflated."""
+ZOO, ZOO_PREFIX = Path(__file__).parent / "zoo", "zoo:"
+"""`scripts/make_zoo.py` makes the zips of this folder."""
+
+
+def is_in_zoo(path: Path) -> bool:
+    """Whether a path names a model of the zoo, as in zoo:hands."""
+    return str(path).startswith(ZOO_PREFIX)
+
+
+def zoo_names() -> list[str]:
+    """The names of the models in the zoo, with their prefix."""
+    return [f"{ZOO_PREFIX}{path.stem}" for path in sorted(ZOO.glob("*.zip"))]
+
+
+def _located(path: Path) -> Path:
+    """The zip of a name of the zoo; any other path as it is."""
+    if not is_in_zoo(path):
+        return path
+    if str(path) not in zoo_names():
+        raise InputError(f"{path}: no such model, the zoo has {', '.join(zoo_names())}")
+    return ZOO / f"{str(path).removeprefix(ZOO_PREFIX)}.zip"
 
 
 def open_stored(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str]]:
@@ -23,6 +45,7 @@ def open_stored(path: Path) -> tuple[Callable[[str], bytes], Callable[[str], str
     Raises InputError if there is no model, if its run is still in training, if it lacks a file, or
     if it is an unsafe zip.
     """
+    path = _located(path)
     require_idle(path)
     if (path / "model" / "model.json").exists():
         path = path / "model"

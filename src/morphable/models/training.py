@@ -58,6 +58,7 @@ Seed = Annotated[int, Range("a whole number from 0 to 2^32 - 1", lambda seed: 0 
 ShareOfStage = Annotated[
     float, Range("a share of the stage from 0 to below 1", lambda share: 0 <= share < 1)
 ]
+Share = Annotated[float, Range("a share from 0 to below 1", lambda share: 0 <= share < 1)]
 Betas = Annotated[
     tuple[float, float],
     Range(
@@ -66,7 +67,14 @@ Betas = Annotated[
     ),
 ]
 
-RUN_WIDE = ("seed", "checkpoint_seconds", "stages", "stage_settings")
+RUN_WIDE = (
+    "seed",
+    "checkpoint_seconds",
+    "stages",
+    "stage_settings",
+    "transport",
+    "transport_method",
+)
 """The settings that must be the same in all stages."""
 
 
@@ -84,6 +92,11 @@ class TrainConfig(Configuration):
     stages: the leading stages of the model to run, each for `epochs` epochs and starting from the
     weights that the previous one kept. Empty: the first stage only. stage_settings: settings
     of single stages that differ from those here, `{"manipulate": {"learning_rate": 1e-4}}`.
+
+    transport: this share of the meshes of an epoch are not training meshes, but mixtures of two
+    training people's neutral meshes with the expression or pose of a third. An epoch has as many
+    meshes as without. transport_method: how the deformation is carried over, `gradients` or
+    `offsets` (see `edit.transport`).
     """
 
     table: ClassVar[str] = "train"
@@ -106,6 +119,8 @@ class TrainConfig(Configuration):
     stages: tuple[str, ...] = ()
     keep: Literal["best", "last"] = "best"
     stage_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    transport: Share = 0.0
+    transport_method: Literal["gradients", "offsets"] = "gradients"
 
     def for_stage(self, stage: str) -> TrainConfig:
         """The settings of one stage."""

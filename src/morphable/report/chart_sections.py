@@ -18,7 +18,7 @@ from morphable.evaluate.evaluation import MEAN_SHAPE, MODEL, PCA
 from morphable.report.context import ReportContext
 from morphable.report.headline import setting
 from morphable.report.scene import Scene
-from morphable.train.outcome import kept_epoch
+from morphable.train.outcome import kept_epoch, transported_note
 
 COLORS = {MODEL: 0, PCA: 1, MEAN_SHAPE: 2}
 TERM_COLORS = (0, 3, 4, 5, 6, 7, 1, 2)
@@ -163,7 +163,8 @@ def training(context: ReportContext) -> Section | None:
     seconds = rows[-1].get("seconds")
     duration = f" in {_duration(seconds)} of training" if seconds else ""
     provenance = context.model.provenance
-    lead = f"{_epochs(rows)}{duration}. {kept_epoch(provenance, rows)}".rstrip()
+    notes = (kept_epoch(provenance, rows), transported_note(provenance))
+    lead = " ".join([f"{_epochs(rows)}{duration}.", *filter(None, notes)])
     columns = [[Heading("Objective"), _objective(rows)]]
     validated = [row for row in rows if row.get("validation_mm") is not None]
     if validated:

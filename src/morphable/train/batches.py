@@ -17,6 +17,7 @@ from morphable.data.mesh_stack import MeshStack
 from morphable.data.neutral import NeutralTargets, expression_levels, neutral_targets
 from morphable.models.base import Shapes
 from morphable.models.training import Batch
+from morphable.train.transported import Transported
 
 RESIDENT_BYTES = 3 * 1024**3 // 2
 """Training meshes up to this size are kept in the memory of the device; larger sets are read batch
@@ -93,6 +94,9 @@ class TrainingData:
 class Batches:
     """The batches of process `rank` out of `world`. Each process gets its share of the same global
     batches.
+
+    made: meshes that replace their share of each epoch's training meshes. Their numbers follow
+    those of the training meshes.
     """
 
     def __init__(
@@ -104,9 +108,10 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         drawn: Sequence[str] = (),
+        made: Transported | None = None,
     ) -> None:
         self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.made = rank, world, made
         known = {name: np.flatnonzero(data.labels[name] >= 0) for name in drawn}
         # A label of most meshes is in every batch anyway.
         self.sparse = {
@@ -131,9 +136,28 @@ class Batches:
 
     def rows(self, epoch: int) -> list[np.ndarray]:
         """The numbers of this process's meshes, for each batch of an epoch."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
+        order = np.random.default_rng((self.seed, epoch)).permutation(self._drawn_in(epoch))
         starts = range(0, self.steps * self.batch_size, self.batch_size)
         return [order[start : start + self.batch_size][self.rank :: self.world] for start in starts]
+
+    def _drawn_in(self, epoch: int) -> np.ndarray:
+        """The numbers of the meshes of an epoch, as many as there are training meshes."""
+        count = len(self.data)
+        if self.made is None:
+            return np.arange(count)
+        made = round(self.made.share * count)
+        own = self._following(count, count - made, epoch, 0)
+        return np.concatenate([own, count + self._following(len(self.made), made, epoch, 1)])
+
+    def _following(self, total: int, count: int, epoch: int, kind: int) -> np.ndarray:
+        """The next `count` out of `total` numbers, in rounds that draw each number once."""
+        start, end = epoch * count, (epoch + 1) * count
+        rounds = [
+            np.random.default_rng((self.seed, number, kind, 0)).permutation(total)
+            for number in range(start // total, -(-end // total))
+        ]
+        skipped = start // total * total
+        return np.concatenate([*rounds, np.arange(0)])[start - skipped : end - skipped]
 
     def labelled_rows(self, epoch: int, name: str) -> list[np.ndarray]:
         """Like `rows`, but only of meshes that have the label `name`, as often as it takes."""
@@ -173,22 +197,44 @@ class Batches:
         label.
         """
         labels = {
-            name: torch.from_numpy(column[rows]).to(self.device)
+            name: torch.from_numpy(self._label(name, column, rows)).to(self.device)
             for name, column in self.data.labels.items()
         }
         drawn = {name: self.batch(own) for name, own in (labelled or {}).items()}
         return Batch(self._meshes(rows), self._neutral(rows), labels, drawn)
 
+    def _label(self, name: str, column: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        own = rows < len(column)
+        if self.made is None or own.all():
+            return column[rows]
+        values = np.empty(len(rows), column.dtype)
+        values[own] = column[rows[own]]
+        values[~own] = self.made.label(name, column, rows[~own] - len(column))
+        return values
+
     def _neutral(self, rows: np.ndarray) -> Tensor | None:
         """The neutral meshes of a batch; None if one of its meshes has none."""
-        targets = self.data.neutral
-        if not targets.known(rows).all():
+        targets, count = self.data.neutral, len(self.data)
+        own = rows < count
+        if not targets.known(rows[own]).all():
             return None
+        if self.made is not None and not own.all():
+            meshes = np.empty((len(rows), *self.data.vertices.shape[1:]), np.float32)
+            meshes[own] = targets.of(rows[own])
+            meshes[~own] = self.made.neutral_of(rows[~own] - count)
+            return torch.from_numpy(meshes).to(self.device)
         if targets.computed:
             return torch.from_numpy(targets.of(rows)).to(self.device)
         return self._meshes(targets.index[rows])  # they are training meshes, already on the device
 
     def _meshes(self, rows: np.ndarray) -> Tensor:
+        own = rows < len(self.data)
+        if self.made is not None and not own.all():
+            meshes = torch.empty(len(rows), *self.data.vertices.shape[1:], device=self.device)
+            made = self.made.vertices[rows[~own] - len(self.data)]
+            meshes[torch.from_numpy(own)] = self._meshes(rows[own])
+            meshes[torch.from_numpy(~own)] = torch.from_numpy(made).to(self.device)
+            return meshes
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self.device)]
         return torch.from_numpy(self.data.vertices[rows]).to(self.device)

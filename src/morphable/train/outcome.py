@@ -41,6 +41,18 @@ def kept_epoch(provenance: Mapping[str, Any], metrics: Sequence[Mapping[str, Any
     return f"Epoch {epoch} is kept, the best on the validation meshes."
 
 
+def transported_note(provenance: Mapping[str, Any]) -> str:
+    """Say how many meshes were made by transport, and how long that took; "" if none were."""
+    made = provenance.get("transported")
+    if not made:
+        return ""
+    share = provenance.get("train", {}).get("transport", 0)
+    return (
+        f"{100 * share:g} % of the meshes of an epoch are mixtures of training people with the "
+        f"expression or pose of a third; {made['meshes']:,} were made in {made['seconds']:.1f} s."
+    )
+
+
 def little_gained(
     provenance: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], data: SplitDataset
 ) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
-import shlex
 import shutil
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +15,6 @@ import numpy as np
 import tomli_w
 import torch
 
-import morphable
 from morphable.config import as_table, with_overrides
 from morphable.data.dataset import SplitDataset
 from morphable.data.labels import LabelTable
@@ -49,7 +45,9 @@ from morphable.train.checkpoint import (
 from morphable.train.distributed import Workers
 from morphable.train.events import Listener, with_event_files
 from morphable.train.loop import Loop
+from morphable.train.provenance import command_line, versions
 from morphable.train.stages import check_stages
+from morphable.train.transported import Transported, transported
 
 T = TypeVar("T")
 CLASS_LABELS = ("subject", "expression")
@@ -169,13 +167,14 @@ def run(
         if issubclass(kind, EstimatedModel):
             model: MorphableModel = _estimate(kind, config, data)
             _write_config(config, data, folder, workers)
-            epoch, changed = None, None
+            epoch, changed, made = None, None, None
         else:
             loop = _loop(config, data, folder, workers, listener)
             if not resume:
                 _write_config(config, data, folder, workers)
             model, epoch, changed = _train(loop, resume)
-        model = model.with_origin(Origin(config.family, _provenance(config, data, epoch)))
+            made = loop.batches.made
+        model = model.with_origin(Origin(config.family, _provenance(config, data, epoch, made)))
         if workers.rank == 0:
             save(model, folder / "model")
         workers.barrier()
@@ -296,6 +295,7 @@ def _loop(
         workers.rank,
         workers.count,
         model.labels_drawn,
+        transported(config.train, data.train, training.neutral, workers),
     )
     check = data.whole.require_unchanged
     return Loop(model, batches, validation, config.train, folder, workers, check, listener)
@@ -361,7 +361,9 @@ class _Rows:
         return self.training.vertices[self.rows[index]]
 
 
-def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dict[str, Any]:
+def _provenance(
+    config: RunConfig, data: SplitDataset, epoch: int | None, made: Transported | None
+) -> dict[str, Any]:
     whole = data.whole
     info = {
         key: whole.info[key] for key in ("source", "licence", "content_hash") if key in whole.info
@@ -377,21 +379,6 @@ def _provenance(config: RunConfig, data: SplitDataset, epoch: int | None) -> dic
     }
     if config.train is not None:
         record |= {"recipe": config.recipe, "train": config.train.as_table(), "kept_epoch": epoch}
+    if made is not None:
+        record["transported"] = {"meshes": len(made), "seconds": round(made.seconds, 3)}
     return record
-
-
-def command_line() -> str:
-    """The command that started this process, as it would be typed in a shell."""
-    program = Path(sys.argv[0]).name
-    words = ["morphable" if program in ("__main__.py", "main.py") else program, *sys.argv[1:]]
-    return shlex.join(words)
-
-
-def versions() -> dict[str, str]:
-    """The versions of the software that results depend on."""
-    return {
-        "morphable": morphable.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }

@@ -1,0 +1,396 @@
+"""two-space: identity and expression apart, on PCA coefficients. It is the linear two-space model
+plus what networks add to it, and each network has a gate.
+
+The devices that keep the two parts of the code apart, and where they come from:
+
+- The neutral mesh alone trains the identity code; the whole mesh is decoded from the detached code
+  (Sun, Pears and Gu, WACV 2022).
+- Transported pairs, meshes of one person with the expression of another, are inputs, and targets of
+  the decoder with exchanged codes (transport: Sumner and Popovic, SIGGRAPH 2004).
+- The decoder adds expression to the neutral mesh, and adds exactly nothing for the code zero.
+- What identity codes cannot say of a person is no part of the decoder's target. Otherwise the
+  expression code would be spent on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.config import Count, CountOrZero, Positive, PositiveOrZero
+from morphable.mesh.template import Template
+from morphable.mesh.transport import Method, Transport
+from morphable.models.apart import Apart, relative_score
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+    blocks,
+)
+from morphable.models.carried import carried
+from morphable.models.coefficient_start import LinearStart, moving_axes, ridge
+from morphable.models.dense import DenseDecoder, side_by_side
+from morphable.models.gates import choose_gates
+from morphable.models.geometry import NO_GEOMETRY, NoGeometry
+from morphable.models.linear_two_space import people_and_offsets
+from morphable.models.parts import IdentityExpression
+from morphable.models.pca_mlp import mlp
+from morphable.models.posterior import Posterior, mutual_information
+from morphable.models.principal_basis import principal_basis
+from morphable.models.training import Batch, Progress
+from morphable.models.transported_pairs import Pairs, better_method
+
+CORRECTED = 8
+"""The outputs of the decoders' networks are in units of the mean deviation of so many components."""
+GATES = (
+    "identity_encoder_gate",
+    "expression_encoder_gate",
+    "identity_decoder_gate",
+    "expression_decoder_gate",
+)
+"""Buffers that multiply what each network adds to the linear model."""
+OTHERS = 50
+"""So many training meshes stand by for judging swaps with a single validation person."""
+VERTEX_SHARE = 6
+"""Each training step measures distances at one in so many vertices, drawn at random."""
+
+
+@dataclass(frozen=True)
+class TwoSpaceNetworkConfig(IdentityExpression):
+    """rank: number of principal components whose coefficients the networks read and write. width,
+    depth: units per hidden layer, and number of hidden layers, of each network.
+
+    pairs: how transported pairs are made, by deformation `gradients` or by added `offsets`; `auto`
+    takes the one that explains the meshes of left-out people better. pair_count: their number.
+    swap_weight: of the error of decoding with exchanged codes. identity_kl, expression_kl: weights
+    of the KL divergences, in mm per nat. information_weight: of the mutual information between
+    meshes and identity codes, as in `ib-vae`. initial_deviation: of the posteriors before training.
+    """
+
+    rank: Count = 128
+    width: Count = 256
+    depth: Count = 2
+    pairs: Literal["auto", "gradients", "offsets", "none"] = "auto"
+    pair_count: CountOrZero = 6000
+    swap_weight: PositiveOrZero = 1.0
+    identity_kl: PositiveOrZero = 1e-3
+    expression_kl: PositiveOrZero = 3e-3
+    information_weight: PositiveOrZero = 0.0
+    initial_deviation: Positive = 0.14
+
+
+class Correction(nn.Module):
+    """A linear map plus an MLP, both zero at the start."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.network = mlp([inputs, *hidden, outputs])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.linear(inputs) + self.network(inputs)
+        return found
+
+
+class TwoSpace(TrainableModel):
+    """c = neutral(identity) + expression @ E + f(identity, expression) - f(identity, 0), where c are
+    coefficients of the mesh in mm and neutral(identity) = center + identity @ S + g(identity).
+    """
+
+    config: TwoSpaceNetworkConfig
+    needs_neutral = True
+    axis_aligned_code = True
+    labels_used = ("neutral",)
+    identity_encoder_gate: Tensor
+    expression_encoder_gate: Tensor
+    identity_decoder_gate: Tensor
+    expression_decoder_gate: Tensor
+    pairs: Tensor
+    others: Tensor
+
+    def __init__(
+        self,
+        template: Template,
+        config: TwoSpaceNetworkConfig,
+        geometry: NoGeometry = NO_GEOMETRY,
+        origin: Origin = NO_ORIGIN,
+    ) -> None:
+        super().__init__(template, config.parts(), config, geometry, origin)
+        size, width = self.parts.size, 3 * template.n_vertices
+        rank = config.rank + size + 1
+        self.mean = nn.Buffer(torch.zeros(width))
+        self.components = nn.Buffer(torch.zeros(rank, width))
+        self.scales = nn.Buffer(torch.ones(rank))
+        self.correction_unit = nn.Buffer(torch.ones(()))
+        self.center = nn.Buffer(torch.zeros(rank))
+        self.directions = nn.Buffer(torch.zeros(size, rank))
+        self.inverse = nn.Buffer(torch.zeros(rank, size))
+
+        hidden = [config.width] * config.depth
+        self.identity_encoder = Correction(rank, config.identity, hidden)
+        self.expression_encoder = Correction(rank, config.expression, hidden)
+        self.log_variance = Correction(rank, size, hidden[:1])
+        self.identity_decoder = Correction(config.identity, rank, hidden)
+        self.expression_decoder = Correction(size, rank, hidden)
+        for gate in GATES:
+            self.register_buffer(gate, torch.ones(()))
+
+        # Only training needs these.
+        nothing = torch.zeros(2, 0, template.n_vertices, 3)
+        self.register_buffer("pairs", torch.zeros(0, 4, rank), persistent=False)
+        self.register_buffer("others", nothing, persistent=False)
+        self.method: Method = "offsets"
+
+    @classmethod
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
+        people = len(classes.get("subject", ())) or meshes
+        sizes = {"identity": max(1, people - 1), "expression": max(1, meshes - people)}
+        return carried(config, f"{people} subjects with {meshes} meshes", **sizes)
+
+    # Training: what it starts from
+
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
+        config = self.config
+        neutral = labels.get("neutral", np.full(len(shapes), -1))
+        people, offsets = people_and_offsets(shapes, neutral, "two-space")
+        identity = principal_basis(shapes[people], config.identity)
+        expression = principal_basis(offsets, config.expression)
+        start = LinearStart.of(shapes, identity, expression, config.rank)
+
+        # If the meshes carry fewer dimensions, the last components stay zero.
+        existing = slice(len(start.components))
+        self.mean.copy_(torch.tensor(start.mean))
+        self.components[existing] = torch.tensor(start.components).to(self.mean)
+        least = 1e-3 * start.deviations[0]
+        self.scales[existing] = torch.tensor(start.deviations.clip(least)).to(self.mean)
+        self.correction_unit.fill_(float(start.deviations[:CORRECTED].mean()))
+        self.center[existing] = torch.tensor(start.center).to(self.mean)
+        self.directions[:, existing] = torch.tensor(start.directions).to(self.mean)
+        self.inverse[existing] = torch.tensor(start.inverse).to(self.mean)
+
+        coefficients = self._coefficients_of(blocks(shapes))
+        self._start_at_regression(coefficients, torch.from_numpy(neutral).to(coefficients.device))
+        self._prepare_pairs(shapes, neutral, coefficients)
+
+    @torch.no_grad()
+    def _start_at_regression(self, coefficients: Tensor, neutral: Tensor) -> None:
+        """Start the encoders at a linear regression of the codes of neutral meshes and of offsets,
+        and the decoder of expressions at the principal components of offsets about their mean.
+
+        The MLPs are still zero, and with closed gates the model is the linear one. Its encoder is
+        that of least error, which takes large movements for another person; and its expressions are
+        components about zero, the first of which is often little more than their mean.
+
+        coefficients: (N, R) mm. neutral: (N,) the row of each mesh's neutral mesh, -1 = none.
+        """
+        known = torch.nonzero(neutral >= 0)[:, 0]
+        meshes, neutrals = coefficients[known].double(), coefficients[neutral[known]].double()
+        identity, expression = self.directions.double().split(
+            [self.config.identity, self.config.expression]
+        )
+        moves = moving_axes((meshes - neutrals)[neutral[known] != known], len(expression))
+        spaces = ((neutrals - self.center, identity), (meshes - neutrals, moves))
+        wanted = torch.cat([what @ torch.linalg.pinv(space) for what, space in spaces], 1)
+        linear = (meshes - self.center) @ self.inverse.double()
+        weight, bias = ridge(meshes / self.scales, wanted - linear)
+        for encoder, part in (
+            (self.identity_encoder, self.parts["identity"]),
+            (self.expression_encoder, self.parts["expression"]),
+        ):
+            encoder.linear.weight.copy_(weight[:, part].T)
+            encoder.linear.bias.copy_(bias[part])
+        added = (moves - expression) / self.correction_unit
+        where = self.parts["expression"]
+        self.expression_decoder.linear.weight[:, where] = added.T.to(self.mean)
+
+    def _prepare_pairs(self, shapes: Shapes, neutral: np.ndarray, coefficients: Tensor) -> None:
+        """Make what training needs besides the meshes: the coefficients (P, 4, R) mm of transported
+        pairs, each the person's mesh, the mesh whose expression is carried over, the transported
+        mesh and the person's neutral mesh; and some meshes with their neutral meshes.
+
+        coefficients: (N, R) mm of the meshes.
+        """
+        config = self.config
+        random = np.random.default_rng(int(torch.randint(2**31, (1,))))
+        transport = self._transport()
+        if config.pairs == "gradients" or config.pairs == "offsets":
+            self.method = config.pairs
+        else:
+            self.method = better_method(shapes, neutral, transport, random)
+        known = np.flatnonzero(neutral >= 0)
+        some = np.sort(random.permutation(known)[:OTHERS])
+        beside = np.stack([shapes[some], shapes[neutral[some]]])
+        self.others = torch.from_numpy(beside).to(self.mean)
+
+        drawn = Pairs.draw(neutral, 0 if config.pairs == "none" else config.pair_count, random)
+        if len(drawn):
+            made = self._coefficients_of(drawn.meshes(shapes, transport, self.method))
+            own, source, neutral_of_own = (
+                coefficients[torch.from_numpy(rows).to(coefficients.device)]
+                for rows in (drawn.person, drawn.source, drawn.person_neutral)
+            )
+            self.pairs = torch.stack([own, source, made, neutral_of_own], 1)
+
+    def _transport(self) -> Transport:
+        return Transport.of(self.template.mesh.triangles, self.template.n_vertices)
+
+    def _coefficients_of(self, meshes: Iterable[np.ndarray]) -> Tensor:
+        """(N, R) mm of meshes in blocks."""
+        return torch.cat(
+            [self.coefficients(torch.from_numpy(block).to(self.mean)) for block in meshes]
+        )
+
+    # The code
+
+    def coefficients(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, R) mm along the components."""
+        return (vertices.flatten(1) - self.mean) @ self.components.T
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        return self.code_of(self.coefficients(vertices))
+
+    def code_of(self, coefficients: Tensor) -> Tensor:
+        """(B, R) mm -> (B, L)"""
+        read = coefficients / self.scales
+        added = (
+            self.identity_encoder_gate * self.identity_encoder(read),
+            self.expression_encoder_gate * self.expression_encoder(read),
+        )
+        return (coefficients - self.center) @ self.inverse + torch.cat(added, 1)
+
+    def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
+        return (self.mean + self._moved(code) @ self.components).unflatten(1, (-1, 3))
+
+    def _moved(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, R) mm, the coefficients of the whole mesh."""
+        identity, expression = self._split(code)
+        return self.person(identity) + self.offset(identity, expression)
+
+    @torch.no_grad()
+    def dense_decoder(self) -> DenseDecoder:
+        size, whole = self.config.identity, self.parts.size
+        of_person, of_offset = self.identity_decoder, self.expression_decoder
+        person = self.identity_decoder_gate * self.correction_unit
+        offset = self.expression_decoder_gate * self.correction_unit
+        skip = self.directions.T.clone()
+        skip[:, :size] += person * of_person.linear.weight
+        skip[:, size:] += offset * of_offset.linear.weight[:, size:]
+        # The last one computes f(identity, 0), which is subtracted.
+        layers = side_by_side(
+            [
+                (of_person.network, person, size),
+                (of_offset.network, offset, whole),
+                (of_offset.network, -offset, size),
+            ]
+        )
+        mean = self.mean + (self.center + person * of_person.linear.bias) @ self.components
+        return DenseDecoder(
+            mean.unflatten(0, (-1, 3)), self.components.unflatten(1, (-1, 3)), skip, layers
+        )
+
+    def person(self, identity: Tensor) -> Tensor:
+        """(B, L_identity) -> (B, R) mm, the coefficients of the neutral mesh."""
+        added = self.identity_decoder_gate * self.correction_unit * self.identity_decoder(identity)
+        return self.center + identity @ self.directions[: self.config.identity] + added
+
+    def offset(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """(B, L_identity), (B, L_expression) -> (B, R) mm, what the expression adds."""
+        code = torch.cat([identity, expression], 1)
+        neutral = torch.cat([identity, torch.zeros_like(expression)], 1)
+        added = self.expression_decoder(code) - self.expression_decoder(neutral)
+        linear = expression @ self.directions[self.config.identity :]
+        return linear + self.expression_decoder_gate * self.correction_unit * added
+
+    # The objective
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        assert batch.neutral is not None
+        config, generator = self.config, progress.generator
+        meshes, people = self.coefficients(batch.vertices), self.coefficients(batch.neutral)
+        pairs = self.pairs
+        if len(pairs):
+            drawn = torch.randint(len(pairs), (len(meshes),), generator=generator)
+            pairs = pairs[drawn.to(pairs.device)]
+            meshes = torch.cat([meshes, pairs[:, 2]])
+            people = torch.cat([people, pairs[:, 3]])
+        count = self.template.n_vertices
+        some = torch.randperm(count, generator=generator)[: -(-count // VERTEX_SHARE)]
+        seen = self.components.unflatten(1, (-1, 3))[:, some.to(self.components.device)].flatten(1)
+
+        def error(difference: Tensor) -> Tensor:
+            return (difference @ seen).unflatten(1, (-1, 3)).norm(dim=-1).mean()
+
+        posterior = self.posterior(meshes)
+        identity, expression = self._split(posterior.draw(generator))
+        terms = {
+            "neutral": error(self.person(identity) - people),
+            "offset": error(self.offset(identity.detach(), expression) - (meshes - people)),
+        }
+        if len(pairs) and config.swap_weight:
+            of_person = self._split(self.posterior(pairs[:, 0]).draw(generator))[0].detach()
+            of_other = self._split(self.posterior(pairs[:, 1]).draw(generator))[1]
+            swapped = self.offset(of_person, of_other) - (pairs[:, 2] - pairs[:, 3])
+            terms["swap"] = config.swap_weight * error(swapped)
+        mean, log_variance = posterior
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+        kl = [part.sum(1).mean() for part in self._split(divergence)]
+        terms["kl"] = config.identity_kl * kl[0] + config.expression_kl * kl[1]
+        if config.information_weight:
+            of_identity = posterior.part(self.parts["identity"])
+            information = mutual_information(identity, of_identity)
+            terms["information"] = config.information_weight * information
+        return terms
+
+    def finish(self, validation: Batch) -> None:
+        """Choose the gates by `relative_score` on the validation meshes."""
+        transport = self._transport()
+        judge = Apart(
+            validation,
+            Batch(self.others[0], self.others[1]),
+            partial(transport.apply, method=self.method),
+        )
+        meshes, sources = self.coefficients(judge.meshes), self.coefficients(judge.sources)
+        mean = self.mean.unflatten(0, (-1, 3))[judge.seen]
+        seen = self.components.unflatten(1, (-1, 3))[:, judge.seen].flatten(1)
+
+        def decode(code: Tensor) -> Tensor:
+            return mean + (self._moved(code) @ seen).unflatten(1, (-1, 3))
+
+        def measures() -> dict[str, float]:
+            codes = self.code_of(meshes), self.code_of(sources)
+            return judge.measures(self.parts, *codes, decode)
+
+        gates = [self.get_buffer(gate) for gate in GATES]
+        for gate in gates:
+            gate.zero_()
+        linear = measures()
+        choose_gates(gates, lambda: relative_score(measures(), linear))
+
+    def for_inference(self) -> Self:
+        self.pairs, self.others = self.pairs[:0], self.others[:, :0]
+        return self
+
+    def _split(self, code: Tensor) -> tuple[Tensor, ...]:
+        return code.split([self.config.identity, self.config.expression], 1)
+
+    def posterior(self, coefficients: Tensor) -> Posterior:
+        """The distribution of the codes of coefficients (B, R) mm, for training."""
+        start = 2 * math.log(self.config.initial_deviation)
+        return Posterior(
+            self.code_of(coefficients), start + self.log_variance(coefficients / self.scales)
+        )
