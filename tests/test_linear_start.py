@@ -15,10 +15,12 @@ import torch
 from conftest import ball_template
 from helpers import dataset
 from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
 from morphable.models.base import TrainableModel
 from morphable.models.families import MODELS, create
 from morphable.models.gates import LEVELS
 from morphable.models.io import load
+from morphable.models.lamm import MANIPULATE, Lamm
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
 from morphable.models.training import Batch, Progress, TrainConfig
@@ -132,12 +134,16 @@ def test_small_components_start_as_pca_too(data: MeshDataset) -> None:
         assert torch.allclose(model(vertices), pca(vertices), atol=1e-4)
 
 
-FAMILIES = ("coma", "spiralnet", "spiralnet++", "deep3dmm", "deep3dmm-spiral")
+FAMILIES = (
+    "coma", "spiralnet", "spiralnet++", "deep3dmm", "deep3dmm-spiral", "local-weights", "lamm",
+    "lamm-mixer",
+)  # fmt: skip
 
 
 def untrained(name: str, data: MeshDataset, recipe: str = "fast") -> TrainableModel:
     torch.manual_seed(0)
-    model = create(name, data.template, recipe=recipe, latent=LATENT, start="linear")
+    smaller = {"width": 16, "heads": 2} if name.startswith("lamm") else {}
+    model = create(name, data.template, recipe=recipe, latent=LATENT, start="linear", **smaller)
     assert isinstance(model, TrainableModel) and model.starts_linear
     model.initialize(data.split("subject").train.vertices)
     return model.eval()
@@ -153,10 +159,13 @@ def test_a_linear_start_is_pca(name: str, recipe: str, data: MeshDataset) -> Non
 
 
 def with_random_networks(model: TrainableModel) -> TrainableModel:
-    """The model after training that went wrong: all parameters are random."""
+    """The model after a training that went wrong: all parameters are random, except the projections
+    of local-weights, which belong to its linear model.
+    """
     random = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3, generator=random)
+    for name, parameter in model.named_parameters():
+        if name != "to_parts.weight":
+            torch.nn.init.normal_(parameter, std=0.3, generator=random)
     return model
 
 
@@ -190,7 +199,8 @@ def test_networks_that_start_at_zero_learn(name: str, data: MeshDataset) -> None
         torch.stack(list(model.loss(Batch(vertices), progress).values())).sum().backward()
         optimizer.step()
     still = [name for name, own in model.named_parameters() if not own.grad.abs().sum() > 0]
-    assert not still
+    # LAMM's handles are trained in its second stage.
+    assert not [name for name in still if "control_nets" not in name]
 
 
 def test_a_trained_linear_start_is_saved_with_its_gates(data: MeshDataset, tmp_path: Path) -> None:
@@ -205,3 +215,62 @@ def test_a_trained_linear_start_is_saved_with_its_gates(data: MeshDataset, tmp_p
     assert rows[0]["start_mm"] == pytest.approx(pca, rel=1e-5)
     assert error(model, data, "val") <= pca * (1 + 1e-5)
     assert error(load(tmp_path / "run"), data, "val") == error(model, data, "val")
+
+
+def trained_lamm(hands: MeshDataset) -> Lamm:
+    """A small LAMM with a linear start, after a few random steps of both networks."""
+    torch.manual_seed(0)
+    made = create("lamm", hands.template, latent=4, width=16, heads=2, start="linear")
+    assert isinstance(made, Lamm)
+    made.initialize(hands.vertices)
+    for layer in (made.network.to_code, made.network.decoder.norm):
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return made.eval()
+
+
+def test_a_region_of_a_linear_start_is_decoded_by_itself(hands: MeshDataset) -> None:
+    model = trained_lamm(hands)
+    model.linear.decoder_gate.fill_(0.75)
+    vertices = torch.from_numpy(np.asarray(hands.vertices[:3]))
+    with torch.no_grad():
+        code = model.encode(vertices)
+        whole = model.decode(code)
+        for region in range(len(model.regions.names)):
+            own = whole[:, model.network.region_members(region)]
+            assert torch.allclose(model.decode_region(code, region), own, atol=1e-4)
+
+
+def test_gates_of_lamm_count_edits_once_handles_are_trained(hands: MeshDataset) -> None:
+    """An edit needs the decoder's network, whose gate is closed for reconstruction alone."""
+    model = trained_lamm(hands)
+    batch = Batch(torch.from_numpy(np.asarray(hands.vertices[:12])))
+    model.finish(batch)
+    assert float(model.linear.decoder_gate) == 0.0
+
+    gates = model.linear.encoder_gate, model.linear.decoder_gate
+    model.edits_trained.fill_(True)
+    model.finish(batch)
+    with torch.no_grad():
+        chosen = float(model.validate(batch.vertices, MANIPULATE).mean())
+        for gate in gates:
+            gate.fill_(0.0)
+        assert chosen <= float(model.validate(batch.vertices, MANIPULATE).mean())
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "words"),
+    [
+        ("lamm", {"bottleneck": False}, "linear needs a code of the whole shape"),
+        ("local-weights", {"reading": "features"}, "linear needs model.reading=output"),
+        ("ib-vae", {}, "start"),
+        ("pca-mlp", {}, "start"),
+        ("deepflame", {}, "start"),
+        ("gan", {}, "start"),
+    ],
+)
+def test_families_that_cannot_start_linear_say_so(
+    data: MeshDataset, family: str, settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        create(family, data.template, start="linear", **settings)

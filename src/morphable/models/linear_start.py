@@ -49,6 +49,11 @@ class LinearStart(nn.Module):
         scaled = code * self.basis.deviations
         return (scaled @ self.basis.components).unflatten(-1, (-1, 3))
 
+    def offsets_at(self, code: Tensor, members: Tensor) -> Tensor:
+        """(B, L) -> (B, m, 3) mm: the same, at m vertices only."""
+        components = self.basis.components.unflatten(1, (-1, 3))[:, members]
+        return torch.einsum("bl,lmc->bmc", code * self.basis.deviations, components)
+
 
 @torch.no_grad()
 def zero_layers(layers: Iterable[nn.Module]) -> None:
