@@ -39,10 +39,16 @@ RECIPES: dict[str, Recipe] = {
         {"rank": 48},
         {"epochs": 150, "learning_rate": 1e-3, "transport": 0.8},
     ),
+    "hands-two-space": Recipe(
+        "two-space",
+        {"identity": 4, "expression": 8},
+        {"rank": 48, "width": 128},
+        {"epochs": 40},
+    ),
     "hands-lamm": Recipe(
         "lamm",
-        32,
-        {"width": 32, "heads": 4},
+        24,
+        {"width": 24, "heads": 4},
         {"epochs": 20, "stages": ("autoencode", "manipulate")},
     ),
 }
@@ -61,11 +67,9 @@ def make(name: str, data: morphable.SplitDataset, folder: Path) -> Path:
     )
     morphable.save(model, folder / f"{name}.zip", half=True)
     stored = morphable.load(folder / f"{name}.zip")
-    result = morphable.evaluate_model(stored, data)
-    errors = {
-        row: measures["vertex_error_mm"]["mean"]
-        for row, measures in (("model", result["model"]), *result["baselines"].items())
-    }
+    result = morphable.evaluate_model(stored, data=data).measures
+    rows = {"model": result["model"], **result["baselines"]}
+    errors = {row: rows[row]["vertex_error_mm"]["mean"] for row in ("model", "pca", "mean_shape")}
     provenance = {key: value for key, value in stored.provenance.items() if key != "data"}
     provenance["command"] = f"python scripts/make_zoo.py {name}"
     provenance["measured"] = (
@@ -82,8 +86,10 @@ def make(name: str, data: morphable.SplitDataset, folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*RECIPES, []], default=list(RECIPES))
-    names = parser.parse_args().names
+    parser.add_argument("names", nargs="*", help=f"some of {', '.join(RECIPES)}; default: all")
+    names = parser.parse_args().names or list(RECIPES)
+    if unknown := set(names) - RECIPES.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(RECIPES)}")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         source = morphable.make_source("hands", count=MESHES)

@@ -63,6 +63,7 @@ PAGES = (
     "docs/guides/prior.md",
     "docs/guides/choosing.md",
     "docs/export.md",
+    "docs/zoo.md",
     "docs/own-meshes.md",
     "docs/scans.md",
 )

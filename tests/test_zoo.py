@@ -113,15 +113,15 @@ def test_what_the_zoo_does_not_have(
 
 
 def test_half_precision_takes_half_the_space(tmp_path: Path) -> None:
-    ball = ball_template(60)
-    model = Pca.estimate(ball, shapes(ball, 40), {}, PcaConfig(20)).eval()
+    ball = ball_template(600)
+    model = Pca.estimate(ball, shapes(ball, 40), {}, PcaConfig(6)).eval()
     model = model.with_origin(morphable.Origin("pca"))
     for half in (False, True):
         morphable.save(model, tmp_path / str(half), half=half)
     sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("False", "True")]
-    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[1] < 0.65 * sizes[0]
     again = morphable.load(tmp_path / "True")
-    code = torch.randn(3, 20, generator=torch.Generator().manual_seed(0))
+    code = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(again.decode(code), model.decode(code), atol=0.05, rtol=0)
     assert all(own.dtype == torch.float32 for own in again.state_dict().values())
     morphable.save(again, tmp_path / "again", half=True)
