@@ -32,6 +32,11 @@ LIGHTER: dict[str, dict[str, Any]] = {
 carry.
 """
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{family}, start=linear": (family, {"start": "linear"})
+    for family in ("coma", "spiralnet++", "lamm", "local-weights")
+}
+"""Options that change what encoder and decoder are, which are tested like families of their own."""
 
 _MADE: dict[str, MorphableModel] = {}
 
@@ -62,9 +67,10 @@ def trained_family(name: str, gestures: MeshDataset) -> MorphableModel:
 
 def _trained(name: str, gestures: MeshDataset) -> MorphableModel:
     torch.manual_seed(0)
+    name, changes = VARIANTS.get(name, (name, {}))
     row = MODELS[name]
     data = training(gestures)
-    config = dataclasses.replace(row.fast.model, **LIGHTER.get(name, {}))
+    config = dataclasses.replace(row.fast.model, **LIGHTER.get(name, {}), **changes)
     if issubclass(row.model, EstimatedModel):
         estimated = row.model.estimate(gestures.template, *data.at_start(with_neutral=True), config)
         return estimated.eval().with_origin(Origin(name))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from family_models import STEPS, batch, progress, trained_family, training
+from family_models import STEPS, VARIANTS, batch, progress, trained_family, training
 from morphable.data.dataset import MeshDataset
 from morphable.edit.code import transfer
 from morphable.errors import InputError
@@ -21,7 +21,7 @@ from morphable.models.families import MODELS, create, with_latent
 from morphable.models.io import load, save
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=[*MODELS, *VARIANTS])
 def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableModel:
     return trained_family(request.param, gestures)
 

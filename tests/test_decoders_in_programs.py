@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from torch.autograd.functional import hessian, jacobian
 
 from conftest import ball_template
+from family_models import VARIANTS
 from morphable.errors import InputError
 from morphable.models.base import (
     AdversarialModel,
@@ -32,8 +33,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "lamm": {"latent": 8, "width": 32, "heads": 1, "encoder_depth": 1, "decoder_depth": 1},
     "lamm-mixer": {"latent": 8, "width": 32, "encoder_depth": 1, "decoder_depth": 1},
 }
-BOTH = [(family, False) for family in MODELS] + [("deep3dmm", True), ("deep3dmm-spiral", True)]
-"""Families as created, and for inference where that is another model."""
+BOTH = [(family, False) for family in [*MODELS, *VARIANTS]] + [
+    ("deep3dmm", True),
+    ("deep3dmm-spiral", True),
+]
+"""Families and variants as created, and for inference where that is another model."""
 
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda pair: pair[0] + "-folded" * pair[1])
@@ -50,12 +54,21 @@ def built(family: str, folded: bool) -> MorphableModel:
         1 + 0.1 * random.standard_normal((12, 1, 3)) + 0.02 * random.standard_normal((12, 560, 1))
     )
     shapes = (template.mesh.vertices * scale).astype(np.float32)
-    made = create(family, template, **SMALL.get(family, {})).eval()
+    family, changes = VARIANTS.get(family, (family, {}))
+    made = create(family, template, **SMALL.get(family, {}), **changes).eval()
     subject, expression = np.arange(12) // 3, np.arange(12) % 3
     labels = {"subject": subject, "expression": expression, "neutral": 3 * subject}
     if isinstance(made, TrainableModel):
         made.initialize(shapes, labels)
         made = made.for_inference() if folded else made
+        if changes:
+            # As after training, where no network is zero and gates may be partly open.
+            for parameter in made.parameters():
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.05)
+            for name, buffer in made.named_buffers():
+                if name.endswith("_gate"):
+                    buffer.fill_(0.75)
     elif isinstance(made, EstimatedModel):
         config = with_latent(made.config, 4)
         made = made.estimate(template, shapes, labels, config).eval()

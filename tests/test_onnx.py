@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from family_models import VARIANTS
 from morphable.errors import InputError
 from morphable.export.onnx import TOLERANCE, export_onnx
 from morphable.models.base import MorphableModel
@@ -17,7 +18,9 @@ from test_decoders_in_programs import BOTH, built
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-ENCODERS = ("region-pca", "pca-mlp", "spiralnet++", "coma", "lamm", "ib-vae", "cvae", "deepflame")
+ENCODERS = (
+    "region-pca", "pca-mlp", "spiralnet++", "coma", "lamm", "ib-vae", "cvae", "deepflame", *VARIANTS,
+)  # fmt: skip
 """One family per kind of encoder."""
 SEARCHING = ("multilinear", "gan", "ac-gan")
 

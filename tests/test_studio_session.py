@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from family_models import trained_family
+from family_models import VARIANTS, trained_family
 from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.export.directions import expressions_of_data
@@ -31,7 +31,7 @@ def pca(hands: MeshDataset) -> Pca:
     return Pca.estimate(hands.template, hands.vertices, {}, PcaConfig(5)).eval()
 
 
-@pytest.fixture(params=list(MODELS))
+@pytest.fixture(params=[*MODELS, *VARIANTS])
 def model(request: pytest.FixtureRequest, gestures: MeshDataset) -> MorphableModel:
     return trained_family(request.param, gestures)
 

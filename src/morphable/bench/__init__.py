@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from morphable.bench import deep3dmm, gan, ibvae, lamm, localweights, overview
+from morphable.bench import deep3dmm, gan, ibvae, lamm, localweights, overview, twospace
 from morphable.bench.table import Table
 from morphable.config import suggestion
 from morphable.errors import InputError
@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "ibvae-disentanglement": ibvae.disentanglement,
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,
+    "two-space": twospace.two_space,
     "gan-table1": gan.table1,
 }
 """Functions by name. Each returns its table in the quick size (True) or in full."""
