@@ -200,6 +200,16 @@ def test_a_single_validation_person_is_swapped_with_training_people(gestures: Me
     assert len(judge.swaps) == apart.MAX_SWAPS and len(judge.sources) == 24
 
 
+def test_few_validation_people_leave_the_identity_linear(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    whole = batch(training(gestures))
+    assert whole.neutral is not None
+    set_gates(model, 1)
+    with torch.no_grad():
+        model.finish(Batch(whole.vertices[:21], whole.neutral[:21]))  # seven of the eight
+    assert float(model.identity_encoder_gate) == float(model.identity_decoder_gate) == 0
+
+
 def test_a_worse_measure_outweighs_any_gain() -> None:
     linear = {"vertex": 1.0, "swap": 1.0, "lost": 0.1}
     assert relative_score(linear, linear) == 0

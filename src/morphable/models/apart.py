@@ -78,6 +78,11 @@ class Apart:
         made = transport(*(meshes.numpy(force=True) for meshes in triple))
         self.swaps = torch.from_numpy(made).to(self.meshes)[:, self.seen]
 
+    @property
+    def people(self) -> int:
+        """How many people the judged meshes are of, as far as they have neutral meshes."""
+        return len(self.person.unique()) if len(self.neutral) else 0
+
     def measures(
         self, parts: Parts, codes: Tensor, sources: Tensor, decode: Callable[[Tensor], Tensor]
     ) -> dict[str, float]:
@@ -98,7 +103,7 @@ class Apart:
         found["neutral"] = _error(neutral, self.neutral)
 
         spreads, missed, total = [], 0.0, 0.0
-        for number in range(int(self.person.max()) + 1):
+        for number in range(self.people):
             own = self.person == number
             if int(own.sum()) < 2:
                 continue

@@ -60,6 +60,10 @@ GATES = (
     "expression_decoder_gate",
 )
 """Buffers that multiply what each network adds to the linear model."""
+MIN_PEOPLE = 8
+"""Fewest validation people by whom the gates of the identity are opened, as many as a confidence
+interval needs.
+"""
 OTHERS = 50
 """So many training meshes stand by for judging swaps with a single validation person."""
 VERTEX_SHARE = 6
@@ -361,7 +365,9 @@ class TwoSpace(TrainableModel):
         return terms
 
     def finish(self, validation: Batch) -> None:
-        """Choose the gates by `relative_score` on the validation meshes."""
+        """Choose the gates by `relative_score` on the validation meshes. Those of the identity stay
+        closed if there are too few validation people to say anything of other people.
+        """
         transport = self._transport()
         judge = Apart(
             validation,
@@ -379,11 +385,13 @@ class TwoSpace(TrainableModel):
             codes = self.code_of(meshes), self.code_of(sources)
             return judge.measures(self.parts, *codes, decode)
 
-        gates = [self.get_buffer(gate) for gate in GATES]
-        for gate in gates:
+        gates = {gate: self.get_buffer(gate) for gate in GATES}
+        for gate in gates.values():
             gate.zero_()
+        if judge.people < MIN_PEOPLE:
+            gates = {name: gate for name, gate in gates.items() if "identity" not in name}
         linear = measures()
-        choose_gates(gates, lambda: relative_score(measures(), linear))
+        choose_gates(list(gates.values()), lambda: relative_score(measures(), linear))
 
     def for_inference(self) -> Self:
         self.pairs, self.others = self.pairs[:0], self.others[:, :0]
