@@ -200,6 +200,7 @@ def test_a_model_that_knows_the_truth(gestures: MeshDataset) -> None:
         "disentanglement_error_rms_mm",
         "neutral_error_mm",
         "swap_error_mm",
+        "swap_cost_mm",
     ):
         assert found[name]["mean"] == pytest.approx(0, abs=1e-4), name
     assert found["expression_kept"] == pytest.approx(1)
@@ -231,6 +232,25 @@ def test_a_model_of_people_without_expressions_is_seen(gestures: MeshDataset) ->
     assert found["expression_kept"] == pytest.approx(0, abs=1e-6)
     model.share = 0.5
     assert measures_of(model, gestures)["model"]["expression_kept"] == pytest.approx(0.75, abs=1e-5)
+
+
+def test_swaps_are_compared_with_the_two_meshes_that_they_are_of(gestures: MeshDataset) -> None:
+    """A model that moves every shape by 1 mm, and a swap by the leak as well."""
+
+    class Shifted(Lookup):
+        def decode(self, code: torch.Tensor) -> torch.Tensor:
+            return super().decode(code) + torch.tensor([1.0, 0.0, 0.0])
+
+    found = measures_of(Shifted(gestures), gestures)["model"]
+    assert found["swap_error_mm"]["mean"] == pytest.approx(1, abs=1e-3)
+    assert found["swap_cost_mm"]["mean"] == pytest.approx(0, abs=1e-3)
+    model = Lookup(gestures, leak=0.5)
+    codes = model.encode(torch.from_numpy(gestures.vertices[:]))
+    errors, first, second = swap_errors(model, codes, gestures, gestures)
+    own = np.linalg.norm(model.decode(codes).numpy() - gestures.vertices[:], axis=-1).mean(1)
+    by_hand = errors.mean() - np.concatenate([own[first], own[second]]).mean()
+    cost = measures_of(model, gestures)["model"]["swap_cost_mm"]
+    assert cost["mean"] == pytest.approx(by_hand, abs=1e-4) and cost["ci95"] is not None
 
 
 def test_models_without_identity_are_not_measured(gestures: MeshDataset) -> None:
@@ -276,7 +296,9 @@ def test_true_swaps_that_are_looked_up(gestures: MeshDataset) -> None:
 def test_swaps_are_of_different_subjects(gestures: MeshDataset) -> None:
     model = Lookup(gestures)
     codes = model.encode(torch.from_numpy(gestures.vertices[:]))
-    errors, people, faces = swap_errors(model, codes, gestures, gestures)
-    assert len(errors) == len(people) == len(faces) > 100 and (people != faces).all()
+    errors, first, second = swap_errors(model, codes, gestures, gestures)
+    subjects = gestures.labels.groups()
+    assert len(errors) == len(first) == len(second) > 100
+    assert (subjects[first] != subjects[second]).all()
     one = gestures.select(np.arange(3))
     assert len(swap_errors(model, codes[:3], gestures, one)[0]) == 0

@@ -5,6 +5,7 @@ close what does not help.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,15 @@ import torch
 from conftest import ball_template
 from helpers import dataset
 from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
+from morphable.models.base import TrainableModel
+from morphable.models.families import MODELS, create
+from morphable.models.gates import LEVELS
+from morphable.models.io import load
+from morphable.models.lamm import MANIPULATE, Lamm
 from morphable.models.pca import Pca, PcaConfig
 from morphable.models.pca_mlp import PcaMlp, PcaMlpConfig
-from morphable.models.training import Batch, TrainConfig
+from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.report.chart_sections import _validation
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
@@ -25,6 +32,7 @@ from morphable.train.run import RunConfig, run
 
 HERE = Workers(0, 1, torch.device("cpu"))
 LATENT = 3
+pytestmark = pytest.mark.filterwarnings("ignore:the template has 60 vertices")
 MODEL = PcaMlpConfig(latent=LATENT, rank=8, width=16, depth=1)
 
 
@@ -124,3 +132,145 @@ def test_small_components_start_as_pca_too(data: MeshDataset) -> None:
     vertices = torch.from_numpy(shapes)
     with torch.no_grad():
         assert torch.allclose(model(vertices), pca(vertices), atol=1e-4)
+
+
+FAMILIES = (
+    "coma", "spiralnet", "spiralnet++", "deep3dmm", "deep3dmm-spiral", "local-weights", "lamm",
+    "lamm-mixer",
+)  # fmt: skip
+
+
+def untrained(name: str, data: MeshDataset, recipe: str = "fast") -> TrainableModel:
+    torch.manual_seed(0)
+    smaller = {"width": 16, "heads": 2} if name.startswith("lamm") else {}
+    model = create(name, data.template, recipe=recipe, latent=LATENT, start="linear", **smaller)
+    assert isinstance(model, TrainableModel) and model.starts_linear
+    model.initialize(data.split("subject").train.vertices)
+    return model.eval()
+
+
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_linear_start_is_pca(name: str, recipe: str, data: MeshDataset) -> None:
+    model, pca = untrained(name, data, recipe), pca_of(data)
+    test = torch.from_numpy(np.asarray(data.split("subject").test.vertices[:]))
+    with torch.no_grad():
+        assert torch.allclose(model(test), pca(test), atol=1e-4)
+
+
+def with_random_networks(model: TrainableModel) -> TrainableModel:
+    """The model after a training that went wrong: all parameters are random, except the projections
+    of local-weights, which belong to its linear model.
+    """
+    random = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if name != "to_parts.weight":
+            torch.nn.init.normal_(parameter, std=0.3, generator=random)
+    return model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_closed_gates_are_pca_whatever_was_learned(name: str, data: MeshDataset) -> None:
+    """Gates are chosen by the error on the validation meshes, which no other levels make less."""
+    model, pca = with_random_networks(untrained(name, data)), pca_of(data)
+    model.finish(Batch(torch.from_numpy(np.asarray(data.split("subject").val.vertices[:]))))
+    chosen = error(model, data, "val")
+    assert chosen <= error(pca, data, "val") * (1 + 1e-5)
+    linear = model.linear
+    gates = linear.encoder_gate, linear.decoder_gate
+    for levels in itertools.product(LEVELS, repeat=2):
+        for gate, level in zip(gates, levels, strict=True):
+            gate.fill_(level)
+        assert error(model, data, "val") >= chosen * (1 - 1e-5)
+    for gate in gates:
+        gate.fill_(0.0)
+    assert error(model, data, "test") == pytest.approx(error(pca, data, "test"), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_networks_that_start_at_zero_learn(name: str, data: MeshDataset) -> None:
+    """Also behind a ReLU, as in the published CoMA, all last layers get a gradient."""
+    model = untrained(name, data, "paper").train()
+    vertices = torch.from_numpy(np.asarray(data.split("subject").train.vertices[:8]))
+    progress = Progress(0, 1, 0, 1, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.stack(list(model.loss(Batch(vertices), progress).values())).sum().backward()
+        optimizer.step()
+    still = [name for name, own in model.named_parameters() if not own.grad.abs().sum() > 0]
+    # LAMM's handles are trained in its second stage.
+    assert not [name for name in still if "control_nets" not in name]
+
+
+def test_a_trained_linear_start_is_saved_with_its_gates(data: MeshDataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+    config = dataclasses.replace(MODELS["deep3dmm"].fast.model, latent=LATENT, start="linear")
+    model = run(
+        RunConfig("deep3dmm", config, settings), data.split("subject"), tmp_path / "run", HERE
+    )
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    pca = error(pca_of(data), data, "val")
+    assert rows[0]["start_mm"] == pytest.approx(pca, rel=1e-5)
+    assert error(model, data, "val") <= pca * (1 + 1e-5)
+    assert error(load(tmp_path / "run"), data, "val") == error(model, data, "val")
+
+
+def trained_lamm(hands: MeshDataset) -> Lamm:
+    """A small LAMM with a linear start, after a few random steps of both networks."""
+    torch.manual_seed(0)
+    made = create("lamm", hands.template, latent=4, width=16, heads=2, start="linear")
+    assert isinstance(made, Lamm)
+    made.initialize(hands.vertices)
+    for layer in (made.network.to_code, made.network.decoder.norm):
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return made.eval()
+
+
+def test_a_region_of_a_linear_start_is_decoded_by_itself(hands: MeshDataset) -> None:
+    model = trained_lamm(hands)
+    model.linear.decoder_gate.fill_(0.75)
+    vertices = torch.from_numpy(np.asarray(hands.vertices[:3]))
+    with torch.no_grad():
+        code = model.encode(vertices)
+        whole = model.decode(code)
+        for region in range(len(model.regions.names)):
+            own = whole[:, model.network.region_members(region)]
+            assert torch.allclose(model.decode_region(code, region), own, atol=1e-4)
+
+
+def test_gates_of_lamm_count_edits_once_handles_are_trained(hands: MeshDataset) -> None:
+    """An edit needs the decoder's network, whose gate is closed for reconstruction alone."""
+    model = trained_lamm(hands)
+    batch = Batch(torch.from_numpy(np.asarray(hands.vertices[:12])))
+    model.finish(batch)
+    assert float(model.linear.decoder_gate) == 0.0
+
+    gates = model.linear.encoder_gate, model.linear.decoder_gate
+    model.edits_trained.fill_(True)
+    model.finish(batch)
+    with torch.no_grad():
+        chosen = float(model.validate(batch.vertices, MANIPULATE).mean())
+        for gate in gates:
+            gate.fill_(0.0)
+        assert chosen <= float(model.validate(batch.vertices, MANIPULATE).mean())
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "words"),
+    [
+        ("lamm", {"bottleneck": False}, "linear needs a code of the whole shape"),
+        ("local-weights", {"reading": "features"}, "linear needs model.reading=output"),
+        ("ib-vae", {}, "start"),
+        ("pca-mlp", {}, "start"),
+        ("deepflame", {}, "start"),
+        ("gan", {}, "start"),
+    ],
+)
+def test_families_that_cannot_start_linear_say_so(
+    data: MeshDataset, family: str, settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        create(family, data.template, start="linear", **settings)

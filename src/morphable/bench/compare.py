@@ -46,6 +46,7 @@ COLUMNS = (
     SPECIFICITY,
     Column("disentanglement, mm", "disentanglement_error_mm"),
     Column("swap, mm", "swap_error_mm"),
+    Column("swap minus vertex, mm", "swap_cost_mm"),
     Column("control, mm", "control_error_mm"),
     Column("other, mm", "other_error_mm"),
     *(column for column in JUDGED if column is not SPECIFICITY),

@@ -25,7 +25,7 @@ from morphable.data.neutral import neutral_targets
 from morphable.data.reference_swaps import reference_swaps
 from morphable.evaluate.directions import INACTIVE_VARIANCE
 from morphable.evaluate.errors import summary
-from morphable.evaluate.evaluation import Evaluation
+from morphable.evaluate.evaluation import MODEL, Evaluation
 from morphable.mesh.align import procrustes
 from morphable.models.base import MorphableModel
 from morphable.models.batched import BATCH, decode_all, neutral_all
@@ -71,7 +71,11 @@ def disentanglement(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     result |= leakage(model, codes, chosen)
     swapped, people, faces = swap_errors(model, codes, whole, chosen)
     if len(swapped):
-        result["swap_error_mm"] = summary(swapped, people, partners=faces)
+        of_people, of_faces = groups[people], groups[faces]
+        result["swap_error_mm"] = summary(swapped, of_people, partners=of_faces)
+        own = evaluation.mesh_errors[MODEL][rows]
+        cost = swapped - (own[people] + own[faces]) / 2
+        result["swap_cost_mm"] = summary(cost, of_people, partners=of_faces)
     retained = expression_retention(model, codes, chosen, subjects)
     if retained is not None:
         result["expression_kept"] = retained
@@ -248,8 +252,8 @@ def _accuracy(made: Any, x: np.ndarray, y: np.ndarray, folds: list[Any]) -> floa
 def swap_errors(
     model: MorphableModel, codes: Tensor, dataset: MeshDataset, chosen: MeshDataset, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean vertex distance in mm of each swap to the true shape, and the numbers of the subject
-    whose identity it has and of the subject whose expression it has, all (n,).
+    """Mean vertex distance in mm of each swap to the true shape, and the rows of the mesh whose
+    identity it has and of the mesh whose expression it has, all (n,).
 
     A swap combines the identity of one mesh with the other parts of a mesh of another subject, both
     drawn at random. Swaps whose true shape is unknown are left out.
@@ -270,7 +274,7 @@ def swap_errors(
         errors.append(np.linalg.norm(decoded - truth, axis=-1).mean(-1))
     distances = np.concatenate(errors)
     known = np.isfinite(distances)
-    return distances[known], subjects[a[known]], subjects[b[known]]
+    return distances[known], a[known], b[known]
 
 
 def collapsed(model: MorphableModel, codes: Tensor) -> dict[str, int]:

@@ -122,6 +122,13 @@ _ROWS = (
         "mm",
     ),
     Measure(
+        "swap_cost_mm",
+        "swap minus reconstruction",
+        "swap error minus the mean vertex error of the two meshes whose codes are combined; near "
+        "zero if identity and expression are apart",
+        "mm",
+    ),
+    Measure(
         "expression_kept",
         "expression kept",
         "share of the variance within each subject that reconstructions keep; 1 = all of it",

@@ -23,7 +23,9 @@ from morphable.models.base import (
     Shapes,
     TrainableModel,
 )
+from morphable.models.gates import choose_pair
 from morphable.models.level_maps import LevelMapsConfig, Maps, build_maps
+from morphable.models.linear_start import LinearStart, zero_layers
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.mesh_network import (
     MeshDecoder,
@@ -46,7 +48,8 @@ class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
     bottleneck_activation: whether to apply the activation to the code and after the layer that
     follows it. CoMA does, so its codes are non-negative. normalization: `vertex` = z-score per
     vertex and axis, `global` = one scale for all. loss: `l1` = mean absolute error of normalized
-    coordinates, `distance` = mean vertex distance in mm.
+    coordinates, `distance` = mean vertex distance in mm. start: `linear` = PCA in encoder and
+    decoder, to which the networks add (`linear_start.py`); then the code has no activation.
     """
 
     latent: Count = 8
@@ -54,6 +57,7 @@ class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
     initialization: Scheme = "normal"
     normalization: Literal["vertex", "global"] = "vertex"
     loss: Literal["l1", "distance"] = "l1"
+    start: Literal["random", "linear"] = "random"
 
 
 class HierarchicalAutoencoder(TrainableModel):
@@ -61,6 +65,8 @@ class HierarchicalAutoencoder(TrainableModel):
 
     The encoder goes down four levels of the mesh hierarchy, or as many as a small template has; the
     decoder goes up again.
+
+    linear: PCA, to which both networks add if the model starts linear; otherwise None.
     """
 
     geometry: MeshGeometry
@@ -87,13 +93,28 @@ class HierarchicalAutoencoder(TrainableModel):
         layers = [*self.encoder.layers, *self.decoder.layers, self.to_code, self.from_code]
         initialize_layers(layers, config.initialization)
 
+        self.linear = None
+        if config.start == "linear":
+            self.linear = LinearStart(config.latent, template.n_vertices)
+            zero_layers([self.to_code, self.decoder.final])
+
+    @property
+    def starts_linear(self) -> bool:
+        return self.linear is not None
+
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
+        if self.linear is not None:
+            self.linear.initialize(shapes)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
-        features = self.encoder(self.normalization(vertices))
-        return self.activation(self.to_code(features.flatten(1)))
+        added = self._network_code(vertices)
+        # Without the activation: a ReLU would not let through the half of PCA's code that is
+        # negative, nor any gradient of a network that starts at zero.
+        return (
+            self.activation(added) if self.linear is None else self.linear.code_of(vertices, added)
+        )
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
@@ -101,6 +122,20 @@ class HierarchicalAutoencoder(TrainableModel):
 
     def decode_normalized(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) normalized coordinates."""
+        added = self._network_shape(code)
+        if self.linear is None:
+            return added
+        offsets = self.linear.offsets_of(code) / self.normalization.std
+        return offsets + self.linear.decoder_gate * added
+
+    def _network_code(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, L) by the network alone."""
+        features = self.encoder(self.normalization(vertices))
+        code: Tensor = self.to_code(features.flatten(1))
+        return code
+
+    def _network_shape(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, V, 3) normalized coordinates by the network alone."""
         features = self.activation(self.from_code(code)).unflatten(1, self.decoder.shape)
         return self.decoder(features)
 
@@ -110,6 +145,19 @@ class HierarchicalAutoencoder(TrainableModel):
         if self.config.loss == "l1":
             return {"l1": difference.abs().mean()}
         return {"distance": (difference * self.normalization.std).norm(dim=-1).mean()}
+
+    def finish(self, validation: Batch) -> None:
+        linear = self.linear
+        if linear is None:
+            return
+        mean, std = self.normalization.mean, self.normalization.std
+        choose_pair(
+            linear.encoder_gate,
+            linear.decoder_gate,
+            validation.vertices,
+            lambda x: (linear.basis.code_of(x), self._network_code(x)),
+            lambda code: (mean + linear.offsets_of(code), self._network_shape(code) * std),
+        )
 
     def for_inference(self) -> HierarchicalAutoencoder:
         """Return the same model with constant sparse maps in place of the learned ones, which makes

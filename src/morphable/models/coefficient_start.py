@@ -11,9 +11,13 @@ from torch import Tensor
 
 from morphable.models.base import Shapes, blocks
 from morphable.models.principal_basis import PrincipalBasis, principal_basis
+from morphable.rows import evenly_spread
 
 RIDGE = 1e-3
 """The variance of the noise that the regression of codes expects in its inputs of variance one."""
+
+SPAN_MESHES = 2000
+"""The components are those of at most so many meshes, evenly spread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class LinearStart:
         """
         scaled = [space.components * space.deviations[:, None] for space in (identity, expression)]
         directions = np.concatenate(scaled)
-        meshes = principal_basis(shapes, rank)
+        meshes = principal_basis(shapes[evenly_spread(len(shapes), SPAN_MESHES)], rank)
         spanned = orthonormal(np.concatenate([directions, [identity.mean - meshes.mean]]))
         rest = meshes.components - meshes.components @ spanned.T @ spanned
         spanned = np.concatenate([spanned, orthonormal(rest)])

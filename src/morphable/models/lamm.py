@@ -25,9 +25,11 @@ from morphable.models.base import (
     Shapes,
     TrainableModel,
 )
+from morphable.models.gates import BATCH, choose_gates, choose_pair
 from morphable.models.geometry import RegionCounts, RegionGeometry
 from morphable.models.handles import Handles, RegionEditor
-from morphable.models.lamm_network import LammNetwork, LammNetworkConfig
+from morphable.models.lamm_network import LammNetwork, LammNetworkConfig, States
+from morphable.models.linear_start import LinearStart, zero_layers
 from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
 from morphable.models.principal_basis import principal_basis
@@ -50,14 +52,24 @@ class LammConfig(RegionCounts, LammNetworkConfig):
     `decoder`: those of the decoder. `output`: the output alone. `full`: all states, each with the
     whole shape. normalization: `vertex` = z-score per vertex and axis, `global` = one scale for
     all. start: initial weights of tokenizer and inverse tokenizer, `random` or the principal
-    components of each region (`pca`). ramp: share of the stage `manipulate` during which the
-    largest edits grow to the whole way from one shape to another.
+    components of each region (`pca`). `linear`: those of each region, and PCA of the whole shape in
+    encoder and decoder, to which the networks add (`linear_start.py`). ramp: share of the stage
+    `manipulate` during which the largest edits grow to the whole way from one shape to another.
     """
 
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
     normalization: Literal["vertex", "global"] = "vertex"
-    start: Literal["random", "pca"] = "random"
+    start: Literal["random", "pca", "linear"] = "random"
     ramp: Positive = 100 / 1500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start == "linear" and not self.bottleneck:
+            raise self.error(
+                "start",
+                "linear needs a code of the whole shape (model.bottleneck=true); without a "
+                "bottleneck, pca starts each region's token at its principal components",
+            )
 
 
 class Aim(NamedTuple):
@@ -140,11 +152,23 @@ class Lamm(TrainableModel, RegionEditor):
         self.normalization = Normalization(template.n_vertices, config.normalization == "vertex")
         self.handles = Handles(regions, template.mesh.faces)
         self.network = LammNetwork(regions, config)
+        self.linear = None
+        if config.start == "linear":
+            self.linear = LinearStart(config.latent, template.n_vertices)
+            # The inverse tokenizer shows the encoder's states too, so not it but the norm before it
+            # starts at zero.
+            zero_layers([self.network.to_code, self.network.decoder.norm])
+
+    @property
+    def starts_linear(self) -> bool:
+        return self.linear is not None
 
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
         self.handles.initialize(shapes)
-        if self.config.start == "pca":
+        if self.linear is not None:
+            self.linear.initialize(shapes)
+        if self.config.start != "random":
             mean, std = (x.cpu().numpy() for x in self._mean_and_std())
             for region in range(len(self.regions.names)):
                 view = RegionView(shapes, self.regions.vertices(region), mean, std)
@@ -153,14 +177,28 @@ class Lamm(TrainableModel, RegionEditor):
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
-        return self.assemble(self.network.encode(self._normalized(vertices)), given)
+        last = self.network.encoder_states(self._normalized(vertices))[-1]
+        return self.assemble(self._free_code(vertices, last), given)
+
+    def _free_code(self, vertices: Tensor, last: Tensor) -> Tensor:
+        """The free part of the codes of meshes (B, V, 3) mm, from the encoder's last state."""
+        added = self.network.code_of(last)
+        return added if self.linear is None else self.linear.code_of(vertices, added)
 
     def decode(self, code: Tensor, learned_tokens: Tensor | None = None) -> Tensor:
         """(B, L) -> (B, V, 3) mm. If `learned_tokens` (R, D) are given, they replace the trained
         ones.
         """
+        added = self._network_offsets(code, learned_tokens)
+        if self.linear is None:
+            return self.normalization.mean + added
+        offsets = self.linear.offsets_of(code[:, : self.parts.free_size])
+        return self.normalization.mean + offsets + self.linear.decoder_gate * added
+
+    def _network_offsets(self, code: Tensor, learned_tokens: Tensor | None = None) -> Tensor:
+        """(B, L) -> (B, V, 3) mm relative to the mean shape, by the network alone."""
         last = self.decoder_states(code, learned_tokens)[-1]
-        return self.normalization.inverse(self.network.unsort(self.network.coordinates(last)))
+        return self.network.unsort(self.network.coordinates(last)) * self.normalization.std
 
     def decoder_states(self, code: Tensor, learned_tokens: Tensor | None = None) -> list[Tensor]:
         """The decoder's states (B, 1 + R, D) for codes (B, L), from its input tokens to its
@@ -179,7 +217,10 @@ class Lamm(TrainableModel, RegionEditor):
         x = network.inverse_tokenizer.one(token, region).unflatten(-1, (-1, 3))
         mean, std = self._mean_and_std()
         members = network.region_members(region)
-        return x * std[members] + mean[members]
+        if self.linear is None:
+            return x * std[members] + mean[members]
+        offsets = self.linear.offsets_at(code[:, : self.parts.free_size], members)
+        return self.linear.decoder_gate * x * std[members] + offsets + mean[members]
 
     @property
     def handles_trained(self) -> bool:
@@ -198,15 +239,17 @@ class Lamm(TrainableModel, RegionEditor):
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         shape = self._normalized(batch.vertices)
+        vertices = batch.vertices
         if progress.stage != MANIPULATE:
-            return self._multilayer_loss(shape, shape, self._rest(len(shape)))
+            return self._multilayer_loss(vertices, shape, shape, self._rest(len(shape)))
 
         # Half of the shapes are not edited, so that the model does not forget to autoencode.
-        change = self._random_change(batch.vertices, progress)
-        edited = self._normalized(batch.vertices + change)
+        change = self._random_change(vertices, progress)
+        edited = self._normalized(vertices + change)
         moved = change[:, self.controls].flatten(1)
         self.edits_trained.fill_(True)
         return self._multilayer_loss(
+            vertices=torch.cat([vertices, vertices]),
             source=torch.cat([shape, shape]),
             target=torch.cat([shape, edited]),
             displacement=self._scaled(torch.cat([torch.zeros_like(moved), moved])),
@@ -214,15 +257,26 @@ class Lamm(TrainableModel, RegionEditor):
         )
 
     def _multilayer_loss(
-        self, source: Tensor, target: Tensor, displacement: Tensor, edits: int = 0
+        self,
+        vertices: Tensor,
+        source: Tensor,
+        target: Tensor,
+        displacement: Tensor,
+        edits: int = 0,
     ) -> dict[str, Tensor]:
         """The loss of the class docstring, with one term for the encoder and one for the decoder.
 
-        source, target: (B, 3V) normalized. displacement: (B, 3C) in the network's units. edits: the
+        vertices: (B, V, 3) mm, the meshes that are encoded. source, target: (B, 3V) normalized, the
+        same meshes and those to decode to. displacement: (B, 3C) in the network's units. edits: the
         last `edits` rows have edited tokens at the decoder's input. These tokens should not show
         the mean shape, so that state is left out of the loss for them.
         """
-        states = self.network.states(source, displacement)
+        encoder = self.network.encoder_states(source)
+        code = self._free_code(vertices, encoder[-1])
+        states = States(encoder, self.network.decoder_states(code, displacement))
+        linear = None
+        if self.linear is not None:
+            linear = self.network.sort(self.linear.offsets_of(code) / self.normalization.std)
         judged = torch.stack([getattr(states, side)[layer] for side, layer, _ in self.aims])
 
         terms: dict[str, Tensor] = {}
@@ -231,6 +285,9 @@ class Lamm(TrainableModel, RegionEditor):
             self.network.coordinates(judged), self.aims, strict=True
         ):
             aim = share * (source if side == "encoder" else target)
+            if side == "decoder" and linear is not None:
+                # PCA adds to what a state shows as much of the shape as the state should show.
+                x = x + share * linear
             if side == "decoder" and layer == 0:
                 x, aim = x[: len(x) - edits], aim[: len(x) - edits]
             error = nn.functional.l1_loss(x, aim, reduction="sum")
@@ -260,6 +317,28 @@ class Lamm(TrainableModel, RegionEditor):
         goal = vertices.roll(1, 0)
         edited = self.edit(vertices, (goal - vertices)[:, self.controls].flatten(1))
         return torch.cat([errors, (edited - goal).norm(dim=-1)])
+
+    def finish(self, validation: Batch) -> None:
+        linear = self.linear
+        if linear is None:
+            return
+        gates = linear.encoder_gate, linear.decoder_gate
+        vertices, mean = validation.vertices, self.normalization.mean
+
+        def encoder(x: Tensor) -> tuple[Tensor, Tensor]:
+            return linear.basis.code_of(x), self.network.encode(self._normalized(x))
+
+        def decoder(code: Tensor) -> tuple[Tensor, Tensor]:
+            return mean + linear.offsets_of(code), self._network_offsets(self.assemble(code))
+
+        def score() -> float:
+            blocks = vertices.split(BATCH)
+            return sum(float(self.validate(x, MANIPULATE).mean()) * len(x) for x in blocks)
+
+        if self.edits_trained:
+            choose_gates(gates, score)  # edits count too
+        else:
+            choose_pair(*gates, vertices, encoder, decoder)
 
     def _normalized(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, 3V) as the network reads it."""

@@ -101,11 +101,6 @@ class LammNetwork(nn.Module):
         """(B, 3V) -> (B, L) code."""
         return self.code_of(self.encoder_states(x)[-1])
 
-    def states(self, x: Tensor, displacement: Tensor) -> States:
-        """All states of encoding x (B, 3V) and decoding it with a displacement (B, 3C)."""
-        encoder = self.encoder_states(x)
-        return States(encoder, self.decoder_states(self.code_of(encoder[-1]), displacement))
-
     def encoder_states(self, x: Tensor) -> list[Tensor]:
         """(B, 3V) -> the encoder's states (B, 1 + R, D)."""
         tokens = self.tokenizer(x) + self.region_embedding

@@ -28,7 +28,9 @@ from morphable.models.base import (
     Shapes,
     TrainableModel,
 )
+from morphable.models.gates import choose_pair
 from morphable.models.level_maps import Maps, build_maps
+from morphable.models.linear_start import LinearStart, zero_layers
 from morphable.models.mesh_geometry import MeshGeometry
 from morphable.models.mesh_network import MeshEncoder, activation, initialize_layers
 from morphable.models.normalization import Normalization
@@ -61,6 +63,12 @@ class LocalWeightsConfig(PartDecoderConfig):
                 f"expected {self.parts} parts of latent size {self.latent} to make a code of at "
                 f"most {MAX_LATENT:,} numbers, got {size:,}",
             )
+        if self.start == "linear" and self.reading != "output":
+            raise self.error(
+                "start",
+                "linear needs model.reading=output, the reading that makes a shape of each part, "
+                f"got {self.reading}",
+            )
 
 
 class LocalWeights(TrainableModel):
@@ -73,6 +81,9 @@ class LocalWeights(TrainableModel):
 
     Parts of the code: `0` to `K-1`, each of size Z. The latent size is Z, since all parts come from
     one z.
+
+    linear: PCA, to which the networks that make z and the shapes of parts add if the model starts
+    linear; otherwise None. Parts that all have the code z, as before training, then make PCA.
     """
 
     geometry: MeshGeometry
@@ -105,9 +116,18 @@ class LocalWeights(TrainableModel):
             with torch.no_grad():
                 self.projections().diagonal(dim1=1, dim2=2).fill_(1.0)
 
+        self.linear = None
+        if config.start == "linear":
+            self.linear = LinearStart(config.latent, template.n_vertices)
+            zero_layers([self.to_code, self.decoder.decoder.final])
+
         self.factorization_error = nn.Buffer(torch.zeros(()))
         self.dead_parts = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.restarted_parts = nn.Buffer(torch.zeros((), dtype=torch.long))
+
+    @property
+    def starts_linear(self) -> bool:
+        return self.linear is not None
 
     @property
     def latent(self) -> int:
@@ -126,6 +146,8 @@ class LocalWeights(TrainableModel):
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         """Compute the normalization and the parts' weights from shapes (N, V, 3) mm."""
         self.normalization.initialize(shapes)
+        if self.linear is not None:
+            self.linear.initialize(shapes)
         result = factorize(shapes, self.config)
         weights = part_weights(result, self.template.mesh.vertices, self.config.sharpness)
         self.decoder.weights.copy_(torch.from_numpy(weights))
@@ -161,11 +183,19 @@ class LocalWeights(TrainableModel):
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
         parts = code.unflatten(1, (int(self.config.parts), -1))
-        return self.normalization.inverse(self.decoder(parts))
+        return self.normalization.inverse(self.decoder.blend(self._decode_parts(parts)))
+
+    def _decode_parts(self, parts: Tensor) -> Tensor:
+        """(B, K, Z) -> (B, K, ...), as `PartDecoder.decode_parts`."""
+        added = self.decoder.decode_parts(parts)
+        if self.linear is None:
+            return added
+        offsets = self.linear.offsets_of(parts) / self.normalization.std
+        return offsets + self.linear.decoder_gate * added
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         shapes = self.normalization(batch.vertices)
-        decoded = self.decoder.decode_parts(self.split(self._encoding(shapes)))
+        decoded = self._decode_parts(self.split(self._encoding(shapes)))
         terms = {self.config.loss: self._distance(self.decoder.blend(decoded), shapes)}
 
         if self.config.cycle_weight:
@@ -186,17 +216,37 @@ class LocalWeights(TrainableModel):
         # The loss has decoded each part already, and which mesh it comes from does not matter.
         mixed = self.split(self._encoding(self.decoder.blend(exchange(decoded, order))))
         restored = exchange(mixed, order.argsort(0))
-        return self._distance(self.decoder(restored), shapes)
+        return self._distance(self.decoder.blend(self._decode_parts(restored)), shapes)
 
     def _encoding(self, normalized: Tensor) -> Tensor:
-        features = self.encoder(normalized)
-        return self.activation(self.to_code(features.flatten(1)))
+        added = self.to_code(self.encoder(normalized).flatten(1))
+        if self.linear is None:
+            return self.activation(added)
+        # Without the activation, as in HierarchicalAutoencoder.
+        return self.linear.code_of(self.normalization.inverse(normalized), added)
 
     def _distance(self, decoded: Tensor, shapes: Tensor) -> Tensor:
         difference = decoded - shapes
         if self.config.loss == "l1":
             return difference.abs().mean()
         return (difference * self.normalization.std).norm(dim=-1).mean()
+
+    def finish(self, validation: Batch) -> None:
+        linear = self.linear
+        if linear is None:
+            return
+        mean, std = self.normalization.mean, self.normalization.std
+
+        def encoder(x: Tensor) -> tuple[Tensor, Tensor]:
+            features = self.encoder(self.normalization(x))
+            return linear.basis.code_of(x), self.to_code(features.flatten(1))
+
+        def decoder(encoding: Tensor) -> tuple[Tensor, Tensor]:
+            parts, blend = self.split(encoding), self.decoder.blend
+            added = blend(self.decoder.decode_parts(parts)) * std
+            return mean + blend(linear.offsets_of(parts)), added
+
+        choose_pair(linear.encoder_gate, linear.decoder_gate, validation.vertices, encoder, decoder)
 
     def for_inference(self) -> LocalWeights:
         """Return the same model with constant maps in place of learned ones."""

@@ -25,7 +25,7 @@ from morphable.models.base import (
 )
 from morphable.models.carried import carried
 from morphable.models.dense import DenseDecoder, with_outputs_times
-from morphable.models.gates import choose_gates, mean_error
+from morphable.models.gates import choose_pair
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
@@ -106,27 +106,39 @@ class PcaMlp(TrainableModel):
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
-        coefficients = self.basis.whitened(vertices)
-        return self.encoder_skip(coefficients) + self.encoder_gate * self.encoder(coefficients)
+        code, added = self._encoded(vertices)
+        return code + self.encoder_gate * added
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
-        # All coefficients of the correction have one unit, the mean deviation of the first
-        # components. In whitened units a small component would weigh as much as a large one.
-        correction = self.decoder(code) * self._correction_unit
-        coefficients = self.decoder_skip(code) * self.basis.deviations + correction
+        coefficients, added = self._decoded(code)
+        return self._shape(coefficients + self.decoder_gate * added)
+
+    def _encoded(self, vertices: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, V, 3) mm -> codes (B, L), by the linear map and what the network adds."""
+        coefficients = self.basis.whitened(vertices)
+        return self.encoder_skip(coefficients), self.encoder(coefficients)
+
+    def _decoded(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L) -> coefficients (B, K) mm, by the linear map and what the network adds."""
+        return self.decoder_skip(code) * self.basis.deviations, self.decoder(code) * self._unit
+
+    def _shape(self, coefficients: Tensor) -> Tensor:
         return (self.basis.mean + coefficients @ self.basis.components).unflatten(1, (-1, 3))
 
     @property
-    def _correction_unit(self) -> Tensor:
-        return self.decoder_gate * self.basis.deviations[: self.config.latent].mean()
+    def _unit(self) -> Tensor:
+        """The unit of the decoder network's outputs, in mm: the mean deviation of the first
+        components. In whitened units a small component would weigh as much as a large one.
+        """
+        return self.basis.deviations[: self.config.latent].mean()
 
     def dense_decoder(self) -> DenseDecoder:
         return DenseDecoder(
             self.basis.mean.unflatten(0, (-1, 3)),
             self.basis.components.unflatten(1, (-1, 3)),
             self.basis.deviations[:, None] * self.decoder_skip.weight,
-            with_outputs_times(self.decoder, self._correction_unit),
+            with_outputs_times(self.decoder, self.decoder_gate * self._unit),
         )
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -134,5 +146,9 @@ class PcaMlp(TrainableModel):
         return {"vertex_error": difference.norm(dim=-1).mean()}
 
     def finish(self, validation: Batch) -> None:
-        gates = [self.encoder_gate, self.decoder_gate]
-        choose_gates(gates, lambda: mean_error(self, validation.vertices))
+        def decoder(code: Tensor) -> tuple[Tensor, Tensor]:
+            coefficients, added = self._decoded(code)
+            return self._shape(coefficients), (added @ self.basis.components).unflatten(1, (-1, 3))
+
+        gates = self.encoder_gate, self.decoder_gate
+        choose_pair(*gates, validation.vertices, self._encoded, decoder)

@@ -46,15 +46,14 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.person)
 
-    def meshes(self, shapes: Shapes, transport: Transport, method: Method) -> Iterator[np.ndarray]:
-        """Yield the transported meshes in order, in blocks (n, V, 3) mm."""
+    def meshes(self, shapes: Shapes, transport: Transport) -> Iterator[np.ndarray]:
+        """Yield the meshes transported by gradients, in order, in blocks (n, V, 3) mm."""
         for start in range(0, len(self), BLOCK):
             rows = slice(start, start + BLOCK)
             yield transport.apply(
                 shapes[self.source_neutral[rows]],
                 shapes[self.source[rows]],
                 shapes[self.person_neutral[rows]],
-                method,
             )
 
 

@@ -236,13 +236,17 @@ class TwoSpace(TrainableModel):
         self.others = torch.from_numpy(beside).to(self.mean)
 
         drawn = Pairs.draw(neutral, 0 if config.pairs == "none" else config.pair_count, random)
-        if len(drawn):
-            made = self._coefficients_of(drawn.meshes(shapes, transport, self.method))
-            own, source, neutral_of_own = (
-                coefficients[torch.from_numpy(rows).to(coefficients.device)]
-                for rows in (drawn.person, drawn.source, drawn.person_neutral)
-            )
-            self.pairs = torch.stack([own, source, made, neutral_of_own], 1)
+        if not len(drawn):
+            return
+        own, source, of_own, of_source = (
+            coefficients[torch.from_numpy(rows).to(coefficients.device)]
+            for rows in (drawn.person, drawn.source, drawn.person_neutral, drawn.source_neutral)
+        )
+        if self.method == "offsets":
+            made = of_own + source - of_source  # coefficients are linear
+        else:
+            made = self._coefficients_of(drawn.meshes(shapes, transport))
+        self.pairs = torch.stack([own, source, made, of_own], 1)
 
     def _transport(self) -> Transport:
         return Transport.of(self.template.mesh.triangles, self.template.n_vertices)

@@ -1,0 +1,214 @@
+"""two-space: closed gates are the linear model, the expression zero is the neutral mesh, what trains
+what, how pairs are transported, and how gates are chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from family_models import batch, progress, trained_family, training
+from helpers import all_of
+from morphable.data.dataset import MeshDataset
+from morphable.evaluate.disentangle import disentanglement
+from morphable.evaluate.evaluation import Evaluation
+from morphable.mesh.transport import Transport
+from morphable.models import apart
+from morphable.models.apart import Apart, relative_score
+from morphable.models.base import Origin
+from morphable.models.families import create
+from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
+from morphable.models.training import Batch
+from morphable.models.transported_pairs import Pairs, better_method
+from morphable.models.two_space import GATES, TwoSpace
+
+
+def made(dataset: MeshDataset, **settings: Any) -> TwoSpace:
+    """A model before its first step."""
+    torch.manual_seed(0)
+    model = create("two-space", dataset.template, **{"pair_count": 60, **settings})
+    assert isinstance(model, TwoSpace)
+    model.initialize(*training(dataset).at_start(with_neutral=True))
+    return model
+
+
+def set_gates(model: TwoSpace, value: float) -> None:
+    for gate in GATES:
+        model.get_buffer(gate).fill_(value)
+
+
+@torch.no_grad()
+def spoil(model: TwoSpace) -> None:
+    """Make all networks large and random."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.5)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (7, 9)])
+def test_closed_gates_are_the_linear_model(gestures: MeshDataset, sizes: tuple[int, int]) -> None:
+    """Whatever the networks are: the same codes, meshes and neutral meshes, of new meshes too."""
+    model = made(gestures, identity=sizes[0], expression=sizes[1])
+    spoil(model)
+    set_gates(model, 0)
+    linear = LinearTwoSpace.estimate(
+        gestures.template,
+        *training(gestures).at_start(with_neutral=True),
+        TwoSpaceConfig(*sizes),
+    )
+    meshes = torch.from_numpy(gestures.vertices[:]) + torch.randn(24, 1609, 3)
+    codes = linear.encode(meshes)
+    with torch.no_grad():
+        assert torch.allclose(model.encode(meshes), codes, atol=2e-3)
+        assert torch.allclose(model.decode(codes), linear.decode(codes), atol=2e-3)
+        assert torch.allclose(model.neutral(codes), linear.neutral(codes), atol=2e-3)
+
+
+def test_the_expression_zero_is_the_neutral_mesh(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    spoil(model)
+    code = torch.randn(3, 8)
+    code[:, 4:] = 0
+    with torch.no_grad():
+        person = model.mean + model.person(code[:, :4]) @ model.components
+        assert torch.equal(model.offset(code[:, :4], code[:, 4:]), torch.zeros(3, 137))
+    assert torch.allclose(model.decode(code), person.unflatten(1, (-1, 3)))
+
+
+def test_only_neutral_meshes_train_the_identity(gestures: MeshDataset) -> None:
+    """Neither the offsets nor the swaps move what reads or writes the identity."""
+    model = made(gestures)
+    terms = model.loss(batch(training(gestures)), progress(0))
+    assert set(terms) == {"neutral", "offset", "swap", "kl"}
+    (terms["offset"] + terms["swap"]).backward()
+    for network in (model.identity_encoder, model.identity_decoder):
+        assert all(p.grad is None or not p.grad.any() for p in network.parameters())
+    assert model.expression_encoder.linear.weight.grad is not None
+    model.zero_grad()
+    model.loss(batch(training(gestures)), progress(0))["neutral"].backward()
+    assert model.identity_encoder.linear.weight.grad is not None
+    assert model.identity_encoder.linear.weight.grad.any()
+
+
+def test_the_target_of_offsets_has_no_part_of_the_person(gestures: MeshDataset) -> None:
+    """Meshes and their neutral meshes may be another person's: the loss of offsets is the same."""
+    model = made(gestures, pairs="none", initial_deviation=1e-6)
+    data = batch(training(gestures))
+    assert data.neutral is not None
+    model.code_of = lambda coefficients: torch.zeros(len(coefficients), 8)  # type: ignore[method-assign]
+    shift = 100 * model.components[:40].sum(0).view(-1, 3)
+    moved = Batch(data.vertices + shift, data.neutral + shift)
+    plain, other = (model.loss(given, progress(0)) for given in (data, moved))
+    assert plain["offset"].item() == pytest.approx(other["offset"].item(), rel=1e-4)
+    assert plain["neutral"].item() != pytest.approx(other["neutral"].item(), rel=1e-2)
+
+
+def test_pairs_are_of_two_people() -> None:
+    neutral = np.array([0, 0, 0, 3, 3, -1])
+    pairs = Pairs.draw(neutral, 200, np.random.default_rng(0))
+    assert 50 < len(pairs) < 150
+    assert (pairs.person_neutral != pairs.source_neutral).all()
+    assert (neutral[pairs.person] == pairs.person_neutral).all()
+    assert (neutral[pairs.source] == pairs.source_neutral).all()
+    assert not len(Pairs.draw(np.full(4, -1), 10, np.random.default_rng(0)))
+
+
+def test_added_offsets_are_pairs_in_coefficients(gestures: MeshDataset) -> None:
+    """Each pair is the person's neutral mesh plus what the expression adds to another one's."""
+    model = made(gestures, pairs="offsets")
+    _, source, pair, neutral = model.pairs.unbind(1)
+    known = model.coefficients(torch.from_numpy(gestures.vertices[:]))
+    row = torch.cdist(source, known).argmin(1)
+    index = torch.from_numpy(training(gestures).neutral.index)
+    expected = neutral + known[row] - known[index[row]]
+    assert torch.allclose(pair, expected, atol=1e-2)
+    assert len(made(gestures, pairs="none").pairs) == 0
+
+
+def test_the_method_of_transport_that_fits_the_data(hands: MeshDataset) -> None:
+    """Hands turn with their bones; what is added by offsets is explained by them."""
+    transport = Transport.of(hands.template.mesh.triangles, hands.template.n_vertices)
+    data = training(hands)
+    neutral = data.neutral.index
+    random = np.random.default_rng(0)
+    assert better_method(data.vertices, neutral, transport, random) == "gradients"
+    people = hands.vertices[np.unique(neutral)]
+    moves = random.standard_normal((40, 3)) @ random.standard_normal((3, 3 * 1609))
+    shapes = np.concatenate(
+        [np.concatenate([p[None], p + moves.reshape(40, 1609, 3)]) for p in people[:4]]
+    )
+    index = np.repeat(np.arange(4) * 41, 41)
+    added = shapes.astype(np.float32)
+    assert better_method(added, index, transport, random) == "offsets"
+
+
+def test_measures_for_gates_are_those_of_evaluate(
+    gestures: MeshDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "MAX_VERTICES", 10**6)
+    model = trained_family("linear-two-space", gestures)
+    found = disentanglement(evaluation := Evaluation.of(model, all_of(gestures)))["model"]
+    transport = Transport.of(gestures.template.mesh.triangles, 1609)
+    validation = batch(training(gestures))
+    judge = Apart(validation, Batch(validation.vertices[:0]), transport.apply)
+    codes = model.encode(judge.meshes)
+    measures = judge.measures(model.parts, codes, model.encode(judge.sources), model.decode)
+    assert measures["vertex"] == pytest.approx(evaluation.mesh_errors["model"].mean(), rel=1e-4)
+    assert measures["neutral"] == pytest.approx(found["neutral_error_mm"]["mean"], rel=1e-4)
+    assert measures["lost"] == pytest.approx(1 - found["expression_kept"], rel=1e-3)
+    # The true swaps are known there, and transported here; pairs are drawn anew.
+    assert measures["swap"] == pytest.approx(found["swap_error_mm"]["mean"], rel=0.15)
+
+
+def test_gates_close_over_networks_that_learned_nothing(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    spoil(model)
+    with torch.no_grad():
+        model.finish(batch(training(gestures)))
+    assert [float(model.get_buffer(gate)) for gate in GATES] == [0, 0, 0, 0]
+
+
+def test_gates_open_where_training_helped(gestures: MeshDataset) -> None:
+    """And no measure is worse than the linear model's by more than the tolerance."""
+    model = trained_family("two-space", gestures)
+    assert isinstance(model, TwoSpace)
+    with torch.no_grad():
+        model.finish(batch(training(gestures)))
+    opened = [float(model.get_buffer(gate)) for gate in GATES]
+    assert any(opened)
+    data = all_of(gestures)
+    found = disentanglement(Evaluation.of(model.with_origin(Origin("two-space")), data))["model"]
+    set_gates(model, 0)
+    linear = disentanglement(Evaluation.of(model, data))["model"]
+    for gate, value in zip(GATES, opened, strict=True):
+        model.get_buffer(gate).fill_(value)
+    for name in ("neutral_error_mm", "disentanglement_error_mm"):
+        assert found[name]["mean"] <= 1.011 * linear[name]["mean"]
+
+
+def test_a_single_validation_person_is_swapped_with_training_people(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    one = batch(training(gestures))
+    assert one.neutral is not None
+    alone = Batch(one.vertices[:3], one.neutral[:3])
+    transport = Transport.of(gestures.template.mesh.triangles, 1609)
+    judge = Apart(alone, Batch(model.others[0], model.others[1]), transport.apply)
+    assert len(judge.swaps) == apart.MAX_SWAPS and len(judge.sources) == 24
+
+
+def test_a_worse_measure_outweighs_any_gain() -> None:
+    linear = {"vertex": 1.0, "swap": 1.0, "lost": 0.1}
+    assert relative_score(linear, linear) == 0
+    assert relative_score({"vertex": 0.5, "swap": 0.5, "lost": 0.1}, linear) < 0
+    assert relative_score({"vertex": 1e-3, "swap": 1e-3, "lost": 0.12}, linear) > 0
+
+
+def test_without_neutral_meshes_gates_are_chosen_by_the_vertex_error(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    with torch.no_grad():
+        model.finish(Batch(torch.from_numpy(gestures.vertices[:])))
+        assert all(0 <= float(model.get_buffer(gate)) <= 1 for gate in GATES)
