@@ -20,9 +20,11 @@ from morphable.edit import transport
 from morphable.errors import InputError
 from morphable.mesh.cache import cache_folder
 from morphable.models.io import load
+from morphable.models.training import TrainConfig
 from morphable.train import transported as module
 from morphable.train.batches import Batches, TrainingData
-from morphable.train.transported import Drawn, Transported, make_transported
+from morphable.train.distributed import Workers
+from morphable.train.transported import Drawn, Transported, make_transported, transported
 
 CPU = torch.device("cpu")
 
@@ -62,6 +64,30 @@ def test_each_mesh_is_a_mixture_of_two_people_with_the_pose_of_a_third(data: Mes
             data.vertices[j % 10], data.vertices[j], mixed[row], data.template.mesh.faces
         )
         np.testing.assert_allclose(made.vertices[row], expected, atol=1e-4)
+
+
+def test_neutral_meshes_that_were_computed_are_mixed_too(data: MeshDataset) -> None:
+    """Sequences without neutral scans: every frame can be a source, and no computed mesh is one."""
+    columns = {
+        "subject": data.labels["subject"],
+        "sequence": np.full(60, "smile"),
+        "frame": np.arange(60),
+    }
+    recorded = replace(data, labels=replace(data.labels, columns=columns))
+    training = TrainingData.of(recorded)
+    assert training.neutral.computed
+    config = TrainConfig(transport=0.75)
+    here = Workers(0, 1, CPU)
+    made = transported(config, recorded, training.with_neutral_meshes().neutral, here)
+    assert made is not None and made.method in ("gradients", "offsets")
+    assert made.drawn.source.max() < 60 <= made.drawn.first.min()
+    batches = Batches(training, 16, 3, CPU, made=made)
+    for rows, batch in zip(batches.rows(0), batches.batches(0), strict=True):
+        assert batch.neutral is not None
+        for place, row in enumerate(rows.tolist()):
+            own = row < 60
+            neutral = data.vertices[row % 10] if own else made.neutral_of(np.array([row - 60]))[0]
+            np.testing.assert_allclose(batch.neutral[place].numpy(), neutral, atol=1e-4)
 
 
 @pytest.mark.parametrize("people", [2, 3, 5])
@@ -165,7 +191,6 @@ def run(data: MeshDataset, out: Path, share: float) -> Path:
 def test_a_run_says_how_many_were_made_and_resumes_exactly(
     data: MeshDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from morphable.train.distributed import Workers
     from morphable.train.events import TrainingEvent
     from morphable.train.loop import Interrupted
     from morphable.train.run import RecordedRun

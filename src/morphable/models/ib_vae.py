@@ -229,7 +229,7 @@ class IbVae(TrainableModel):
         if not isinstance(self.encoder, PointEncoder):
             raise InputError(
                 f"{self.name}: encodes registered meshes only, through their principal components "
-                "(model.encoder=components); train one with --set model.encoder=points to encode "
+                "(model.encoder=components); train one with model.encoder=points to encode "
                 "points in any order"
             )
         if not self.encodes_points:

@@ -96,7 +96,7 @@ class TrainConfig(Configuration):
     transport: this share of the meshes of an epoch are not training meshes, but mixtures of two
     training people's neutral meshes with the expression or pose of a third. An epoch has as many
     meshes as without. transport_method: how the deformation is carried over, `gradients` or
-    `offsets` (see `edit.transport`).
+    `offsets` (see `edit.transport`), or `auto`: the one that explains training people better.
     """
 
     table: ClassVar[str] = "train"
@@ -120,7 +120,7 @@ class TrainConfig(Configuration):
     keep: Literal["best", "last"] = "best"
     stage_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     transport: Share = 0.0
-    transport_method: Literal["gradients", "offsets"] = "gradients"
+    transport_method: Literal["auto", "gradients", "offsets"] = "auto"
 
     def for_stage(self, stage: str) -> TrainConfig:
         """The settings of one stage."""

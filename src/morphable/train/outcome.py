@@ -49,7 +49,8 @@ def transported_note(provenance: Mapping[str, Any]) -> str:
     share = provenance.get("train", {}).get("transport", 0)
     return (
         f"{100 * share:g} % of the meshes of an epoch are mixtures of training people with the "
-        f"expression or pose of a third; {made['meshes']:,} were made in {made['seconds']:.1f} s."
+        f"expression or pose of a third; {made['meshes']:,} were made by {made['method']} in "
+        f"{made['seconds']:.1f} s."
     )
 
 

@@ -295,7 +295,7 @@ def _loop(
         workers.rank,
         workers.count,
         model.labels_drawn,
-        transported(config.train, data.train, training.neutral, workers),
+        transported(config.train, data.train, training.with_neutral_meshes().neutral, workers),
     )
     check = data.whole.require_unchanged
     return Loop(model, batches, validation, config.train, folder, workers, check, listener)
@@ -380,5 +380,9 @@ def _provenance(
     if config.train is not None:
         record |= {"recipe": config.recipe, "train": config.train.as_table(), "kept_epoch": epoch}
     if made is not None:
-        record["transported"] = {"meshes": len(made), "seconds": round(made.seconds, 3)}
+        record["transported"] = {
+            "meshes": len(made),
+            "method": made.method,
+            "seconds": round(made.seconds, 3),
+        }
     return record

@@ -17,6 +17,7 @@ from morphable.files import content_hash
 from morphable.mesh.cache import cached
 from morphable.mesh.transport import Method, Transport
 from morphable.models.training import TrainConfig
+from morphable.models.transported_pairs import better_method
 from morphable.train.distributed import Workers
 
 MIXTURE = (-0.3, 1.3)
@@ -32,12 +33,14 @@ KEPT_LABELS = ("expression", "level")
 class Transported:
     """M made meshes.
 
-    share: which part of the meshes of an epoch they are. vertices: (M, V, 3) float32 mm. drawn:
+    share: which part of the meshes of an epoch they are. method: how their deformations were
+    carried over. vertices: (M, V, 3) float32 mm. drawn:
     what each is made of. neutral: the neutral meshes of the training meshes. seconds: how long it
     took to make them.
     """
 
     share: float
+    method: Method
     vertices: np.ndarray
     drawn: Drawn
     neutral: NeutralTargets
@@ -77,10 +80,11 @@ class Drawn:
     def of(cls, neutral: NeutralTargets, count: int, seed: int) -> Drawn:
         """Draw two people, and a mesh of a third if there are three.
 
-        Raises InputError if fewer than two people have a neutral mesh, or nobody another one.
+        neutral: as in `transported`. Raises InputError if fewer than two people have a neutral mesh,
+        or nobody another one.
         """
         index = neutral.index
-        posed = index >= 0 if neutral.computed else (index >= 0) & (index != np.arange(len(index)))
+        posed = (index >= 0) & (index != np.arange(len(index)))
         sources, people = np.flatnonzero(posed), np.unique(index[index >= 0])
         if len(people) < 2 or not len(sources):
             raise InputError(
@@ -114,14 +118,21 @@ def transported(
 ) -> Transported | None:
     """The meshes that a run trains on besides its training meshes `data`; None if its configuration
     wants none.
+
+    neutral: the neutral meshes of the training meshes, or of these and of neutral meshes behind
+    them that were computed; `meshes` are all of them.
     """
     if not config.transport:
         return None
     made = None
     for first in (True, False):  # the first process writes the cache, the others read it
         if first == (workers.rank == 0):
-            settings = (config.transport, config.transport_method, config.seed)
-            made = make_transported(data, neutral, *settings)
+            method = config.transport_method
+            if method == "auto":
+                random = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(2,)))
+                carrier = Transport.of(data.template.mesh.triangles, data.template.n_vertices)
+                method = better_method(neutral.meshes, neutral.index, carrier, random)
+            made = make_transported(data, neutral, config.transport, method, config.seed)
         workers.barrier()
     return made
 
@@ -132,7 +143,7 @@ def make_transported(
     """Make as many meshes as are `share` of them and the training meshes together, from the cache
     if it has them.
 
-    data: the training meshes. neutral: their neutral meshes. Raises InputError as `Drawn.of`.
+    data: the training meshes. neutral: as in `transported`. Raises InputError as `Drawn.of`.
     """
     bytes_each = 4 * int(np.prod(data.vertices.shape[1:]))
     wanted = round(len(data) * share / (1 - share))
@@ -157,7 +168,7 @@ def make_transported(
             raise InputError("transported meshes: expected vertices and seconds")
         if vertices.dtype != np.float32 or not np.isfinite(vertices).all():
             raise InputError("transported meshes: expected finite float32 vertices")
-        return Transported(share, vertices, drawn, neutral, float(seconds))
+        return Transported(share, method, vertices, drawn, neutral, float(seconds))
 
     key = content_hash(
         str(data.info["content_hash"]), data.rows, neutral.index, method, str((MIXTURE, seed))
