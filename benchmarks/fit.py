@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 import morphable
 from morphable.evaluate.protocol import trained_split
-from morphable.fitting.fit import Fit
+from morphable.fitting.result import Fit
 from morphable.models.base import MorphableModel
 
 POINTS, NOISE, CROPPED = 100_000, 0.2, 0.1

@@ -43,7 +43,7 @@ _PUBLIC = {
     "load_dataset": "morphable.data.dataset",
     # Fitting
     "fit": "morphable.fitting.fit",
-    "Fit": "morphable.fitting.fit",
+    "Fit": "morphable.fitting.result",
     "Landmarks": "morphable.mesh.landmarks",
     "Scan": "morphable.mesh.scan",
     # Models
@@ -99,8 +99,8 @@ if TYPE_CHECKING:
     from morphable.export.linear import linearized as linearized
     from morphable.export.onnx import export_onnx as export_onnx
     from morphable.export.page import export_page as export_page
-    from morphable.fitting.fit import Fit as Fit
     from morphable.fitting.fit import fit as fit
+    from morphable.fitting.result import Fit as Fit
     from morphable.mesh.hierarchy import Hierarchy as Hierarchy
     from morphable.mesh.hierarchy import build_hierarchy as build_hierarchy
     from morphable.mesh.io import read_mesh as read_mesh

@@ -14,7 +14,7 @@ from morphable.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from morphable.fitting.fit import Fit
+    from morphable.fitting.result import Fit
     from morphable.mesh.landmarks import Landmarks
     from morphable.mesh.template import Template
     from morphable.report.fit_page import Fitted

@@ -4,13 +4,11 @@ vertices, some of them, a few landmarks, or a scan without correspondences.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from morphable.errors import InputError
@@ -18,6 +16,7 @@ from morphable.fitting.descent import descend
 from morphable.fitting.observations import Observations
 from morphable.fitting.problem import POSE_SIZE, Pose, Problem, fit_frame, known_parts
 from morphable.fitting.redundancy import redundancy
+from morphable.fitting.result import Fit, Noise, found_fit
 from morphable.fitting.start import SIZE_DEVIATION, Reference, Start, first_poses, refine_start
 from morphable.fitting.surface import (
     ALIKE_SLIDE,
@@ -31,7 +30,7 @@ from morphable.fitting.surface import (
     Surface,
     match_scan,
 )
-from morphable.mesh.align import Similarity, after, inverse, procrustes
+from morphable.mesh.align import Similarity, procrustes
 from morphable.mesh.distance import point_to_surface
 from morphable.mesh.landmarks import Landmarks
 from morphable.mesh.scan import Scan
@@ -52,98 +51,6 @@ LEAST_OVERLAP = 0.5
 """Share of a scan's points that must lie near the fitted surface."""
 KNOWN = 1e6
 """Measurements behind a noise that is as good as known."""
-CONFIDENCE = 0.9
-"""Probability with which the true vertex lies within `Fit.uncertainty` of the fitted one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """Codes and poses that were fitted to B shapes.
-
-    code: (B, L). vertices: (B, V, 3) float32 mm, the fitted shapes in the model's frame. map: what
-    brings each target to the model's frame, B similarities. residuals: (B, K) mm, the distance of
-    each thing that was seen from the fitted shape, in the target's own size; nan for vertices that
-    were not seen. noise: (B,) mm, the standard deviation per coordinate of what was seen about the
-    model, given or estimated. steps: (B,) gradients that were computed.
-    """
-
-    code: Tensor
-    vertices: np.ndarray
-    map: Similarity
-    residuals: np.ndarray
-    noise: np.ndarray
-    steps: np.ndarray
-    _problem: Problem
-    _variables: Tensor
-    _noise: np.ndarray
-    """(B,) mm, `noise` in the frame of the problem."""
-    _repeats: np.ndarray
-    """(B,) how many observations count as one."""
-    _freedom: np.ndarray
-    """(B,) number of independent measurements that `noise` was estimated from."""
-
-    @property
-    def model(self) -> MorphableModel:
-        return self._problem.model
-
-    @property
-    def error(self) -> np.ndarray:
-        """(B,) mm, the mean residual of each shape."""
-        return np.asarray(np.nanmean(self.residuals, axis=1))
-
-    @property
-    def placed(self) -> np.ndarray:
-        """(B, V, 3) float32 mm, the fitted shapes where the targets lie."""
-        return inverse(self.map).apply(self.vertices)
-
-    @cached_property
-    def covariance(self) -> np.ndarray:
-        """(B, L, L) covariance of each code given what was seen: the posterior, which is exact for
-        a linear model without a pose and Laplace's approximation otherwise.
-        """
-        basis = self._problem.frame.basis.double()
-        size = self._problem.latent
-        return np.stack(
-            [
-                (basis[row % len(basis)] @ one[:size, :size] @ basis[row % len(basis)].T).numpy()
-                for row, (one, _) in enumerate(self._posteriors)
-            ]
-        )
-
-    @cached_property
-    def uncertainty(self) -> np.ndarray:
-        """(B, V) mm, the distance within which the true vertex lies with a probability of 90 %,
-        given what was seen and that the model leaves `noise` unexplained at every vertex.
-        """
-        result = []
-        for row, (covariance, slopes) in enumerate(self._posteriors):
-            spread = slopes.double() @ covariance @ slopes.double().transpose(1, 2)  # (V, 3, 3)
-            level = float(self._noise[row])
-            spread = spread + level**2 * torch.eye(3).to(spread)
-            result.append(_radius(spread.cpu().numpy(), self._freedom[row]))
-        return np.stack(result) * (self.noise / self._noise)[:, None]
-
-    @cached_property
-    def _posteriors(self) -> list[tuple[Tensor, Tensor]]:
-        """For each shape, the covariance (D, D) of its variables and the slopes (V, 3, D) mm."""
-        result = []
-        for row in range(len(self.code)):
-            around = self._problem.linearize(self._variables[row], row)
-            information = self._problem.information(around, torch.tensor([row]))
-            noise = torch.tensor([self._noise[row] * self._repeats[row] ** 0.5])
-            result.append((self._problem.covariance(information, noise)[0], around.slopes))
-        return result
-
-
-def _radius(spread: np.ndarray, freedom: float) -> np.ndarray:
-    """(V,) mm radius of the ball that holds a Gaussian of covariance (V, 3, 3) with the probability
-    CONFIDENCE, by Satterthwaite's approximation of the squared distance as a scaled chi-square.
-
-    freedom: number of measurements from which the noise was estimated; few make it wider.
-    """
-    mean = np.trace(spread, axis1=1, axis2=2)
-    axes = mean**2 / np.square(spread).sum((1, 2))
-    return np.asarray(np.sqrt(mean * stats.f.ppf(CONFIDENCE, axes, freedom)))
 
 
 def fit(
@@ -345,7 +252,7 @@ def solve(problem: Problem, variables: Tensor, start: Similarity, noise: float |
         settled = level if seen.are_whole else level * repeats.sqrt()
         if (settled / doubt).log().abs().max() < SETTLED:
             break
-    return _result(problem, variables, start, Noise(level, repeats, freedom / repeats), steps)
+    return found_fit(problem, variables, start, Noise(level, repeats, freedom / repeats), steps)
 
 
 @torch.no_grad()
@@ -399,11 +306,11 @@ def _fit_scan(
             "pose",
         )
     steps = torch.tensor([sum(one.steps for one, _ in found) + fine.steps])
-    result = _result(
+    scanned = found_fit(
         fine.problem, fine.variables, batch, Noise(fine.level, fine.repeats, fine.freedom), steps
     )
-    distance = point_to_surface(scan.points, result.placed[0], surface.triangles)
-    return replace(result, residuals=distance[None])
+    distance = point_to_surface(scan.points, scanned.placed[0], surface.triangles)
+    return replace(scanned, residuals=distance[None])
 
 
 def _starts(problem: Problem, scan: Scan, landmarks: Landmarks, surface: Surface) -> list[Start]:
@@ -419,43 +326,6 @@ def _starts(problem: Problem, scan: Scan, landmarks: Landmarks, surface: Surface
         rough = procrustes(landmarks.positions, mean[landmarks.vertices], scale=scale)
         return [refine_start(scan, reference, rough, scale=scale)]
     return first_poses(scan, reference, STARTS, scale=scale)
-
-
-class Noise(NamedTuple):
-    """What B shapes were found to differ from the model by.
-
-    level: (B,) mm per coordinate. repeats: (B,) how many observations count as one. freedom: (B,)
-    number of independent measurements behind `level`.
-    """
-
-    level: Tensor
-    repeats: Tensor
-    freedom: Tensor
-
-
-def _result(
-    problem: Problem, variables: Tensor, start: Similarity, noise: Noise, steps: Tensor
-) -> Fit:
-    everyone = torch.arange(len(variables), device=variables.device)
-    seen = problem.observations
-    code = problem.code(variables, everyone)
-    vertices = decode_all(problem.model, code)
-    offsets = seen.places(problem.placed(variables, everyone)) - seen.positions
-    residuals = torch.where(seen.weights > 0, offsets.norm(dim=-1), torch.nan)
-    level, repeats, freedom = (part.double().cpu().numpy() for part in noise)
-    return Fit(
-        code,
-        vertices,
-        inverse(after(inverse(start), problem.map(variables))),
-        residuals.cpu().numpy() / start.scale[:, None],
-        level / start.scale,
-        steps.cpu().numpy(),
-        problem,
-        variables,
-        level,
-        repeats,
-        freedom,
-    )
 
 
 def _first(given: Given) -> Given:

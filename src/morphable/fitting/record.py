@@ -9,7 +9,7 @@ import numpy as np
 
 from morphable.data.registered_mesh import write_shape
 from morphable.files import write_json, write_npz
-from morphable.fitting.fit import CONFIDENCE, Fit
+from morphable.fitting.result import CONFIDENCE, Fit
 from morphable.models.base import MorphableModel
 
 

@@ -26,7 +26,7 @@ from morphable.draw.camera import view_for
 from morphable.draw.colors import heat_colors, scale_end
 from morphable.draw.numbers import number
 from morphable.draw.view import View
-from morphable.fitting.fit import CONFIDENCE, Fit
+from morphable.fitting.result import CONFIDENCE, Fit
 from morphable.models.base import MorphableModel
 
 MAX_SHOWN = 24
