@@ -21,7 +21,7 @@ SPAN_MESHES = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class LinearStart:
+class CoefficientStart:
     """The linear two-space model in coefficients c = components @ (x - mean) of shapes x: a code z
     gives c = center + z @ directions, and the code of c is (c - center) @ inverse.
 

@@ -39,7 +39,7 @@ from morphable.models.base import (
     blocks,
 )
 from morphable.models.carried import carried
-from morphable.models.coefficient_start import LinearStart, moving_axes, ridge
+from morphable.models.coefficient_start import CoefficientStart, moving_axes, ridge
 from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
@@ -55,11 +55,12 @@ CORRECTED = 8
 """The outputs of the decoders' networks are in units of the mean deviation of so many components."""
 GATES = (
     "identity_encoder_gate",
-    "expression_encoder_gate",
     "identity_decoder_gate",
-    "expression_decoder_gate",
+    "expression_gate",
 )
-"""Buffers that multiply what each network adds to the linear model."""
+"""Buffers that multiply what networks add to the linear model. The encoder and the decoder of
+expressions have one, because they help only together.
+"""
 MIN_PEOPLE = 8
 """Fewest validation people by whom the gates of the identity are opened, as many as a confidence
 interval needs.
@@ -119,9 +120,8 @@ class TwoSpace(TrainableModel):
     axis_aligned_code = True
     labels_used = ("neutral",)
     identity_encoder_gate: Tensor
-    expression_encoder_gate: Tensor
     identity_decoder_gate: Tensor
-    expression_decoder_gate: Tensor
+    expression_gate: Tensor
     pairs: Tensor
     others: Tensor
 
@@ -172,7 +172,7 @@ class TwoSpace(TrainableModel):
         people, offsets = people_and_offsets(shapes, neutral, "two-space")
         identity = principal_basis(shapes[people], config.identity)
         expression = principal_basis(offsets, config.expression)
-        start = LinearStart.of(shapes, identity, expression, config.rank)
+        start = CoefficientStart.of(shapes, identity, expression, config.rank)
 
         # If the meshes carry fewer dimensions, the last components stay zero.
         existing = slice(len(start.components))
@@ -276,7 +276,7 @@ class TwoSpace(TrainableModel):
         read = coefficients / self.scales
         added = (
             self.identity_encoder_gate * self.identity_encoder(read),
-            self.expression_encoder_gate * self.expression_encoder(read),
+            self.expression_gate * self.expression_encoder(read),
         )
         return (coefficients - self.center) @ self.inverse + torch.cat(added, 1)
 
@@ -294,7 +294,7 @@ class TwoSpace(TrainableModel):
         size, whole = self.config.identity, self.parts.size
         of_person, of_offset = self.identity_decoder, self.expression_decoder
         person = self.identity_decoder_gate * self.correction_unit
-        offset = self.expression_decoder_gate * self.correction_unit
+        offset = self.expression_gate * self.correction_unit
         skip = self.directions.T.clone()
         skip[:, :size] += person * of_person.linear.weight
         skip[:, size:] += offset * of_offset.linear.weight[:, size:]
@@ -322,7 +322,7 @@ class TwoSpace(TrainableModel):
         neutral = torch.cat([identity, torch.zeros_like(expression)], 1)
         added = self.expression_decoder(code) - self.expression_decoder(neutral)
         linear = expression @ self.directions[self.config.identity :]
-        return linear + self.expression_decoder_gate * self.correction_unit * added
+        return linear + self.expression_gate * self.correction_unit * added
 
     # The objective
 
