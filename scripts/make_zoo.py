@@ -45,12 +45,6 @@ RECIPES: dict[str, Recipe] = {
         {"rank": 48, "width": 128},
         {"epochs": 40},
     ),
-    "hands-lamm": Recipe(
-        "lamm",
-        24,
-        {"width": 24, "heads": 4},
-        {"epochs": 20, "stages": ("autoencode", "manipulate")},
-    ),
 }
 
 
