@@ -45,6 +45,12 @@ RECIPES: dict[str, Recipe] = {
         {"rank": 48, "width": 128},
         {"epochs": 40},
     ),
+    "hands-lamm": Recipe(
+        "lamm",
+        24,
+        {"width": 16, "heads": 4, "start": "linear"},
+        {"epochs": 12},
+    ),
 }
 
 
