@@ -48,8 +48,8 @@ RECIPES: dict[str, Recipe] = {
     "hands-lamm": Recipe(
         "lamm",
         24,
-        {"width": 24, "heads": 4},
-        {"epochs": 20, "stages": ("autoencode", "manipulate")},
+        {"width": 16, "heads": 4, "start": "linear"},
+        {"epochs": 12},
     ),
 }
 

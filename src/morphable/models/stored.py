@@ -26,7 +26,7 @@ def is_in_zoo(path: Path) -> bool:
 
 def zoo_names() -> list[str]:
     """The names of the models in the zoo, with their prefix."""
-    return [f"{ZOO_PREFIX}{path.stem}" for path in sorted(ZOO.glob("*.zip"))]
+    return sorted(f"{ZOO_PREFIX}{path.stem}" for path in ZOO.glob("*.zip"))
 
 
 def _located(path: Path) -> Path:
