@@ -365,7 +365,7 @@ def test_an_encoder_of_components_learns_in_all_its_weights(ball: Template) -> N
 def test_an_encoder_of_components_reads_no_scans(ball: Template, tmp_path: Path) -> None:
     model = by_components(ball, scan_share=0.25)
     assert not model.encodes_points
-    with pytest.raises(InputError, match=r"set model\.encoder=points"):
+    with pytest.raises(InputError, match=r"train one with model\.encoder=points"):
         model.encode_points(shapes(ball, 1))
     save(model, tmp_path / "model")
     again = load(tmp_path / "model")
