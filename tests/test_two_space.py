@@ -204,10 +204,23 @@ def test_few_validation_people_leave_the_identity_linear(gestures: MeshDataset) 
     model = made(gestures)
     whole = batch(training(gestures))
     assert whole.neutral is not None
+    larger = Batch(1.1 * whole.vertices[:21], 1.1 * whole.neutral[:21])  # seven other people
     set_gates(model, 1)
     with torch.no_grad():
-        model.finish(Batch(whole.vertices[:21], whole.neutral[:21]))  # seven of the eight
+        model.finish(larger)
     assert float(model.identity_encoder_gate) == float(model.identity_decoder_gate) == 0
+
+
+def test_people_who_were_trained_on_are_no_strangers(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    whole = batch(training(gestures))
+    assert whole.neutral is not None
+    others = Batch(model.others[0], model.others[1])
+    transport = Transport.of(gestures.template.mesh.triangles, 1609)
+    some = Batch(whole.vertices[:9], whole.neutral[:9])
+    assert Apart(some, others, transport.apply).strangers == 0
+    mixed = Batch(whole.vertices[:9], torch.cat([whole.neutral[:6], 1.1 * whole.neutral[6:9]]))
+    assert Apart(mixed, others, transport.apply).strangers == 1
 
 
 def test_a_worse_measure_outweighs_any_gain() -> None:

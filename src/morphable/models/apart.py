@@ -27,6 +27,8 @@ expression on what its identity cannot say of a person: parting the two costs so
 """
 OTHERWISE = 0.005
 PENALTY = 100.0
+SAME_PERSON = 0.1
+"""mm. Neutral meshes that are less apart on average show one person."""
 LEAST = 1e-4
 """mm, or share of the variance: measures below this count as equal."""
 
@@ -59,7 +61,9 @@ class Apart:
         self.sources, self.person = self.meshes[:0], rows[:0]
         self.first, self.second = rows[:0], rows[:0]
         self.truth = self.meshes[:, self.seen]
-        self.neutral = self.swaps = self.truth[:0]
+        self.neutral = self.swaps = self.known = self.truth[:0]
+        if others.neutral is not None:
+            self.known = others.neutral[:, self.seen]
         if validation.neutral is None:
             return
         neutral = validation.neutral[rows]
@@ -87,6 +91,18 @@ class Apart:
     def people(self) -> int:
         """How many people the judged meshes are of, as far as they have neutral meshes."""
         return len(self.person.unique()) if len(self.neutral) else 0
+
+    @property
+    def strangers(self) -> int:
+        """How many of these people are not those of `others`, by their neutral meshes."""
+        if not len(self.neutral):
+            return 0
+        first = [int((self.person == number).nonzero()[0]) for number in range(self.people)]
+        apart = [
+            (self.known - mesh).norm(dim=-1).mean(1).min() if len(self.known) else math.inf
+            for mesh in self.neutral[first]
+        ]
+        return sum(float(least) > SAME_PERSON for least in apart)
 
     def measures(
         self, parts: Parts, codes: Tensor, sources: Tensor, decode: Callable[[Tensor], Tensor]

@@ -63,7 +63,7 @@ expressions have one, because they help only together.
 """
 MIN_PEOPLE = 8
 """Fewest validation people by whom the gates of the identity are opened, as many as a confidence
-interval needs.
+interval needs. People who were trained on are enough in any number.
 """
 OTHERS = 50
 """So many training meshes stand by for judging swaps with a single validation person."""
@@ -366,7 +366,8 @@ class TwoSpace(TrainableModel):
 
     def finish(self, validation: Batch) -> None:
         """Choose the gates by `relative_score` on the validation meshes. Those of the identity stay
-        closed if there are too few validation people to say anything of other people.
+        closed if the validation people are others than the training people and too few to say
+        anything of further ones.
         """
         transport = self._transport()
         judge = Apart(
@@ -388,7 +389,7 @@ class TwoSpace(TrainableModel):
         gates = {gate: self.get_buffer(gate) for gate in GATES}
         for gate in gates.values():
             gate.zero_()
-        if judge.people < MIN_PEOPLE:
+        if not judge.people or 0 < judge.strangers < MIN_PEOPLE:
             gates = {name: gate for name, gate in gates.items() if "identity" not in name}
         linear = measures()
         choose_gates(list(gates.values()), lambda: relative_score(measures(), linear))
