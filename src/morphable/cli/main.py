@@ -146,7 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     warnings.showwarning = lambda message, *_: console.print(f"note: {message}", markup=False)
     try:
-        app.meta(arguments, exit_on_error=False, print_error=False, console=Console())
+        try:
+            app.meta(arguments, exit_on_error=False, print_error=False, console=Console())
+        finally:
+            # What is still buffered would only fail at exit, where no error can be caught.
+            sys.stdout.flush()
     except CycloptsError as error:
         console.print(f"morphable: {usage_message(error)}", markup=False)
         sys.exit(2)
