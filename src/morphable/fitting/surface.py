@@ -5,8 +5,8 @@ Each round matches points of the scan to places of the fitted surface, and fits 
 matches. Where the scan has normals, the place that is nearest in position and normal is meant: on
 smooth skin the nearest place alone lets the surface slide, and a fit that is near everywhere shows
 another shape. Distances across the surface count in full, along it less, and without normals little
-(Chen and Medioni 1992). Matches on the border of an open surface, with another normal, or far off (Tukey's weights)
-do not count. Few points come first, then many.
+(Chen and Medioni 1992). Matches on the border of an open surface, with another normal, or far off
+(Tukey's weights) do not count. Few points come first, then many.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def matches(
     usable = ~(surface.on_border[corners] | ~inside).all(1) | (
         nearest.distance < LEAST_SPREAD * size
     )
+    known = _with_normals(scan)
     if scan.normals is not None:
-        known = np.any(scan.normals != 0, axis=1)
         usable &= ~known | ((scan.normals * normals).sum(1) > MIN_COSINE)
     if not usable.any():
         usable[:] = True
@@ -211,9 +211,9 @@ def matches(
     )
     distance = np.linalg.norm(places - scan.points, axis=1)
     near = FAR * size
-    if scan.normals is not None and (usable & known).any():
+    compared = usable & known
+    if scan.normals is not None and compared.any():
         turned = np.linalg.norm(scan.normals - normals, axis=1)
-        compared = usable & known
         balanced = balanced_length(distance[compared], turned[compared])
         normal_length = min(balanced, NORMAL_LENGTH * size)
     return Matches(
@@ -230,15 +230,21 @@ def _nearest(
     """For each point the place of the surface (V, 3), with normals (V, 3), that is nearest in
     position and, where the point has one, in normal.
     """
-    nearest = closest_points(scan.points, vertices, surface.triangles)
+    triangles = surface.triangles
     if scan.normals is None:
-        return nearest
-    alike = closest_alike(
-        scan.points, scan.normals, vertices, normals, surface.triangles, normal_length
-    )
-    known = np.any(scan.normals != 0, axis=1)
-    return ClosestPoints(
-        np.where(known, alike.face, nearest.face),
-        np.where(known[:, None], alike.barycentric, nearest.barycentric),
-        np.where(known, alike.distance, nearest.distance),
-    )
+        return closest_points(scan.points, vertices, triangles)
+    alike = closest_alike(scan.points, scan.normals, vertices, normals, triangles, normal_length)
+    unknown = ~_with_normals(scan)
+    if unknown.any():
+        nearest = closest_points(scan.points[unknown], vertices, triangles)
+        alike.face[unknown] = nearest.face
+        alike.barycentric[unknown] = nearest.barycentric
+        alike.distance[unknown] = nearest.distance
+    return alike
+
+
+def _with_normals(scan: Scan) -> np.ndarray:
+    """(P,) bool: the points whose normals are known."""
+    if scan.normals is None:
+        return np.zeros(len(scan.points), bool)
+    return np.asarray(np.any(scan.normals != 0, axis=1))

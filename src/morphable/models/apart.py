@@ -69,7 +69,7 @@ class Apart:
         neutral = validation.neutral[rows]
         self.neutral = neutral[:, self.seen]
         self.person = torch.unique(self.neutral.flatten(1), dim=0, return_inverse=True)[1]
-        alone = int(self.person.max()) == 0
+        alone = self.people == 1
         given = others if alone else Batch(self.meshes, neutral)
         self.sources = given.vertices
         if not len(self.sources):
@@ -144,8 +144,8 @@ class Apart:
 
 def relative_score(found: Mapping[str, float], linear: Mapping[str, float]) -> float:
     """The mean logarithm of measures divided by those of the linear model, plus a penalty on each
-    that is worse by more than its tolerance. So no such measure can be part of the least score, which is
-    at most the linear model's own, 0.
+    that is worse by more than its tolerance. So no such measure can be part of the least score,
+    which is at most the linear model's own, 0.
 
     >>> round(relative_score({"vertex": 1.0, "swap": 1.0}, {"vertex": 2.0, "swap": 2.0}), 3)
     -0.693

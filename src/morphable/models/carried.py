@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,3 +33,14 @@ def carried(config: T, meshes: str, **sizes: int) -> T:
             stacklevel=3,
         )
     return dataclasses.replace(config, **smaller)  # type: ignore[type-var]
+
+
+def carried_by_people(config: T, classes: Mapping[str, Sequence[str]], meshes: int) -> T:
+    """The same for identity and expression: as many as people and their other meshes carry.
+
+    classes: the class names of the labels; without subjects, every mesh may be another person.
+    meshes: the number of training meshes.
+    """
+    people = len(classes.get("subject", ())) or meshes
+    sizes = {"identity": max(1, people - 1), "expression": max(1, meshes - people)}
+    return carried(config, f"{people} subjects with {meshes} meshes", **sizes)

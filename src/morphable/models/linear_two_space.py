@@ -57,6 +57,15 @@ class Offsets:
         )
 
 
+def people_and_expressive(neutral: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows (P,) of the neutral meshes, and those of all other meshes that have one.
+
+    neutral: (N,) the row of each mesh's neutral mesh, -1 = none.
+    """
+    known = neutral >= 0
+    return np.unique(neutral[known]), np.flatnonzero(known & (neutral != np.arange(len(neutral))))
+
+
 def people_and_offsets(
     shapes: Shapes, neutral: np.ndarray, family: str
 ) -> tuple[np.ndarray, Offsets]:
@@ -66,8 +75,7 @@ def people_and_offsets(
 
     Raises InputError if there are fewer than two neutral meshes or two others.
     """
-    expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(shapes))))
-    people = np.unique(neutral[neutral >= 0])
+    people, expressive = people_and_expressive(neutral)
     if len(people) < 2 or len(expressive) < 2:
         raise InputError(
             f"{family} needs the neutral meshes of at least two subjects and two meshes with an "

@@ -27,7 +27,7 @@ from morphable.models.base import (
     Shapes,
     TrainableModel,
 )
-from morphable.models.carried import carried
+from morphable.models.carried import carried_by_people
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.linear_two_space import damped_inverse, people_and_offsets
@@ -89,9 +89,7 @@ class MultilinearAutoencoder(TrainableModel):
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
-        people = len(classes.get("subject", ())) or meshes
-        sizes = {"identity": max(1, people - 1), "expression": max(1, meshes - people)}
-        return carried(config, f"{people} subjects with {meshes} meshes", **sizes)
+        return carried_by_people(config, classes, meshes)
 
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         config = self.config

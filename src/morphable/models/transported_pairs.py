@@ -12,6 +12,7 @@ import numpy as np
 
 from morphable.mesh.transport import Method, Transport
 from morphable.models.base import Shapes
+from morphable.models.linear_two_space import people_and_expressive
 
 BLOCK = 128
 JUDGED_PEOPLE = 3
@@ -67,7 +68,7 @@ def better_method(
     method that leaves the smaller error, in the geometric mean over people, is returned; with too
     few meshes, added offsets.
     """
-    expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(neutral))))
+    expressive = people_and_expressive(neutral)[1]
     people = np.unique(neutral[expressive])
     errors: dict[Method, list[float]] = {method: [] for method in get_args(Method)}
     for person in random.permutation(people)[:JUDGED_PEOPLE]:

@@ -38,7 +38,7 @@ from morphable.models.base import (
     TrainableModel,
     blocks,
 )
-from morphable.models.carried import carried
+from morphable.models.carried import carried_by_people
 from morphable.models.coefficient_start import CoefficientStart, moving_axes, ridge
 from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
@@ -160,9 +160,7 @@ class TwoSpace(TrainableModel):
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
-        people = len(classes.get("subject", ())) or meshes
-        sizes = {"identity": max(1, people - 1), "expression": max(1, meshes - people)}
-        return carried(config, f"{people} subjects with {meshes} meshes", **sizes)
+        return carried_by_people(config, classes, meshes)
 
     # Training: what it starts from
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from morphable.models.base import Labels, Shapes
 from morphable.models.linear_basis import LinearBasis
-from morphable.models.linear_two_space import Offsets
+from morphable.models.linear_two_space import Offsets, people_and_expressive
 from morphable.models.normalization import Normalization
 from morphable.models.principal_basis import principal_basis
 
@@ -67,8 +67,7 @@ class TwoSpaces:
         there are fewer than two neutral meshes, or fewer than two others.
         """
         neutral = labels.get("neutral", np.full(len(shapes), -1))
-        people = np.unique(neutral[neutral >= 0])
-        expressive = np.flatnonzero((neutral >= 0) & (neutral != np.arange(len(shapes))))
+        people, expressive = people_and_expressive(neutral)
         if len(people) < 2 or len(expressive) < 2:
             return None
         offsets = Offsets(shapes, expressive, neutral[expressive])

@@ -16,6 +16,7 @@ from morphable.errors import InputError
 from morphable.files import content_hash
 from morphable.mesh.cache import cached
 from morphable.mesh.transport import Method, Transport
+from morphable.models.linear_two_space import people_and_expressive
 from morphable.models.training import TrainConfig
 from morphable.models.transported_pairs import better_method
 from morphable.train.distributed import Workers
@@ -34,9 +35,8 @@ class Transported:
     """M made meshes.
 
     share: which part of the meshes of an epoch they are. method: how their deformations were
-    carried over. vertices: (M, V, 3) float32 mm. drawn:
-    what each is made of. neutral: the neutral meshes of the training meshes. seconds: how long it
-    took to make them.
+    carried over. vertices: (M, V, 3) float32 mm. drawn: what each is made of. neutral: the neutral
+    meshes of the training meshes. seconds: how long it took to make them.
     """
 
     share: float
@@ -84,8 +84,7 @@ class Drawn:
         or nobody another one.
         """
         index = neutral.index
-        posed = (index >= 0) & (index != np.arange(len(index)))
-        sources, people = np.flatnonzero(posed), np.unique(index[index >= 0])
+        people, sources = people_and_expressive(index)
         if len(people) < 2 or not len(sources):
             raise InputError(
                 "train.transport: needs neutral meshes of at least two training people, and other "
