@@ -394,6 +394,7 @@ def test_a_bench_from_the_command_line_is_done_once(
     assert "<b>" in page and "Where the errors are" in page
     assert page.index("deeper: mean error") > page.index("plain: mean error") > 0
     assert "deeper, beyond, at 2" in page and "PCA: T1" in page
+    assert "Validation error against training time of plain, deeper, PCA" in page
 
     folder = tmp_path / "b" / runs["deeper", 0]["folder"]
     weights = tmp_path / "b" / runs["plain", 0]["folder"] / "model" / "weights.safetensors"

@@ -48,7 +48,17 @@ def test_series_without_a_name_are_not_in_the_legend() -> None:
     series = [Series("first", [0], [0]), Series("", [0], [0]), Series("last", [0], [0])]
     shown = Chart(series, Axis("x"), Axis("y"), "three").plot.series
     assert [item.legend is not None for item in shown] == [True, False, True]
-    assert shown[2].legend == pytest.approx(62 + 40 + 6.9 * len("first"))
+    assert shown[2].legend == pytest.approx((62 + 40 + 6.9 * len("first"), 20))
+
+
+def test_a_long_legend_has_several_rows_above_the_plot() -> None:
+    names = ["first", "x" * 40, "x" * 40, "last"]
+    plot = Chart([Series(name, [0], [0]) for name in names], Axis("x"), Axis("y"), "four").plot
+    places = [item.legend for item in plot.series]
+    places = [item.legend for item in plot.series]
+    row = [62, 62 + 40 + 6.9 * 5, 62, 62 + 40 + 6.9 * 40]
+    assert places == [(pytest.approx(x), y) for x, y in zip(row, (2, 2, 20, 20), strict=True)]
+    assert plot.top == -18, "one row more"
 
 
 def test_the_diagonal_is_where_both_axes_agree() -> None:

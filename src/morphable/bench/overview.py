@@ -14,15 +14,28 @@ COLUMNS = (
     SECONDS,
 )
 
-COMPARED = ("coma", "spiralnet", "spiralnet++", "deep3dmm")
+COMPARED = (
+    "coma",
+    "spiralnet",
+    "spiralnet++",
+    "deep3dmm",
+    "deep3dmm-spiral",
+    "lamm",
+    "lamm-mixer",
+    "local-weights",
+)
+PARTED = ("two-space", "ib-vae")
+"""Families that split the latent size between identity and expression."""
 
 
 def main(quick: bool) -> Table:
-    """Compare PCA, pca-mlp, the hierarchical autoencoders and families from outside the package.
+    """Compare PCA, pca-mlp, every autoencoder that needs no label to read a mesh, and families from
+    outside the package.
 
     The data are hands of held-out people and, in the full size, face sequences.
     """
     rows = [Row(name, name) for name in (*COMPARED, *ADDED)]
+    rows += [Row(name, name, latent={"identity": 4, "expression": 4}) for name in PARTED]
     return Table(
         "main",
         "Vertex error at latent size 8",

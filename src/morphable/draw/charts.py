@@ -25,6 +25,11 @@ from morphable.draw.numbers import number
 LETTER = 6.9
 """Mean width of a letter in pixels, to estimate the width of a text."""
 
+LEGEND, ROW = 20, 18
+"""The lowest line of a chart's legend, in pixels from its top, and the distance of its lines."""
+SWATCH, BETWEEN = 24, 16
+"""Pixels before a name in a legend, and between two of them."""
+
 Point = tuple[float, float]
 
 
@@ -67,7 +72,7 @@ class Shown:
     """A series in pixels.
 
     points: those of a line or cloud. marks: those of a series of marks. legend: where its name
-    starts; None if it has no name.
+    starts, and the line that it stands on; None if it has no name.
     """
 
     name: str
@@ -75,17 +80,20 @@ class Shown:
     color: int
     points: list[Point]
     marks: list[Mark]
-    legend: float | None
+    legend: Point | None
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart in pixels. guides: dashed lines."""
+    """A chart in pixels. guides: dashed lines. top: the upper edge, negative if the legend has
+    several rows.
+    """
 
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     guides: list[list[Point]]
     series: list[Shown]
+    top: float
 
 
 class _Drawing(Block):
@@ -122,10 +130,11 @@ class Chart(_Drawing):
         spreads = [item.spread.ravel() for item in series if item.spread is not None]
         x = self.x.scale(_all([item.x for item in series]), self.LEFT, self.RIGHT)
         y = self.y.scale(_all([*(item.y for item in series), *spreads]), self.BOTTOM, self.TOP)
-        starts = _legend_starts(series, self.LEFT)
+        starts = _legend_starts(series, self.LEFT, self.RIGHT)
         shown = [_shown(item, x, y, start) for item, start in zip(series, starts, strict=True)]
         guides = _diagonal(x, y) if self.diagonal else []
-        return Plot(self.x.labels(x), self.y.labels(y), guides, shown)
+        top = min([LEGEND, *(start[1] for start in starts if start)]) - LEGEND
+        return Plot(self.x.labels(x), self.y.labels(y), guides, shown, top)
 
 
 def _diagonal(x: Scale, y: Scale) -> list[list[Point]]:
@@ -138,17 +147,25 @@ def _all(values: Sequence[Sequence[float] | np.ndarray]) -> list[float]:
     return [float(value) for part in values for value in part]
 
 
-def _legend_starts(series: Sequence[Series], left: float) -> list[float | None]:
-    """Return where each name starts in the row above the plot; None for a series without a name."""
-    starts: list[float | None] = []
-    at = float(left)
+def _legend_starts(series: Sequence[Series], left: float, right: float) -> list[Point | None]:
+    """Return where each name starts in the rows above the plot, the last of which is next to it;
+    None for a series without a name.
+    """
+    places: list[tuple[float, int]] = []
+    at, row = left, 0
     for item in series:
-        starts.append(at if item.name else None)
-        at += 40 + LETTER * len(item.name) if item.name else 0
-    return starts
+        length = SWATCH + LETTER * len(item.name) if item.name else 0.0
+        if at > left and at + length > right:
+            at, row = left, row + 1
+        places.append((at, row))
+        at += length + BETWEEN if item.name else 0.0
+    return [
+        (start, LEGEND - ROW * (row - number)) if item.name else None
+        for item, (start, number) in zip(series, places, strict=True)
+    ]
 
 
-def _shown(item: Series, x: Scale, y: Scale, legend: float | None) -> Shown:
+def _shown(item: Series, x: Scale, y: Scale, legend: Point | None) -> Shown:
     pairs = list(zip(_all([item.x]), _all([item.y]), strict=True))
     # Points outside a fixed scale are left out, not drawn over the labels.
     inside = [row for row, (a, b) in enumerate(pairs) if x.holds(a) and y.holds(b)]
