@@ -23,6 +23,7 @@ LIGHTER: dict[str, dict[str, Any]] = {
     "cvae": {"samples": (32, 16), "neighbors": 8},
     "multilinear": {"expression": 2},
     "two-space": {"pair_count": 100},
+    "rotation-mlp": {"features": "rotations", "triangles": 60, "rank": 64},
     "gan": {"resolution": 32, "search_steps": 60},
     "mae": {"identity": 7, "expression": 8},
     "deepflame": {"identity": 7, "expression": 8},
@@ -76,6 +77,8 @@ def _trained(name: str, gestures: MeshDataset) -> MorphableModel:
         return estimated.eval().with_origin(Origin(name))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
     config = row.model.config_for(config, classes, len(data))
+    people = gestures.labels.classes("subject").numbers
+    config = row.model.config_by_shapes(config, gestures.template, gestures.vertices, people)
     made = create(name, gestures.template, config)
     assert isinstance(made, LearnedModel)
     made.initialize(*data.at_start(with_neutral=True))

@@ -112,6 +112,7 @@ def full_template() -> Template:
 
 
 SMALLER: dict[str, dict[str, Any]] = {
+    "rotation-mlp": {"triangles": 20, "rank": 8},
     "lamm": {"width": 16, "heads": 1},
     "lamm-mixer": {"width": 16, "heads": 1},
     "gan": {"resolution": 16, "search_steps": 2},

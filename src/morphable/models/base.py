@@ -144,6 +144,16 @@ class MorphableModel(nn.Module, ABC):
         """
         return config
 
+    @classmethod
+    def config_by_shapes(
+        cls, config: Any, template: Template, shapes: Shapes, people: np.ndarray
+    ) -> Any:
+        """Return `config` with the settings filled in that the training meshes (N, V, 3) mm decide.
+
+        people: (N,) the number of each mesh's subject; -1 = unknown.
+        """
+        return config
+
     @abstractmethod
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         """(B, V, 3) mm -> (B, L) codes, without randomness. Pinned parts are taken from `given`.

@@ -59,12 +59,14 @@ from morphable.models.recipes import (
     PCA,
     PCA_MLP,
     REGION_PCA,
+    ROTATION_MLP,
     SPIRALNET,
     SPIRALNET_PLUS,
     TWO_SPACE,
     Recipe,
 )
 from morphable.models.region_pca import RegionPca
+from morphable.models.rotation_mlp import RotationMlp
 from morphable.models.training import TrainConfig
 from morphable.models.two_space import TwoSpace
 
@@ -125,6 +127,12 @@ MODELS: dict[str, Family] = {
         "ours",
         PcaMlp,
         PCA_MLP,
+    ),
+    "rotation-mlp": Family.of(
+        "MLP autoencoder on components of local rotations, or of positions where those do better",
+        "ours",
+        RotationMlp,
+        ROTATION_MLP,
     ),
     "multilinear": Family.of(
         "Tucker model of a complete grid of subjects by expressions",

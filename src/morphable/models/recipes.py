@@ -24,6 +24,7 @@ from morphable.models.multilinear import MultilinearConfig
 from morphable.models.pca import PcaConfig
 from morphable.models.pca_mlp import PcaMlpConfig
 from morphable.models.region_pca import RegionPcaConfig
+from morphable.models.rotation_mlp import RotationMlpConfig
 from morphable.models.training import TrainConfig
 from morphable.models.two_space import TwoSpaceNetworkConfig
 
@@ -56,6 +57,11 @@ LINEAR_TWO_SPACE = Recipe(TwoSpaceConfig())
 
 PCA_MLP = Recipe(
     PcaMlpConfig(), TrainConfig(epochs=150, batch_size=64, optimizer="adamw", learning_rate=2e-3)
+)
+
+ROTATION_MLP = Recipe(
+    RotationMlpConfig(),
+    TrainConfig(epochs=150, batch_size=64, optimizer="adamw", learning_rate=1e-3),
 )
 
 # The gates are chosen after training, so it keeps the last epoch.

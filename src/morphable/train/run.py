@@ -236,9 +236,12 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     """Return the configuration with the model's settings that depend on the training data, such as
     the names of expressions.
     """
-    classes = ClassNames(data.train.labels)
+    train = data.train
     kind = family(config.family).model
-    model = kind.config_for(config.model, classes, len(data.train))
+    model = kind.config_for(config.model, ClassNames(train.labels), len(train))
+    known = "subject" in train.labels
+    people = train.labels.classes("subject").numbers if known else np.arange(len(train))
+    model = kind.config_by_shapes(model, data.whole.template, train.vertices, people)
     return dataclasses.replace(config, model=model)
 
 

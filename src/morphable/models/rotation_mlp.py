@@ -1,0 +1,304 @@
+"""rotation-mlp: an MLP autoencoder on principal components of local rotations and stretches, our own
+family. On shapes that bend it starts where PCA of positions needs many more numbers; on others it
+takes the positions themselves, and is pca-mlp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morphable.config import Configuration, Count, Share
+from morphable.errors import InputError
+from morphable.mesh.template import Template
+from morphable.models.base import (
+    NO_LABELS,
+    NO_ORIGIN,
+    Given,
+    Labels,
+    Origin,
+    Shapes,
+    TrainableModel,
+    blocks,
+)
+from morphable.models.carried import carried
+from morphable.models.dense import DenseDecoder, with_outputs_times
+from morphable.models.gates import BATCH, choose_gates
+from morphable.models.linear_basis import LinearBasis
+from morphable.models.linear_two_space import people_and_expressive
+from morphable.models.local_rotations import MAX_MESHES, LocalRotations, ReadTriangles
+from morphable.models.parts import Parts
+from morphable.models.pca_mlp import mlp
+from morphable.models.principal_basis import principal_basis
+from morphable.models.training import Batch, Progress
+from morphable.rows import evenly_spread
+
+MIXTURE = (-0.3, 1.3)
+"""Range of t in (1 - t) a + t b, for mixtures of two people or two poses."""
+VERTEX_SHARE = 6
+"""Each training step measures distances at one in so many vertices, drawn at random."""
+JUDGED, HELD_OUT = 1200, 5
+"""At most so many training meshes decide which features are read; every so many-th person's are
+held out.
+"""
+
+
+@dataclass(frozen=True)
+class RotationMlpConfig(Configuration):
+    """features: what the network reads and writes principal components of: local `rotations` and
+    stretches, or `positions`; `auto` takes those whose components explain the meshes of left-out
+    training people better. triangles: at how many of them rotations are read. rank: number of
+    components. width, depth: units per hidden layer, and number of hidden layers, of each network.
+
+    mixtures: this share of each batch are mixtures: the pose of two meshes mixed, on two other
+    people mixed. Neutral meshes are needed for that; without them no mixtures are made.
+    """
+
+    latent: Count = 8
+    features: Literal["auto", "rotations", "positions"] = "auto"
+    triangles: Count = 150
+    rank: Count = 128
+    width: Count = 256
+    depth: Count = 2
+    mixtures: Share = 0.8
+
+
+class RotationMlp(TrainableModel):
+    """z = A f + a e(f), f' = B z + b d(z), x = write(f') + b r(z): f are whitened principal
+    components of the features, A and B linear, e, d and r MLPs that start at zero.
+
+    It minimizes the mean vertex error. The gates a and b are 1 in training, and then chosen on the
+    validation meshes (`models/gates.py`).
+    """
+
+    geometry_type = ReadTriangles
+    config: RotationMlpConfig
+    people: Tensor
+    poses: Tensor
+
+    def __init__(
+        self,
+        template: Template,
+        config: RotationMlpConfig,
+        geometry: ReadTriangles,
+        origin: Origin = NO_ORIGIN,
+    ) -> None:
+        super().__init__(template, Parts.of(shape=config.latent), config, geometry, origin)
+        hidden = [config.width] * config.depth
+        rank = max(config.rank, config.latent)
+        self.basis = LinearBasis(rank, template.n_vertices)
+        self.rotations: LocalRotations | None = None
+        self.features: LinearBasis | None = None
+        if config.features != "positions":
+            self.rotations = LocalRotations(geometry, rank)
+            self.features = LinearBasis(rank, 4 * len(geometry.corners))
+            self.rest = mlp([config.latent, *hidden, rank])
+        self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
+        self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
+        nn.init.eye_(self.encoder_skip.weight)
+        nn.init.eye_(self.decoder_skip.weight)
+        self.encoder = mlp([rank, *hidden, config.latent])
+        self.decoder = mlp([config.latent, *hidden, rank])
+        self.encoder_gate = nn.Buffer(torch.ones(()))
+        self.decoder_gate = nn.Buffer(torch.ones(()))
+        # Only training needs these.
+        for stock in ("people", "poses"):
+            self.register_buffer(stock, torch.zeros(0, rank), persistent=False)
+
+    @property
+    def space(self) -> LinearBasis:
+        """The principal components of the features."""
+        return self.basis if self.features is None else self.features
+
+    @classmethod
+    def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
+        return carried(config, f"{meshes} training meshes", latent=meshes - 1)
+
+    @classmethod
+    def config_by_shapes(
+        cls, config: Any, template: Template, shapes: Shapes, people: np.ndarray
+    ) -> Any:
+        if config.features != "auto":
+            return config
+        rows = evenly_spread(len(shapes), JUDGED)
+        held = people[rows] % HELD_OUT == 0
+        error = {"positions": 0.0}
+        if 0 < held.sum() < len(rows) - 1:
+            kept, judged = shapes[rows[~held]], torch.from_numpy(shapes[rows[held]])
+            latent = min(config.latent, len(kept) - 1)
+            small = replace(config, latent=latent, width=1, depth=1, mixtures=0.0)
+            for features in ("positions", "rotations"):
+                with suppress(InputError):  # no triangles whose rotations could be read
+                    tried = replace(small, features=features)
+                    model = cls(template, tried, ReadTriangles.of(template, tried))
+                    model.initialize(kept)
+                    with torch.no_grad():
+                        error[features] = float((model(judged) - judged).norm(dim=-1).mean())
+        better = min(error, key=lambda features: error[features])
+        return replace(config, features=better)
+
+    @property
+    def starts_linear(self) -> bool:
+        return True
+
+    def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
+        self.basis.set(principal_basis(shapes, len(self.basis.components)))
+        if self.rotations is not None:
+            self.rotations.choose_reference(shapes)
+            self._fit_features(shapes[evenly_spread(len(shapes), MAX_MESHES)])
+        # What the network reads is divided by `units`, the first codes by the deviations.
+        existing = self.space.deviations > 0
+        ratio = torch.where(existing, self.space.units / self.space.deviations, 1.0)
+        with torch.no_grad():
+            self.encoder_skip.weight.diagonal().copy_(ratio[: self.config.latent])
+        if self.config.mixtures:
+            self._prepare_mixtures(shapes, labels.get("neutral", np.full(len(shapes), -1)))
+
+    @torch.no_grad()
+    def _fit_features(self, shapes: np.ndarray) -> None:
+        """Compute the components of the features of meshes (N, V, 3) mm, and the map back."""
+        assert self.rotations is not None
+        meshes = [torch.from_numpy(block).to(self.basis.mean) for block in blocks(shapes)]
+        features = torch.cat([self.rotations.read(block) for block in meshes])
+        self.space.set(
+            principal_basis(features.numpy(force=True), len(self.space.components))
+        )
+        self.rotations.fit(features, torch.cat([self._coefficients(block) for block in meshes]))
+
+    @torch.no_grad()
+    def _prepare_mixtures(self, shapes: Shapes, neutral: np.ndarray) -> None:
+        """Keep what mixtures are made of: the neutral meshes, and what poses add to them.
+
+        neutral: (N,) the row of each mesh's neutral mesh, -1 = none.
+        """
+        people, posed = people_and_expressive(neutral)
+        if len(people) < 2 or len(posed) < 2:
+            return
+        posed = posed[evenly_spread(len(posed), MAX_MESHES)]
+        self.people = self._read_all(shapes, people)
+        of_person = torch.from_numpy(np.searchsorted(people, neutral[posed]))
+        self.poses = self._read_all(shapes, posed) - self.people[of_person.to(self.people.device)]
+
+    def _read_all(self, shapes: Shapes, rows: np.ndarray) -> Tensor:
+        """`_read` of these rows of shapes (N, V, 3) mm."""
+        parts = np.array_split(rows, -(-len(rows) // 256))
+        return torch.cat(
+            [self._read(torch.from_numpy(shapes[part]).to(self.people)) for part in parts]
+        )
+
+    # The code
+
+    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        self.check_vertices(vertices)
+        code, added = self._encoded(self._read(vertices))
+        return code + self.encoder_gate * added
+
+    def decode(self, code: Tensor) -> Tensor:
+        self.check_code(code)
+        shape = self.basis.mean + self._written(code) @ self.basis.components
+        return shape.unflatten(1, (-1, 3))
+
+    def _read(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, K) coordinates along the components of the features."""
+        features = vertices if self.rotations is None else self.rotations.read(vertices)
+        return (features.flatten(1) - self.space.mean) @ self.space.components.T
+
+    def _encoded(self, read: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K) -> codes (B, L), by the linear map and what the network adds."""
+        whitened = read / self.space.units
+        return self.encoder_skip(whitened), self.encoder(whitened)
+
+    def _written(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, K) mm, the coefficients of the whole mesh."""
+        latent = self.config.latent
+        unit = self.decoder_gate * self.space.deviations[:latent].mean()
+        features = self.decoder_skip(code) * self.space.deviations + unit * self.decoder(code)
+        if self.rotations is None:
+            return features
+        unit = self.decoder_gate * self.basis.deviations[:latent].mean()
+        return self._coefficients_of(features) + unit * self.rest(code)
+
+    def _coefficients_of(self, features: Tensor) -> Tensor:
+        """(B, K) coordinates along the components of the features -> (B, K) mm along those of the
+        whole mesh.
+        """
+        if self.rotations is None:
+            return features
+        whole = self.space.mean + features @ self.space.components
+        return self.rotations.write(whole.unflatten(1, (-1, 3)))
+
+    def _coefficients(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, K) mm along the components of the whole mesh."""
+        return (vertices.flatten(1) - self.basis.mean) @ self.basis.components.T
+
+    @torch.no_grad()
+    def dense_decoder(self) -> DenseDecoder | None:
+        if self.rotations is not None:
+            return None
+        return DenseDecoder(
+            self.basis.mean.unflatten(0, (-1, 3)),
+            self.basis.components.unflatten(1, (-1, 3)),
+            self.basis.deviations[:, None] * self.decoder_skip.weight,
+            with_outputs_times(
+                self.decoder,
+                self.decoder_gate * self.basis.deviations[: self.config.latent].mean(),
+            ),
+        )
+
+    # The objective
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        generator, count = progress.generator, self.template.n_vertices
+        some = torch.randperm(count, generator=generator)[: -(-count // VERTEX_SHARE)]
+        some = some.to(batch.vertices.device)
+        mean = self.basis.mean.unflatten(0, (-1, 3))[some]
+        components = self.basis.components.unflatten(1, (-1, 3))[:, some].flatten(1)
+
+        mixtures = self._mixtures(len(batch.vertices), generator)
+        own = batch.vertices[len(mixtures) :]
+        read = torch.cat([mixtures, self._read(own)])
+        made = (self._coefficients_of(mixtures) @ components).unflatten(1, (-1, 3))
+        wanted = torch.cat([made, own[:, some] - mean])
+        code, added = self._encoded(read)
+        found = (self._written(code + added) @ components).unflatten(1, (-1, 3))
+        return {"vertex_error": (found - wanted).norm(dim=-1).mean()}
+
+    @torch.no_grad()
+    def _mixtures(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(n, K) coordinates of random mixtures, their share of a batch."""
+        count = round(self.config.mixtures * batch) if len(self.people) else 0
+
+        def mixed(stock: Tensor) -> Tensor:
+            low, high = MIXTURE
+            first, second = torch.randint(max(1, len(stock)), (2, count), generator=generator)
+            amount = low + (high - low) * torch.rand(count, 1, generator=generator)
+            first, second = stock[first.to(stock.device)], stock[second.to(stock.device)]
+            found: Tensor = first + amount.to(stock) * (second - first)
+            return found
+
+        return mixed(self.people) + mixed(self.poses)
+
+    def finish(self, validation: Batch) -> None:
+        meshes = validation.vertices
+        read = torch.cat([self._read(block) for block in meshes.split(BATCH)])
+        code, added = self._encoded(read)
+
+        def score() -> float:
+            codes = (code + self.encoder_gate * added).split(BATCH)
+            errors = [
+                (self.decode(some) - block).norm(dim=-1).mean(1)
+                for some, block in zip(codes, meshes.split(BATCH), strict=True)
+            ]
+            return float(torch.cat(errors).mean())
+
+        choose_gates((self.encoder_gate, self.decoder_gate), score)
+
+    def for_inference(self) -> Self:
+        self.people, self.poses = self.people[:0], self.poses[:0]
+        return self
