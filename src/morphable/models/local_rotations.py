@@ -6,6 +6,7 @@ as-consistent-as-possible deformation representations: Gao et al., 2016 and 2019
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,13 +23,11 @@ from morphable.ops.point_sampling import farthest_points
 from morphable.ops.rotations import rotation_matrices, rotation_vectors
 from morphable.rows import evenly_spread
 
-STRETCH = 0.5
-"""Weight of a stretch against a turn of as many radians."""
 RIDGE = 1e-4
 """Of the regression of meshes on their deformations, as a share of the mean squared input."""
-MIN_HEIGHT = 1e-3
+MIN_HEIGHT = 0.2
 """A triangle of the template whose height is less than this share of its longest side has no frame
-to speak of, and is not read.
+to speak of, and is not read, unless there is no better one.
 """
 LEAST = 1e-12
 MAX_MESHES = 10_000
@@ -49,7 +48,8 @@ class ReadTriangles(Geometry):
         sides = places - np.roll(places, 1, axis=1)
         longest = np.square(sides).sum(-1).max(1, initial=0.0)
         area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=-1)
-        large = np.flatnonzero(area > MIN_HEIGHT * longest)
+        shape = area / np.maximum(longest, LEAST)
+        large = np.flatnonzero(shape > min(MIN_HEIGHT, 0.5 * shape.max(initial=0.0)))
         if not len(large):
             raise InputError(
                 "`features` rotations: the template has no triangles that have an area"
@@ -72,6 +72,13 @@ class LocalRotations(nn.Module):
 
     A triangle's frame has rows edge, edge and normal, the normal as long as the root of twice the
     area. With frames in rows, frame(mesh) = frame(reference) U R.
+
+    Rotation vectors and U - I are the features. What a network reads are the principal components
+    of J f, where J is the derivative of the coefficients of the mesh by the features at their
+    mean: as if all rotations were small ones. So a feature counts as much as it moves the surface,
+    and the components are in mm. Features come back from the components by regression.
+
+    deviations: (R,) mm of the components.
     """
 
     corners: Tensor
@@ -85,6 +92,10 @@ class LocalRotations(nn.Module):
         self.inverse = nn.Buffer(torch.zeros(count, 3, 3))
         self.weight = nn.Buffer(torch.zeros(9 * count, rank))
         self.bias = nn.Buffer(torch.zeros(rank))
+        self.mean = nn.Buffer(torch.zeros(12 * count))
+        self.reader = nn.Buffer(torch.zeros(12 * count, rank))
+        self.writer = nn.Buffer(torch.zeros(rank, 12 * count))
+        self.deviations = nn.Buffer(torch.ones(rank))
 
     @torch.no_grad()
     def choose_reference(self, shapes: Shapes) -> None:
@@ -104,38 +115,55 @@ class LocalRotations(nn.Module):
         self.axes.copy_(axes)
         self.inverse.copy_(torch.linalg.inv(frames))
 
-    def read(self, vertices: Tensor) -> Tensor:
-        """(B, V, 3) mm -> (B, 4n, 3): n rotation vectors in radians, then n stretches less one, of
-        three rows each.
-        """
+    def features(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, 12n): n rotation vectors in radians, then n stretches less one."""
         turn, stretch = self._parts(vertices)
-        less = STRETCH * (stretch - torch.eye(3).to(stretch))
-        return torch.cat([rotation_vectors(turn), less.flatten(1, 2)], 1)
+        less = stretch - torch.eye(3).to(stretch)
+        return torch.cat([rotation_vectors(turn).flatten(1), less.flatten(1)], 1)
 
     def deformation(self, features: Tensor) -> Tensor:
-        """(B, 4n, 3) as of `read` -> (B, 9n), the entries of U R."""
-        count = len(self.corners)
-        turn = rotation_matrices(features[:, :count])
-        stretch = torch.eye(3).to(features) + features[:, count:].unflatten(1, (-1, 3)) / STRETCH
-        return (stretch @ turn).flatten(1)
+        """(B, 12n) -> (B, 9n), the entries of U R."""
+        count = 3 * len(self.corners)
+        turn = rotation_matrices(features[:, :count].unflatten(1, (-1, 3)))
+        less = features[:, count:].unflatten(1, (-1, 3, 3))
+        return ((torch.eye(3).to(features) + less) @ turn).flatten(1)
 
-    def write(self, features: Tensor) -> Tensor:
-        """(B, 4n, 3) as of `read` -> (B, R) coefficients of the whole mesh."""
+    def read(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, R) mm along the components of the features."""
+        return (self.features(vertices) - self.mean) @ self.reader
+
+    def write(self, components: Tensor) -> Tensor:
+        """(B, R) mm as of `read` -> (B, R) mm coefficients of the whole mesh."""
+        return self._coefficients(self.mean + components @ self.writer)
+
+    def _coefficients(self, features: Tensor) -> Tensor:
         return self.deformation(features) @ self.weight + self.bias
 
     @torch.no_grad()
-    def fit(self, features: Tensor, coefficients: Tensor) -> None:
-        """Compute the linear map of `write` by a ridge regression. features: (N, 4n, 3) of `read`.
-        coefficients: (N, R) of the same meshes.
+    def fit(self, meshes: Sequence[Tensor], coefficients: Tensor) -> None:
+        """Compute the linear maps. meshes: N in blocks (n, V, 3) mm. coefficients: (N, R) mm of
+        them.
         """
+        features = torch.cat([self.features(block) for block in meshes])
         inputs = torch.cat([self.deformation(block) for block in features.split(256)])
-        mean, middle = inputs.mean(0), coefficients.mean(0)
-        centered = (inputs - mean).double()
-        gram = centered.T @ centered
-        gram.diagonal().add_(max(RIDGE * float(gram.diagonal().mean()), LEAST))
-        wanted = centered.T @ (coefficients - middle).double()
-        self.weight.copy_(torch.linalg.solve(gram, wanted))
-        self.bias.copy_(middle - mean @ self.weight)
+        weight, bias = _ridge(inputs, coefficients)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+
+        self.mean.copy_(features.mean(0))
+        centered = features - self.mean
+        jacobian = torch.func.jacrev(lambda f: self._coefficients(f[None])[0])(self.mean)
+        straight = (centered @ jacobian.T).double()
+        values, axes = torch.linalg.eigh(straight.T @ straight)
+        axes = axes.flip(1)
+        axes = axes * torch.where(axes.sum(0) < 0, -1.0, 1.0)  # the sign is arbitrary
+        spread = values.flip(0).clamp(min=0)
+        existing = spread > LEAST * spread[0]
+        found = straight @ axes
+        back = (found.T @ centered.double()) / torch.where(existing, spread, 1.0)[:, None]
+        self.reader.copy_(jacobian.T @ axes.to(jacobian))
+        self.writer.copy_(back * existing[:, None])
+        self.deviations.copy_((spread * existing / max(1, len(features) - 1)).sqrt())
 
     def _parts(self, vertices: Tensor) -> tuple[Tensor, Tensor]:
         """R and U (B, n, 3, 3) of each triangle, for rows."""
@@ -155,3 +183,13 @@ def _frames(corners: Tensor) -> tuple[Tensor, Tensor]:
     along = first / (first.square().sum(-1, keepdim=True) + LEAST).sqrt()
     axes = torch.stack([along, normal, torch.linalg.cross(along, normal)], -2)
     return axes, torch.stack([first, second, normal * area.sqrt()], -2)
+
+
+def _ridge(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (D, K) and bias (K,) of the regression of outputs (N, K) on inputs (N, D)."""
+    mean, middle = inputs.mean(0), outputs.mean(0)
+    centered = (inputs - mean).double()
+    gram = centered.T @ centered
+    gram.diagonal().add_(max(RIDGE * float(gram.diagonal().mean()), LEAST))
+    weight = torch.linalg.solve(gram, centered.T @ (outputs - middle).double()).to(inputs)
+    return weight, middle - mean @ weight

@@ -40,7 +40,7 @@ from morphable.models.training import Batch, Progress
 from morphable.rows import evenly_spread
 
 MIXTURE = (-0.3, 1.3)
-"""Range of t in (1 - t) a + t b, for mixtures of two people or two poses."""
+"""Range of t in (1 - t) a + t b, for mixtures of two people."""
 VERTEX_SHARE = 6
 """Each training step measures distances at one in so many vertices, drawn at random."""
 JUDGED, HELD_OUT = 1200, 5
@@ -56,8 +56,8 @@ class RotationMlpConfig(Configuration):
     training people better. triangles: at how many of them rotations are read. rank: number of
     components. width, depth: units per hidden layer, and number of hidden layers, of each network.
 
-    mixtures: this share of each batch are mixtures: the pose of two meshes mixed, on two other
-    people mixed. Neutral meshes are needed for that; without them no mixtures are made.
+    mixtures: this share of each batch are mixtures of two people, in the pose of a training mesh.
+    Neutral meshes are needed for that; without them no mixtures are made.
     """
 
     latent: Count = 8
@@ -66,7 +66,7 @@ class RotationMlpConfig(Configuration):
     rank: Count = 128
     width: Count = 256
     depth: Count = 2
-    mixtures: Share = 0.8
+    mixtures: Share = 0.5
 
 
 class RotationMlp(TrainableModel):
@@ -94,10 +94,8 @@ class RotationMlp(TrainableModel):
         rank = max(config.rank, config.latent)
         self.basis = LinearBasis(rank, template.n_vertices)
         self.rotations: LocalRotations | None = None
-        self.features: LinearBasis | None = None
         if config.features != "positions":
             self.rotations = LocalRotations(geometry, rank)
-            self.features = LinearBasis(rank, 4 * len(geometry.corners))
             self.rest = mlp([config.latent, *hidden, rank])
         self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
         self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
@@ -112,9 +110,15 @@ class RotationMlp(TrainableModel):
             self.register_buffer(stock, torch.zeros(0, rank), persistent=False)
 
     @property
-    def space(self) -> LinearBasis:
-        """The principal components of the features."""
-        return self.basis if self.features is None else self.features
+    def deviations(self) -> Tensor:
+        """(K,) mm of the components that the network reads and writes."""
+        return self.basis.deviations if self.rotations is None else self.rotations.deviations
+
+    @property
+    def scales(self) -> Tensor:
+        """(K,) mm by which they are divided for the network, see `LinearBasis.units`."""
+        least = 1e-3 * self.deviations[0].double() + 1e-30
+        return self.deviations.clamp(min=least.to(self.deviations))
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
@@ -151,25 +155,15 @@ class RotationMlp(TrainableModel):
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
         if self.rotations is not None:
             self.rotations.choose_reference(shapes)
-            self._fit_features(shapes[evenly_spread(len(shapes), MAX_MESHES)])
+            some = shapes[evenly_spread(len(shapes), MAX_MESHES)]
+            meshes = [torch.from_numpy(block).to(self.basis.mean) for block in blocks(some)]
+            self.rotations.fit(meshes, torch.cat([self._coefficients(block) for block in meshes]))
         # What the network reads is divided by `units`, the first codes by the deviations.
-        existing = self.space.deviations > 0
-        ratio = torch.where(existing, self.space.units / self.space.deviations, 1.0)
+        ratio = torch.where(self.deviations > 0, self.scales / self.deviations, 1.0)
         with torch.no_grad():
             self.encoder_skip.weight.diagonal().copy_(ratio[: self.config.latent])
         if self.config.mixtures:
             self._prepare_mixtures(shapes, labels.get("neutral", np.full(len(shapes), -1)))
-
-    @torch.no_grad()
-    def _fit_features(self, shapes: np.ndarray) -> None:
-        """Compute the components of the features of meshes (N, V, 3) mm, and the map back."""
-        assert self.rotations is not None
-        meshes = [torch.from_numpy(block).to(self.basis.mean) for block in blocks(shapes)]
-        features = torch.cat([self.rotations.read(block) for block in meshes])
-        self.space.set(
-            principal_basis(features.numpy(force=True), len(self.space.components))
-        )
-        self.rotations.fit(features, torch.cat([self._coefficients(block) for block in meshes]))
 
     @torch.no_grad()
     def _prepare_mixtures(self, shapes: Shapes, neutral: np.ndarray) -> None:
@@ -205,33 +199,29 @@ class RotationMlp(TrainableModel):
         return shape.unflatten(1, (-1, 3))
 
     def _read(self, vertices: Tensor) -> Tensor:
-        """(B, V, 3) mm -> (B, K) coordinates along the components of the features."""
-        features = vertices if self.rotations is None else self.rotations.read(vertices)
-        return (features.flatten(1) - self.space.mean) @ self.space.components.T
+        """(B, V, 3) mm -> (B, K) mm along the components."""
+        return (
+            self._coefficients(vertices)
+            if self.rotations is None
+            else self.rotations.read(vertices)
+        )
 
     def _encoded(self, read: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) -> codes (B, L), by the linear map and what the network adds."""
-        whitened = read / self.space.units
+        whitened = read / self.scales
         return self.encoder_skip(whitened), self.encoder(whitened)
 
     def _written(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, K) mm, the coefficients of the whole mesh."""
-        latent = self.config.latent
-        unit = self.decoder_gate * self.space.deviations[:latent].mean()
-        features = self.decoder_skip(code) * self.space.deviations + unit * self.decoder(code)
+        unit = self.decoder_gate * self.deviations[: self.config.latent].mean()
+        made = self.decoder_skip(code) * self.deviations + unit * self.decoder(code)
         if self.rotations is None:
-            return features
-        unit = self.decoder_gate * self.basis.deviations[:latent].mean()
-        return self._coefficients_of(features) + unit * self.rest(code)
+            return made
+        return self.rotations.write(made) + unit * self.rest(code)
 
-    def _coefficients_of(self, features: Tensor) -> Tensor:
-        """(B, K) coordinates along the components of the features -> (B, K) mm along those of the
-        whole mesh.
-        """
-        if self.rotations is None:
-            return features
-        whole = self.space.mean + features @ self.space.components
-        return self.rotations.write(whole.unflatten(1, (-1, 3)))
+    def _coefficients_of(self, read: Tensor) -> Tensor:
+        """(B, K) mm as of `_read` -> (B, K) mm, the coefficients of the whole mesh."""
+        return read if self.rotations is None else self.rotations.write(read)
 
     def _coefficients(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, K) mm along the components of the whole mesh."""
@@ -271,18 +261,18 @@ class RotationMlp(TrainableModel):
 
     @torch.no_grad()
     def _mixtures(self, batch: int, generator: torch.Generator) -> Tensor:
-        """(n, K) coordinates of random mixtures, their share of a batch."""
-        count = round(self.config.mixtures * batch) if len(self.people) else 0
-
-        def mixed(stock: Tensor) -> Tensor:
-            low, high = MIXTURE
-            first, second = torch.randint(max(1, len(stock)), (2, count), generator=generator)
-            amount = low + (high - low) * torch.rand(count, 1, generator=generator)
-            first, second = stock[first.to(stock.device)], stock[second.to(stock.device)]
-            found: Tensor = first + amount.to(stock) * (second - first)
-            return found
-
-        return mixed(self.people) + mixed(self.poses)
+        """(n, K) mm as of `_read`, of random mixtures, their share of a batch."""
+        stock, low, high = len(self.people), *MIXTURE
+        if not stock:
+            return self.people
+        count = round(self.config.mixtures * batch)
+        first, second = torch.randint(stock, (2, count), generator=generator)
+        pose = torch.randint(len(self.poses), (count,), generator=generator)
+        amount = low + (high - low) * torch.rand(count, 1, generator=generator)
+        device = self.people.device
+        first, second = self.people[first.to(device)], self.people[second.to(device)]
+        person: Tensor = first + amount.to(device) * (second - first)
+        return person + self.poses[pose.to(device)]
 
     def finish(self, validation: Batch) -> None:
         meshes = validation.vertices
