@@ -19,7 +19,7 @@ from test_decoders_in_programs import BOTH, built
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 ENCODERS = (
-    "region-pca", "pca-mlp", "spiralnet++", "coma", "lamm", "ib-vae", "cvae", "deepflame", *VARIANTS,
+    "region-pca", "pca-mlp", "rotation-mlp", "spiralnet++", "coma", "lamm", "ib-vae", "cvae", "deepflame", *VARIANTS,
 )  # fmt: skip
 """One family per kind of encoder."""
 SEARCHING = ("multilinear", "gan", "ac-gan")

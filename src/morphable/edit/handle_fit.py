@@ -14,8 +14,8 @@ from torch import Tensor
 from morphable.models.base import MorphableModel
 from morphable.models.region_pca import HANDLE_ERROR
 
-CORRECTIONS = 2
-"""Steps after the first one, with the same slopes, for a decoder that is not linear."""
+TRIALS = 8
+"""Steps that are tried, all with the same slopes. A linear decoder needs one."""
 CONVERGED = 1e-3
 """No further step if the last one changed the code by less than this, in standard deviations."""
 
@@ -27,7 +27,8 @@ class HandleFit:
     decoder makes of the step.
 
     Gauss-Newton with the slopes J at the code: w = G (d - f(w) + J w), with
-    G = (J^T J + HANDLE_ERROR^2)^-1 J^T. For a linear model, the first step is the solution.
+    G = (J^T J + HANDLE_ERROR^2)^-1 J^T. For a linear model, the first step is the solution. A step
+    that does not lower the sum is halved, so that the result is never worse than not moving.
 
     code: (L,). handles: (K,) vertices. basis: (L, r), one standard deviation of the prior per
     column. slopes: J, (3K, r) mm. gain: G, (r, 3K).
@@ -57,14 +58,21 @@ class HandleFit:
         exactly zero.
         """
         goal = torch.as_tensor(np.asarray(moved, np.float32)).to(self.code).ravel()
-        step = self.gain @ goal
-        change = self.decoded(step)
-        for _ in range(CORRECTIONS):
-            error = goal - change[self.handles].ravel()
-            better = self.gain @ (error + self.slopes @ step)
-            if float((better - step).norm()) < CONVERGED:
+        step = torch.zeros(self.basis.shape[1]).to(self.code)
+        change = torch.zeros(self._shape.shape).to(self._shape)
+        least = float(goal.square().sum())
+        tried = self.gain @ goal
+        for _ in range(TRIALS):
+            made = self.decoded(tried)
+            missed = goal - made[self.handles].ravel()
+            cost = float(missed.square().sum() + HANDLE_ERROR**2 * tried.square().sum())
+            if cost < least:
+                step, change, least = tried, made, cost
+                tried = self.gain @ (missed + self.slopes @ step)
+            else:  # too far for these slopes
+                tried = (step + tried) / 2
+            if float((tried - step).norm()) < CONVERGED:
                 break
-            step, change = better, self.decoded(better)
         return change.cpu().numpy().astype(np.float64)
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ takes the positions themselves, and is pca-mlp.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -41,6 +41,10 @@ from morphable.rows import evenly_spread
 
 MIXTURE = (-0.3, 1.3)
 """Range of t in (1 - t) a + t b, for mixtures of two people."""
+FEW = 8
+"""Features are compared by so many components. By more of them positions catch up, since arcs can be
+pieced together, but what a network learns remains easier from rotations.
+"""
 VERTEX_SHARE = 6
 """Each training step measures distances at one in so many vertices, drawn at random."""
 JUDGED, HELD_OUT = 1200, 5
@@ -52,9 +56,10 @@ held out.
 @dataclass(frozen=True)
 class RotationMlpConfig(Configuration):
     """features: what the network reads and writes principal components of: local `rotations` and
-    stretches, or `positions`; `auto` takes those whose components explain the meshes of left-out
-    training people better. triangles: at how many of them rotations are read. rank: number of
-    components. width, depth: units per hidden layer, and number of hidden layers, of each network.
+    stretches, or `positions`. `auto` takes rotations if a few components of theirs explain the
+    meshes of left-out training people better, and all of them leave little. triangles: at how many
+    of them rotations are read. rank: number of components. width, depth: units per hidden layer,
+    and number of hidden layers, of each network.
 
     mixtures: this share of each batch are mixtures of two people, in the pose of a training mesh.
     Neutral meshes are needed for that; without them no mixtures are made.
@@ -132,19 +137,16 @@ class RotationMlp(TrainableModel):
             return config
         rows = evenly_spread(len(shapes), JUDGED)
         held = people[rows] % HELD_OUT == 0
-        error = {"positions": 0.0}
+        better = "positions"
         if 0 < held.sum() < len(rows) - 1:
             kept, judged = shapes[rows[~held]], torch.from_numpy(shapes[rows[held]])
-            latent = min(config.latent, len(kept) - 1)
-            small = replace(config, latent=latent, width=1, depth=1, mixtures=0.0)
-            for features in ("positions", "rotations"):
-                with suppress(InputError):  # no triangles whose rotations could be read
-                    tried = replace(small, features=features)
-                    model = cls(template, tried, ReadTriangles.of(template, tried))
-                    model.initialize(kept)
-                    with torch.no_grad():
-                        error[features] = float((model(judged) - judged).norm(dim=-1).mean())
-        better = min(error, key=lambda features: error[features])
+            with suppress(InputError):  # no triangles whose rotations could be read
+                size = min(config.latent, len(kept) - 1)
+                straight = _error_by_size(cls, template, config, "rotations", kept, judged)
+                plain = _error_by_size(cls, template, config, "positions", kept, judged)
+                few = min(size, FEW)
+                if straight(few) < plain(few) and straight(config.rank) < 0.5 * plain(size):
+                    better = "rotations"
         return replace(config, features=better)
 
     @property
@@ -241,6 +243,13 @@ class RotationMlp(TrainableModel):
             ),
         )
 
+    def of_components(self, vertices: Tensor, size: int) -> Tensor:
+        """(B, V, 3) mm -> (B, V, 3) mm, described by the first components alone, without networks."""
+        read = self._read(vertices)
+        read[:, size:] = 0
+        shape = self.basis.mean + self._coefficients_of(read) @ self.basis.components
+        return shape.unflatten(1, (-1, 3))
+
     # The objective
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -292,3 +301,25 @@ class RotationMlp(TrainableModel):
     def for_inference(self) -> Self:
         self.people, self.poses = self.people[:0], self.poses[:0]
         return self
+
+
+def _error_by_size(
+    kind: type[RotationMlp],
+    template: Template,
+    config: RotationMlpConfig,
+    features: Literal["rotations", "positions"],
+    kept: np.ndarray,
+    judged: Tensor,
+) -> Callable[[int], float]:
+    """How well so many components of the features of `kept` meshes describe the `judged` ones: a
+    function from their number to the mean vertex error in mm.
+    """
+    tried = replace(config, features=features, latent=1, width=1, depth=1, mixtures=0.0)
+    model = kind(template, tried, ReadTriangles.of(template, tried))
+    model.initialize(kept)
+
+    @torch.no_grad()
+    def error(size: int) -> float:
+        return float((model.of_components(judged, size) - judged).norm(dim=-1).mean())
+
+    return error
