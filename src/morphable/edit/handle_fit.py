@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from morphable.models.base import MorphableModel
-from morphable.models.region_pca import HANDLE_ERROR
+from morphable.models.handles import HANDLE_ERROR
 
 CORRECTIONS = 2
 """Steps after the first one, with the same slopes, for a decoder that is not linear."""

@@ -103,6 +103,60 @@ class RegionEditor(MorphableModel):
         return whole.flatten(1)
 
 
+HANDLE_ERROR = 0.5
+"""Standard deviation, in mm, by which a handle may miss its goal. It weighs reaching the goal
+against keeping the region likely.
+"""
+
+
+def handle_gain(reach: Tensor) -> Tensor:
+    """(K, n) change of K coefficients in standard deviations per mm that n coordinates of handles
+    should move, by ridge regression: the most likely step that brings the handles to within about
+    HANDLE_ERROR of their goals.
+
+    reach: (n, K) mm by which a standard deviation of each coefficient moves the handles.
+    """
+    reach = reach.double()
+    # The ridge is the posterior precision of a N(0, I) prior with noise HANDLE_ERROR.
+    square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(reach.shape[1]).to(reach)
+    return torch.linalg.solve(square, reach.T)
+
+
+class LinearHandles(nn.Module):
+    """How the vertices of each region follow its handles along the region's principal components,
+    as in region-PCA; other regions do not move.
+
+    Buffer: follow (3V, n), sorted by region: mm per mm by which each coordinate of the region's
+    handles moves. n: the largest number of these coordinates of a region.
+    """
+
+    def __init__(self, regions: Regions) -> None:
+        super().__init__()
+        self.counts = [3 * len(controls) for controls in regions.controls]
+        self.runs = (3 * np.bincount(regions.labels)).tolist()
+        self.follow = nn.Buffer(torch.zeros(sum(self.runs), max(self.counts)))
+
+    def set(self, region: int, components: Tensor, deviations: Tensor, controls: Tensor) -> None:
+        """components: (K, 3m) of the m vertices of the region. deviations: (K,) mm. controls: (C,)
+        the positions of the handles among these vertices.
+        """
+        axes = (components * deviations[:, None]).double()
+        reach = axes.unflatten(1, (-1, 3))[:, controls].flatten(1).T
+        rows = self.follow.split(self.runs)[region]
+        rows[:, : self.counts[region]] = (axes.T @ handle_gain(reach)).to(rows)
+
+    def forward(self, displacement: Tensor) -> Tensor:
+        """(B, 3C) mm, region by region -> (B, 3V) mm, sorted by region."""
+        regions = range(len(self.runs))
+        return torch.cat([self.one(displacement, r).flatten(1) for r in regions], 1)
+
+    def one(self, displacement: Tensor, region: int) -> Tensor:
+        """(B, 3C) mm of all handles -> (B, m, 3) mm: the m vertices of one region only."""
+        moves = displacement.split(self.counts, 1)[region]
+        rows = self.follow.split(self.runs)[region][:, : self.counts[region]]
+        return (moves @ rows.T).unflatten(1, (-1, 3))
+
+
 class Handles(nn.Module):
     """One Gaussian per region over the displacements (3 C_r,) mm of its control vertices."""
 
