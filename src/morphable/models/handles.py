@@ -39,6 +39,8 @@ MAX_STRETCH = 1.25
 """Pairs whose border must be stretched by more than this are left out. The published code leaves
 out all pairs above 1, so it keeps only pairs that shrink along every axis.
 """
+OWN_SHARE = 0.25
+"""Deviation of a handle by itself, relative to the region's handles (root mean square)."""
 BLOCK = 100
 """Pairs that are read at a time."""
 
@@ -109,17 +111,23 @@ against keeping the region likely.
 """
 
 
-def handle_gain(reach: Tensor) -> Tensor:
+def handle_gain(reach: Tensor, error: float = HANDLE_ERROR) -> Tensor:
     """(K, n) change of K coefficients in standard deviations per mm that n coordinates of handles
     should move, by ridge regression: the most likely step that brings the handles to within about
-    HANDLE_ERROR of their goals.
+    `error` mm of their goals.
 
     reach: (n, K) mm by which a standard deviation of each coefficient moves the handles.
     """
     reach = reach.double()
-    # The ridge is the posterior precision of a N(0, I) prior with noise HANDLE_ERROR.
-    square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(reach.shape[1]).to(reach)
+    # The ridge is the posterior precision of a N(0, I) prior with this noise.
+    square = reach.T @ reach + error**2 * torch.eye(reach.shape[1]).to(reach)
     return torch.linalg.solve(square, reach.T)
+
+
+FOLLOW_RANK, FOLLOW_ERROR = 64, 0.1
+"""Number of components along which a region follows its handles, and how far (mm) these may miss.
+With so many components, a smaller error than region-PCA's brings all vertices closer, too.
+"""
 
 
 class LinearHandles(nn.Module):
@@ -143,7 +151,7 @@ class LinearHandles(nn.Module):
         axes = (components * deviations[:, None]).double()
         reach = axes.unflatten(1, (-1, 3))[:, controls].flatten(1).T
         rows = self.follow.split(self.runs)[region]
-        rows[:, : self.counts[region]] = (axes.T @ handle_gain(reach)).to(rows)
+        rows[:, : self.counts[region]] = (axes.T @ handle_gain(reach, FOLLOW_ERROR)).to(rows)
 
     def forward(self, displacement: Tensor) -> Tensor:
         """(B, 3C) mm, region by region -> (B, 3V) mm, sorted by region."""
@@ -203,20 +211,25 @@ class Handles(nn.Module):
 
     def complete(self, region: int, moves: Mapping[int, np.ndarray]) -> Tensor:
         """(C_r, 3) mm displacements of a region's control vertices. Those in `moves` are as given;
-        the others are their conditional mean.
+        the others follow: their conditional mean, if what moves a handle is partly its own.
 
         moves: (3,) mm by vertex number.
         """
-        prior = self._prior(region)
+        controls = self.regions.controls[region].tolist()
+        factor = self._prior(region).factor.double().cpu()
+        covariance = factor @ factor.T
+        known = torch.tensor([3 * controls.index(v) + axis for v in moves for axis in range(3)])
+        known = known.long()
+        given = torch.tensor(np.array([*moves.values()], np.float64).ravel())
+
         # An edit is relative to the current shape, so the mean is zero: if no vertex is moved, none
-        # follows.
-        centered = CodePrior(prior.parts)
-        centered.factor.copy_(prior.factor.cpu())
-        known = {
-            str(vertex): torch.as_tensor(move, dtype=torch.float32)
-            for vertex, move in moves.items()
-        }
-        return centered.given(known).mean.reshape(-1, 3)
+        # follows. Without the noise of a handle of its own, 3 mm at the base of a finger, which
+        # hardly ever moves, would swing its tip by centimeters.
+        own = OWN_SHARE**2 * covariance.diagonal().mean() * torch.eye(len(known)).double()
+        inverse = torch.linalg.pinv(covariance[known][:, known] + own, hermitian=True)
+        result = covariance[:, known] @ inverse @ given
+        result[known] = given
+        return result.float().reshape(-1, 3)
 
     def swap(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
         """(C_r, 3) mm displacements that replace a region of `source` (V, 3) mm by that of `target`

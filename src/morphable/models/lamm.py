@@ -27,7 +27,7 @@ from morphable.models.base import (
 )
 from morphable.models.gates import BATCH, choose_gates, choose_pair
 from morphable.models.geometry import RegionCounts, RegionGeometry
-from morphable.models.handles import Handles, LinearHandles, RegionEditor
+from morphable.models.handles import FOLLOW_RANK, Handles, LinearHandles, RegionEditor
 from morphable.models.lamm_network import LammNetwork, LammNetworkConfig, States
 from morphable.models.linear_start import LinearStart
 from morphable.models.normalization import Normalization
@@ -169,8 +169,11 @@ class Lamm(TrainableModel, RegionEditor):
         for region in range(len(self.regions.names)):
             members = self.regions.vertices(region)
             view = RegionView(shapes, members, mean, std)
-            basis = principal_basis(view, self.config.width)
-            self.network.start_at_components(region, basis.components, basis.deviations)
+            width = self.config.width
+            basis = principal_basis(view, width if self.linear is None else max(width, FOLLOW_RANK))
+            self.network.start_at_components(
+                region, basis.components[:width], basis.deviations[:width]
+            )
             if self.linear is not None:
                 self._start_handles(region, basis)
         if self.linear is not None:
@@ -182,9 +185,9 @@ class Lamm(TrainableModel, RegionEditor):
         """Let a region follow its handles along its principal components (of normalized shapes)."""
         members = self.regions.vertices(region)
         std = self._mean_and_std()[1][torch.from_numpy(members)].flatten()
-        components = torch.from_numpy(basis.components).to(std) * std
+        components = torch.from_numpy(basis.components[:FOLLOW_RANK]).to(std) * std
         places = torch.from_numpy(np.searchsorted(members, self.regions.controls[region]))
-        deviations = torch.from_numpy(basis.deviations).to(std)
+        deviations = torch.from_numpy(basis.deviations[:FOLLOW_RANK]).to(std)
         self.linear_handles.set(region, components, deviations, places)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
