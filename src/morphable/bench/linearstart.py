@@ -25,14 +25,13 @@ def datasets(quick: bool) -> Sequence[Data]:
     subjects.
     """
     size: dict[str, Any] = {"size": "5k"}
-    hands = {"count": 2_000 if quick else 10_000, "seed": 3}
+    hands = {"count": 1_000 if quick else 10_000, "seed": 3}
     population = {"count": 1_000 if quick else 6_000, "seed": 1}
     faces = {"count": 1_040 if quick else 8_652, "seed": 7}
-    epochs = 6 if quick else 30
     return [
-        Data("hands", "hands", hands, "subject", epochs),
-        Data("face-population", "face-population", population | size, "subject", epochs),
-        Data("faces", "faces", faces | size, "subject", epochs),
+        Data("hands", "hands", hands, "subject", 6 if quick else 30),
+        Data("face-population", "face-population", population | size, "subject", 3 if quick else 30),
+        Data("faces", "faces", faces | size, "subject", 3 if quick else 30),
     ]
 
 

@@ -152,6 +152,8 @@ class Lamm(TrainableModel, RegionEditor):
         self.linear = None
         if config.start == "linear":
             self.linear = LinearStart(config.latent, template.n_vertices)
+            # The network adds to PCA from the start, so its gate is never closed before training.
+            self.linear.decoder_gate.fill_(1.0)
             self.linear_handles = LinearHandles(regions)
 
     @property

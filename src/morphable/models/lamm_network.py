@@ -103,7 +103,9 @@ class LammNetwork(nn.Module):
         self.learned_tokens = nn.Parameter(torch.randn(count if config.bottleneck else 1, width))
         self.decoder = _backbone(config, config.decoder_depth, count + 1)
         self.inverse_tokenizer = InverseTokenizer(sizes, width, config.rank)
-        self.control_nets = ControlNets([len(c) for c in regions.controls], width)
+        # As published; a small network gets small ones.
+        hidden = min(64, 4 * width), min(256, 4 * width)
+        self.control_nets = ControlNets([len(c) for c in regions.controls], width, hidden)
         self.to_added = nn.Linear(width, width) if self.linear else nn.Identity()
         if self.linear:
             zero_layers([self.to_code, self.to_added])
