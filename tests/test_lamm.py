@@ -392,7 +392,7 @@ def test_a_handle_that_hardly_ever_moves_does_not_swing_the_others() -> None:
     assert followed[1].tolist() == pytest.approx([100 * small / (small + own), 0, 0], rel=1e-4)
     assert followed[1, 0] < 5
     # One that moves as far as the region does takes the others along.
-    assert handles.complete(0, {7: np.array([100.0, 0, 0])})[0, 0] == pytest.approx(1, abs=0.03)
+    assert handles.complete(0, {7: np.array([100.0, 0, 0])})[0, 0] == pytest.approx(1, abs=0.06)
 
 
 def test_swapping_a_region_with_itself_moves_nothing(small: Lamm, hands: MeshDataset) -> None:

@@ -39,7 +39,7 @@ MAX_STRETCH = 1.25
 """Pairs whose border must be stretched by more than this are left out. The published code leaves
 out all pairs above 1, so it keeps only pairs that shrink along every axis.
 """
-OWN_SHARE = 0.25
+OWN_SHARE = 0.5
 """Deviation of a handle by itself, relative to the region's handles (root mean square)."""
 BLOCK = 100
 """Pairs that are read at a time."""
