@@ -48,8 +48,8 @@ RECIPES: dict[str, Recipe] = {
     "hands-lamm": Recipe(
         "lamm",
         24,
-        {"width": 16, "heads": 4, "start": "linear"},
-        {"epochs": 12},
+        {"width": 16, "heads": 2, "start": "linear"},
+        {"epochs": 6, "stages": ("autoencode", "manipulate")},
     ),
 }
 

@@ -35,8 +35,8 @@ carry.
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{family}, start=linear": (family, {"start": "linear"})
-    for family in ("coma", "spiralnet++", "lamm", "local-weights")
-}
+    for family in ("coma", "spiralnet++", "local-weights")
+} | {"lamm, start=pca": ("lamm", {"start": "pca"})}
 """Options that change what encoder and decoder are, which are tested like families of their own."""
 
 _MADE: dict[str, MorphableModel] = {}

@@ -17,7 +17,7 @@ import torch
 
 from morphable.bench import TABLES, find_table
 from morphable.bench.complexity import decoder_parameters, sphere_template
-from morphable.bench.document import _facts, record
+from morphable.bench.document import _facts, record, worse_than_pca
 from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
@@ -283,6 +283,18 @@ def test_a_row_of_its_own_epochs_says_so() -> None:
     assert [row[0] for row in found.rows[:3]] == ["coma", "PCA", "pca-mlp, 150 epochs of its own"]
     found = grid(table, [trained(table.rows[0], 150), trained(baseline, 150)], "hands")
     assert found.rows[2][0] == "pca-mlp"
+
+
+def test_rows_worse_than_pca_are_named(rng: np.random.Generator) -> None:
+    good, bad = TINY.rows[:2]
+    done = [outcome(good, 0, np.full(9, 1.0)), outcome(bad, 0, np.full(9, 3.0))]
+    done = [
+        replace(o, baselines={"pca": {"vertex_error_mm": {"mean": pca}}})
+        for o, pca in zip(done, (1.0, 2.5), strict=True)
+    ]
+    said = "hands: worse than PCA of the same latent size, by mean vertex error: "
+    assert worse_than_pca(done) == [f"{said}deeper (4)."]
+    assert worse_than_pca(done[:1]) == [f"{said}none."]
 
 
 def test_csv_holds_every_number_and_latex_escapes(rng: np.random.Generator) -> None:

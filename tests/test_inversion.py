@@ -47,7 +47,7 @@ def test_a_hundred_decoded_codes_of_pca(pca: Pca) -> None:
 LIGHTER: dict[str, dict[str, Any]] = {
     "gan": {"resolution": 16},
     "cvae": {"samples": (32, 16), "neighbors": 8, "expressions": EXPRESSIONS},
-    "lamm": {"bottleneck": False},
+    "lamm": {"bottleneck": False, "start": "pca"},
 }
 
 

@@ -21,7 +21,7 @@ from morphable.mesh.automatic_regions import automatic_regions
 from morphable.mesh.regions import Regions, spread_controls
 from morphable.mesh.template import Template
 from morphable.models.families import MODELS, create
-from morphable.models.handles import aligned_displacement
+from morphable.models.handles import OWN_SHARE, Handles, aligned_displacement
 from morphable.models.io import load, save
 from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
 from morphable.models.lamm_factor import factor
@@ -371,6 +371,28 @@ def test_handles_follow_what_training_meshes_do(small: Lamm) -> None:
     assert full[0].tolist() == pytest.approx(one.tolist(), abs=0.2)
     assert full[1:].abs().sum() > 0
     assert small.handles.complete(1, {}).abs().max() == 0
+
+
+def test_a_handle_that_hardly_ever_moves_does_not_swing_the_others() -> None:
+    """Two handles that move along one line, the second a hundred times as far: the first by 1 mm
+    would move the second by 100 mm, if nothing that moves it were its own.
+    """
+    ball = ball_template(60)
+    labels = np.zeros(60, np.int64)
+    regions = Regions(labels, ("all",), (np.array([3, 7]),))
+    handles = Handles(regions, ball.mesh.faces)
+    line = np.linspace(-1, 1, 50)
+    moves = np.zeros((50, 6))
+    moves[:, 0], moves[:, 3] = line, 100 * line
+    handles.priors[0].fit(torch.from_numpy(moves))  # type: ignore[union-attr]
+    small, large = moves.var(0, ddof=1)[[0, 3]]
+    own = OWN_SHARE**2 * (small + large) / 6
+    followed = handles.complete(0, {3: np.array([1.0, 0, 0])})
+    assert followed[0].tolist() == [1, 0, 0]
+    assert followed[1].tolist() == pytest.approx([100 * small / (small + own), 0, 0], rel=1e-4)
+    assert followed[1, 0] < 5
+    # One that moves as far as the region does takes the others along.
+    assert handles.complete(0, {7: np.array([100.0, 0, 0])})[0, 0] == pytest.approx(1, abs=0.06)
 
 
 def test_swapping_a_region_with_itself_moves_nothing(small: Lamm, hands: MeshDataset) -> None:

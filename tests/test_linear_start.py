@@ -19,6 +19,7 @@ from morphable.errors import InputError
 from morphable.models.base import TrainableModel
 from morphable.models.families import MODELS, create
 from morphable.models.gates import LEVELS
+from morphable.models.handles import FOLLOW_ERROR
 from morphable.models.io import load
 from morphable.models.lamm import MANIPULATE, Lamm
 from morphable.models.pca import Pca, PcaConfig
@@ -47,9 +48,13 @@ def pca_of(data: MeshDataset) -> Pca:
 
 
 def error(model: torch.nn.Module, data: MeshDataset, subset: str) -> float:
-    vertices = torch.from_numpy(np.asarray(data.split("subject").subset(subset).vertices[:]))
-    with torch.no_grad():
-        return float((model(vertices) - vertices).norm(dim=-1).mean())
+    shapes = data.split("subject").subset(subset).vertices
+    return mean_error(model, torch.from_numpy(np.asarray(shapes[:])))
+
+
+@torch.no_grad()
+def mean_error(model: torch.nn.Module, vertices: torch.Tensor) -> float:
+    return float((model(vertices) - vertices).norm(dim=-1).mean())
 
 
 def trained(data: MeshDataset, out: Path, **settings: object) -> PcaMlp:
@@ -223,7 +228,7 @@ def trained_lamm(hands: MeshDataset) -> Lamm:
     made = create("lamm", hands.template, latent=4, width=16, heads=2, start="linear")
     assert isinstance(made, Lamm)
     made.initialize(hands.vertices)
-    for layer in (made.network.to_code, made.network.decoder.norm):
+    for layer in (made.network.to_code, made.network.to_added):
         for parameter in layer.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
     return made.eval()
@@ -235,10 +240,68 @@ def test_a_region_of_a_linear_start_is_decoded_by_itself(hands: MeshDataset) -> 
     vertices = torch.from_numpy(np.asarray(hands.vertices[:3]))
     with torch.no_grad():
         code = model.encode(vertices)
+        code[:, model.parts["controls"]] = torch.randn(3, 3 * len(model.controls))
         whole = model.decode(code)
         for region in range(len(model.regions.names)):
             own = whole[:, model.network.region_members(region)]
             assert torch.allclose(model.decode_region(code, region), own, atol=1e-4)
+
+
+def test_lamm_starts_with_handles_that_reach_their_goals(hands: MeshDataset) -> None:
+    """Untrained, moving one region's handles to where another mesh has them makes its region, up to
+    what the handles do not say, and nothing else moves.
+    """
+    model = create("lamm", hands.template, latent=4, width=16, heads=2, start="linear")
+    assert isinstance(model, Lamm) and model.handles_trained
+    model.initialize(hands.vertices)
+    source, goal = (torch.from_numpy(np.asarray(hands.vertices[i : i + 4])) for i in (0, 4))
+    wanted = goal - source
+    code = model.encode(source)
+    for region, controls in enumerate(model.regions.controls):
+        moved = model.displacement(region, wanted[:, controls])
+        with torch.no_grad():
+            change = model.decode(model.displace(code, moved)) - model.decode(code)
+        members = model.regions.vertices(region)
+        outside = np.setdiff1d(np.arange(source.shape[1]), members)
+        assert change[:, outside].abs().max() < 1e-4
+        missed = (change - wanted)[:, controls].norm(dim=-1).mean()
+        assert missed < 0.05 * wanted[:, controls].norm(dim=-1).mean()
+        # What region-PCA does with as many components and the same tolerance.
+        by_hand = linear_answer(hands, members, controls, wanted[:, controls])
+        assert torch.allclose(change[:, members].double(), by_hand, atol=2e-3)
+
+
+def linear_answer(
+    hands: MeshDataset, members: np.ndarray, controls: np.ndarray, moved: torch.Tensor
+) -> torch.Tensor:
+    """(B, m, 3) mm: the most likely displacement of a region under its training covariance C, given
+    that of its handles with an error of FOLLOW_ERROR: C_mh (C_hh + error^2)^-1 d.
+    """
+    shapes = torch.from_numpy(np.asarray(hands.vertices[:])).double()
+    count = 3 * len(members)
+    covariance = torch.cov(shapes[:, torch.from_numpy(members)].flatten(1).T)
+    places = 3 * np.searchsorted(members, controls)[:, None] + np.arange(3)
+    known = torch.from_numpy(places.ravel())
+    noisy = covariance[known][:, known] + FOLLOW_ERROR**2 * torch.eye(len(known))
+    solved = torch.linalg.solve(noisy, moved.flatten(1).T.double())
+    return (covariance[:, known] @ solved).T.reshape(-1, count // 3, 3)
+
+
+def test_lamm_is_better_than_pca_within_some_steps(hands: MeshDataset) -> None:
+    """Before, its network began with a gain of zero, which grew too slowly to be of use."""
+    shapes = torch.from_numpy(np.asarray(hands.vertices[:40]))
+    torch.manual_seed(0)
+    model = create("lamm", hands.template, latent=2, width=64, heads=1, start="linear")
+    assert isinstance(model, Lamm)
+    model.initialize(hands.vertices)
+    before = mean_error(model, shapes)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    progress = Progress(0, 1, 0, 40, torch.Generator().manual_seed(0), "autoencode")
+    for _ in range(40):
+        optimizer.zero_grad()
+        sum(model.loss(Batch(shapes), progress).values()).backward()
+        optimizer.step()
+    assert mean_error(model, shapes) < 0.95 * before
 
 
 def test_gates_of_lamm_count_edits_once_handles_are_trained(hands: MeshDataset) -> None:

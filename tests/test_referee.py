@@ -123,7 +123,7 @@ def test_data_without_labels_has_no_decoupling(model: LinearTwoSpace, data: Spli
 def test_a_model_without_a_prior_has_fitted_codes_alone(data: SplitDataset) -> None:
     torch.manual_seed(0)
     row = MODELS["lamm"]
-    config = replace(row.fast.model, bottleneck=False)
+    config = replace(row.fast.model, bottleneck=False, start="pca")
     geometry = row.model.geometry_type.of(data.whole.template, config)
     model = row.model(data.whole.template, config, geometry)
     model.initialize(data.train.vertices)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from morphable.bench import deep3dmm, gan, ibvae, lamm, localweights, overview, twospace
+from morphable.bench import (
+    deep3dmm,
+    gan,
+    ibvae,
+    lamm,
+    linearstart,
+    localweights,
+    overview,
+    twospace,
+)
 from morphable.bench.table import Table
 from morphable.config import suggestion
 from morphable.errors import InputError
@@ -29,6 +38,7 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,
     "two-space": twospace.two_space,
+    "linear-start": linearstart.linear_start,
     "gan-table1": gan.table1,
 }
 """Functions by name. Each returns its table in the quick size (True) or in full."""

@@ -14,12 +14,13 @@ import torch
 
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import Grid, grid, references
-from morphable.bench.results import change, of_row, reference_of
+from morphable.bench.results import change, number_of, of_row, reference_of
 from morphable.bench.runner import Options, Outcome, Task
-from morphable.bench.table import Table, with_baselines
+from morphable.bench.table import ERROR, Table, with_baselines
 from morphable.draw import blocks
 from morphable.draw.blocks import Block, Bold, Bullets, Page, Section
 from morphable.draw.html import render_page
+from morphable.evaluate.evaluation import PCA
 from morphable.evaluate.intervals import MIN_GROUPS, described, no_interval
 from morphable.files import read_json, write_json, write_text
 from morphable.train.provenance import command_line, versions
@@ -85,6 +86,7 @@ def _facts(
             "(bootstrap-t), seeds are not."
         )
         facts += without_interval(outcomes)
+    facts += worse_than_pca(outcomes)
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
     facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
     if seconds := sum(o.seconds for o in outcomes):
@@ -114,6 +116,29 @@ def without_interval(outcomes: Sequence[Outcome]) -> list[str]:
     return [
         f"{data}: {no_interval(count)}." for data, count in counts.items() if count < MIN_GROUPS
     ]
+
+
+def worse_than_pca(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say by dataset which rows have a larger mean vertex error than PCA of their latent size, which
+    was measured beside them on the same meshes.
+    """
+    facts = []
+    for data in dict.fromkeys(o.task.data.name for o in outcomes):
+        errors: dict[str, list[float]] = {}
+        for o in outcomes:
+            if o.task.data.name == data and o.measures and PCA in o.baselines:
+                own, pca = (number_of(m, ERROR) for m in (o.measures, o.baselines[PCA]))
+                if own is not None and pca is not None and o.task.row.family != "pca":
+                    name = f"{o.task.row.name} ({o.task.row.size})"
+                    errors.setdefault(name, []).append(own - pca)
+        # Half a unit of the last printed digit, since PCA in float32 is a model too.
+        worse = [name for name, gaps in errors.items() if np.mean(gaps) > 5e-4]
+        if errors:
+            facts.append(
+                f"{data}: worse than PCA of the same latent size, by mean vertex error: "
+                f"{', '.join(worse) or 'none'}."
+            )
+    return facts
 
 
 def _trained(outcome: Outcome) -> bool:

@@ -248,7 +248,8 @@ def manipulation(quick: bool) -> Table:
         Row(
             "LAMM, transformer" if bottleneck else "LAMM, transformer, no bottleneck",
             "lamm",
-            {"bottleneck": bottleneck},
+            # Without a code of the whole shape, only the regions can start at their components.
+            {} if bottleneck else {"bottleneck": False, "start": "pca"},
             BOTH,
             64,
             {controls.title: numbers[0] / 100, others.title: numbers[1] / 100},

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from morphable.models.base import MorphableModel
-from morphable.models.region_pca import HANDLE_ERROR
+from morphable.models.handles import HANDLE_ERROR
 
 TRIALS = 8
 """Steps that are tried, all with the same slopes. A linear decoder needs one."""

@@ -48,8 +48,8 @@ class AutoencoderConfig(LevelMapsConfig, MeshNetworkConfig):
     bottleneck_activation: whether to apply the activation to the code and after the layer that
     follows it. CoMA does, so its codes are non-negative. normalization: `vertex` = z-score per
     vertex and axis, `global` = one scale for all. loss: `l1` = mean absolute error of normalized
-    coordinates, `distance` = mean vertex distance in mm. start: `linear` = PCA in encoder and
-    decoder, to which the networks add (`linear_start.py`); then the code has no activation.
+    coordinates, `distance` = mean vertex distance in mm. start: `linear` = PCA beside encoder and
+    decoder (`linear_start.py`); then the code has no activation.
     """
 
     latent: Count = 8
@@ -66,7 +66,7 @@ class HierarchicalAutoencoder(TrainableModel):
     The encoder goes down four levels of the mesh hierarchy, or as many as a small template has; the
     decoder goes up again.
 
-    linear: PCA, to which both networks add if the model starts linear; otherwise None.
+    linear: PCA beside both networks if the model starts linear; otherwise None.
     """
 
     geometry: MeshGeometry
@@ -96,7 +96,7 @@ class HierarchicalAutoencoder(TrainableModel):
         self.linear = None
         if config.start == "linear":
             self.linear = LinearStart(config.latent, template.n_vertices)
-            zero_layers([self.to_code, self.decoder.final])
+            zero_layers([self.to_code])
 
     @property
     def starts_linear(self) -> bool:
@@ -122,11 +122,10 @@ class HierarchicalAutoencoder(TrainableModel):
 
     def decode_normalized(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) normalized coordinates."""
-        added = self._network_shape(code)
+        decoded = self._network_shape(code)
         if self.linear is None:
-            return added
-        offsets = self.linear.offsets_of(code) / self.normalization.std
-        return offsets + self.linear.decoder_gate * added
+            return decoded
+        return self.linear.mixed(self.linear.offsets_of(code) / self.normalization.std, decoded)
 
     def _network_code(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, L) by the network alone."""
@@ -140,6 +139,8 @@ class HierarchicalAutoencoder(TrainableModel):
         return self.decoder(features)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        if self.linear is not None:
+            self.linear.train_decoder()
         target = self.normalization(batch.vertices)
         difference = self.decode_normalized(self.encode(batch.vertices)) - target
         if self.config.loss == "l1":
@@ -151,13 +152,15 @@ class HierarchicalAutoencoder(TrainableModel):
         if linear is None:
             return
         mean, std = self.normalization.mean, self.normalization.std
-        choose_pair(
-            linear.encoder_gate,
-            linear.decoder_gate,
-            validation.vertices,
-            lambda x: (linear.basis.code_of(x), self._network_code(x)),
-            lambda code: (mean + linear.offsets_of(code), self._network_shape(code) * std),
-        )
+
+        def encoder(x: Tensor) -> tuple[Tensor, Tensor]:
+            return linear.basis.code_of(x), self._network_code(x)
+
+        def decoder(code: Tensor) -> tuple[Tensor, Tensor]:
+            offsets = linear.offsets_of(code)
+            return mean + offsets, self._network_shape(code) * std - offsets
+
+        choose_pair(linear.encoder_gate, linear.decoder_gate, validation.vertices, encoder, decoder)
 
     def for_inference(self) -> HierarchicalAutoencoder:
         """Return the same model with constant sparse maps in place of the learned ones, which makes

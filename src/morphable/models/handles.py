@@ -39,6 +39,8 @@ MAX_STRETCH = 1.25
 """Pairs whose border must be stretched by more than this are left out. The published code leaves
 out all pairs above 1, so it keeps only pairs that shrink along every axis.
 """
+OWN_SHARE = 0.5
+"""Deviation of a handle by itself, relative to the region's handles (root mean square)."""
 BLOCK = 100
 """Pairs that are read at a time."""
 
@@ -103,6 +105,66 @@ class RegionEditor(MorphableModel):
         return whole.flatten(1)
 
 
+HANDLE_ERROR = 0.5
+"""Standard deviation, in mm, by which a handle may miss its goal. It weighs reaching the goal
+against keeping the region likely.
+"""
+
+
+def handle_gain(reach: Tensor, error: float = HANDLE_ERROR) -> Tensor:
+    """(K, n) change of K coefficients in standard deviations per mm that n coordinates of handles
+    should move, by ridge regression: the most likely step that brings the handles to within about
+    `error` mm of their goals.
+
+    reach: (n, K) mm by which a standard deviation of each coefficient moves the handles.
+    """
+    reach = reach.double()
+    # The ridge is the posterior precision of a N(0, I) prior with this noise.
+    square = reach.T @ reach + error**2 * torch.eye(reach.shape[1]).to(reach)
+    return torch.linalg.solve(square, reach.T)
+
+
+FOLLOW_RANK, FOLLOW_ERROR = 64, 0.1
+"""Number of components along which a region follows its handles, and how far (mm) these may miss.
+With so many components, a smaller error than region-PCA's brings all vertices closer, too.
+"""
+
+
+class LinearHandles(nn.Module):
+    """How the vertices of each region follow its handles along the region's principal components,
+    as in region-PCA; other regions do not move.
+
+    Buffer: follow (3V, n), sorted by region: mm per mm by which each coordinate of the region's
+    handles moves. n: the largest number of these coordinates of a region.
+    """
+
+    def __init__(self, regions: Regions) -> None:
+        super().__init__()
+        self.counts = [3 * len(controls) for controls in regions.controls]
+        self.runs = (3 * np.bincount(regions.labels)).tolist()
+        self.follow = nn.Buffer(torch.zeros(sum(self.runs), max(self.counts)))
+
+    def set(self, region: int, components: Tensor, deviations: Tensor, controls: Tensor) -> None:
+        """components: (K, 3m) of the m vertices of the region. deviations: (K,) mm. controls: (C,)
+        the positions of the handles among these vertices.
+        """
+        axes = (components * deviations[:, None]).double()
+        reach = axes.unflatten(1, (-1, 3))[:, controls].flatten(1).T
+        rows = self.follow.split(self.runs)[region]
+        rows[:, : self.counts[region]] = (axes.T @ handle_gain(reach, FOLLOW_ERROR)).to(rows)
+
+    def forward(self, displacement: Tensor) -> Tensor:
+        """(B, 3C) mm, region by region -> (B, 3V) mm, sorted by region."""
+        regions = range(len(self.runs))
+        return torch.cat([self.one(displacement, r).flatten(1) for r in regions], 1)
+
+    def one(self, displacement: Tensor, region: int) -> Tensor:
+        """(B, 3C) mm of all handles -> (B, m, 3) mm: the m vertices of one region only."""
+        moves = displacement.split(self.counts, 1)[region]
+        rows = self.follow.split(self.runs)[region][:, : self.counts[region]]
+        return (moves @ rows.T).unflatten(1, (-1, 3))
+
+
 class Handles(nn.Module):
     """One Gaussian per region over the displacements (3 C_r,) mm of its control vertices."""
 
@@ -149,20 +211,25 @@ class Handles(nn.Module):
 
     def complete(self, region: int, moves: Mapping[int, np.ndarray]) -> Tensor:
         """(C_r, 3) mm displacements of a region's control vertices. Those in `moves` are as given;
-        the others are their conditional mean.
+        the others follow: their conditional mean, if what moves a handle is partly its own.
 
         moves: (3,) mm by vertex number.
         """
-        prior = self._prior(region)
+        controls = self.regions.controls[region].tolist()
+        factor = self._prior(region).factor.double().cpu()
+        covariance = factor @ factor.T
+        known = torch.tensor([3 * controls.index(v) + axis for v in moves for axis in range(3)])
+        known = known.long()
+        given = torch.tensor(np.array([*moves.values()], np.float64).ravel())
+
         # An edit is relative to the current shape, so the mean is zero: if no vertex is moved, none
-        # follows.
-        centered = CodePrior(prior.parts)
-        centered.factor.copy_(prior.factor.cpu())
-        known = {
-            str(vertex): torch.as_tensor(move, dtype=torch.float32)
-            for vertex, move in moves.items()
-        }
-        return centered.given(known).mean.reshape(-1, 3)
+        # follows. Without the noise of a handle of its own, 3 mm at the base of a finger, which
+        # hardly ever moves, would swing its tip by centimeters.
+        own = OWN_SHARE**2 * covariance.diagonal().mean() * torch.eye(len(known)).double()
+        inverse = torch.linalg.pinv(covariance[known][:, known] + own, hermitian=True)
+        result = covariance[:, known] @ inverse @ given
+        result[known] = given
+        return result.float().reshape(-1, 3)
 
     def swap(self, region: int, source: np.ndarray, target: np.ndarray) -> Tensor:
         """(C_r, 3) mm displacements that replace a region of `source` (V, 3) mm by that of `target`

@@ -27,12 +27,12 @@ from morphable.models.base import (
 )
 from morphable.models.gates import BATCH, choose_gates, choose_pair
 from morphable.models.geometry import RegionCounts, RegionGeometry
-from morphable.models.handles import Handles, RegionEditor
+from morphable.models.handles import FOLLOW_RANK, Handles, LinearHandles, RegionEditor
 from morphable.models.lamm_network import LammNetwork, LammNetworkConfig, States
-from morphable.models.linear_start import LinearStart, zero_layers
+from morphable.models.linear_start import LinearStart
 from morphable.models.normalization import Normalization
 from morphable.models.parts import Parts
-from morphable.models.principal_basis import principal_basis
+from morphable.models.principal_basis import PrincipalBasis, principal_basis
 from morphable.models.region_pca import RegionView
 from morphable.models.training import Batch, Progress
 
@@ -51,15 +51,12 @@ class LammConfig(RegionCounts, LammNetworkConfig):
     the shape to the mean shape and back. `encoder`: those of the encoder, and the output.
     `decoder`: those of the decoder. `output`: the output alone. `full`: all states, each with the
     whole shape. normalization: `vertex` = z-score per vertex and axis, `global` = one scale for
-    all. start: initial weights of tokenizer and inverse tokenizer, `random` or the principal
-    components of each region (`pca`). `linear`: those of each region, and PCA of the whole shape in
-    encoder and decoder, to which the networks add (`linear_start.py`). ramp: share of the stage
-    `manipulate` during which the largest edits grow to the whole way from one shape to another.
+    all. ramp: share of the stage `manipulate` during which the largest edits grow to the whole way
+    from one shape to another.
     """
 
     layers: Literal["progressive", "full", "output", "encoder", "decoder"] = "progressive"
     normalization: Literal["vertex", "global"] = "vertex"
-    start: Literal["random", "pca", "linear"] = "random"
     ramp: Positive = 100 / 1500
 
     def __post_init__(self) -> None:
@@ -155,9 +152,9 @@ class Lamm(TrainableModel, RegionEditor):
         self.linear = None
         if config.start == "linear":
             self.linear = LinearStart(config.latent, template.n_vertices)
-            # The inverse tokenizer shows the encoder's states too, so not it but the norm before it
-            # starts at zero.
-            zero_layers([self.network.to_code, self.network.decoder.norm])
+            # The network adds to PCA from the start, so its gate is never closed before training.
+            self.linear.decoder_gate.fill_(1.0)
+            self.linear_handles = LinearHandles(regions)
 
     @property
     def starts_linear(self) -> bool:
@@ -168,12 +165,32 @@ class Lamm(TrainableModel, RegionEditor):
         self.handles.initialize(shapes)
         if self.linear is not None:
             self.linear.initialize(shapes)
-        if self.config.start != "random":
-            mean, std = (x.cpu().numpy() for x in self._mean_and_std())
-            for region in range(len(self.regions.names)):
-                view = RegionView(shapes, self.regions.vertices(region), mean, std)
-                basis = principal_basis(view, self.config.width)
-                self.network.start_at_components(region, basis.components, basis.deviations)
+        if self.config.start == "random":
+            return
+        mean, std = (x.cpu().numpy() for x in self._mean_and_std())
+        for region in range(len(self.regions.names)):
+            members = self.regions.vertices(region)
+            view = RegionView(shapes, members, mean, std)
+            width = self.config.width
+            basis = principal_basis(view, width if self.linear is None else max(width, FOLLOW_RANK))
+            self.network.start_at_components(
+                region, basis.components[:width], basis.deviations[:width]
+            )
+            if self.linear is not None:
+                self._start_handles(region, basis)
+        if self.linear is not None:
+            units = torch.eye(self.parts.free_size).to(self.linear.basis.mean)
+            shapes_of_units = self.linear.offsets_of(units) / self.normalization.std
+            self.network.start_from_code(self.network.sort(shapes_of_units))
+
+    def _start_handles(self, region: int, basis: PrincipalBasis) -> None:
+        """Let a region follow its handles along its principal components (of normalized shapes)."""
+        members = self.regions.vertices(region)
+        std = self._mean_and_std()[1][torch.from_numpy(members)].flatten()
+        components = torch.from_numpy(basis.components[:FOLLOW_RANK]).to(std) * std
+        places = torch.from_numpy(np.searchsorted(members, self.regions.controls[region]))
+        deviations = torch.from_numpy(basis.deviations[:FOLLOW_RANK]).to(std)
+        self.linear_handles.set(region, components, deviations, places)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
@@ -192,8 +209,16 @@ class Lamm(TrainableModel, RegionEditor):
         added = self._network_offsets(code, learned_tokens)
         if self.linear is None:
             return self.normalization.mean + added
-        offsets = self.linear.offsets_of(code[:, : self.parts.free_size])
-        return self.normalization.mean + offsets + self.linear.decoder_gate * added
+        return (
+            self.normalization.mean + self._linear_offsets(code) + self.linear.decoder_gate * added
+        )
+
+    def _linear_offsets(self, code: Tensor) -> Tensor:
+        """(B, L) -> (B, V, 3) mm relative to the mean shape: PCA, and what follows the handles."""
+        assert self.linear is not None
+        free, controls = code[:, : self.parts.free_size], code[:, self.parts["controls"]]
+        follow = self.network.unsort(self.linear_handles(controls))
+        return self.linear.offsets_of(free) + follow
 
     def _network_offsets(self, code: Tensor, learned_tokens: Tensor | None = None) -> Tensor:
         """(B, L) -> (B, V, 3) mm relative to the mean shape, by the network alone."""
@@ -219,19 +244,21 @@ class Lamm(TrainableModel, RegionEditor):
         members = network.region_members(region)
         if self.linear is None:
             return x * std[members] + mean[members]
-        offsets = self.linear.offsets_at(code[:, : self.parts.free_size], members)
+        free, controls = code[:, : self.parts.free_size], code[:, self.parts["controls"]]
+        offsets = self.linear.offsets_at(free, members) + self.linear_handles.one(controls, region)
         return self.linear.decoder_gate * x * std[members] + offsets + mean[members]
 
     @property
     def handles_trained(self) -> bool:
-        return bool(self.edits_trained)
+        # A model that starts linear starts with region-PCA's handles.
+        return bool(self.edits_trained) or self.linear is not None
 
     def displace(self, code: Tensor, displacement: Tensor) -> Tensor:
         """Set the part `controls` of the codes, as `RegionEditor.displace`.
 
-        Raises InputError if the stage `manipulate` was not trained.
+        Raises InputError if the stage `manipulate` was not trained, unless the model starts linear.
         """
-        if not self.edits_trained:
+        if not self.handles_trained:
             raise InputError(NOT_TRAINED, "stages")
         result = code.clone()
         result[:, self.parts["controls"]] = displacement
@@ -252,7 +279,7 @@ class Lamm(TrainableModel, RegionEditor):
             vertices=torch.cat([vertices, vertices]),
             source=torch.cat([shape, shape]),
             target=torch.cat([shape, edited]),
-            displacement=self._scaled(torch.cat([torch.zeros_like(moved), moved])),
+            displacement=torch.cat([torch.zeros_like(moved), moved]),
             edits=len(edited),
         )
 
@@ -267,16 +294,18 @@ class Lamm(TrainableModel, RegionEditor):
         """The loss of the class docstring, with one term for the encoder and one for the decoder.
 
         vertices: (B, V, 3) mm, the meshes that are encoded. source, target: (B, 3V) normalized, the
-        same meshes and those to decode to. displacement: (B, 3C) in the network's units. edits: the
-        last `edits` rows have edited tokens at the decoder's input. These tokens should not show
-        the mean shape, so that state is left out of the loss for them.
+        same meshes and those to decode to. displacement: (B, 3C) mm. edits: the last `edits` rows
+        have edited tokens at the decoder's input. These tokens should not show the mean shape, so
+        that state is left out of the loss for them.
         """
         encoder = self.network.encoder_states(source)
         code = self._free_code(vertices, encoder[-1])
-        states = States(encoder, self.network.decoder_states(code, displacement))
+        decoder = self.network.decoder_states(code, self._scaled(displacement))
+        states = States(encoder, decoder)
         linear = None
         if self.linear is not None:
-            linear = self.network.sort(self.linear.offsets_of(code) / self.normalization.std)
+            offsets = self._linear_offsets(torch.cat([code, displacement], 1))
+            linear = self.network.sort(offsets / self.normalization.std)
         judged = torch.stack([getattr(states, side)[layer] for side, layer, _ in self.aims])
 
         terms: dict[str, Tensor] = {}

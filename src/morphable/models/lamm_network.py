@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, CountOrZero, Factor
 from morphable.mesh.regions import Regions
+from morphable.models.linear_start import zero_layers
 from morphable.ops.tokens import (
     Backbone,
     ControlNets,
@@ -33,6 +34,9 @@ class LammNetworkConfig(Configuration):
     feed-forward layers or of the mixer's layers over tokens. channel_expansion: the same for the
     mixer's layers over channels. bottleneck: if True, the code has `latent` dimensions; if False,
     it is the region tokens. rank: rank of the inverse tokenizer if it is factored, otherwise 0.
+    start: initial weights of tokenizer and inverse tokenizer, `random` or the principal components
+    of each region (`pca`). `linear`: those of each region, and PCA of the whole shape in encoder
+    and decoder, to which the networks add (`linear_start.py`).
     """
 
     latent: Count = 256
@@ -45,6 +49,7 @@ class LammNetworkConfig(Configuration):
     channel_expansion: Factor = 0.5
     bottleneck: bool = True
     rank: CountOrZero = 0
+    start: Literal["random", "pca", "linear"] = "random"
 
 
 class States(NamedTuple):
@@ -64,11 +69,21 @@ class LammNetwork(nn.Module):
     per region. The displacements of a region's control vertices are added to its learned token.
 
     One inverse tokenizer turns every state, of encoder and decoder, into coordinates.
+
+    If the model starts linear, the network only adds to PCA, and must soon find what PCA lacks:
+
+    - The code is read from all tokens, and enters the decoder as a token of its own and in the
+      token of each region, which starts as the region's coefficients of PCA's shape. Otherwise many
+      steps pass before attention carries the code to the regions.
+    - A linear layer that is zero at the start, `to_added`, turns the decoder's states into tokens
+      of what the network adds. (The gain of the norm before it could be zero instead, but then an
+      output grows by no more than one learning rate per step.)
     """
 
     def __init__(self, regions: Regions, config: LammNetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.linear = config.start == "linear"
         order = torch.from_numpy(np.argsort(regions.labels, kind="stable"))
         self.order = nn.Buffer(order, persistent=False)
         self.place = nn.Buffer(order.argsort(), persistent=False)
@@ -80,14 +95,22 @@ class LammNetwork(nn.Module):
         self.region_embedding = nn.Parameter(torch.randn(count, width))
         self.encoder = _backbone(config, config.encoder_depth, count + 1)
         if config.bottleneck:
-            self.to_code = nn.Linear(width, config.latent)
-            self.from_code = nn.Linear(config.latent, width)
+            tokens = count + 1 if self.linear else 1
+            self.to_code = nn.Linear(tokens * width, config.latent)
+            self.from_code = nn.Linear(config.latent, tokens * width)
         # Without a bottleneck the region tokens are the code. Then the decoder's first token is the
         # only learned one, and carries no information about the shape.
         self.learned_tokens = nn.Parameter(torch.randn(count if config.bottleneck else 1, width))
         self.decoder = _backbone(config, config.decoder_depth, count + 1)
         self.inverse_tokenizer = InverseTokenizer(sizes, width, config.rank)
-        self.control_nets = ControlNets([len(c) for c in regions.controls], width)
+        # As published; a small network gets small ones.
+        hidden = min(64, 4 * width), min(256, 4 * width)
+        self.control_nets = ControlNets([len(c) for c in regions.controls], width, hidden)
+        self.to_added = nn.Linear(width, width) if self.linear else nn.Identity()
+        if self.linear:
+            zero_layers([self.to_code, self.to_added])
+            with torch.no_grad():
+                self.control_nets.third.zero_()
 
     def sort(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) -> (B, 3V), region by region."""
@@ -108,7 +131,9 @@ class LammNetwork(nn.Module):
 
     def code_of(self, last: Tensor) -> Tensor:
         """(B, L) code from the encoder's last state (B, 1 + R, D)."""
-        return self.to_code(last[:, 0]) if self.config.bottleneck else last[:, 1:].flatten(1)
+        if not self.config.bottleneck:
+            return last[:, 1:].flatten(1)
+        return self.to_code(last.flatten(1) if self.linear else last[:, 0])
 
     def decoder_states(
         self, code: Tensor, displacement: Tensor, learned_tokens: Tensor | None = None
@@ -119,13 +144,16 @@ class LammNetwork(nn.Module):
         """
         learned = self.learned_tokens if learned_tokens is None else learned_tokens
         if self.config.bottleneck:
-            first = self.from_code(code)[:, None]
-            tokens = learned.expand(code.shape[0], -1, -1)
+            from_code = self.from_code(code).unflatten(1, (-1, self.config.width))
+            first, tokens = from_code[:, :1], learned.expand(code.shape[0], -1, -1)
+            if self.linear:
+                tokens = tokens + from_code[:, 1:]
         else:
             first = learned.expand(code.shape[0], 1, -1)
             tokens = code.unflatten(1, (-1, self.config.width))
         tokens = tokens + self.control_nets(displacement)
-        return self.decoder(torch.cat([first, tokens], 1))
+        states = self.decoder(torch.cat([first, tokens], 1))
+        return [self.to_added(state) for state in states]
 
     def coordinates(self, states: Tensor) -> Tensor:
         """Turn the region tokens of states (..., 1 + R, D) into coordinates (..., 3V)."""
@@ -160,6 +188,18 @@ class LammNetwork(nn.Module):
         self.inverse_tokenizer.bias[run] = 0
         if self.inverse_tokenizer.inner is not None:
             self.inverse_tokenizer.inner[region] = torch.eye(self.config.width, rank)
+
+    @torch.no_grad()
+    def start_from_code(self, shapes: Tensor) -> None:
+        """Set the weights by which the code enters the regions' tokens: each starts as the token of
+        the shape that PCA makes of the code.
+
+        shapes: (L, 3V) what one standard deviation of each component adds to a shape.
+        """
+        tokens = self.tokenizer(shapes) - self.tokenizer.bias
+        width = self.config.width
+        self.from_code.weight[width:] = tokens.flatten(1).T
+        self.from_code.bias[width:] = 0
 
 
 def _backbone(config: LammNetworkConfig, depth: int, tokens: int) -> Backbone:

@@ -1,12 +1,16 @@
-"""LinearStart: PCA beside the networks of an autoencoder, so that training starts as PCA and the
-networks learn what is not linear.
+"""LinearStart: PCA beside the networks of an autoencoder, so that the untrained model is PCA and
+the networks learn what is not linear.
 
-    code  = P x + a f(x)       P x: the coefficients of PCA, in standard deviations
-    shape = S code + b g(code)   S: the synthesis of PCA
+    code  = P x + a f(x)                      P x: the coefficients of PCA, in standard deviations
+    shape = (1 - b) S code + b g(code)        S: the synthesis of PCA
 
-The last layers of the networks f and g are zero before training. P and S are not trained, so one
-learning rate need not suit skip and network alike, and closed gates, a = b = 0, are PCA even after
-training. The gates are 1 in training, and then chosen on the validation meshes (`gates.py`).
+The last layer of the network f is zero before training. P and S are not trained. The gate b is 0
+before training, so that epoch 0 is PCA whatever g is, and 1 in training: a decoder that starts as
+an addition to S code learns more slowly than one that learns the whole shape from these codes,
+since S ties each number of the code to its component. After training, both gates are chosen on the
+validation meshes (`gates.py`); closed gates, a = b = 0, are PCA.
+
+LAMM's decoder adds to PCA instead (`lamm.py`): there g(code) includes S code.
 
 Letters: B batch, V vertices, L size of the code.
 """
@@ -34,7 +38,7 @@ class LinearStart(nn.Module):
         super().__init__()
         self.basis = LinearBasis(size, n_vertices)
         self.encoder_gate = nn.Buffer(torch.ones(()))
-        self.decoder_gate = nn.Buffer(torch.ones(()))
+        self.decoder_gate = nn.Buffer(torch.zeros(()))
 
     def initialize(self, shapes: Shapes) -> None:
         """Compute the principal components of shapes (N, V, 3) mm."""
@@ -43,6 +47,14 @@ class LinearStart(nn.Module):
     def code_of(self, vertices: Tensor, added: Tensor) -> Tensor:
         """(B, V, 3) mm and what the network adds, (B, L) -> (B, L) codes."""
         return self.basis.code_of(vertices) + self.encoder_gate * added
+
+    def mixed(self, offsets: Tensor, decoded: Tensor) -> Tensor:
+        """The shapes of PCA and those of the network, of equal shape, mixed by the decoder's gate."""
+        return offsets + self.decoder_gate * (decoded - offsets)
+
+    def train_decoder(self) -> None:
+        """Open the decoder's gate, which is closed before training."""
+        self.decoder_gate.fill_(1.0)
 
     def offsets_of(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm: the shapes of PCA, relative to the mean shape."""

@@ -82,8 +82,8 @@ class LocalWeights(TrainableModel):
     Parts of the code: `0` to `K-1`, each of size Z. The latent size is Z, since all parts come from
     one z.
 
-    linear: PCA, to which the networks that make z and the shapes of parts add if the model starts
-    linear; otherwise None. Parts that all have the code z, as before training, then make PCA.
+    linear: PCA beside the networks that make z and the shapes of parts if the model starts linear;
+    otherwise None. Parts that all have the code z, as before training, then make PCA.
     """
 
     geometry: MeshGeometry
@@ -119,7 +119,7 @@ class LocalWeights(TrainableModel):
         self.linear = None
         if config.start == "linear":
             self.linear = LinearStart(config.latent, template.n_vertices)
-            zero_layers([self.to_code, self.decoder.decoder.final])
+            zero_layers([self.to_code])
 
         self.factorization_error = nn.Buffer(torch.zeros(()))
         self.dead_parts = nn.Buffer(torch.zeros((), dtype=torch.long))
@@ -187,13 +187,14 @@ class LocalWeights(TrainableModel):
 
     def _decode_parts(self, parts: Tensor) -> Tensor:
         """(B, K, Z) -> (B, K, ...), as `PartDecoder.decode_parts`."""
-        added = self.decoder.decode_parts(parts)
+        decoded = self.decoder.decode_parts(parts)
         if self.linear is None:
-            return added
-        offsets = self.linear.offsets_of(parts) / self.normalization.std
-        return offsets + self.linear.decoder_gate * added
+            return decoded
+        return self.linear.mixed(self.linear.offsets_of(parts) / self.normalization.std, decoded)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        if self.linear is not None:
+            self.linear.train_decoder()
         shapes = self.normalization(batch.vertices)
         decoded = self._decode_parts(self.split(self._encoding(shapes)))
         terms = {self.config.loss: self._distance(self.decoder.blend(decoded), shapes)}
@@ -243,8 +244,8 @@ class LocalWeights(TrainableModel):
 
         def decoder(encoding: Tensor) -> tuple[Tensor, Tensor]:
             parts, blend = self.split(encoding), self.decoder.blend
-            added = blend(self.decoder.decode_parts(parts)) * std
-            return mean + blend(linear.offsets_of(parts)), added
+            offsets = blend(linear.offsets_of(parts))
+            return mean + offsets, blend(self.decoder.decode_parts(parts)) * std - offsets
 
         choose_pair(linear.encoder_gate, linear.decoder_gate, validation.vertices, encoder, decoder)
 

@@ -150,10 +150,10 @@ LAMM_FAST: Mapping[str, Any] = {
     "encoder_depth": 2,
     "decoder_depth": 2,
     "normalization": "global",
-    "start": "pca",
+    "start": "linear",
 }
 """The network is half as wide and about half as deep, all coordinates have one scale, and training
-starts at the principal components of each region.
+starts as PCA.
 """
 LAMM_FAST_TRAINING = TrainConfig(epochs=60, batch_size=16, optimizer="adamw", learning_rate=3e-4)
 

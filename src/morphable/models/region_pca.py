@@ -18,15 +18,10 @@ from morphable.mesh.template import Template
 from morphable.models.base import NO_ORIGIN, EstimatedModel, Given, Origin, Shapes, blocks
 from morphable.models.carried import NOTHING, carried
 from morphable.models.geometry import RegionCounts, RegionGeometry
-from morphable.models.handles import Handles, RegionEditor
+from morphable.models.handles import Handles, RegionEditor, handle_gain
 from morphable.models.linear_basis import LinearBasis
 from morphable.models.parts import Parts
 from morphable.models.principal_basis import principal_basis
-
-HANDLE_ERROR = 0.5
-"""Standard deviation, in mm, by which a handle may miss its goal. It weighs reaching the goal
-against keeping the region likely.
-"""
 
 
 @dataclass(frozen=True)
@@ -133,12 +128,10 @@ class RegionPca(EstimatedModel, RegionEditor):
         """
         handles = torch.from_numpy(np.concatenate(self.regions.controls)).to(self.device)
         columns = (3 * handles[:, None] + torch.arange(3, device=self.device)).ravel()
-        reach = (self.basis.components[:, columns] * self.basis.deviations[:, None]).T.double()
+        reach = (self.basis.components[:, columns] * self.basis.deviations[:, None]).T
         # One solve for all regions: components are zero outside their region, so the system is
-        # block diagonal. The ridge is the posterior precision of a N(0, I) prior with noise
-        # HANDLE_ERROR.
-        square = reach.T @ reach + HANDLE_ERROR**2 * torch.eye(self.parts.size, device=self.device)
-        return torch.linalg.solve(square, reach.T).to(self.basis.mean)
+        # block diagonal.
+        return handle_gain(reach).to(self.basis.mean)
 
 
 class RegionView:
