@@ -188,7 +188,7 @@ def ablation(quick: bool) -> Table:
     known = {(0, 10): (0.016, 0.604), (50, 10): (0.006, 0.663), (0, 1): (0.025, 0.614)}
     weights = (0, 10, 25, 50, 75, 100)
     grid = [(information, 10) for information in weights]
-    grid += [(0, 1), (50, 1), (50, 0)] if quick else [(weight, 0) for weight in weights]
+    grid += [(0, 1), (50, 1), (0, 0), (50, 0)] if quick else [(weight, 0) for weight in weights]
     rows = [
         Row(
             f"information {information}, identity {identity}",
