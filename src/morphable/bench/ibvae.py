@@ -34,7 +34,7 @@ LEAKS = (
     Column("chance of that", "expression_leakage_chance"),
 )
 SEARCHED = Column("condition searched, mm", "searched_vertex_error_mm")
-PAIRED = (SPREAD, SPREAD_RMS, NEUTRAL, SWAP, SWAP_COST, KEPT, ERROR)
+PAIRED = (SPREAD, NEUTRAL, SWAP, KEPT, ERROR)
 NO_BOTTLENECK: Mapping[str, Any] = {"identity_weight": 1, "information_weight": 0}
 NO_INFORMATION: Mapping[str, Any] = {"information_weight": 0}
 INFORMATION_ALONE: Mapping[str, Any] = {"identity_weight": 1}

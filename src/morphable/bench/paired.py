@@ -82,10 +82,11 @@ def paired_grid(
                 f"{column.title}, high end": one.high,
             }
             if one.certain:
-                bold.add((len(lines), place + 2))
+                bold.add((len(lines), place + 3))
         lines.append(
             [
-                f"{row.name} less {row.against}",
+                row.name,
+                str(row.against),
                 str(row.size),
                 *(_text(one, c) for one, c in zip(found, table.paired, strict=True)),
             ]
@@ -93,7 +94,7 @@ def paired_grid(
         numbers.append(plain)
     if not lines:
         return None
-    header = ["difference", "latent size", *(column.title for column in table.paired)]
+    header = ["model", "less", "latent size", *(column.title for column in table.paired)]
     name = f"{data}, differences"
     return Grid(name, name, header, lines, bold, numbers)
 
