@@ -381,6 +381,9 @@ def test_labels_make_the_same_face_again_and_answer_swaps(tmp_path: Path) -> Non
 
 @needs_ict
 def test_population_has_a_complete_grid_and_hides_labels_on_request() -> None:
+    source = face_population(count=400)
+    tested = source.labels["subject"][source.splits["first-ten"].test]
+    assert np.array_equal(np.unique(tested), np.unique(source.labels["subject"])[:10])
     labels = face_population(count=100).labels
     for subject in np.unique(labels["subject"]):
         rows = labels["subject"] == subject

@@ -19,12 +19,19 @@ from morphable.data.neutral import NeutralTargets, neutral_targets
 from morphable.edit import transport
 from morphable.errors import InputError
 from morphable.mesh.cache import cache_folder
+from morphable.mesh.transport import Method
 from morphable.models.io import load
 from morphable.models.training import TrainConfig
 from morphable.train import transported as module
 from morphable.train.batches import Batches, TrainingData
 from morphable.train.distributed import Workers
-from morphable.train.transported import Drawn, Transported, make_transported, transported
+from morphable.train.transported import (
+    Drawn,
+    Transported,
+    chosen_method,
+    make_transported,
+    transported,
+)
 
 CPU = torch.device("cpu")
 
@@ -121,6 +128,20 @@ def test_the_seed_decides_and_the_cache_keeps(
     part = data.select(np.arange(50))
     assert len(make_transported(part, neutral_targets(part), 0.5, "offsets", 3)) == 50
     assert len(list(folder.glob("transported-*"))) == 3
+
+
+def test_the_method_is_chosen_once(data: MeshDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    neutral = neutral_targets(data)
+    first = chosen_method(data, neutral, 3)
+    other: Method = "offsets" if first == "gradients" else "gradients"
+    monkeypatch.setattr(module, "better_method", lambda *_: other)
+    assert chosen_method(data, neutral, 3) == first  # as a resumed run has it
+    assert chosen_method(data, neutral, 4) == other
+    folder = cache_folder()
+    assert folder is not None
+    for entry in folder.glob("transport-method-*"):
+        np.savez(entry, method=np.array("magic"))
+    assert chosen_method(data, neutral, 3) == other  # an entry that is no method is not read
 
 
 def test_memory_is_bounded(data: MeshDataset, monkeypatch: pytest.MonkeyPatch) -> None:

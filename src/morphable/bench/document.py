@@ -14,6 +14,7 @@ import torch
 
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import Grid, grid, references
+from morphable.bench.paired import paired_grid
 from morphable.bench.results import change, number_of, of_row, reference_of
 from morphable.bench.runner import Options, Outcome, Task
 from morphable.bench.table import ERROR, Table, with_baselines
@@ -43,7 +44,15 @@ def write_results(
     asked = [task.row for task in planned]
     rows = [row for row in with_baselines(table).rows if row in asked]
     names = dict.fromkeys(o.task.data.name for o in outcomes)
-    grids = [grid(table, outcomes, name, rows) for name in names]
+    grids = [
+        one
+        for name in names
+        for one in (
+            grid(table, outcomes, name, rows),
+            paired_grid(table, outcomes, name, rows),
+        )
+        if one is not None
+    ]
     facts = _facts(table, options, planned, outcomes, skipped)
     write_json(options.out / "results.json", record(table, options, outcomes, skipped))
     write_tables(options.out, table, grids, facts, pictures or {})
@@ -87,6 +96,11 @@ def _facts(
         )
         facts += without_interval(outcomes)
     facts += worse_than_pca(outcomes)
+    if table.paired and seeds > 1:
+        facts.append(
+            "Differences are paired by seed, with 95 % confidence intervals by Student's t, which say "
+            "what other seeds would do; bold: the interval leaves out zero."
+        )
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
     facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
     if seconds := sum(o.seconds for o in outcomes):

@@ -101,12 +101,28 @@ SECONDS = Column("s / epoch", "seconds_per_epoch")
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """Which charts show a table whose rows are the steps of a setting.
+
+    setting: the setting of the model on the horizontal axis, and its title. lines: the one whose
+    values are lines of their own. columns: the measures, one chart each.
+    """
+
+    setting: str
+    title: str
+    lines: str
+    lines_title: str
+    columns: Sequence[Column]
+
+
+@dataclass(frozen=True)
 class Table:
     """A published table.
 
     note: what a reader must know before comparing. paper_source: where in the paper its numbers
     are. trained: if False, the models are not trained and only the cost of decoding is measured.
-    judged: whether the referee judges each model too.
+    judged: whether the referee judges each model too. paired: measures whose differences from the
+    reference rows are shown too, in a table of their own. sweep: the charts; None if it has none.
     """
 
     name: str
@@ -118,6 +134,8 @@ class Table:
     paper_source: str = ""
     trained: bool = True
     judged: bool = False
+    paired: Sequence[Column] = ()
+    sweep: Sweep | None = None
 
     @property
     def paper_columns(self) -> list[str]:

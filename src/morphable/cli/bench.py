@@ -109,6 +109,7 @@ def _run(table: Table, options: Options, device: str, jobs: int, scheduler: str 
     from morphable.bench.document import read_table_name, write_results
     from morphable.bench.pictures import pictures
     from morphable.bench.runner import NO_ICT, perform, prepare, tasks
+    from morphable.bench.sweep import sweep_charts
     from morphable.ops.allocator import keep_freed_memory
     from morphable.spread import spread
     from morphable.train.distributed import workers
@@ -173,9 +174,9 @@ def _run(table: Table, options: Options, device: str, jobs: int, scheduler: str 
             ) from None
         outcomes = _in_order(found)
         shown = {
-            name: pictures([o for o in outcomes if o.task.data.name == name], data.whole)
+            name: [*sweep_charts(table.sweep, own), *pictures(own, data.whole)]
             for name, data in {name: data for (name, _), data in datasets.items()}.items()
-            if data is not None
+            if data is not None and (own := [o for o in outcomes if o.task.data.name == name])
         }
         if outcomes:
             write_results(table, options, planned, outcomes, skipped, shown)

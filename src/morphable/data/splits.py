@@ -17,6 +17,7 @@ from morphable.errors import InputError
 from morphable.files import content_hash, read_json, write_json
 
 SUBSETS = ("train", "val", "test")
+N_FIRST = 10
 MAX_VALIDATION = 100
 """A frame split uses the last hundred training frames for validation, as CoMA does; in a small
 dataset fewer.
@@ -192,6 +193,22 @@ def subject_split(labels: LabelTable, seed: int = 0) -> Split:
     test = np.flatnonzero(np.isin(subjects.numbers, order[:n_test]))
     val = np.flatnonzero(np.isin(subjects.numbers, order[n_test : n_test + n_val]))
     return _with_rest_training(labels.count, val, test, seed)
+
+
+def first_ten(labels: LabelTable) -> dict[str, Split]:
+    """The split `first-ten`, BU-3DFE's in Sun et al. (WACV 2022): the first ten people by name are
+    test people, and the last tenth of the others validation people. Empty if there are too few
+    people.
+    """
+    names = labels.classes("subject").names
+    if len(names) < N_FIRST + 2:
+        return {}
+    rest = names[N_FIRST:]
+    held_out = rest[-max(1, len(rest) // 10) :]
+    subject = labels["subject"].astype(str)
+    test, val = np.isin(subject, names[:N_FIRST]), np.isin(subject, held_out)
+    rows = (np.flatnonzero(~test & ~val), np.flatnonzero(val), np.flatnonzero(test))
+    return {"first-ten": Split(*rows)}
 
 
 def sequence_split(labels: LabelTable, seed: int = 0) -> Split:

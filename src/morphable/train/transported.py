@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast, get_args
 
 import numpy as np
 
@@ -128,12 +129,33 @@ def transported(
         if first == (workers.rank == 0):
             method = config.transport_method
             if method == "auto":
-                random = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(2,)))
-                carrier = Transport.of(data.template.mesh.triangles, data.template.n_vertices)
-                method = better_method(neutral.meshes, neutral.index, carrier, random)
+                method = chosen_method(data, neutral, config.seed)
             made = make_transported(data, neutral, config.transport, method, config.seed)
         workers.barrier()
     return made
+
+
+def chosen_method(data: MeshDataset, neutral: NeutralTargets, seed: int) -> Method:
+    """Choose the method of transport by the training meshes, or read the choice from the cache,
+    since it takes seconds.
+
+    data: the training meshes. neutral: as in `transported`.
+    """
+
+    def build() -> dict[str, np.ndarray]:
+        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+        carrier = Transport.of(data.template.mesh.triangles, data.template.n_vertices)
+        return {"method": np.array(better_method(neutral.meshes, neutral.index, carrier, random))}
+
+    def read(arrays: Mapping[str, np.ndarray]) -> Method:
+        name = str(arrays.get("method"))
+        for method in get_args(Method):
+            if method == name:
+                return cast(Method, method)
+        raise InputError(f"transport method {name}: expected {' or '.join(get_args(Method))}")
+
+    key = content_hash(str(data.info["content_hash"]), data.rows, neutral.index, str(seed))
+    return cached("transport-method", key, build, read)
 
 
 def make_transported(

@@ -23,7 +23,7 @@ from morphable.data.importers.mesh_files import (
 from morphable.data.importers.reading import READ_AGAIN, Reading
 from morphable.data.labels import LabelTable
 from morphable.data.source import MeshSource
-from morphable.data.splits import Split
+from morphable.data.splits import first_ten
 from morphable.errors import InputError
 from morphable.files import reading as reading_file
 from morphable.mesh.align import generalized_procrustes, procrustes
@@ -55,7 +55,7 @@ STABLE_VERTICES = (4302, 954, 227, 1700, 2186, 1128, 4303, 1597, 4501, 4827, 41,
 """Vertices of the York version that no expression moves, by its authors' code: the ridge of the nose
 and others.
 """
-N_TEST, LEVELS = 10, 4
+LEVELS = 4
 
 
 def bu3dfe(
@@ -170,21 +170,6 @@ def bu3dfe_labels(names: list[str]) -> LabelTable:
         "sex": np.array(sexes),
     }
     return completed(LabelTable(columns, len(names)))
-
-
-def first_ten(labels: LabelTable) -> dict[str, Split]:
-    """The split that tests on the first ten people by name, and validates on the last tenth of the
-    others; empty if there are too few people.
-    """
-    names = labels.classes("subject").names
-    if len(names) < N_TEST + 2:
-        return {}
-    rest = names[N_TEST:]
-    held_out = rest[-max(1, len(rest) // 10) :]
-    subject = labels["subject"].astype(str)
-    test, val = np.isin(subject, names[:N_TEST]), np.isin(subject, held_out)
-    rows = (np.flatnonzero(~test & ~val), np.flatnonzero(val), np.flatnonzero(test))
-    return {"first-ten": Split(*rows)}
 
 
 def _in_two_steps(source: MeshSource, raw: Path) -> MeshSource:

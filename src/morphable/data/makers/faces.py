@@ -9,6 +9,7 @@ expressions, so that the true result of swapping them is known.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from morphable.data.makers.face_shape import FaceShapes
 from morphable.data.makers.face_template import FaceTopology, face_topology
 from morphable.data.makers.ict import IDENTITY_MODES, IctModel, find_ict, load_ict
 from morphable.data.source import MeshSource
+from morphable.data.splits import first_ten
 from morphable.errors import InputError
 
 SEQUENCE_SUBJECTS = 12
@@ -173,7 +175,7 @@ def face_population(
     Smaller counts have fewer subjects of 20 faces; larger ones have more faces per subject. Size
     70k has up to 300 subjects of six faces. Random expressions have no expression name; their level
     is the largest weight. Labels are those of `faces` without `sequence`; `frame` is the number of
-    the face within its subject.
+    the face within its subject. The split `first-ten` tests on the first ten subjects.
 
     Raises InputError if an option has an unknown value or the model is missing.
     """
@@ -212,7 +214,8 @@ def face_population(
         "frame": frames,
         "neutral": neutral,
     }
-    return _source(maker, subject, weights, columns, "face-population")
+    made = _source(maker, subject, weights, columns, "face-population")
+    return replace(made, splits=first_ten(made.labels))
 
 
 def weight_labels(labels: LabelTable) -> np.ndarray:
