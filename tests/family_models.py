@@ -35,6 +35,8 @@ carry.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{family}, start=linear": (family, {"start": "linear"})
     for family in ("coma", "spiralnet++", "lamm", "local-weights")
+} | {
+    "two-space, scans=true": ("two-space", {"scans": True, "samples": (32, 16), "neighbors": 8}),
 }
 """Options that change what encoder and decoder are, which are tested like families of their own."""
 

@@ -14,12 +14,14 @@ from torch import nn
 from family_models import batch, progress, trained_family, training
 from helpers import all_of
 from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
 from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.evaluation import Evaluation
 from morphable.mesh.transport import Transport
 from morphable.models import apart
 from morphable.models.apart import Apart, relative_score
 from morphable.models.base import Origin
+from morphable.models.coefficient_start import alignment
 from morphable.models.families import create
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.training import Batch
@@ -164,6 +166,50 @@ def test_measures_for_gates_are_those_of_evaluate(
     assert measures["swap"] == pytest.approx(found["swap_error_mm"]["mean"], rel=0.15)
 
 
+def test_aligned_codes_give_the_same_meshes(gestures: MeshDataset) -> None:
+    """Networks add a little to a linear model whose codes are turned: aligning undoes the turn."""
+    model = made(gestures)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.003)
+    turn = torch.linalg.qr(torch.randn(4, 4)).Q
+    flat = torch.zeros_like(model.directions)
+    with torch.no_grad():
+        for coder, part in (
+            (model.identity_encoder, model.parts["identity"]),
+            (model.expression_encoder, model.parts["expression"]),
+        ):
+            linear = model.inverse[:, part] * model.scales[:, None]
+            coder.change_outputs(turn, linear @ turn - linear, model.center / model.scales)
+        skip = model.directions / model.correction_unit
+        model.identity_decoder.change_inputs(turn, skip[:4])
+        flat[4:] = skip[4:]
+        model.expression_decoder.change_inputs(torch.block_diag(turn, turn), flat)
+
+        meshes = torch.from_numpy(gestures.vertices[:])
+        turned = model.encode(meshes)
+        shapes, neutral = model.decode(turned), model.neutral(turned)
+        model.align()
+        codes = model.encode(meshes)
+        assert torch.allclose(model.decode(codes), shapes, atol=1e-2)
+        assert torch.allclose(model.neutral(codes), neutral, atol=1e-2)
+        set_gates(model, 0)
+        linear = model.encode(meshes)
+    apart_by = [(found - linear).norm() / linear.norm() for found in (turned, codes)]
+    assert apart_by[1] < 0.4 * apart_by[0]
+
+
+def test_a_change_of_codes_is_least_squares_or_a_rotation() -> None:
+    torch.manual_seed(0)
+    codes, directions = torch.randn(500, 3), torch.randn(3, 20)
+    change = torch.tensor([[1.0, 0.4, 0.0], [0.0, 0.8, 0.3], [-0.2, 0.0, 1.1]])
+    found = alignment(codes, codes @ change @ directions, directions)
+    assert torch.allclose(found, change, atol=1e-2)
+    # The last dimension says nothing of the shapes, and dropping it could not be undone.
+    shapes = codes[:, :2] @ directions[:2]
+    found = alignment(codes, shapes, directions)
+    assert torch.allclose(found @ found.T, torch.eye(3), atol=1e-4)
+
+
 def test_gates_close_over_networks_that_learned_nothing(gestures: MeshDataset) -> None:
     model = made(gestures)
     spoil(model)
@@ -221,6 +267,58 @@ def test_people_who_were_trained_on_are_no_strangers(gestures: MeshDataset) -> N
     assert Apart(some, others, transport.apply).strangers == 0
     mixed = Batch(whole.vertices[:9], torch.cat([whole.neutral[:6], 1.1 * whole.neutral[6:9]]))
     assert Apart(mixed, others, transport.apply).strangers == 1
+
+
+SCANS: dict[str, Any] = {"scans": True, "samples": (32, 16), "neighbors": 8}
+
+
+def test_scans_get_the_codes_of_meshes(gestures: MeshDataset) -> None:
+    """The encoder of points learns both the linear and the open codes, and does not train them."""
+    model = made(gestures, pairs="none", **SCANS)
+    model.loss(batch(training(gestures)), progress(0))["scan"].backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert touched == {"cloud_encoder", "cloud_code"}
+    of_points = [*model.cloud_encoder.parameters(), *model.cloud_code.parameters()]
+    optimizer = torch.optim.Adam(of_points, lr=3e-3)
+    terms = []
+    for step in range(120):
+        optimizer.zero_grad()
+        term = model.loss(batch(training(gestures)), progress(step))["scan"]
+        term.backward()
+        optimizer.step()
+        terms.append(term.item())
+    assert np.mean(terms[-20:]) < 0.3 * np.mean(terms[:5])
+
+
+@torch.no_grad()
+def test_scans_follow_gates_and_axes(gestures: MeshDataset) -> None:
+    model = made(gestures, **SCANS).eval()
+    for parameter in (*model.parameters(),):
+        nn.init.normal_(parameter, std=0.01)
+    points = torch.from_numpy(gestures.vertices[:2])
+    order = torch.randperm(1609)
+    code = model.encode_points(points)
+    assert torch.allclose(model.encode_points(points[:, order]), code, atol=1e-5)
+    shapes = model.decode(code)
+    model.align()
+    assert torch.allclose(model.decode(model.encode_points(points)), shapes, atol=1e-2)
+    opened = model.encode_points(points)
+    set_gates(model, 0)
+    linear = model.encode_points(points)
+    assert not torch.allclose(linear, opened)
+    model.expression_gate.fill_(0.5)
+    half = model.encode_points(points)
+    assert torch.equal(half[:, :4], linear[:, :4])
+    assert torch.allclose(half[:, 4:], (linear + opened)[:, 4:] / 2, atol=1e-5)
+
+
+def test_without_the_encoder_of_points_scans_are_refused(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    assert not model.encodes_points
+    with pytest.raises(InputError, match=r"model\.scans=true"):
+        model.encode_points(torch.zeros(1, 100, 3))
+    with pytest.raises(InputError, match=r"points: expected \(B, P, 3\)"):
+        made(gestures, **SCANS).encode_points(torch.zeros(100, 3))
 
 
 def test_a_worse_measure_outweighs_any_gain() -> None:

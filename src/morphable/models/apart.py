@@ -20,12 +20,11 @@ MAX_MESHES = 600
 MAX_SWAPS = 200
 MAX_VERTICES = 1000
 """Distances are measured at so many vertices, evenly spread."""
-TOLERANCE: Mapping[str, float] = {"vertex": 0.03}
+TOLERANCE: Mapping[str, float] = {"vertex": 0.01}
 """How much worse than the linear model's the vertex error may be, relatively; no other measure may
-be worse by more than OTHERWISE. The linear model fits both codes to a mesh jointly, and spends
-expression on what its identity cannot say of a person: parting the two costs some of that.
+be worse. The linear model fits both codes to a mesh jointly, and spends expression on what its
+identity cannot say of a person: parting the two costs some of that.
 """
-OTHERWISE = 0.005
 PENALTY = 100.0
 SAME_PERSON = 0.1
 """mm. Neutral meshes that are less apart on average show one person."""
@@ -156,7 +155,7 @@ def relative_score(found: Mapping[str, float], linear: Mapping[str, float]) -> f
         name: math.log(max(found[name], LEAST) / max(linear[name], LEAST)) for name in linear
     }
     worse = sum(
-        max(0.0, change - TOLERANCE.get(name, OTHERWISE)) for name, change in changes.items()
+        max(0.0, change - TOLERANCE.get(name, 0.0)) for name, change in changes.items()
     )
     return sum(changes.values()) / len(changes) + PENALTY * worse
 

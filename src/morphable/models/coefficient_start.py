@@ -16,6 +16,9 @@ from morphable.rows import evenly_spread
 RIDGE = 1e-3
 """The variance of the noise that the regression of codes expects in its inputs of variance one."""
 
+MAX_CONDITION = 100.0
+"""A change of codes with a larger condition number is not made."""
+
 SPAN_MESHES = 2000
 """The components are those of at most so many meshes, evenly spread."""
 
@@ -103,3 +106,22 @@ def ridge(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     damping = RIDGE * len(inputs) * torch.eye(inputs.shape[1]).to(inputs)
     weight = torch.linalg.solve(centered.T @ centered + damping, centered.T @ (outputs - middle))
     return weight, middle - mean @ weight
+
+
+def alignment(codes: Tensor, shapes: Tensor, directions: Tensor) -> Tensor:
+    """(K, K) a change of codes (N, K) after which they are amounts of directions (K, R): the least
+    squares solution of codes @ change @ directions = shapes, for shapes (N, R).
+
+    It is a rotation in dimensions in which codes hardly vary, and everywhere if the solution could
+    not be undone.
+    """
+    codes, directions = codes.double(), directions.double()
+    wanted = shapes.double() @ torch.linalg.pinv(directions)
+    left, _, right = torch.linalg.svd(codes.T @ wanted)
+    rotation = left @ right
+    damping = RIDGE * len(codes) * torch.eye(codes.shape[1]).to(codes)
+    rest = codes.T @ (wanted - codes @ rotation)
+    change = rotation + torch.linalg.solve(codes.T @ codes + damping, rest)
+    if not float(torch.linalg.cond(change)) < MAX_CONDITION:
+        change = rotation
+    return change.to(shapes)

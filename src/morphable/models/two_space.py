@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Count, CountOrZero, Positive, PositiveOrZero
+from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.mesh.transport import Method, Transport
 from morphable.models.apart import Apart, relative_score
@@ -39,17 +40,19 @@ from morphable.models.base import (
     blocks,
 )
 from morphable.models.carried import carried_by_people
-from morphable.models.coefficient_start import CoefficientStart, moving_axes, ridge
+from morphable.models.coefficient_start import CoefficientStart, alignment, moving_axes, ridge
 from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_two_space import people_and_offsets
 from morphable.models.parts import IdentityExpression
 from morphable.models.pca_mlp import mlp
+from morphable.models.point_encoder import CloudEncoder, CloudEncoderConfig, scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.models.transported_pairs import Pairs, better_method
+from morphable.rows import evenly_spread
 
 CORRECTED = 8
 """The outputs of the decoders' networks are in units of the mean deviation of so many components."""
@@ -67,12 +70,16 @@ interval needs. People who were trained on are enough in any number.
 """
 OTHERS = 50
 """So many training meshes stand by for judging swaps with a single validation person."""
+SCANS = 16
+"""At most so many meshes of a training step are encoded as simulated scans too."""
+ALIGNED = 1000
+"""The axes of the codes are aligned by at most so many training meshes, evenly spread."""
 VERTEX_SHARE = 6
 """Each training step measures distances at one in so many vertices, drawn at random."""
 
 
 @dataclass(frozen=True)
-class TwoSpaceNetworkConfig(IdentityExpression):
+class TwoSpaceNetworkConfig(CloudEncoderConfig, IdentityExpression):
     """rank: number of principal components whose coefficients the networks read and write. width,
     depth: units per hidden layer, and number of hidden layers, of each network.
 
@@ -81,6 +88,9 @@ class TwoSpaceNetworkConfig(IdentityExpression):
     swap_weight: of the error of decoding with exchanged codes. identity_kl, expression_kl: weights
     of the KL divergences, in mm per nat. information_weight: of the mutual information between
     meshes and identity codes, as in `ib-vae`. initial_deviation: of the posteriors before training.
+
+    scans: whether an encoder of points in any order learns the codes of the meshes, from simulated
+    scans of them. samples, neighbors: of that encoder.
     """
 
     rank: Count = 128
@@ -93,6 +103,16 @@ class TwoSpaceNetworkConfig(IdentityExpression):
     expression_kl: PositiveOrZero = 3e-3
     information_weight: PositiveOrZero = 0.0
     initial_deviation: Positive = 0.14
+    scans: bool = False
+    samples: tuple[int, ...] = (64, 32)
+    neighbors: Count = 16
+
+
+def noise_left(progress: Progress) -> float:
+    """The share of the posteriors' noise and of the KL divergences at this step. It falls linearly
+    to zero.
+    """
+    return 1 - progress.step / (progress.epochs * progress.steps_per_epoch)
 
 
 class Correction(nn.Module):
@@ -109,6 +129,38 @@ class Correction(nn.Module):
         found: Tensor = self.linear(inputs) + self.network(inputs)
         return found
 
+    def change_outputs(self, change: Tensor, added: Tensor, center: Tensor) -> None:
+        """Make it compute y @ change + (x - center) @ added, where y are its outputs for x.
+
+        change: (K, K). added: (D, K). center: (D,).
+        """
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        for layer in (self.linear, last):
+            change_outputs(layer, change)
+        self.linear.weight.add_(added.T)
+        self.linear.bias.sub_(center @ added)
+
+    def change_inputs(self, change: Tensor, skip: Tensor) -> None:
+        """Make self(x) + x @ skip, for inputs x, what it was for x @ change^-1. The skip connection
+        stays.
+
+        change: (D, D). skip: (D, K).
+        """
+        back = torch.linalg.inv(change.double()).to(change)
+        first = self.network[0]
+        assert isinstance(first, nn.Linear)
+        for layer in (self.linear, first):
+            layer.weight.copy_(layer.weight @ back.T)
+        self.linear.weight.add_((back @ skip - skip).T)
+
+
+@torch.no_grad()
+def change_outputs(layer: nn.Linear, change: Tensor) -> None:
+    """Make the layer compute y @ change (K, K), where y are its outputs."""
+    layer.weight.copy_(change.T @ layer.weight)
+    layer.bias.copy_(layer.bias @ change)
+
 
 class TwoSpace(TrainableModel):
     """c = neutral(identity) + expression @ E + f(identity, expression) - f(identity, 0), where c are
@@ -117,13 +169,13 @@ class TwoSpace(TrainableModel):
 
     config: TwoSpaceNetworkConfig
     needs_neutral = True
-    axis_aligned_code = True
     labels_used = ("neutral",)
     identity_encoder_gate: Tensor
     identity_decoder_gate: Tensor
     expression_gate: Tensor
     pairs: Tensor
     others: Tensor
+    known: Tensor
 
     def __init__(
         self,
@@ -151,11 +203,16 @@ class TwoSpace(TrainableModel):
         self.expression_decoder = Correction(size, rank, hidden)
         for gate in GATES:
             self.register_buffer(gate, torch.ones(()))
+        if config.scans:
+            # Gates are chosen after training, so it gives the codes of closed and of open ones.
+            self.cloud_encoder = CloudEncoder(config, template.n_vertices)
+            self.cloud_code = nn.Linear(self.cloud_encoder.features, 2 * size)
 
         # Only training needs these.
         nothing = torch.zeros(2, 0, template.n_vertices, 3)
         self.register_buffer("pairs", torch.zeros(0, 4, rank), persistent=False)
         self.register_buffer("others", nothing, persistent=False)
+        self.register_buffer("known", torch.zeros(0, rank), persistent=False)
         self.method: Method = "offsets"
 
     @classmethod
@@ -182,8 +239,11 @@ class TwoSpace(TrainableModel):
         self.center[existing] = torch.tensor(start.center).to(self.mean)
         self.directions[:, existing] = torch.tensor(start.directions).to(self.mean)
         self.inverse[existing] = torch.tensor(start.inverse).to(self.mean)
+        if self.config.scans:
+            self.cloud_encoder.initialize(self.mean.unflatten(0, (-1, 3)))
 
         coefficients = self._coefficients_of(blocks(shapes))
+        self.known = coefficients[torch.from_numpy(evenly_spread(len(shapes), ALIGNED))]
         self._start_at_regression(coefficients, torch.from_numpy(neutral).to(coefficients.device))
         self._prepare_pairs(shapes, neutral, coefficients)
 
@@ -269,14 +329,35 @@ class TwoSpace(TrainableModel):
         self.check_vertices(vertices)
         return self.code_of(self.coefficients(vertices))
 
+    @property
+    def encodes_points(self) -> bool:
+        return self.config.scans
+
+    def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
+        if not self.encodes_points:
+            raise InputError(
+                f"{self.name}: encodes registered meshes only; train one with model.scans=true to "
+                "encode points in any order"
+            )
+        if points.ndim != 3 or points.shape[2] != 3:
+            raise InputError(f"points: expected (B, P, 3), got {tuple(points.shape)}")
+        return self._gated(*self.cloud_code(self.cloud_encoder(points)).chunk(2, 1))
+
     def code_of(self, coefficients: Tensor) -> Tensor:
         """(B, R) mm -> (B, L)"""
+        return self._gated(*self._linear_and_open(coefficients))
+
+    def _linear_and_open(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R) mm -> (B, L) the codes of the linear model, and those of open gates."""
         read = coefficients / self.scales
-        added = (
-            self.identity_encoder_gate * self.identity_encoder(read),
-            self.expression_gate * self.expression_encoder(read),
-        )
-        return (coefficients - self.center) @ self.inverse + torch.cat(added, 1)
+        added = torch.cat([self.identity_encoder(read), self.expression_encoder(read)], 1)
+        linear = (coefficients - self.center) @ self.inverse
+        return linear, linear + added
+
+    def _gated(self, linear: Tensor, opened: Tensor) -> Tensor:
+        gates = self.identity_encoder_gate, self.expression_gate
+        added = self._split(opened - linear)
+        return linear + torch.cat([gate * part for gate, part in zip(gates, added, strict=True)], 1)
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
@@ -341,26 +422,76 @@ class TwoSpace(TrainableModel):
         def error(difference: Tensor) -> Tensor:
             return (difference @ seen).unflatten(1, (-1, 3)).norm(dim=-1).mean()
 
+        left = noise_left(progress)
         posterior = self.posterior(meshes)
-        identity, expression = self._split(posterior.draw(generator))
+        identity, expression = self._split(posterior.draw(generator, left))
         terms = {
             "neutral": error(self.person(identity) - people),
             "offset": error(self.offset(identity.detach(), expression) - (meshes - people)),
         }
         if len(pairs) and config.swap_weight:
-            of_person = self._split(self.posterior(pairs[:, 0]).draw(generator))[0].detach()
-            of_other = self._split(self.posterior(pairs[:, 1]).draw(generator))[1]
+            of_person = self._split(self.posterior(pairs[:, 0]).draw(generator, left))[0].detach()
+            of_other = self._split(self.posterior(pairs[:, 1]).draw(generator, left))[1]
             swapped = self.offset(of_person, of_other) - (pairs[:, 2] - pairs[:, 3])
             terms["swap"] = config.swap_weight * error(swapped)
         mean, log_variance = posterior
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
         kl = [part.sum(1).mean() for part in self._split(divergence)]
-        terms["kl"] = config.identity_kl * kl[0] + config.expression_kl * kl[1]
+        terms["kl"] = left * (config.identity_kl * kl[0] + config.expression_kl * kl[1])
         if config.information_weight:
             of_identity = posterior.part(self.parts["identity"])
             information = mutual_information(identity, of_identity)
             terms["information"] = config.information_weight * information
+        if config.scans:
+            terms["scan"] = self._scan_loss(batch.vertices[:SCANS], generator)
         return terms
+
+    def _scan_loss(self, vertices: Tensor, generator: torch.Generator) -> Tensor:
+        """How far the codes of simulated scans are from those of their meshes (B, V, 3) mm, which
+        are not trained by it.
+        """
+        points, kept = scan_like(vertices, generator)
+        self.cloud_encoder.prepare_for(len(vertices))
+        found = self.cloud_code(self.cloud_encoder(points[:, kept]))
+        with torch.no_grad():
+            wanted = torch.cat(self._linear_and_open(self.coefficients(vertices)), 1)
+        return (found - wanted).square().mean()
+
+    @torch.no_grad()
+    def align(self) -> None:
+        """Describe the trained codes along the axes of the linear model, so that codes, and shapes
+        of the same code, can be blended: half-open gates mean something. With open gates, meshes do
+        not change.
+        """
+        for gate in GATES:
+            self.get_buffer(gate).fill_(1)
+        size = self.config.identity
+        codes = self._split(self.code_of(self.known))
+        moved = self.person(codes[0]), self.offset(*codes)
+        directions = self._split(self.directions.T)
+        person, expression = (
+            alignment(code, shape, axes.T)
+            for code, shape, axes in zip(
+                (_centered(codes[0]), codes[1]),
+                (_centered(moved[0]), moved[1]),
+                directions,
+                strict=True,
+            )
+        )
+        center = self.center / self.scales
+        for encoder, change, part in (
+            (self.identity_encoder, person, self.parts["identity"]),
+            (self.expression_encoder, expression, self.parts["expression"]),
+        ):
+            linear = self.inverse[:, part] * self.scales[:, None]
+            encoder.change_outputs(change, linear @ change - linear, center)
+        both = torch.block_diag(person, expression)
+        if self.config.scans:
+            change_outputs(self.cloud_code, torch.block_diag(torch.eye(len(both)).to(both), both))
+        skip = self.directions / self.correction_unit
+        self.identity_decoder.change_inputs(person, skip[:size])
+        skip[:size] = 0  # the identity only shapes what an expression does
+        self.expression_decoder.change_inputs(both, skip)
 
     def finish(self, validation: Batch) -> None:
         """Choose the gates by `relative_score` on the validation meshes. Those of the identity stay
@@ -384,6 +515,7 @@ class TwoSpace(TrainableModel):
             codes = self.code_of(meshes), self.code_of(sources)
             return judge.measures(self.parts, *codes, decode)
 
+        self.align()
         gates = {gate: self.get_buffer(gate) for gate in GATES}
         for gate in gates.values():
             gate.zero_()
@@ -393,7 +525,7 @@ class TwoSpace(TrainableModel):
         choose_gates(list(gates.values()), lambda: relative_score(measures(), linear))
 
     def for_inference(self) -> Self:
-        self.pairs, self.others = self.pairs[:0], self.others[:, :0]
+        self.pairs, self.others, self.known = self.pairs[:0], self.others[:, :0], self.known[:0]
         return self
 
     def _split(self, code: Tensor) -> tuple[Tensor, ...]:
@@ -405,3 +537,7 @@ class TwoSpace(TrainableModel):
         return Posterior(
             self.code_of(coefficients), start + self.log_variance(coefficients / self.scales)
         )
+
+
+def _centered(values: Tensor) -> Tensor:
+    return values - values.mean(0)
