@@ -154,9 +154,7 @@ def relative_score(found: Mapping[str, float], linear: Mapping[str, float]) -> f
     changes = {
         name: math.log(max(found[name], LEAST) / max(linear[name], LEAST)) for name in linear
     }
-    worse = sum(
-        max(0.0, change - TOLERANCE.get(name, 0.0)) for name, change in changes.items()
-    )
+    worse = sum(max(0.0, change - TOLERANCE.get(name, 0.0)) for name, change in changes.items())
     return sum(changes.values()) / len(changes) + PENALTY * worse
 
 
