@@ -109,8 +109,8 @@ class TwoSpaceNetworkConfig(CloudEncoderConfig, IdentityExpression):
 
 
 def noise_left(progress: Progress) -> float:
-    """The share of the posteriors' noise and of the KL divergences at this step. It falls linearly
-    to zero.
+    """The share of the posteriors' noise, and of the terms that limit what codes say, at this step.
+    It falls linearly to zero.
     """
     return 1 - progress.step / (progress.epochs * progress.steps_per_epoch)
 
@@ -440,8 +440,8 @@ class TwoSpace(TrainableModel):
         terms["kl"] = left * (config.identity_kl * kl[0] + config.expression_kl * kl[1])
         if config.information_weight:
             of_identity = posterior.part(self.parts["identity"])
-            information = mutual_information(identity, of_identity)
-            terms["information"] = config.information_weight * information
+            information = mutual_information(of_identity.draw(generator), of_identity)
+            terms["information"] = left * config.information_weight * information
         if config.scans:
             terms["scan"] = self._scan_loss(batch.vertices[:SCANS], generator)
         return terms
