@@ -101,7 +101,7 @@ def test_the_target_of_offsets_has_no_part_of_the_person(gestures: MeshDataset) 
     model = made(gestures, pairs="none", initial_deviation=1e-6)
     data = batch(training(gestures))
     assert data.neutral is not None
-    model.code_of = lambda coefficients: torch.zeros(len(coefficients), 8)  # type: ignore[method-assign]
+    model.code_of = lambda meshes, _: torch.zeros(len(meshes), 8)  # type: ignore[method-assign]
     shift = 100 * model.components[:40].sum(0).view(-1, 3)
     moved = Batch(data.vertices + shift, data.neutral + shift)
     plain, other = (model.loss(given, progress(0)) for given in (data, moved))
