@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     for family in ("coma", "spiralnet++", "lamm", "local-weights")
 } | {
     "two-space, scans=true": ("two-space", {"scans": True, "samples": (32, 16), "neighbors": 8}),
+    "two-space, conditional=true": ("two-space", {"conditional": True}),
 }
 """Options that change what encoder and decoder are, which are tested like families of their own."""
 

@@ -17,6 +17,7 @@ from morphable.data.dataset import MeshDataset
 from morphable.errors import InputError
 from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.evaluation import Evaluation
+from morphable.mesh.template import Template
 from morphable.mesh.transport import Transport
 from morphable.models import apart
 from morphable.models.apart import Apart, relative_score
@@ -319,6 +320,75 @@ def test_without_the_encoder_of_points_scans_are_refused(gestures: MeshDataset) 
         model.encode_points(torch.zeros(1, 100, 3))
     with pytest.raises(InputError, match=r"points: expected \(B, P, 3\)"):
         made(gestures, **SCANS).encode_points(torch.zeros(100, 3))
+
+
+NAMES = ("neutral", "smile", "frown")
+
+
+def additive(ball: Template) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """60 meshes of six people with a named expression each at a level, plus a movement without a
+    name; their labels; and what the two expressions add (2, V, 3).
+    """
+    random = np.random.default_rng(0)
+    size = ball.mesh.vertices.shape
+    people = ball.mesh.vertices + 3 * random.standard_normal((6, *size))
+    named, free = 5 * random.standard_normal((2, *size)), random.standard_normal((1, *size))
+    subject = np.repeat(np.arange(6), 10)
+    expression, level = random.integers(1, 3, 60), random.uniform(0.3, 1.0, 60)
+    amount = random.standard_normal(60)
+    expression[::10], level[::10], amount[::10] = 0, 0.0, 0.0
+    condition = np.eye(3)[expression][:, 1:] * level[:, None]
+    amount -= condition @ np.linalg.lstsq(condition, amount)[0]  # unrelated to the condition
+    shapes = people[subject] + np.tensordot(condition, named, 1) + amount[:, None, None] * free
+    labels = {"expression": expression, "level": level, "neutral": 10 * subject}
+    return shapes.astype(np.float32), labels, named
+
+
+@torch.no_grad()
+def test_a_condition_is_part_of_the_linear_model(ball: Template) -> None:
+    """With closed gates it adds what its expression adds, and the expression code says the rest."""
+    shapes, labels, named = additive(ball)
+    torch.manual_seed(0)
+    settings = {"identity": 5, "expression": 1, "pair_count": 50}
+    model = create("two-space", ball, conditional=True, expressions=NAMES, **settings)
+    assert isinstance(model, TwoSpace)
+    model.initialize(shapes, labels)
+    set_gates(model, 0)
+    meshes = torch.from_numpy(shapes)
+    given = model.given_by_labels({k: torch.from_numpy(v) for k, v in labels.items()}, 60)
+    code = model.encode(meshes, given)
+    assert torch.equal(code[:, 6:], given["condition"])
+    assert float((model.decode(code) - meshes).norm(dim=-1).mean()) < 0.2
+    smile = torch.zeros(1, 8)
+    smile[0, 6] = 0.5
+    moved = model.decode(smile) - model.decode(torch.zeros(1, 8))
+    assert torch.allclose(moved[0], torch.from_numpy(0.5 * named[0]).float(), atol=0.3)
+    assert torch.allclose(model.neutral(code), meshes[labels["neutral"]], atol=0.5)
+
+    searched = model.encode(meshes)
+    assert float((searched - code)[:, 6:].abs().mean()) < 0.05
+    assert (searched[:, 6:] > 0).sum(1).max() == 1
+
+
+@torch.no_grad()
+def test_aligning_keeps_meshes_with_conditions(ball: Template) -> None:
+    shapes, labels, _ = additive(ball)
+    settings = {"identity": 5, "expression": 1, "pair_count": 50}
+    model = create("two-space", ball, conditional=True, expressions=NAMES, scans=True, **settings)
+    assert isinstance(model, TwoSpace)
+    model.initialize(shapes, labels)
+    for parameter in model.parameters():
+        parameter.add_(0.01 * torch.randn(parameter.shape))
+    meshes = torch.from_numpy(shapes)
+    given = model.given_by_labels({k: torch.from_numpy(v) for k, v in labels.items()}, 60)
+    model.eval()
+    before = [model(meshes, given), model.decode(model.encode_points(meshes, given))]
+    model.align()
+    after = [model(meshes, given), model.decode(model.encode_points(meshes, given))]
+    for first, second in zip(before, after, strict=True):
+        assert torch.allclose(first, second, atol=1e-2)
+    model.finish(Batch(meshes, meshes[labels["neutral"]]))
+    assert all(0 <= float(model.get_buffer(gate)) <= 1 for gate in GATES)
 
 
 def test_a_worse_measure_outweighs_any_gain() -> None:

@@ -80,6 +80,9 @@ OTHERS = 50
 """So many training meshes stand by for judging swaps with a single validation person."""
 SEARCH_VERTICES = 500
 """The error of a condition is measured at so many vertices, evenly spread."""
+LOG_VARIANCE = (-12.0, 4.0)
+"""Bounds of the posteriors' log variance. Below, the information of a code would grow without end.
+"""
 SCANS = 16
 """At most so many meshes of a training step are encoded as simulated scans too."""
 ALIGNED = 1000
@@ -614,7 +617,8 @@ class TwoSpace(ConditionalModel):
         """
         start = 2 * math.log(self.config.initial_deviation)
         spread = self.log_variance(self._read(coefficients, conditions))
-        return Posterior(self.code_of(coefficients, conditions), start + spread)
+        log_variance = (start + spread).clamp(*LOG_VARIANCE)
+        return Posterior(self.code_of(coefficients, conditions), log_variance)
 
 
 def _centered(values: Tensor) -> Tensor:
