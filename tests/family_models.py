@@ -36,7 +36,11 @@ carry.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{family}, start=linear": (family, {"start": "linear"})
     for family in ("coma", "spiralnet++", "local-weights")
-} | {"lamm, start=pca": ("lamm", {"start": "pca"})}
+} | {
+    "lamm, start=pca": ("lamm", {"start": "pca"}),
+    "two-space, scans=true": ("two-space", {"scans": True, "samples": (32, 16), "neighbors": 8}),
+    "two-space, conditional=true": ("two-space", {"conditional": True}),
+}
 """Options that change what encoder and decoder are, which are tested like families of their own."""
 
 _MADE: dict[str, MorphableModel] = {}

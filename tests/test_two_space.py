@@ -14,12 +14,15 @@ from torch import nn
 from family_models import batch, progress, trained_family, training
 from helpers import all_of
 from morphable.data.dataset import MeshDataset
+from morphable.errors import InputError
 from morphable.evaluate.disentangle import disentanglement
 from morphable.evaluate.evaluation import Evaluation
+from morphable.mesh.template import Template
 from morphable.mesh.transport import Transport
 from morphable.models import apart
 from morphable.models.apart import Apart, relative_score
 from morphable.models.base import Origin
+from morphable.models.coefficient_start import alignment
 from morphable.models.families import create
 from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.training import Batch
@@ -99,7 +102,7 @@ def test_the_target_of_offsets_has_no_part_of_the_person(gestures: MeshDataset) 
     model = made(gestures, pairs="none", initial_deviation=1e-6)
     data = batch(training(gestures))
     assert data.neutral is not None
-    model.code_of = lambda coefficients: torch.zeros(len(coefficients), 8)  # type: ignore[method-assign]
+    model.code_of = lambda meshes, _: torch.zeros(len(meshes), 8)  # type: ignore[method-assign]
     shift = 100 * model.components[:40].sum(0).view(-1, 3)
     moved = Batch(data.vertices + shift, data.neutral + shift)
     plain, other = (model.loss(given, progress(0)) for given in (data, moved))
@@ -164,6 +167,50 @@ def test_measures_for_gates_are_those_of_evaluate(
     assert measures["swap"] == pytest.approx(found["swap_error_mm"]["mean"], rel=0.15)
 
 
+def test_aligned_codes_give_the_same_meshes(gestures: MeshDataset) -> None:
+    """Networks add a little to a linear model whose codes are turned: aligning undoes the turn."""
+    model = made(gestures)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.003)
+    turn = torch.linalg.qr(torch.randn(4, 4)).Q
+    flat = torch.zeros_like(model.directions)
+    with torch.no_grad():
+        for coder, part in (
+            (model.identity_encoder, model.parts["identity"]),
+            (model.expression_encoder, model.parts["expression"]),
+        ):
+            linear = model.inverse[:, part] * model.scales[:, None]
+            coder.change_outputs(turn, linear @ turn - linear, model.center / model.scales)
+        skip = model.directions / model.correction_unit
+        model.identity_decoder.change_inputs(turn, skip[:4])
+        flat[4:] = skip[4:]
+        model.expression_decoder.change_inputs(torch.block_diag(turn, turn), flat)
+
+        meshes = torch.from_numpy(gestures.vertices[:])
+        turned = model.encode(meshes)
+        shapes, neutral = model.decode(turned), model.neutral(turned)
+        model.align()
+        codes = model.encode(meshes)
+        assert torch.allclose(model.decode(codes), shapes, atol=1e-2)
+        assert torch.allclose(model.neutral(codes), neutral, atol=1e-2)
+        set_gates(model, 0)
+        linear = model.encode(meshes)
+    apart_by = [(found - linear).norm() / linear.norm() for found in (turned, codes)]
+    assert apart_by[1] < 0.4 * apart_by[0]
+
+
+def test_a_change_of_codes_is_least_squares_or_a_rotation() -> None:
+    torch.manual_seed(0)
+    codes, directions = torch.randn(500, 3), torch.randn(3, 20)
+    change = torch.tensor([[1.0, 0.4, 0.0], [0.0, 0.8, 0.3], [-0.2, 0.0, 1.1]])
+    found = alignment(codes, codes @ change @ directions, directions)
+    assert torch.allclose(found, change, atol=1e-2)
+    # The last dimension says nothing of the shapes, and dropping it could not be undone.
+    shapes = codes[:, :2] @ directions[:2]
+    found = alignment(codes, shapes, directions)
+    assert torch.allclose(found @ found.T, torch.eye(3), atol=1e-4)
+
+
 def test_gates_close_over_networks_that_learned_nothing(gestures: MeshDataset) -> None:
     model = made(gestures)
     spoil(model)
@@ -221,6 +268,127 @@ def test_people_who_were_trained_on_are_no_strangers(gestures: MeshDataset) -> N
     assert Apart(some, others, transport.apply).strangers == 0
     mixed = Batch(whole.vertices[:9], torch.cat([whole.neutral[:6], 1.1 * whole.neutral[6:9]]))
     assert Apart(mixed, others, transport.apply).strangers == 1
+
+
+SCANS: dict[str, Any] = {"scans": True, "samples": (32, 16), "neighbors": 8}
+
+
+def test_scans_get_the_codes_of_meshes(gestures: MeshDataset) -> None:
+    """The encoder of points learns both the linear and the open codes, and does not train them."""
+    model = made(gestures, pairs="none", **SCANS)
+    model.loss(batch(training(gestures)), progress(0))["scan"].backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert touched == {"cloud_encoder", "cloud_code"}
+    of_points = [*model.cloud_encoder.parameters(), *model.cloud_code.parameters()]
+    optimizer = torch.optim.Adam(of_points, lr=3e-3)
+    terms = []
+    for step in range(120):
+        optimizer.zero_grad()
+        term = model.loss(batch(training(gestures)), progress(step))["scan"]
+        term.backward()
+        optimizer.step()
+        terms.append(term.item())
+    assert np.mean(terms[-20:]) < 0.3 * np.mean(terms[:5])
+
+
+@torch.no_grad()
+def test_scans_follow_gates_and_axes(gestures: MeshDataset) -> None:
+    model = made(gestures, **SCANS).eval()
+    for parameter in (*model.parameters(),):
+        nn.init.normal_(parameter, std=0.01)
+    points = torch.from_numpy(gestures.vertices[:2])
+    order = torch.randperm(1609)
+    code = model.encode_points(points)
+    assert torch.allclose(model.encode_points(points[:, order]), code, atol=1e-5)
+    shapes = model.decode(code)
+    model.align()
+    assert torch.allclose(model.decode(model.encode_points(points)), shapes, atol=1e-2)
+    opened = model.encode_points(points)
+    set_gates(model, 0)
+    linear = model.encode_points(points)
+    assert not torch.allclose(linear, opened)
+    model.expression_gate.fill_(0.5)
+    half = model.encode_points(points)
+    assert torch.equal(half[:, :4], linear[:, :4])
+    assert torch.allclose(half[:, 4:], (linear + opened)[:, 4:] / 2, atol=1e-5)
+
+
+def test_without_the_encoder_of_points_scans_are_refused(gestures: MeshDataset) -> None:
+    model = made(gestures)
+    assert not model.encodes_points
+    with pytest.raises(InputError, match=r"model\.scans=true"):
+        model.encode_points(torch.zeros(1, 100, 3))
+    with pytest.raises(InputError, match=r"points: expected \(B, P, 3\)"):
+        made(gestures, **SCANS).encode_points(torch.zeros(100, 3))
+
+
+NAMES = ("neutral", "smile", "frown")
+
+
+def additive(ball: Template) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """60 meshes of six people with a named expression each at a level, plus a movement without a
+    name; their labels; and what the two expressions add (2, V, 3).
+    """
+    random = np.random.default_rng(0)
+    size = ball.mesh.vertices.shape
+    people = ball.mesh.vertices + 3 * random.standard_normal((6, *size))
+    named, free = 5 * random.standard_normal((2, *size)), random.standard_normal((1, *size))
+    subject = np.repeat(np.arange(6), 10)
+    expression, level = random.integers(1, 3, 60), random.uniform(0.3, 1.0, 60)
+    amount = random.standard_normal(60)
+    expression[::10], level[::10], amount[::10] = 0, 0.0, 0.0
+    condition = np.eye(3)[expression][:, 1:] * level[:, None]
+    amount -= condition @ np.linalg.lstsq(condition, amount)[0]  # unrelated to the condition
+    shapes = people[subject] + np.tensordot(condition, named, 1) + amount[:, None, None] * free
+    labels = {"expression": expression, "level": level, "neutral": 10 * subject}
+    return shapes.astype(np.float32), labels, named
+
+
+@torch.no_grad()
+def test_a_condition_is_part_of_the_linear_model(ball: Template) -> None:
+    """With closed gates it adds what its expression adds, and the expression code says the rest."""
+    shapes, labels, named = additive(ball)
+    torch.manual_seed(0)
+    settings = {"identity": 5, "expression": 1, "pair_count": 50}
+    model = create("two-space", ball, conditional=True, expressions=NAMES, **settings)
+    assert isinstance(model, TwoSpace)
+    model.initialize(shapes, labels)
+    set_gates(model, 0)
+    meshes = torch.from_numpy(shapes)
+    given = model.given_by_labels({k: torch.from_numpy(v) for k, v in labels.items()}, 60)
+    code = model.encode(meshes, given)
+    assert torch.equal(code[:, 6:], given["condition"])
+    assert float((model.decode(code) - meshes).norm(dim=-1).mean()) < 0.2
+    smile = torch.zeros(1, 8)
+    smile[0, 6] = 0.5
+    moved = model.decode(smile) - model.decode(torch.zeros(1, 8))
+    assert torch.allclose(moved[0], torch.from_numpy(0.5 * named[0]).float(), atol=0.3)
+    assert torch.allclose(model.neutral(code), meshes[labels["neutral"]], atol=0.5)
+
+    searched = model.encode(meshes)
+    assert float((searched - code)[:, 6:].abs().mean()) < 0.05
+    assert (searched[:, 6:] > 0).sum(1).max() == 1
+
+
+@torch.no_grad()
+def test_aligning_keeps_meshes_with_conditions(ball: Template) -> None:
+    shapes, labels, _ = additive(ball)
+    settings = {"identity": 5, "expression": 1, "pair_count": 50}
+    model = create("two-space", ball, conditional=True, expressions=NAMES, scans=True, **settings)
+    assert isinstance(model, TwoSpace)
+    model.initialize(shapes, labels)
+    for parameter in model.parameters():
+        parameter.add_(0.01 * torch.randn(parameter.shape))
+    meshes = torch.from_numpy(shapes)
+    given = model.given_by_labels({k: torch.from_numpy(v) for k, v in labels.items()}, 60)
+    model.eval()
+    before = [model(meshes, given), model.decode(model.encode_points(meshes, given))]
+    model.align()
+    after = [model(meshes, given), model.decode(model.encode_points(meshes, given))]
+    for first, second in zip(before, after, strict=True):
+        assert torch.allclose(first, second, atol=1e-2)
+    model.finish(Batch(meshes, meshes[labels["neutral"]]))
+    assert all(0 <= float(model.get_buffer(gate)) <= 1 for gate in GATES)
 
 
 def test_a_worse_measure_outweighs_any_gain() -> None:

@@ -30,6 +30,7 @@ class Condition(nn.Module):
 
     def __init__(self, expressions: Sequence[str]) -> None:
         super().__init__()
+        self.expressions = tuple(expressions)
         self.named = bool(expressions)
         named = tuple(name for name in expressions if name.lower() != NEUTRAL)
         self.names = named or UNNAMED

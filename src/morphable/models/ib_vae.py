@@ -15,8 +15,9 @@ expression modelling", WACV 2022.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,6 @@ from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, Positive, PositiveOrZero, Share
 from morphable.errors import InputError
-from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
 from morphable.models.base import (
     NO_LABELS,
@@ -33,10 +33,10 @@ from morphable.models.base import (
     Labels,
     Origin,
     Shapes,
-    TrainableModel,
 )
 from morphable.models.component_encoder import ComponentEncoder, ComponentEncoderConfig
 from morphable.models.condition import CONDITION, Condition
+from morphable.models.conditional import ConditionalModel
 from morphable.models.dense import DenseDecoder
 from morphable.models.normalization import Normalization
 from morphable.models.parts import IdentityExpression
@@ -44,13 +44,9 @@ from morphable.models.point_encoder import PointEncoder, PointEncoderConfig, Poi
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.training import Batch, Progress
 from morphable.models.two_space_start import TwoSpaces, start_at_components
-from morphable.ops.point_sampling import point_order
-from morphable.rows import evenly_spread
 
 FINAL_REGULARIZATION = 1 / 7
 """Share of the KL and information weights in the last epoch: (350 - 300) / 350, as published."""
-SEARCH_POINTS = 500
-"""Points of a cloud whose distances decide which condition is the closest."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class IbVaeConfig(
             )
 
 
-class IbVae(TrainableModel):
+class IbVae(ConditionalModel):
     """points -> posterior over (identity, expression); neutral shape = identity_decoder(identity),
     full shape = full_decoder(identity, expression[, condition]), in mm.
 
@@ -160,24 +156,10 @@ class IbVae(TrainableModel):
             return config
         return replace(config, expressions=tuple(classes.get("expression", ())))
 
-    def names_of(self, part: str) -> tuple[str, ...]:
-        return self.condition.names if self.condition and part == CONDITION else ()
-
     @property
     def encodes_points(self) -> bool:
         """True if the encoder has learned from points without the template's sampling."""
         return isinstance(self.encoder, PointEncoder) and self.config.learns_points
-
-    @property
-    def searched_size(self) -> int:
-        return 0 if self.condition is None else self.condition.searched_size
-
-    @property
-    def label_classes(self) -> Mapping[str, Sequence[str]]:
-        return {"expression": self.config.expressions} if self.config.expressions else {}
-
-    def given_by_labels(self, labels: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-        return {} if self.condition is None else {CONDITION: self.condition.of(labels, count)}
 
     @property
     def labels_used(self) -> tuple[str, ...]:
@@ -214,10 +196,11 @@ class IbVae(TrainableModel):
         self.check_vertices(vertices)
         features = self.encoder.of_meshes(vertices)
 
-        def error_of(shapes: Tensor) -> Tensor:
-            return (shapes - vertices).norm(dim=-1).mean(-1)
+        def error_of(code: Tensor) -> Tensor:
+            return (self.decode(code) - vertices).norm(dim=-1).mean(-1)
 
-        return self.code_of(features, self._with_condition(features, given, error_of))
+        known = self.with_condition(features, given, partial(self.code_of, features), error_of)
+        return self.code_of(features, known)
 
     def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
         """(B, P, 3) mm -> (B, L) for clouds of at least 64 points. The conditional form chooses, if
@@ -241,11 +224,8 @@ class IbVae(TrainableModel):
         if points.ndim != 3 or points.shape[2] != 3:
             raise InputError(f"points: expected (B, P, 3), got {tuple(points.shape)}")
         features = self.encoder(points)
-
-        def error_of(shapes: Tensor) -> Tensor:
-            return self._distance_of(points, shapes)
-
-        return self.code_of(features, self._with_condition(features, given, error_of))
+        code_of, error_of = partial(self.code_of, features), partial(self.distance_of, points)
+        return self.code_of(features, self.with_condition(features, given, code_of, error_of))
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
         """(B, C) features -> (B, L) codes: the posterior's mean, and the pinned values in `given`."""
@@ -279,38 +259,6 @@ class IbVae(TrainableModel):
         # Not `len`, which would fix the size of the batch in an exported program.
         free = features.new_zeros(features.shape[0], self.parts.free_size)
         return self.assemble(free, given)[:, self.parts.free_size :]
-
-    def _with_condition(
-        self, features: Tensor, given: Given | None, error_of: Callable[[Tensor], Tensor]
-    ) -> Given:
-        """What is given, with the condition of least error if the model has one that is not given.
-
-        error_of: maps decoded shapes (B, V, 3) mm to their errors (B,).
-        """
-        known = given or {}
-        if self.condition is None or CONDITION in known:
-            return known
-
-        def error_with(condition: Tensor) -> Tensor:
-            code = self.code_of(features, {**known, CONDITION: condition})
-            return error_of(self.decode(code))
-
-        neutral = features.new_zeros(len(features), len(self.condition.names))
-        return {**known, CONDITION: self.condition.search(error_with, neutral)}
-
-    def _distance_of(self, points: Tensor, shapes: Tensor) -> Tensor:
-        """(B,) mm mean distance of clouds (B, P, 3) to the surfaces of shapes (B, V, 3)."""
-        # A part of the cloud says which condition is closest. It must not depend on the order.
-        rows = torch.from_numpy(evenly_spread(points.shape[1], SEARCH_POINTS)).to(points.device)
-        order = point_order(points)[:, rows]
-        triangles = self.template.mesh.triangles
-        means = [
-            point_to_surface(
-                cloud[some].numpy(force=True), shape.numpy(force=True), triangles
-            ).mean()
-            for cloud, some, shape in zip(points, order, shapes, strict=True)
-        ]
-        return torch.tensor(means).to(shapes)
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)

@@ -50,11 +50,12 @@ class Offsets:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         index = np.arange(len(self))[index]
-        rows = index % len(self.rows)
         sign = np.where(index < len(self.rows), np.float32(1), np.float32(-1))
-        return sign[:, None, None] * (
-            self.shapes[self.rows[rows]] - self.shapes[self.neutral[rows]]
-        )
+        return sign[:, None, None] * self.once(index % len(self.rows))
+
+    def once(self, number: np.ndarray) -> np.ndarray:
+        """(n, V, 3) mm the offsets of these numbers (n,) below N, as they are."""
+        return self.shapes[self.rows[number]] - self.shapes[self.neutral[number]]
 
 
 def people_and_expressive(neutral: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,12 +17,15 @@ class Posterior(NamedTuple):
     mean: Tensor
     log_variance: Tensor
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """(B, L_free) one random code per mesh, differentiable in mean and variance."""
+    def draw(self, generator: torch.Generator, scale: float = 1.0) -> Tensor:
+        """(B, L_free) one random code per mesh, differentiable in mean and variance.
+
+        scale: multiplies the standard deviation.
+        """
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device).to(
             self.mean
         )
-        return self.mean + (0.5 * self.log_variance).exp() * noise
+        return self.mean + scale * (0.5 * self.log_variance).exp() * noise
 
     def part(self, where: slice) -> Posterior:
         """The posterior of some dimensions alone."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from morphable.config import Count, CountOrZero, Positive, PositiveOrZero
+from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.mesh.transport import Method, Transport
 from morphable.models.apart import Apart, relative_score
@@ -35,21 +36,31 @@ from morphable.models.base import (
     Labels,
     Origin,
     Shapes,
-    TrainableModel,
     blocks,
 )
 from morphable.models.carried import carried_by_people
-from morphable.models.coefficient_start import CoefficientStart, moving_axes, ridge
+from morphable.models.coefficient_start import (
+    CoefficientStart,
+    Unexplained,
+    alignment,
+    effects,
+    moving_axes,
+    ridge,
+)
+from morphable.models.condition import CONDITION, Condition
+from morphable.models.conditional import ConditionalModel
+from morphable.models.correction import Correction, change_outputs
 from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_two_space import people_and_offsets
 from morphable.models.parts import IdentityExpression
-from morphable.models.pca_mlp import mlp
+from morphable.models.point_encoder import CloudEncoder, CloudEncoderConfig, scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 from morphable.models.transported_pairs import Pairs, better_method
+from morphable.rows import evenly_spread
 
 CORRECTED = 8
 """The outputs of the decoders' networks are in units of the mean deviation of so many components."""
@@ -67,12 +78,21 @@ interval needs. People who were trained on are enough in any number.
 """
 OTHERS = 50
 """So many training meshes stand by for judging swaps with a single validation person."""
+SEARCH_VERTICES = 500
+"""The error of a condition is measured at so many vertices, evenly spread."""
+LOG_VARIANCE = (-12.0, 4.0)
+"""Bounds of the posteriors' log variance. Below, the information of a code would grow without end.
+"""
+SCANS = 16
+"""At most so many meshes of a training step are encoded as simulated scans too."""
+ALIGNED = 1000
+"""The axes of the codes are aligned by at most so many training meshes, evenly spread."""
 VERTEX_SHARE = 6
 """Each training step measures distances at one in so many vertices, drawn at random."""
 
 
 @dataclass(frozen=True)
-class TwoSpaceNetworkConfig(IdentityExpression):
+class TwoSpaceNetworkConfig(CloudEncoderConfig, IdentityExpression):
     """rank: number of principal components whose coefficients the networks read and write. width,
     depth: units per hidden layer, and number of hidden layers, of each network.
 
@@ -81,6 +101,13 @@ class TwoSpaceNetworkConfig(IdentityExpression):
     swap_weight: of the error of decoding with exchanged codes. identity_kl, expression_kl: weights
     of the KL divergences, in mm per nat. information_weight: of the mutual information between
     meshes and identity codes, as in `ib-vae`. initial_deviation: of the posteriors before training.
+
+    conditional: whether the code has a condition too, a named expression at a level, as in `cvae`. Both
+    spaces of the expression then add to what the condition does. expressions: the names, in the
+    order of their numbers, read from the training data.
+
+    scans: whether an encoder of points in any order learns the codes of the meshes, from simulated
+    scans of them. samples, neighbors: of that encoder.
     """
 
     rank: Count = 128
@@ -93,37 +120,38 @@ class TwoSpaceNetworkConfig(IdentityExpression):
     expression_kl: PositiveOrZero = 3e-3
     information_weight: PositiveOrZero = 0.0
     initial_deviation: Positive = 0.14
+    conditional: bool = False
+    expressions: tuple[str, ...] = ()
+    scans: bool = False
+    samples: tuple[int, ...] = (64, 32)
+    neighbors: Count = 16
 
 
-class Correction(nn.Module):
-    """A linear map plus an MLP, both zero at the start."""
-
-    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-        self.network = mlp([inputs, *hidden, outputs])
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        found: Tensor = self.linear(inputs) + self.network(inputs)
-        return found
+def noise_left(progress: Progress) -> float:
+    """The share of the posteriors' noise, and of the terms that limit what codes say, at this step.
+    It falls linearly to zero.
+    """
+    return 1 - progress.step / (progress.epochs * progress.steps_per_epoch)
 
 
-class TwoSpace(TrainableModel):
+class TwoSpace(ConditionalModel):
     """c = neutral(identity) + expression @ E + f(identity, expression) - f(identity, 0), where c are
     coefficients of the mesh in mm and neutral(identity) = center + identity @ S + g(identity).
+
+    With a condition, `expression` stands for the expression code followed by the condition there.
+    The linear model then has directions of conditions, too.
     """
 
     config: TwoSpaceNetworkConfig
     needs_neutral = True
-    axis_aligned_code = True
-    labels_used = ("neutral",)
     identity_encoder_gate: Tensor
     identity_decoder_gate: Tensor
     expression_gate: Tensor
     pairs: Tensor
+    pair_conditions: Tensor
     others: Tensor
+    known: Tensor
+    known_conditions: Tensor
 
     def __init__(
         self,
@@ -132,45 +160,70 @@ class TwoSpace(TrainableModel):
         geometry: NoGeometry = NO_GEOMETRY,
         origin: Origin = NO_ORIGIN,
     ) -> None:
-        super().__init__(template, config.parts(), config, geometry, origin)
-        size, width = self.parts.size, 3 * template.n_vertices
-        rank = config.rank + size + 1
+        condition = Condition(config.expressions) if config.conditional else None
+        given = 0 if condition is None else len(condition.names)
+        free = config.parts()
+        parts = free.with_pinned(**{CONDITION: given}) if given else free
+        super().__init__(template, parts, config, geometry, origin)
+        self.condition = condition
+        size, width = free.size, 3 * template.n_vertices
+        rank = config.rank + parts.size + 1
         self.mean = nn.Buffer(torch.zeros(width))
         self.components = nn.Buffer(torch.zeros(rank, width))
         self.scales = nn.Buffer(torch.ones(rank))
         self.correction_unit = nn.Buffer(torch.ones(()))
         self.center = nn.Buffer(torch.zeros(rank))
-        self.directions = nn.Buffer(torch.zeros(size, rank))
+        self.directions = nn.Buffer(torch.zeros(parts.size, rank))
         self.inverse = nn.Buffer(torch.zeros(rank, size))
 
         hidden = [config.width] * config.depth
-        self.identity_encoder = Correction(rank, config.identity, hidden)
-        self.expression_encoder = Correction(rank, config.expression, hidden)
-        self.log_variance = Correction(rank, size, hidden[:1])
+        self.identity_encoder = Correction(rank + given, config.identity, hidden)
+        self.expression_encoder = Correction(rank + given, config.expression, hidden)
+        self.log_variance = Correction(rank + given, size, hidden[:1])
         self.identity_decoder = Correction(config.identity, rank, hidden)
-        self.expression_decoder = Correction(size, rank, hidden)
+        self.expression_decoder = Correction(parts.size, rank, hidden)
         for gate in GATES:
             self.register_buffer(gate, torch.ones(()))
+        if config.scans:
+            # Gates are chosen after training, so it gives the codes of closed and of open ones.
+            self.cloud_encoder = CloudEncoder(config, template.n_vertices)
+            self.cloud_code = nn.Linear(self.cloud_encoder.features + given, 2 * size)
 
         # Only training needs these.
         nothing = torch.zeros(2, 0, template.n_vertices, 3)
-        self.register_buffer("pairs", torch.zeros(0, 4, rank), persistent=False)
-        self.register_buffer("others", nothing, persistent=False)
+        for name, values in (
+            ("pairs", torch.zeros(0, 4, rank)),
+            ("pair_conditions", torch.zeros(0, 2, given)),
+            ("others", nothing),
+            ("known", torch.zeros(0, rank)),
+            ("known_conditions", torch.zeros(0, given)),
+        ):
+            self.register_buffer(name, values, persistent=False)
         self.method: Method = "offsets"
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
+        if config.conditional:
+            config = replace(config, expressions=tuple(classes.get("expression", ())))
         return carried_by_people(config, classes, meshes)
+
+    @property
+    def labels_used(self) -> tuple[str, ...]:
+        return ("neutral", "expression", "level") if self.condition else ("neutral",)
 
     # Training: what it starts from
 
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         config = self.config
         neutral = labels.get("neutral", np.full(len(shapes), -1))
+        conditions = self._conditions_of(labels, len(shapes))
         people, offsets = people_and_offsets(shapes, neutral, "two-space")
+        explained = effects(offsets, conditions.numpy())
         identity = principal_basis(shapes[people], config.identity)
-        expression = principal_basis(offsets, config.expression)
-        start = CoefficientStart.of(shapes, identity, expression, config.rank)
+        expression = principal_basis(
+            Unexplained(offsets, conditions.numpy(), explained), config.expression
+        )
+        start = CoefficientStart.of(shapes, identity, expression, config.rank, explained)
 
         # If the meshes carry fewer dimensions, the last components stay zero.
         existing = slice(len(start.components))
@@ -182,13 +235,27 @@ class TwoSpace(TrainableModel):
         self.center[existing] = torch.tensor(start.center).to(self.mean)
         self.directions[:, existing] = torch.tensor(start.directions).to(self.mean)
         self.inverse[existing] = torch.tensor(start.inverse).to(self.mean)
+        if self.config.scans:
+            self.cloud_encoder.initialize(self.mean.unflatten(0, (-1, 3)))
 
         coefficients = self._coefficients_of(blocks(shapes))
-        self._start_at_regression(coefficients, torch.from_numpy(neutral).to(coefficients.device))
-        self._prepare_pairs(shapes, neutral, coefficients)
+        conditions = conditions.to(coefficients)
+        some = torch.from_numpy(evenly_spread(len(shapes), ALIGNED)).to(coefficients.device)
+        self.known, self.known_conditions = coefficients[some], conditions[some]
+        rows = torch.from_numpy(neutral).to(coefficients.device)
+        self._start_at_regression(coefficients, rows, conditions)
+        self._prepare_pairs(shapes, neutral, coefficients, conditions)
+
+    def _conditions_of(self, labels: Mapping[str, Any], count: int) -> Tensor:
+        """(N, n) conditions of N = `count` meshes by their labels; n = 0 without conditions."""
+        if self.condition is None:
+            return torch.zeros(count, 0, device=self.device)
+        return self.condition.of({k: torch.as_tensor(v) for k, v in labels.items()}, count)
 
     @torch.no_grad()
-    def _start_at_regression(self, coefficients: Tensor, neutral: Tensor) -> None:
+    def _start_at_regression(
+        self, coefficients: Tensor, neutral: Tensor, conditions: Tensor
+    ) -> None:
         """Start the encoders at a linear regression of the codes of neutral meshes and of offsets,
         and the decoder of expressions at the principal components of offsets about their mean.
 
@@ -197,17 +264,20 @@ class TwoSpace(TrainableModel):
         components about zero, the first of which is often little more than their mean.
 
         coefficients: (N, R) mm. neutral: (N,) the row of each mesh's neutral mesh, -1 = none.
+        conditions: (N, n).
         """
         known = torch.nonzero(neutral >= 0)[:, 0]
-        meshes, neutrals = coefficients[known].double(), coefficients[neutral[known]].double()
-        identity, expression = self.directions.double().split(
-            [self.config.identity, self.config.expression]
+        conditions = conditions[known].double()
+        identity, expression, conditioned = self.directions.double().tensor_split(
+            [self.config.identity, self.parts.free_size]
         )
+        neutrals = coefficients[neutral[known]].double()
+        meshes = coefficients[known].double() - conditions @ conditioned
         moves = moving_axes((meshes - neutrals)[neutral[known] != known], len(expression))
         spaces = ((neutrals - self.center, identity), (meshes - neutrals, moves))
         wanted = torch.cat([what @ torch.linalg.pinv(space) for what, space in spaces], 1)
         linear = (meshes - self.center) @ self.inverse.double()
-        weight, bias = ridge(meshes / self.scales, wanted - linear)
+        weight, bias = ridge(torch.cat([meshes / self.scales, conditions], 1), wanted - linear)
         for encoder, part in (
             (self.identity_encoder, self.parts["identity"]),
             (self.expression_encoder, self.parts["expression"]),
@@ -218,12 +288,15 @@ class TwoSpace(TrainableModel):
         where = self.parts["expression"]
         self.expression_decoder.linear.weight[:, where] = added.T.to(self.mean)
 
-    def _prepare_pairs(self, shapes: Shapes, neutral: np.ndarray, coefficients: Tensor) -> None:
+    def _prepare_pairs(
+        self, shapes: Shapes, neutral: np.ndarray, coefficients: Tensor, conditions: Tensor
+    ) -> None:
         """Make what training needs besides the meshes: the coefficients (P, 4, R) mm of transported
         pairs, each the person's mesh, the mesh whose expression is carried over, the transported
-        mesh and the person's neutral mesh; and some meshes with their neutral meshes.
+        mesh and the person's neutral mesh; the conditions (P, 2, n) of the first two; and some
+        meshes with their neutral meshes.
 
-        coefficients: (N, R) mm of the meshes.
+        coefficients: (N, R) mm of the meshes. conditions: (N, n).
         """
         config = self.config
         random = np.random.default_rng(int(torch.randint(2**31, (1,))))
@@ -240,15 +313,17 @@ class TwoSpace(TrainableModel):
         drawn = Pairs.draw(neutral, 0 if config.pairs == "none" else config.pair_count, random)
         if not len(drawn):
             return
-        own, source, of_own, of_source = (
-            coefficients[torch.from_numpy(rows).to(coefficients.device)]
+        first, second, *neutrals = (
+            torch.from_numpy(rows).to(coefficients.device)
             for rows in (drawn.person, drawn.source, drawn.person_neutral, drawn.source_neutral)
         )
+        own, source, of_own, of_source = (coefficients[rows] for rows in (first, second, *neutrals))
         if self.method == "offsets":
             made = of_own + source - of_source  # coefficients are linear
         else:
             made = self._coefficients_of(drawn.meshes(shapes, transport))
         self.pairs = torch.stack([own, source, made, of_own], 1)
+        self.pair_conditions = torch.stack([conditions[first], conditions[second]], 1)
 
     def _transport(self) -> Transport:
         return Transport.of(self.template.mesh.triangles, self.template.n_vertices)
@@ -266,17 +341,79 @@ class TwoSpace(TrainableModel):
         return (vertices.flatten(1) - self.mean) @ self.components.T
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
+        """(B, V, 3) mm -> (B, L). If no condition is given, it is the one of least error at some
+        vertices.
+        """
         self.check_vertices(vertices)
-        return self.code_of(self.coefficients(vertices))
+        coefficients = self.coefficients(vertices)
+        known = self._with_condition_of_least_error(coefficients, given)
+        return self._whole_code(coefficients, known)
 
-    def code_of(self, coefficients: Tensor) -> Tensor:
-        """(B, R) mm -> (B, L)"""
-        read = coefficients / self.scales
-        added = (
-            self.identity_encoder_gate * self.identity_encoder(read),
-            self.expression_gate * self.expression_encoder(read),
-        )
-        return (coefficients - self.center) @ self.inverse + torch.cat(added, 1)
+    def _with_condition_of_least_error(self, coefficients: Tensor, given: Given | None) -> Given:
+        if self.condition is None:
+            return given or {}
+        count = self.template.n_vertices
+        some = torch.from_numpy(evenly_spread(count, SEARCH_VERTICES)).to(coefficients.device)
+        seen = self.components.unflatten(1, (-1, 3))[:, some].flatten(1)
+
+        def error_of(code: Tensor) -> Tensor:
+            rest = (self._moved(code) - coefficients) @ seen
+            return rest.unflatten(1, (-1, 3)).norm(dim=-1).mean(1)
+
+        code_of = partial(self._whole_code, coefficients)
+        return self.with_condition(coefficients, given, code_of, error_of)
+
+    def _whole_code(self, coefficients: Tensor, given: Given) -> Tensor:
+        """(B, R) mm -> (B, L) with the pinned values in `given`."""
+        return self.assemble(self.code_of(coefficients, self._pinned(coefficients, given)), given)
+
+    def _pinned(self, like: Tensor, given: Given | None) -> Tensor:
+        """(B, n) the values of pinned parts; those that are not given are zero."""
+        # Not `len`, which would fix the size of the batch in an exported program.
+        free = like.new_zeros(like.shape[0], self.parts.free_size)
+        return self.assemble(free, given)[:, self.parts.free_size :]
+
+    @property
+    def encodes_points(self) -> bool:
+        return self.config.scans
+
+    def encode_points(self, points: Tensor, given: Given | None = None) -> Tensor:
+        if not self.encodes_points:
+            raise InputError(
+                f"{self.name}: encodes registered meshes only; train one with model.scans=true to "
+                "encode points in any order"
+            )
+        if points.ndim != 3 or points.shape[2] != 3:
+            raise InputError(f"points: expected (B, P, 3), got {tuple(points.shape)}")
+        features = self.cloud_encoder(points)
+
+        def code_of(known: Given) -> Tensor:
+            read = torch.cat([features, self._pinned(features, known)], 1)
+            return self.assemble(self._gated(*self.cloud_code(read).chunk(2, 1)), known)
+
+        error_of = partial(self.distance_of, points)
+        return code_of(self.with_condition(features, given, code_of, error_of))
+
+    def code_of(self, coefficients: Tensor, conditions: Tensor) -> Tensor:
+        """(B, R) mm and (B, n) conditions -> (B, L_free)"""
+        return self._gated(*self._linear_and_open(coefficients, conditions))
+
+    def _linear_and_open(self, coefficients: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """The same (B, L_free) of the linear model, and of open gates."""
+        rest = coefficients - conditions @ self.directions[self.parts.free_size :]
+        read = self._read(rest, conditions)
+        added = torch.cat([self.identity_encoder(read), self.expression_encoder(read)], 1)
+        linear = (rest - self.center) @ self.inverse
+        return linear, linear + added
+
+    def _read(self, coefficients: Tensor, conditions: Tensor) -> Tensor:
+        """What the encoders' networks read."""
+        return torch.cat([coefficients / self.scales, conditions], 1)
+
+    def _gated(self, linear: Tensor, opened: Tensor) -> Tensor:
+        gates = self.identity_encoder_gate, self.expression_gate
+        added = self._split(opened - linear)
+        return linear + torch.cat([gate * part for gate, part in zip(gates, added, strict=True)], 1)
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
@@ -328,12 +465,15 @@ class TwoSpace(TrainableModel):
         assert batch.neutral is not None
         config, generator = self.config, progress.generator
         meshes, people = self.coefficients(batch.vertices), self.coefficients(batch.neutral)
-        pairs = self.pairs
+        conditions = self._conditions_of(batch.labels, len(meshes)).to(meshes)
+        of_pairs, pairs = self.pair_conditions, self.pairs
         if len(pairs):
             drawn = torch.randint(len(pairs), (len(meshes),), generator=generator)
-            pairs = pairs[drawn.to(pairs.device)]
+            drawn = drawn.to(pairs.device)
+            of_pairs, pairs = of_pairs[drawn], pairs[drawn]
             meshes = torch.cat([meshes, pairs[:, 2]])
             people = torch.cat([people, pairs[:, 3]])
+            conditions = torch.cat([conditions, of_pairs[:, 1]])
         count = self.template.n_vertices
         some = torch.randperm(count, generator=generator)[: -(-count // VERTEX_SHARE)]
         seen = self.components.unflatten(1, (-1, 3))[:, some.to(self.components.device)].flatten(1)
@@ -341,26 +481,90 @@ class TwoSpace(TrainableModel):
         def error(difference: Tensor) -> Tensor:
             return (difference @ seen).unflatten(1, (-1, 3)).norm(dim=-1).mean()
 
-        posterior = self.posterior(meshes)
-        identity, expression = self._split(posterior.draw(generator))
+        left = noise_left(progress)
+
+        def drawn_code(posterior: Posterior, conditions: Tensor) -> tuple[Tensor, Tensor]:
+            return self._split(torch.cat([posterior.draw(generator, left), conditions], 1))
+
+        posterior = self.posterior(meshes, conditions)
+        identity, expression = drawn_code(posterior, conditions)
         terms = {
             "neutral": error(self.person(identity) - people),
             "offset": error(self.offset(identity.detach(), expression) - (meshes - people)),
         }
         if len(pairs) and config.swap_weight:
-            of_person = self._split(self.posterior(pairs[:, 0]).draw(generator))[0].detach()
-            of_other = self._split(self.posterior(pairs[:, 1]).draw(generator))[1]
-            swapped = self.offset(of_person, of_other) - (pairs[:, 2] - pairs[:, 3])
+            (of_person, _), (_, of_other) = (
+                drawn_code(self.posterior(pairs[:, n], of_pairs[:, n]), of_pairs[:, n])
+                for n in (0, 1)
+            )
+            swapped = self.offset(of_person.detach(), of_other) - (pairs[:, 2] - pairs[:, 3])
             terms["swap"] = config.swap_weight * error(swapped)
         mean, log_variance = posterior
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
         kl = [part.sum(1).mean() for part in self._split(divergence)]
-        terms["kl"] = config.identity_kl * kl[0] + config.expression_kl * kl[1]
+        terms["kl"] = left * (config.identity_kl * kl[0] + config.expression_kl * kl[1])
         if config.information_weight:
             of_identity = posterior.part(self.parts["identity"])
-            information = mutual_information(identity, of_identity)
-            terms["information"] = config.information_weight * information
+            information = mutual_information(of_identity.draw(generator), of_identity)
+            terms["information"] = left * config.information_weight * information
+        if config.scans:
+            scanned = batch.vertices[:SCANS]
+            terms["scan"] = self._scan_loss(scanned, conditions[: len(scanned)], generator)
         return terms
+
+    def _scan_loss(
+        self, vertices: Tensor, conditions: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """How far the codes of simulated scans are from those of their meshes (B, V, 3) mm, which
+        are not trained by it.
+        """
+        points, kept = scan_like(vertices, generator)
+        self.cloud_encoder.prepare_for(len(vertices))
+        features = self.cloud_encoder(points[:, kept])
+        found = self.cloud_code(torch.cat([features, conditions], 1))
+        with torch.no_grad():
+            codes = self._linear_and_open(self.coefficients(vertices), conditions)
+            wanted = torch.cat(codes, 1)
+        return (found - wanted).square().mean()
+
+    @torch.no_grad()
+    def align(self) -> None:
+        """Describe the trained codes along the axes of the linear model, so that codes, and shapes
+        of the same code, can be blended: half-open gates mean something. With open gates, meshes do
+        not change.
+        """
+        for gate in GATES:
+            self.get_buffer(gate).fill_(1)
+        size, free = self.config.identity, self.parts.free_size
+        nothing = self.known_conditions
+        codes = torch.cat([self.code_of(self.known, nothing), nothing], 1)
+        identity, expression = self._split(codes)
+        still = expression.clone()
+        still[:, : self.config.expression] = 0
+        moved = self.offset(identity, expression) - self.offset(identity, still)
+        change_of_person = alignment(
+            _centered(identity), _centered(self.person(identity)), self.directions[:size]
+        )
+        change_of_expression = alignment(
+            expression[:, : self.config.expression], moved, self.directions[size:free]
+        )
+        given = nothing.shape[1]
+        center = nn.functional.pad(self.center / self.scales, (0, given))
+        for encoder, change, part in (
+            (self.identity_encoder, change_of_person, self.parts["identity"]),
+            (self.expression_encoder, change_of_expression, self.parts["expression"]),
+        ):
+            linear = self.inverse[:, part] * self.scales[:, None]
+            added = nn.functional.pad(linear @ change - linear, (0, 0, 0, given))
+            encoder.change_outputs(change, added, center)
+        both = torch.block_diag(change_of_person, change_of_expression)
+        if self.config.scans:
+            change_outputs(self.cloud_code, torch.block_diag(torch.eye(free).to(both), both))
+        skip = self.directions / self.correction_unit
+        self.identity_decoder.change_inputs(change_of_person, skip[:size])
+        skip[:size] = 0  # the identity only shapes what an expression does
+        same = torch.eye(given).to(both)
+        self.expression_decoder.change_inputs(torch.block_diag(both, same), skip)
 
     def finish(self, validation: Batch) -> None:
         """Choose the gates by `relative_score` on the validation meshes. Those of the identity stay
@@ -380,9 +584,13 @@ class TwoSpace(TrainableModel):
         def decode(code: Tensor) -> Tensor:
             return mean + (self._moved(code) @ seen).unflatten(1, (-1, 3))
 
+        self.align()
+        # Labels of validation meshes number the names anew, so their conditions are searched.
+        known = [self._with_condition_of_least_error(x, None) for x in (meshes, sources)]
+
         def measures() -> dict[str, float]:
-            codes = self.code_of(meshes), self.code_of(sources)
-            return judge.measures(self.parts, *codes, decode)
+            codes = [self._whole_code(x, k) for x, k in zip((meshes, sources), known, strict=True)]
+            return judge.measures(self.parts, codes[0], codes[1], decode)
 
         gates = {gate: self.get_buffer(gate) for gate in GATES}
         for gate in gates.values():
@@ -393,15 +601,25 @@ class TwoSpace(TrainableModel):
         choose_gates(list(gates.values()), lambda: relative_score(measures(), linear))
 
     def for_inference(self) -> Self:
-        self.pairs, self.others = self.pairs[:0], self.others[:, :0]
+        for name in ("pairs", "pair_conditions", "known", "known_conditions"):
+            setattr(self, name, self.get_buffer(name)[:0])
+        self.others = self.others[:, :0]
         return self
 
-    def _split(self, code: Tensor) -> tuple[Tensor, ...]:
-        return code.split([self.config.identity, self.config.expression], 1)
+    def _split(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """The identity, and all that follows it."""
+        size = self.config.identity
+        return code[:, :size], code[:, size:]
 
-    def posterior(self, coefficients: Tensor) -> Posterior:
-        """The distribution of the codes of coefficients (B, R) mm, for training."""
+    def posterior(self, coefficients: Tensor, conditions: Tensor) -> Posterior:
+        """The distribution of the codes of coefficients (B, R) mm with conditions (B, n), for
+        training.
+        """
         start = 2 * math.log(self.config.initial_deviation)
-        return Posterior(
-            self.code_of(coefficients), start + self.log_variance(coefficients / self.scales)
-        )
+        spread = self.log_variance(self._read(coefficients, conditions))
+        log_variance = (start + spread).clamp(*LOG_VARIANCE)
+        return Posterior(self.code_of(coefficients, conditions), log_variance)
+
+
+def _centered(values: Tensor) -> Tensor:
+    return values - values.mean(0)

@@ -9,6 +9,7 @@ from torch import Tensor
 from morphable.draw import view
 from morphable.draw.blocks import Cell, ColorBar, Section, Table, Text
 from morphable.draw.charts import Cloud
+from morphable.models.base import MorphableModel
 from morphable.models.batched import decode_all
 from morphable.models.ib_vae import IbVae
 from morphable.models.point_encoder import SCAN_NOISE_MM
@@ -26,7 +27,7 @@ def point_clouds(context: ReportContext) -> Section | None:
     model reconstructs from it.
     """
     model, scene = context.model, context.scene
-    if not isinstance(model, IbVae) or not model.encodes_points:
+    if not model.encodes_points:
         return None
     rows = middles(len(scene.meshes), SHOWN)
     vertices, codes = scene.meshes.vertices[rows], scene.codes[torch.from_numpy(rows)]
@@ -49,13 +50,13 @@ def point_clouds(context: ReportContext) -> Section | None:
     return Section("Point clouds", [Text(lead, "lead"), table, bar])
 
 
-def _lead(model: IbVae, points: int, vertices: int) -> str:
+def _lead(model: MorphableModel, points: int, vertices: int) -> str:
     lead = (
-        f"The encoder reads points in any order. Each cloud is {points:,} of the mesh's "
+        f"The model encodes points in any order. Each cloud is {points:,} of the mesh's "
         f"{vertices:,} vertices, shuffled, each moved by {SCAN_NOISE_MM:g} mm of noise along every "
         "axis."
     )
-    if not model.config.scan_share:
+    if isinstance(model, IbVae) and not model.config.scan_share:
         lead += (
             " This model was trained on whole meshes only (model.scan_share is 0), so it has never "
             "met such a cloud."
@@ -63,7 +64,7 @@ def _lead(model: IbVae, points: int, vertices: int) -> str:
     return lead
 
 
-def _conditions(model: IbVae, known: np.ndarray) -> str:
+def _conditions(model: MorphableModel, known: np.ndarray) -> str:
     """A sentence on where the conditions of the clouds come from; empty if the model has none."""
     if not model.searched_size:
         return ""
