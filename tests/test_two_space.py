@@ -97,6 +97,20 @@ def test_only_neutral_meshes_train_the_identity(gestures: MeshDataset) -> None:
     assert model.identity_encoder.linear.weight.grad.any()
 
 
+@pytest.mark.parametrize("bias", [-200.0, 200.0])
+def test_a_posterior_without_noise_does_not_break_the_information_term(
+    gestures: MeshDataset, bias: float
+) -> None:
+    """Its variance would be 0 or infinite in single precision, and the density not a number."""
+    model = made(gestures, information_weight=0.01)
+    with torch.no_grad():
+        model.log_variance.linear.bias.fill_(bias)
+    terms = model.loss(batch(training(gestures)), progress(0))
+    torch.stack([*terms.values()]).sum().backward()
+    assert all(term.isfinite() for term in terms.values())
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_the_target_of_offsets_has_no_part_of_the_person(gestures: MeshDataset) -> None:
     """Meshes and their neutral meshes may be another person's: the loss of offsets is the same."""
     model = made(gestures, pairs="none", initial_deviation=1e-6)
