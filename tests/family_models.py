@@ -81,8 +81,8 @@ def _trained(name: str, gestures: MeshDataset) -> MorphableModel:
         return estimated.eval().with_origin(Origin(name))
     classes = {name: gestures.labels.classes(name).names for name in ("subject", "expression")}
     config = row.model.config_for(config, classes, len(data))
-    people = gestures.labels.classes("subject").numbers
-    config = row.model.config_by_shapes(config, gestures.template, gestures.vertices, people)
+    shapes, people = gestures.vertices, gestures.labels.groups
+    config = row.model.config_by_shapes(config, gestures.template, shapes, people)
     made = create(name, gestures.template, config)
     assert isinstance(made, LearnedModel)
     made.initialize(*data.at_start(with_neutral=True))

@@ -25,6 +25,7 @@ from morphable.models.handles import OWN_SHARE, Handles, aligned_displacement
 from morphable.models.io import load, save
 from morphable.models.lamm import AUTOENCODE, MANIPULATE, Lamm, LammConfig
 from morphable.models.lamm_factor import factor
+from morphable.models.prior import CodePrior
 from morphable.models.recipes import LAMM
 from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.ops.tokens import ControlNets, InverseTokenizer, Tokenizer
@@ -384,7 +385,9 @@ def test_a_handle_that_hardly_ever_moves_does_not_swing_the_others() -> None:
     line = np.linspace(-1, 1, 50)
     moves = np.zeros((50, 6))
     moves[:, 0], moves[:, 3] = line, 100 * line
-    handles.priors[0].fit(torch.from_numpy(moves))  # type: ignore[union-attr]
+    prior = handles.priors[0]
+    assert isinstance(prior, CodePrior)
+    prior.fit(torch.from_numpy(moves))
     small, large = moves.var(0, ddof=1)[[0, 3]]
     own = OWN_SHARE**2 * (small + large) / 6
     followed = handles.complete(0, {3: np.array([1.0, 0, 0])})

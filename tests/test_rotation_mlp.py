@@ -124,7 +124,7 @@ def test_it_starts_far_below_pca_on_hands_and_takes_positions_for_what_is_linear
     template, shapes, neutral = hands
     people = np.unique(neutral, return_inverse=True)[1]
     config = replace(SMALL, latent=8, features="auto")
-    chosen = RotationMlp.config_by_shapes(config, template, shapes, people)
+    chosen = RotationMlp.config_by_shapes(config, template, shapes, lambda: people)
     assert chosen.features == "rotations"
     model = made(template, chosen)
     model.initialize(shapes[:160])
@@ -136,7 +136,7 @@ def test_it_starts_far_below_pca_on_hands_and_takes_positions_for_what_is_linear
     random = np.random.default_rng(0)
     blends = random.normal(size=(200, 12)) @ (shapes[:12] - shapes[12]).reshape(12, -1)
     linear = (shapes[12] + 0.3 * blends.reshape(shapes.shape)).astype(np.float32)
-    chosen = RotationMlp.config_by_shapes(config, template, linear, people)
+    chosen = RotationMlp.config_by_shapes(config, template, linear, lambda: people)
     assert chosen.features == "positions"
     model = made(template, chosen)
     model.initialize(linear)
@@ -202,7 +202,7 @@ def test_without_triangles_auto_takes_positions_and_rotations_are_refused() -> N
     config = replace(SMALL, features="auto", latent=1)
     for faces in (np.zeros((0, 3), np.int64), np.array([[0, 3, 4], [3, 4, 5]])):
         template = Template(Mesh(points[0], faces))
-        chosen = RotationMlp.config_by_shapes(config, template, points, np.arange(40))
+        chosen = RotationMlp.config_by_shapes(config, template, points, lambda: np.arange(40))
         assert chosen.features == "positions"
         with pytest.raises(InputError, match="no triangles that have an area"):
             made(template, SMALL)

@@ -111,12 +111,14 @@ def test_a_posterior_without_noise_does_not_break_the_information_term(
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-def test_the_target_of_offsets_has_no_part_of_the_person(gestures: MeshDataset) -> None:
+def test_the_target_of_offsets_has_no_part_of_the_person(
+    gestures: MeshDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Meshes and their neutral meshes may be another person's: the loss of offsets is the same."""
     model = made(gestures, pairs="none", initial_deviation=1e-6)
     data = batch(training(gestures))
     assert data.neutral is not None
-    model.code_of = lambda meshes, _: torch.zeros(len(meshes), 8)  # type: ignore[method-assign]
+    monkeypatch.setattr(model, "code_of", lambda meshes, _: torch.zeros(len(meshes), 8))
     shift = 100 * model.components[:40].sum(0).view(-1, 3)
     moved = Batch(data.vertices + shift, data.neutral + shift)
     plain, other = (model.loss(given, progress(0)) for given in (data, moved))

@@ -1,4 +1,4 @@
-"""Pictures of a bench: training times, where each model's errors are, and arithmetic of codes."""
+"""Pictures of a bench: where each model's errors are, and arithmetic of codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from morphable.bench.quality import time_to_quality
 from morphable.bench.runner import Outcome
 from morphable.data.dataset import MeshDataset
 from morphable.draw.blocks import Block, Cell, ColorBar, Heading, Table, Text
@@ -24,15 +23,13 @@ MAX_MODELS = 8
 
 
 def pictures(outcomes: Sequence[Outcome], dataset: MeshDataset) -> list[Block]:
-    """Show the models of one dataset, of the first seed and the smallest latent size: how long they
-    take to train, and how their shapes look.
-    """
+    """Show the models of one dataset, of the first seed and the smallest latent size."""
     shown = {
         name: result.evaluation
         for name, folder in shown_runs(outcomes).items()
         if (result := Measured.read(folder, load(folder), dataset)) is not None
     }
-    return [*time_to_quality(outcomes), *pictures_of(shown)]
+    return pictures_of(shown)
 
 
 def pictures_of(shown: Mapping[str, Evaluation]) -> list[Block]:

@@ -18,8 +18,6 @@ OWN_COLOR = {"PCA": 1, "pca-mlp": 0}
 def time_to_quality(outcomes: Sequence[Outcome]) -> list[Block]:
     """Show how the validation error of the models of one dataset falls with the time of training:
     those of the first seed and fold and of the smallest latent size. Nothing if no two were trained.
-
-    A model that starts as PCA has no smaller an error than PCA from the first second on.
     """
     first = [o for o in outcomes if o.task.seed == 0 and o.task.fold < 2 and o.task.trained]
     size = min((o.task.row.size for o in first), default=0)

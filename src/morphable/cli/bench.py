@@ -108,6 +108,7 @@ def bench(
 def _run(table: Table, options: Options, device: str, jobs: int, scheduler: str | None) -> None:
     from morphable.bench.document import read_table_name, write_results
     from morphable.bench.pictures import pictures
+    from morphable.bench.quality import time_to_quality
     from morphable.bench.runner import NO_ICT, perform, prepare, tasks
     from morphable.bench.sweep import sweep_charts
     from morphable.ops.allocator import keep_freed_memory
@@ -174,7 +175,11 @@ def _run(table: Table, options: Options, device: str, jobs: int, scheduler: str 
             ) from None
         outcomes = _in_order(found)
         shown = {
-            name: [*sweep_charts(table.sweep, own), *pictures(own, data.whole)]
+            name: [
+                *sweep_charts(table.sweep, own),
+                *time_to_quality(own),
+                *pictures(own, data.whole),
+            ]
             for name, data in {name: data for (name, _), data in datasets.items()}.items()
             if data is not None and (own := [o for o in outcomes if o.task.data.name == name])
         }

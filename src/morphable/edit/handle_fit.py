@@ -59,7 +59,7 @@ class HandleFit:
         """
         goal = torch.as_tensor(np.asarray(moved, np.float32)).to(self.code).ravel()
         step = torch.zeros(self.basis.shape[1]).to(self.code)
-        change = torch.zeros(self._shape.shape).to(self._shape)
+        change = torch.zeros_like(self._shape)
         least = float(goal.square().sum())
         tried = self.gain @ goal
         for _ in range(TRIALS):

@@ -131,9 +131,9 @@ class Apart:
             own = self.person == number
             if int(own.sum()) < 2:
                 continue
-            spreads.append(_centered(neutral[own]).norm(dim=-1).std())
-            moved = _centered(self.truth[own])
-            missed += float((_centered(shapes[own]) - moved).square().sum())
+            spreads.append(centered(neutral[own]).norm(dim=-1).std())
+            moved = centered(self.truth[own])
+            missed += float((centered(shapes[own]) - moved).square().sum())
             total += float(moved.square().sum())
         if total > 0:
             found["disentanglement"] = float(torch.stack(spreads).mean())
@@ -167,5 +167,5 @@ def _error(shapes: Tensor, truth: Tensor) -> float:
     return float((shapes - truth).norm(dim=-1).mean())
 
 
-def _centered(shapes: Tensor) -> Tensor:
+def centered(shapes: Tensor) -> Tensor:
     return shapes - shapes.mean(0)

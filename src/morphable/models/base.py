@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
@@ -146,11 +146,12 @@ class MorphableModel(nn.Module, ABC):
 
     @classmethod
     def config_by_shapes(
-        cls, config: Any, template: Template, shapes: Shapes, people: np.ndarray
+        cls, config: Any, template: Template, shapes: Shapes, people: Callable[[], np.ndarray]
     ) -> Any:
         """Return `config` with the settings filled in that the training meshes (N, V, 3) mm decide.
 
-        people: (N,) the number of each mesh's subject; -1 = unknown.
+        people: gives (N,) the number of each mesh's subject; a mesh without one has a number of its
+        own.
         """
         return config
 

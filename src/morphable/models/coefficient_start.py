@@ -140,13 +140,15 @@ def moving_axes(offsets: Tensor, count: int) -> Tensor:
     return torch.nn.functional.pad(found, (0, 0, 0, count - len(found)))
 
 
-def ridge(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight (D, K) and bias (K,) of the ridge regression of outputs (N, K) on inputs (N, D), which
-    are in standard deviations.
+def ridge(inputs: Tensor, outputs: Tensor, noise: float = RIDGE) -> tuple[Tensor, Tensor]:
+    """Weight (D, K) and bias (K,) of the ridge regression of outputs (N, K) on inputs (N, D).
+
+    noise: the variance of the noise that it expects in the inputs; the default is for inputs in
+    standard deviations.
     """
     mean, middle = inputs.mean(0), outputs.mean(0)
     centered = inputs - mean
-    damping = RIDGE * len(inputs) * torch.eye(inputs.shape[1]).to(inputs)
+    damping = noise * len(inputs) * torch.eye(inputs.shape[1]).to(inputs)
     weight = torch.linalg.solve(centered.T @ centered + damping, centered.T @ (outputs - middle))
     return weight, middle - mean @ weight
 

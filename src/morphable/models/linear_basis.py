@@ -29,7 +29,7 @@ class LinearBasis(nn.Module):
 
     def code_of(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, L)"""
-        projection = (vertices.flatten(1) - self.mean) @ self.components.T
+        projection = self.coefficients_of(vertices)
         # If there are fewer meshes than components, the last components do not exist and have
         # deviation zero. Their coordinate is zero. The clamp only avoids 0 / 0, which `where` would
         # pass on to gradients as nan.
@@ -37,16 +37,29 @@ class LinearBasis(nn.Module):
 
     def whitened(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, L) coordinates in standard deviations, as a network reads them."""
-        return ((vertices.flatten(1) - self.mean) @ self.components.T) / self.units
+        return self.coefficients_of(vertices) / self.units
 
     @property
     def units(self) -> Tensor:
-        """(L,) mm the unit of each coordinate that `whitened` returns: its deviation, but at least
-        a thousandth of the largest, since a direction of vanishing variance would amplify noise.
-        """
-        least = 1e-3 * self.deviations[0].double() + 1e-30
-        return self.deviations.clamp(min=least.to(self.deviations))
+        """(L,) mm the unit of each coordinate that `whitened` returns."""
+        return units_of(self.deviations)
 
     def shape_of(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, V, 3) mm"""
-        return (self.mean + (code * self.deviations) @ self.components).unflatten(1, (-1, 3))
+        return self.shape_with(code * self.deviations)
+
+    def coefficients_of(self, vertices: Tensor) -> Tensor:
+        """(B, V, 3) mm -> (B, L) mm along the components."""
+        return (vertices.flatten(1) - self.mean) @ self.components.T
+
+    def shape_with(self, coefficients: Tensor) -> Tensor:
+        """(B, L) mm along the components -> (B, V, 3) mm"""
+        return (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
+
+
+def units_of(deviations: Tensor) -> Tensor:
+    """(L,) mm by which coordinates are divided for a network: their deviations (L,), but at least a
+    thousandth of the first, since a direction of vanishing variance would amplify noise.
+    """
+    least = 1e-3 * deviations[0].double() + 1e-30
+    return deviations.clamp(min=least.to(deviations))

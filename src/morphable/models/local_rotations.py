@@ -17,20 +17,21 @@ from torch import Tensor, nn
 from morphable.errors import InputError
 from morphable.mesh.stored_arrays import stored_indices
 from morphable.mesh.template import Template
-from morphable.models.base import Shapes, blocks
+from morphable.models.base import blocks
+from morphable.models.coefficient_start import ridge
 from morphable.models.geometry import Arrays, Geometry
 from morphable.ops.point_sampling import farthest_points
 from morphable.ops.rotations import rotation_matrices, rotation_vectors
-from morphable.rows import evenly_spread
 
 RIDGE = 1e-4
-"""Of the regression of meshes on their deformations, as a share of the mean squared input."""
+"""The variance of the noise that the regression of meshes on their deformations expects in these,
+as a share of their mean variance.
+"""
 MIN_HEIGHT = 0.2
 """A triangle of the template whose height is less than this share of its longest side has no frame
 to speak of, and is not read, unless there is no better one.
 """
 LEAST = 1e-12
-MAX_MESHES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,15 +99,14 @@ class LocalRotations(nn.Module):
         self.deviations = nn.Buffer(torch.ones(rank))
 
     @torch.no_grad()
-    def choose_reference(self, shapes: Shapes) -> None:
+    def choose_reference(self, shapes: np.ndarray) -> None:
         """Take the mesh nearest the mean of shapes (N, V, 3) mm as the reference.
 
         Raises InputError if one of the triangles has no area there.
         """
-        some = shapes[evenly_spread(len(shapes), MAX_MESHES)]
-        mean = some.mean(0, dtype=np.float64)
-        distance = np.concatenate([np.square(b - mean).sum((1, 2)) for b in blocks(some)])
-        reference = torch.from_numpy(some[distance.argmin()]).double()
+        mean = shapes.mean(0, dtype=np.float64)
+        distance = np.concatenate([np.square(b - mean).sum((1, 2)) for b in blocks(shapes)])
+        reference = torch.from_numpy(shapes[distance.argmin()]).double()
         axes, frames = _frames(reference[self.corners.cpu()])
         if not torch.linalg.det(frames).abs().min() > LEAST:
             raise InputError(
@@ -146,7 +146,8 @@ class LocalRotations(nn.Module):
         """
         features = torch.cat([self.features(block) for block in meshes])
         inputs = torch.cat([self.deformation(block) for block in features.split(256)])
-        weight, bias = _ridge(inputs, coefficients)
+        noise = max(RIDGE * float(inputs.var(0, correction=0).mean()), LEAST)
+        weight, bias = ridge(inputs.double(), coefficients.double(), noise)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
@@ -183,13 +184,3 @@ def _frames(corners: Tensor) -> tuple[Tensor, Tensor]:
     along = first / (first.square().sum(-1, keepdim=True) + LEAST).sqrt()
     axes = torch.stack([along, normal, torch.linalg.cross(along, normal)], -2)
     return axes, torch.stack([first, second, normal * area.sqrt()], -2)
-
-
-def _ridge(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight (D, K) and bias (K,) of the regression of outputs (N, K) on inputs (N, D)."""
-    mean, middle = inputs.mean(0), outputs.mean(0)
-    centered = (inputs - mean).double()
-    gram = centered.T @ centered
-    gram.diagonal().add_(max(RIDGE * float(gram.diagonal().mean()), LEAST))
-    weight = torch.linalg.solve(gram, centered.T @ (outputs - middle).double()).to(inputs)
-    return weight, middle - mean @ weight

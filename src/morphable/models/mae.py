@@ -128,8 +128,7 @@ class MultilinearAutoencoder(TrainableModel):
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
-        shape = self.basis.mean + self.coefficients(code) @ self.basis.components
-        return shape.unflatten(1, (-1, 3))
+        return self.basis.shape_with(self.coefficients(code))
 
     def coefficients(self, code: Tensor) -> Tensor:
         """(B, L) to (B, rank) PCA coefficients in mm."""

@@ -27,7 +27,7 @@ from morphable.models.carried import carried
 from morphable.models.dense import DenseDecoder, with_outputs_times
 from morphable.models.gates import choose_pair
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
-from morphable.models.linear_basis import LinearBasis
+from morphable.models.linear_basis import LinearBasis, units_of
 from morphable.models.parts import Parts
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
@@ -59,6 +59,34 @@ def mlp(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def linear_skip(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map that starts as the identity on the first coordinates."""
+    skip = nn.Linear(inputs, outputs, bias=False)
+    nn.init.eye_(skip.weight)
+    return skip
+
+
+@torch.no_grad()
+def start_as_components(skip: nn.Linear, deviations: Tensor) -> None:
+    """Make what the skip connection of an encoder gives the first coordinates in standard
+    deviations. It reads coordinates divided by `units_of(deviations)`. deviations: (K,) mm.
+    """
+    ratio = torch.where(deviations > 0, units_of(deviations) / deviations, 1.0)
+    skip.weight.diagonal().copy_(ratio[: skip.out_features])
+
+
+def dense_decoder(
+    basis: LinearBasis, skip: nn.Linear, network: nn.Sequential, factor: Tensor
+) -> DenseDecoder:
+    """The decoder whose coefficients (B, K) mm are skip(z) * deviations + factor * network(z)."""
+    return DenseDecoder(
+        basis.mean.unflatten(0, (-1, 3)),
+        basis.components.unflatten(1, (-1, 3)),
+        basis.deviations[:, None] * skip.weight,
+        with_outputs_times(network, factor),
+    )
+
+
 class PcaMlp(TrainableModel):
     """z = A c + a f(c), c' = B z + b g(z): c are whitened PCA coefficients, A and B linear, f and g
     MLPs.
@@ -78,10 +106,8 @@ class PcaMlp(TrainableModel):
         hidden = [config.width] * config.depth
         rank = max(config.rank, config.latent)
         self.basis = LinearBasis(rank, template.n_vertices)
-        self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
-        self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
-        nn.init.eye_(self.encoder_skip.weight)
-        nn.init.eye_(self.decoder_skip.weight)
+        self.encoder_skip = linear_skip(rank, config.latent)
+        self.decoder_skip = linear_skip(config.latent, rank)
         self.encoder = mlp([rank, *hidden, config.latent])
         self.decoder = mlp([config.latent, *hidden, rank])
         self.encoder_gate = nn.Buffer(torch.ones(()))
@@ -98,11 +124,7 @@ class PcaMlp(TrainableModel):
 
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
-        # What the network reads is divided by `units`, the codes of PCA by the deviations.
-        existing = self.basis.deviations > 0
-        ratio = torch.where(existing, self.basis.units / self.basis.deviations, 1.0)
-        with torch.no_grad():
-            self.encoder_skip.weight.diagonal().copy_(ratio[: self.config.latent])
+        start_as_components(self.encoder_skip, self.basis.deviations)
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         self.check_vertices(vertices)
@@ -112,7 +134,7 @@ class PcaMlp(TrainableModel):
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
         coefficients, added = self._decoded(code)
-        return self._shape(coefficients + self.decoder_gate * added)
+        return self.basis.shape_with(coefficients + self.decoder_gate * added)
 
     def _encoded(self, vertices: Tensor) -> tuple[Tensor, Tensor]:
         """(B, V, 3) mm -> codes (B, L), by the linear map and what the network adds."""
@@ -123,9 +145,6 @@ class PcaMlp(TrainableModel):
         """(B, L) -> coefficients (B, K) mm, by the linear map and what the network adds."""
         return self.decoder_skip(code) * self.basis.deviations, self.decoder(code) * self._unit
 
-    def _shape(self, coefficients: Tensor) -> Tensor:
-        return (self.basis.mean + coefficients @ self.basis.components).unflatten(1, (-1, 3))
-
     @property
     def _unit(self) -> Tensor:
         """The unit of the decoder network's outputs, in mm: the mean deviation of the first
@@ -134,12 +153,8 @@ class PcaMlp(TrainableModel):
         return self.basis.deviations[: self.config.latent].mean()
 
     def dense_decoder(self) -> DenseDecoder:
-        return DenseDecoder(
-            self.basis.mean.unflatten(0, (-1, 3)),
-            self.basis.components.unflatten(1, (-1, 3)),
-            self.basis.deviations[:, None] * self.decoder_skip.weight,
-            with_outputs_times(self.decoder, self.decoder_gate * self._unit),
-        )
+        factor = self.decoder_gate * self._unit
+        return dense_decoder(self.basis, self.decoder_skip, self.decoder, factor)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         difference = self(batch.vertices) - batch.vertices
@@ -148,7 +163,8 @@ class PcaMlp(TrainableModel):
     def finish(self, validation: Batch) -> None:
         def decoder(code: Tensor) -> tuple[Tensor, Tensor]:
             coefficients, added = self._decoded(code)
-            return self._shape(coefficients), (added @ self.basis.components).unflatten(1, (-1, 3))
+            shape = self.basis.shape_with(coefficients)
+            return shape, (added @ self.basis.components).unflatten(1, (-1, 3))
 
         gates = self.encoder_gate, self.decoder_gate
         choose_pair(*gates, validation.vertices, self._encoded, decoder)

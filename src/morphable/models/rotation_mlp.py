@@ -28,15 +28,15 @@ from morphable.models.base import (
     blocks,
 )
 from morphable.models.carried import carried
-from morphable.models.dense import DenseDecoder, with_outputs_times
+from morphable.models.dense import DenseDecoder
 from morphable.models.gates import BATCH, choose_gates
-from morphable.models.linear_basis import LinearBasis
+from morphable.models.linear_basis import LinearBasis, units_of
 from morphable.models.linear_two_space import people_and_expressive
-from morphable.models.local_rotations import MAX_MESHES, LocalRotations, ReadTriangles
+from morphable.models.local_rotations import LocalRotations, ReadTriangles
 from morphable.models.parts import Parts
-from morphable.models.pca_mlp import mlp
+from morphable.models.pca_mlp import dense_decoder, linear_skip, mlp, start_as_components
 from morphable.models.principal_basis import principal_basis
-from morphable.models.training import Batch, Progress
+from morphable.models.training import Batch, Progress, some_vertices
 from morphable.rows import evenly_spread
 
 MIXTURE = (-0.3, 1.3)
@@ -45,8 +45,10 @@ FEW = 8
 """Features are compared by so many components. By more of them positions catch up, since arcs can be
 pieced together, but what a network learns remains easier from rotations.
 """
-VERTEX_SHARE = 6
-"""Each training step measures distances at one in so many vertices, drawn at random."""
+MAX_MESHES = 10_000
+"""What rotations say of meshes is learned from at most so many, evenly spread; so many poses are put
+on mixtures of people.
+"""
 JUDGED, HELD_OUT = 1200, 5
 """At most so many training meshes decide which features are read; every so many-th person's are
 held out.
@@ -102,10 +104,8 @@ class RotationMlp(TrainableModel):
         if config.features != "positions":
             self.rotations = LocalRotations(geometry, rank)
             self.rest = mlp([config.latent, *hidden, rank])
-        self.encoder_skip = nn.Linear(rank, config.latent, bias=False)
-        self.decoder_skip = nn.Linear(config.latent, rank, bias=False)
-        nn.init.eye_(self.encoder_skip.weight)
-        nn.init.eye_(self.decoder_skip.weight)
+        self.encoder_skip = linear_skip(rank, config.latent)
+        self.decoder_skip = linear_skip(config.latent, rank)
         self.encoder = mlp([rank, *hidden, config.latent])
         self.decoder = mlp([config.latent, *hidden, rank])
         self.encoder_gate = nn.Buffer(torch.ones(()))
@@ -120,10 +120,9 @@ class RotationMlp(TrainableModel):
         return self.basis.deviations if self.rotations is None else self.rotations.deviations
 
     @property
-    def scales(self) -> Tensor:
-        """(K,) mm by which they are divided for the network, see `LinearBasis.units`."""
-        least = 1e-3 * self.deviations[0].double() + 1e-30
-        return self.deviations.clamp(min=least.to(self.deviations))
+    def _unit(self) -> Tensor:
+        """The unit of the decoder networks' outputs, in mm, as that of `pca-mlp`."""
+        return self.deviations[: self.config.latent].mean()
 
     @classmethod
     def config_for(cls, config: Any, classes: Mapping[str, Sequence[str]], meshes: int) -> Any:
@@ -131,12 +130,12 @@ class RotationMlp(TrainableModel):
 
     @classmethod
     def config_by_shapes(
-        cls, config: Any, template: Template, shapes: Shapes, people: np.ndarray
+        cls, config: Any, template: Template, shapes: Shapes, people: Callable[[], np.ndarray]
     ) -> Any:
         if config.features != "auto":
             return config
         rows = evenly_spread(len(shapes), JUDGED)
-        held = people[rows] % HELD_OUT == 0
+        held = people()[rows] % HELD_OUT == 0
         better = "positions"
         if 0 < held.sum() < len(rows) - 1:
             kept, judged = shapes[rows[~held]], torch.from_numpy(shapes[rows[held]])
@@ -156,14 +155,12 @@ class RotationMlp(TrainableModel):
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
         if self.rotations is not None:
-            self.rotations.choose_reference(shapes)
             some = shapes[evenly_spread(len(shapes), MAX_MESHES)]
+            self.rotations.choose_reference(some)
             meshes = [torch.from_numpy(block).to(self.basis.mean) for block in blocks(some)]
-            self.rotations.fit(meshes, torch.cat([self._coefficients(block) for block in meshes]))
-        # What the network reads is divided by `units`, the first codes by the deviations.
-        ratio = torch.where(self.deviations > 0, self.scales / self.deviations, 1.0)
-        with torch.no_grad():
-            self.encoder_skip.weight.diagonal().copy_(ratio[: self.config.latent])
+            coefficients = [self.basis.coefficients_of(block) for block in meshes]
+            self.rotations.fit(meshes, torch.cat(coefficients))
+        start_as_components(self.encoder_skip, self.deviations)
         if self.config.mixtures:
             self._prepare_mixtures(shapes, labels.get("neutral", np.full(len(shapes), -1)))
 
@@ -197,25 +194,22 @@ class RotationMlp(TrainableModel):
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
-        shape = self.basis.mean + self._written(code) @ self.basis.components
-        return shape.unflatten(1, (-1, 3))
+        return self.basis.shape_with(self._written(code))
 
     def _read(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, K) mm along the components."""
-        return (
-            self._coefficients(vertices)
-            if self.rotations is None
-            else self.rotations.read(vertices)
-        )
+        if self.rotations is None:
+            return self.basis.coefficients_of(vertices)
+        return self.rotations.read(vertices)
 
     def _encoded(self, read: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) -> codes (B, L), by the linear map and what the network adds."""
-        whitened = read / self.scales
+        whitened = read / units_of(self.deviations)
         return self.encoder_skip(whitened), self.encoder(whitened)
 
     def _written(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, K) mm, the coefficients of the whole mesh."""
-        unit = self.decoder_gate * self.deviations[: self.config.latent].mean()
+        unit = self.decoder_gate * self._unit
         made = self.decoder_skip(code) * self.deviations + unit * self.decoder(code)
         if self.rotations is None:
             return made
@@ -225,37 +219,24 @@ class RotationMlp(TrainableModel):
         """(B, K) mm as of `_read` -> (B, K) mm, the coefficients of the whole mesh."""
         return read if self.rotations is None else self.rotations.write(read)
 
-    def _coefficients(self, vertices: Tensor) -> Tensor:
-        """(B, V, 3) mm -> (B, K) mm along the components of the whole mesh."""
-        return (vertices.flatten(1) - self.basis.mean) @ self.basis.components.T
-
     @torch.no_grad()
     def dense_decoder(self) -> DenseDecoder | None:
         if self.rotations is not None:
             return None
-        return DenseDecoder(
-            self.basis.mean.unflatten(0, (-1, 3)),
-            self.basis.components.unflatten(1, (-1, 3)),
-            self.basis.deviations[:, None] * self.decoder_skip.weight,
-            with_outputs_times(
-                self.decoder,
-                self.decoder_gate * self.basis.deviations[: self.config.latent].mean(),
-            ),
-        )
+        factor = self.decoder_gate * self._unit
+        return dense_decoder(self.basis, self.decoder_skip, self.decoder, factor)
 
     def of_components(self, vertices: Tensor, size: int) -> Tensor:
         """(B, V, 3) mm -> (B, V, 3) mm, described by the first components alone, without networks."""
         read = self._read(vertices)
         read[:, size:] = 0
-        shape = self.basis.mean + self._coefficients_of(read) @ self.basis.components
-        return shape.unflatten(1, (-1, 3))
+        return self.basis.shape_with(self._coefficients_of(read))
 
     # The objective
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        generator, count = progress.generator, self.template.n_vertices
-        some = torch.randperm(count, generator=generator)[: -(-count // VERTEX_SHARE)]
-        some = some.to(batch.vertices.device)
+        generator, device = progress.generator, batch.vertices.device
+        some = some_vertices(self.template.n_vertices, generator, device)
         mean = self.basis.mean.unflatten(0, (-1, 3))[some]
         components = self.basis.components.unflatten(1, (-1, 3))[:, some].flatten(1)
 

@@ -54,6 +54,16 @@ class Progress:
     stage: str = ""
 
 
+VERTEX_SHARE = 6
+"""A loss that measures distances at some vertices takes one in so many."""
+
+
+def some_vertices(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """The numbers of one in VERTEX_SHARE of `count` vertices, drawn anew in each step."""
+    drawn = torch.randperm(count, generator=generator)[: -(-count // VERTEX_SHARE)]
+    return drawn.to(device)
+
+
 Seed = Annotated[int, Range("a whole number from 0 to 2^32 - 1", lambda seed: 0 <= seed < 2**32)]
 ShareOfStage = Annotated[
     float, Range("a share of the stage from 0 to below 1", lambda share: 0 <= share < 1)

@@ -28,7 +28,7 @@ from morphable.config import Count, CountOrZero, Positive, PositiveOrZero
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.mesh.transport import Method, Transport
-from morphable.models.apart import Apart, relative_score
+from morphable.models.apart import Apart, centered, relative_score
 from morphable.models.base import (
     NO_LABELS,
     NO_ORIGIN,
@@ -58,7 +58,7 @@ from morphable.models.parts import IdentityExpression
 from morphable.models.point_encoder import CloudEncoder, CloudEncoderConfig, scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
-from morphable.models.training import Batch, Progress
+from morphable.models.training import Batch, Progress, some_vertices
 from morphable.models.transported_pairs import Pairs, better_method
 from morphable.rows import evenly_spread
 
@@ -87,8 +87,6 @@ SCANS = 16
 """At most so many meshes of a training step are encoded as simulated scans too."""
 ALIGNED = 1000
 """The axes of the codes are aligned by at most so many training meshes, evenly spread."""
-VERTEX_SHARE = 6
-"""Each training step measures distances at one in so many vertices, drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -474,9 +472,8 @@ class TwoSpace(ConditionalModel):
             meshes = torch.cat([meshes, pairs[:, 2]])
             people = torch.cat([people, pairs[:, 3]])
             conditions = torch.cat([conditions, of_pairs[:, 1]])
-        count = self.template.n_vertices
-        some = torch.randperm(count, generator=generator)[: -(-count // VERTEX_SHARE)]
-        seen = self.components.unflatten(1, (-1, 3))[:, some.to(self.components.device)].flatten(1)
+        some = some_vertices(self.template.n_vertices, generator, self.components.device)
+        seen = self.components.unflatten(1, (-1, 3))[:, some].flatten(1)
 
         def error(difference: Tensor) -> Tensor:
             return (difference @ seen).unflatten(1, (-1, 3)).norm(dim=-1).mean()
@@ -543,7 +540,7 @@ class TwoSpace(ConditionalModel):
         still[:, : self.config.expression] = 0
         moved = self.offset(identity, expression) - self.offset(identity, still)
         change_of_person = alignment(
-            _centered(identity), _centered(self.person(identity)), self.directions[:size]
+            centered(identity), centered(self.person(identity)), self.directions[:size]
         )
         change_of_expression = alignment(
             expression[:, : self.config.expression], moved, self.directions[size:free]
@@ -619,7 +616,3 @@ class TwoSpace(ConditionalModel):
         spread = self.log_variance(self._read(coefficients, conditions))
         log_variance = (start + spread).clamp(*LOG_VARIANCE)
         return Posterior(self.code_of(coefficients, conditions), log_variance)
-
-
-def _centered(values: Tensor) -> Tensor:
-    return values - values.mean(0)

@@ -239,9 +239,8 @@ def completed(config: RunConfig, data: SplitDataset) -> RunConfig:
     train = data.train
     kind = family(config.family).model
     model = kind.config_for(config.model, ClassNames(train.labels), len(train))
-    known = "subject" in train.labels
-    people = train.labels.classes("subject").numbers if known else np.arange(len(train))
-    model = kind.config_by_shapes(model, data.whole.template, train.vertices, people)
+    template, people = data.whole.template, train.labels.groups
+    model = kind.config_by_shapes(model, template, train.vertices, people)
     return dataclasses.replace(config, model=model)
 
 

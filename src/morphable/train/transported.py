@@ -149,10 +149,9 @@ def chosen_method(data: MeshDataset, neutral: NeutralTargets, seed: int) -> Meth
 
     def read(arrays: Mapping[str, np.ndarray]) -> Method:
         name = str(arrays.get("method"))
-        for method in get_args(Method):
-            if method == name:
-                return cast(Method, method)
-        raise InputError(f"transport method {name}: expected {' or '.join(get_args(Method))}")
+        if name not in get_args(Method):
+            raise InputError(f"transport method {name}: expected {' or '.join(get_args(Method))}")
+        return cast(Method, name)
 
     key = content_hash(str(data.info["content_hash"]), data.rows, neutral.index, str(seed))
     return cached("transport-method", key, build, read)
