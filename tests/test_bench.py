@@ -21,6 +21,7 @@ from morphable.bench.document import _facts, record, worse_than_pca
 from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
+from morphable.bench.quality import COLORS, time_to_quality
 from morphable.bench.results import cell, change
 from morphable.bench.runner import (
     Options,
@@ -46,6 +47,8 @@ from morphable.bench.table import (
 )
 from morphable.cli.main import main
 from morphable.data.dataset import MeshDataset
+from morphable.draw.blocks import Columns, Text
+from morphable.draw.charts import Chart
 from morphable.draw.numbers import DASH
 from morphable.errors import InputError
 from morphable.evaluate.referee import JUDGED
@@ -625,3 +628,27 @@ def test_any_table_can_have_the_columns_of_the_referee() -> None:
     assert all(task.judged for task in tasks(judged, Options(Path("out"))))
     with pytest.raises(InputError, match="not trained"):
         with_judge(replace(TINY, trained=False))
+
+
+def test_the_chart_of_time_leaves_out_the_worst_of_too_many_models(tmp_path: Path) -> None:
+    """It shows each model's error so far against its own seconds."""
+    outcomes = []
+    for number in range(len(COLORS) + 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        rows = [
+            {"epoch": e, "step": e, "seconds": 10.0 * e, "best_mm": 20.0 - number - e}
+            for e in (1, 2)
+        ]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        row = Row(f"model {number}", "coma", latent=8)
+        outcomes.append(Outcome(Task(TINY.datasets[0], row, 0, folder), {}))
+    assert time_to_quality(outcomes[:1]) == []
+    _, columns = time_to_quality(outcomes)
+    assert isinstance(columns, Columns)
+    (chart,), (note,) = columns.columns
+    assert isinstance(chart, Chart) and isinstance(note, Text)
+    assert [series.name for series in chart.series] == [f"model {n}" for n in range(3, 14)]
+    assert list(chart.series[0].x) == [10, 20] and list(chart.series[0].y) == [16, 15]
+    assert len({series.color for series in chart.series}) == len(COLORS)
+    assert "The 3 with the largest errors are left out." in str(note)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from morphable.bench.runner import Outcome
 from morphable.draw.axes import Axis
-from morphable.draw.blocks import Block, Heading, Text
+from morphable.draw.blocks import Block, Columns, Heading, Text
 from morphable.draw.charts import Chart, Series
 from morphable.train.checkpoint import read_metrics
 
-COLORS = (3, 4, 5, 6, 7, 8, 9, 10, 2, 11)
-"""Chart colors of the models in the order of the table. Models beyond the last are not shown."""
+COLORS = (3, 4, 5, 6, 7, 8, 9, 10, 2, 11, 12)
+"""Chart colors of the models in the order of the table. If there are more, the worst are left out."""
 OWN_COLOR = {"PCA": 1, "pca-mlp": 0}
 
 
@@ -21,8 +21,8 @@ def time_to_quality(outcomes: Sequence[Outcome]) -> list[Block]:
     """
     first = [o for o in outcomes if o.task.seed == 0 and o.task.fold < 2 and o.task.trained]
     size = min((o.task.row.size for o in first), default=0)
-    curves, start = [], None
-    colors = iter(COLORS)
+    courses: dict[str, tuple[list[float], list[float]]] = {}
+    start = None
     for outcome in first:
         rows = [
             row
@@ -31,17 +31,23 @@ def time_to_quality(outcomes: Sequence[Outcome]) -> list[Block]:
         ]
         if outcome.task.row.size != size or not rows:
             continue
-        name = outcome.task.row.name
         if outcome.task.row.family == "pca-mlp":  # its epoch 0 is PCA
             start = rows[0].get("start_mm", start)
-        color = OWN_COLOR[name] if name in OWN_COLOR else next(colors, None)
-        if color is not None:
-            best = [row["best_mm"] for row in rows]
-            curves.append(Series(name, [row["seconds"] for row in rows], best, "line", color))
-    if len(curves) < 2:
+        seconds, best = ([row[key] for row in rows] for key in ("seconds", "best_mm"))
+        courses[outcome.task.row.name] = seconds, best
+    if len(courses) < 2:
         return []
+    others = [name for name in courses if name not in OWN_COLOR]
+    kept = sorted(others, key=lambda name: courses[name][1][-1])[: len(COLORS)]
+    shown = [name for name in courses if name in OWN_COLOR or name in kept]
+    colors = iter(COLORS)
+    curves = [
+        Series(name, *courses[name], "line", OWN_COLOR[name] if name in OWN_COLOR else next(colors))
+        for name in shown
+    ]
     if start is not None:
-        ends = [min(min(c.x) for c in curves), max(max(c.x) for c in curves)]
+        moments = [moment for name in shown for moment in courses[name][0]]
+        ends = [min(moments), max(moments)]
         curves.append(Series("PCA", ends, [start, start], "line", OWN_COLOR["PCA"]))
     chart = Chart(
         curves,
@@ -53,4 +59,6 @@ def time_to_quality(outcomes: Sequence[Outcome]) -> list[Block]:
         "The least mean vertex error on the validation meshes up to each moment, of the first seed. "
         "PCA takes no training; its line ends where the longest training does."
     )
-    return [Heading("Time to quality"), chart, Text(text, "note")]
+    if left_out := len(courses) - len(shown):
+        text += f" The {left_out} with the largest errors are left out."
+    return [Heading("Time to quality"), Columns([[chart], [Text(text, "note")]])]
