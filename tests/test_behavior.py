@@ -9,60 +9,61 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import torch
 
 from helpers import in_process
 from morphable.data.dataset import MeshDataset
 from morphable.models.families import MODELS
+from morphable.models.io import load
+from morphable.train.checkpoint import read_metrics
 
 RECORDED = {
-    "pca": 2.1868973214748326,
-    "region-pca": 0.2705427591888791,
-    "pca-mlp": 0.06096263497241066,
-    "rotation-mlp": 0.06096263497241066,
-    "multilinear": 1.1348528228120207,
-    "linear-two-space": 0.44180708799434587,
-    "two-space": 0.04513089729688214,
-    "coma": 0.06632127000574391,
-    "spiralnet": 0.059336599939846905,
-    "spiralnet++": 0.05495845438151374,
-    "lamm": 0.04677363307321529,
-    "lamm-mixer": 0.06984607184341791,
-    "deep3dmm": 0.056021695103667175,
-    "ib-vae": 0.35198755330751874,
-    "cvae": 0.3428402227029154,
-    "deep3dmm-spiral": 0.061062341034973204,
-    "gan": 0.04902429494196331,
-    "ac-gan": 0.052063586898808835,
-    "local-weights": 0.07417375497999354,
-    "mae": 0.11258042758701339,
-    "deepflame": 0.05550155574212986,
+    "pca": 0.07910141,
+    "region-pca": 3.376711,
+    "pca-mlp": 0.9012846,
+    "rotation-mlp": 0.8018124,
+    "multilinear": 0.06051832,
+    "linear-two-space": 0.09096172,
+    "two-space": 10.84562,
+    "coma": 46.96695,
+    "spiralnet": 49.36947,
+    "spiralnet++": 49.95764,
+    "lamm": 3.163317,
+    "lamm-mixer": 3.715693,
+    "deep3dmm": 53.17945,
+    "ib-vae": 7.114944,
+    "cvae": 7.108166,
+    "deep3dmm-spiral": 59.22732,
+    "gan": 37.55685,
+    "ac-gan": 49.35587,
+    "local-weights": 54.28811,
+    "mae": 15.26429,
+    "deepflame": 48.28562,
 }
-"""Geometric mean over tensors of the root mean square of each, after about 20 steps (LAMM: 40) on two
-dozen hands. So each tensor counts alike, however small its numbers are.
+"""The terms of the loss, summed over the epochs of a short training on two dozen hands; of a model
+that is not trained, its mean vertex error on them in mm.
 """
+ACROSS_MACHINES = 2e-3
+"""Sums in another order, as other processors make them, change the figures by less than this."""
+OF_REGIONS = 2e-2
+"""The same for the LAMMs, whose regions have components that so few hands hardly determine."""
 
 
-def size_after_training(
-    family: str, data: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> float:
-    words: list[object] = ["train", family, "--data", data, "--split", "frames", "--out", out]
-    if MODELS[family].fast.train is not None:
-        words += [
-            "--epochs",
-            7,
-            "--seed",
-            5,
-            "--set",
-            "train.batch_size=8",
-        ]
+def course(family: str, data: MeshDataset, out: Path, capsys: pytest.CaptureFixture[str]) -> float:
+    words: list[object] = ["train", family, "--data", data.path, "--split", "frames", "--out", out]
+    trained = MODELS[family].fast.train is not None
+    if trained:
+        words += ["--epochs", 7, "--seed", 5, "--set", "train.batch_size=8"]
     if family.startswith("lamm"):
         words += ["--stages", "autoencode,manipulate"]
     ended = in_process(capsys, *words)
     assert ended.code == 0, ended.err
-    tensors = load_file(out / "model" / "weights.safetensors").values()
-    sizes = np.array([np.sqrt(np.square(t.astype(np.float64)).mean()) for t in tensors])
-    return float(np.exp(np.log(sizes[sizes > 0]).mean()))
+    if trained:
+        rows = read_metrics(out / "metrics.jsonl")
+        return sum(row[key] for row in rows for key in row if key.startswith("train/"))
+    model = load(out / "model")
+    meshes = torch.from_numpy(np.asarray(data.vertices[:]))
+    return float((model(meshes) - meshes).norm(dim=-1).mean())
 
 
 def test_every_family_is_recorded() -> None:
@@ -73,5 +74,6 @@ def test_every_family_is_recorded() -> None:
 def test_training_goes_its_usual_course(
     family: str, gestures: MeshDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = size_after_training(family, gestures.path, tmp_path / "run", capsys)
-    assert size == pytest.approx(RECORDED[family], rel=1e-5)
+    found = course(family, gestures, tmp_path / "run", capsys)
+    change = OF_REGIONS if family.startswith("lamm") else ACROSS_MACHINES
+    assert found == pytest.approx(RECORDED[family], rel=change)

@@ -133,6 +133,7 @@ def test_the_paper_recipe_is_another(work: Path, do: Do, tmp_path: Path) -> None
 
 def test_a_training_that_learned_nothing_is_named(work: Path, do: Do, tmp_path: Path) -> None:
     arguments = ("--out", tmp_path / "flat", "--epochs", 1, "--set", "train.learning_rate=1e-9")
+    arguments += ("--set", "model.start=random")
     out = do("train", "coma", "--data", work / "hands", *arguments).out
     assert "\nEpoch 1 is kept, the best on the validation meshes.\n" in out
     said = (

@@ -195,11 +195,12 @@ KEYS = (
     "torch_random",
     "step",
     "best_mm",
+    "start_mm",
     "sums",
 )
 
 
-NUMBERS = ("best_mm", "seconds")
+NUMBERS = ("best_mm", "start_mm", "seconds")
 
 
 @pytest.fixture

@@ -93,6 +93,24 @@ def test_a_run_that_learns_keeps_what_it_learned(data: MeshDataset, tmp_path: Pa
     assert error(model, data, "val") <= best * (1 + 1e-5)
 
 
+def test_the_start_is_left_only_for_a_gain_that_is_large_enough(
+    gestures: MeshDataset, tmp_path: Path
+) -> None:
+    runs = {}
+    for gain in (0.02, 0.9):
+        train = TrainConfig(epochs=6, batch_size=4, learning_rate=1e-2, least_gain=gain)
+        config = RunConfig("pca-mlp", MODEL, train)
+        model = run(config, gestures.split("frames"), tmp_path / f"{gain}", HERE)
+        rows = read_metrics(tmp_path / f"{gain}" / "metrics.jsonl")
+        runs[gain] = rows, model.provenance["kept_epoch"]
+    (learned, epoch), (closed, other) = runs[0.02], runs[0.9]
+    errors = [row["validation_mm"] for row in learned]
+    assert min(errors) < 0.98 * learned[0]["start_mm"] and epoch == 1 + int(np.argmin(errors))
+    # The same training, whose gain is smaller than asked for.
+    assert [row["validation_mm"] for row in closed] == errors and other == 0
+    assert all(row["best_mm"] == closed[0]["start_mm"] for row in closed)
+
+
 def test_the_last_epoch_is_kept_if_that_was_asked_for(data: MeshDataset, tmp_path: Path) -> None:
     settings = {"schedule": "constant", "warmup": 0.0, "keep": "last"}
     model = trained(data, tmp_path / "run", learning_rate=1.0, **settings)

@@ -47,7 +47,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MeshDataset:
 
 
 def config(**train: object) -> RunConfig:
-    settings = TrainConfig(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2, optimizer="adamw")
+    settings = TrainConfig(
+        epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2, optimizer="adamw", least_gain=0.0
+    )
     model = PcaMlpConfig(latent=2, rank=8, width=16, depth=1)
     return RunConfig("pca-mlp", model, dataclasses.replace(settings, **train))
 

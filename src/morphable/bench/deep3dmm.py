@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Data, Row, Table
+from morphable.bench.table import (
+    ALONE,
+    ERROR,
+    MEDIAN,
+    PARAMETERS,
+    SECONDS,
+    Column,
+    Data,
+    Row,
+    Table,
+)
 
 TRAINED = Column("parameters in training", "training_parameters")
 ERRORS = (ERROR, MEDIAN, Column("95th percentile, mm", "vertex_error_mm", "p95"))
@@ -62,7 +72,7 @@ def aggregation(quick: bool) -> Table:
         Row(
             names[key],
             "deep3dmm",
-            {"aggregation": key},
+            {**ALONE, "aggregation": key},
             paper={ERROR.title: number},
             against=names["qem"],
         )
@@ -92,7 +102,7 @@ def filters(quick: bool) -> Table:
         Row(
             f"{width}, {'precomputed' if maps == 'qem' else 'learned'} maps",
             "deep3dmm",
-            {"filters": width, "aggregation": maps},
+            {**ALONE, "filters": width, "aggregation": maps},
             paper={ERROR.title: number, PARAMETERS.title: counts[width]},
             against=f"{width}, precomputed maps",
         )
@@ -112,39 +122,39 @@ def filters(quick: bool) -> Table:
 def ablation(quick: bool) -> Table:
     """Table 3: learned maps in the encoder, the decoder, or both."""
     rows = [
-        Row("neither", "deep3dmm", {"aggregation": "qem"}, paper={ERROR.title: 0.939}),
+        Row("neither", "deep3dmm", {**ALONE, "aggregation": "qem"}, paper={ERROR.title: 0.939}),
         Row(
             "encoder alone",
             "deep3dmm",
-            {"learned": "encoder"},
+            {**ALONE, "learned": "encoder"},
             paper={ERROR.title: 0.886},
             against="neither",
         ),
         Row(
             "decoder alone",
             "deep3dmm",
-            {"learned": "decoder"},
+            {**ALONE, "learned": "decoder"},
             paper={ERROR.title: 0.525},
             against="neither",
         ),
         Row(
             "encoder and decoder",
             "deep3dmm",
-            {"learned": "both"},
+            {**ALONE, "learned": "both"},
             paper={ERROR.title: 0.519},
             against="neither",
         ),
         Row(
             "both, 8 entries down",
             "deep3dmm",
-            {"neighbors": "code"},
+            {**ALONE, "neighbors": "code"},
             paper={ERROR.title: None},
             against="neither",
         ),
         Row(
             "both, selected every 10 steps",
             "deep3dmm",
-            {"refresh_above": 0, "refresh_every": 10},
+            {**ALONE, "refresh_above": 0, "refresh_every": 10},
             paper={ERROR.title: None},
             against="neither",
         ),
@@ -173,6 +183,7 @@ def latents(quick: bool) -> Table:
         Row(
             names[family],
             family,
+            ALONE,
             latent=size,
             paper={ERROR.title: known.get((family, size))},
             against={"deep3dmm": names["coma"], "deep3dmm-spiral": names["spiralnet"]}.get(family),

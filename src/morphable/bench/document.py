@@ -96,6 +96,7 @@ def _facts(
         )
         facts += without_interval(outcomes)
     facts += worse_than_pca(outcomes)
+    facts += still_linear(outcomes)
     if table.paired and seeds > 1:
         facts.append(
             "Differences are paired by seed, with 95 % confidence intervals by Student's t, which say "
@@ -151,6 +152,30 @@ def worse_than_pca(outcomes: Sequence[Outcome]) -> list[str]:
             facts.append(
                 f"{data}: worse than PCA of the same latent size, by mean vertex error: "
                 f"{', '.join(worse) or 'none'}."
+            )
+    return facts
+
+
+def still_linear(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say by dataset which rows kept the linear model that training started from, and with how many
+    seeds and folds.
+    """
+    facts = []
+    for data in dict.fromkeys(o.task.data.name for o in outcomes):
+        rows: dict[str, list[bool]] = {}
+        for o in outcomes:
+            if o.task.data.name == data and "kept_epoch" in o.provenance.get("model", {}):
+                name = f"{o.task.row.name} ({o.task.row.size})"
+                rows.setdefault(name, []).append(o.provenance["model"]["kept_epoch"] == 0)
+        kept = [
+            f"{name}, {sum(found)} of {len(found)} trainings"
+            for name, found in rows.items()
+            if any(found)
+        ]
+        if kept:
+            facts.append(
+                f"{data}: no epoch was enough better than the linear start, which was kept: "
+                f"{'; '.join(kept)}."
             )
     return facts
 

@@ -7,10 +7,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Column, Data, Row, Table
+from morphable.bench.table import (
+    ALONE,
+    ERROR,
+    MEDIAN,
+    PARAMETERS,
+    SECONDS,
+    Column,
+    Data,
+    Row,
+    Table,
+)
 
 LATENTS = (32, 64, 128, 256)
-SAME_SIZE = {"filters": "lamm"}
+SAME_SIZE = {**ALONE, "filters": "lamm"}
 RIVALS: Mapping[str, Mapping[str, Any]] = {
     "CoMA": SAME_SIZE,
     "SpiralNet": SAME_SIZE,

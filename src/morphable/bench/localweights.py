@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from morphable.bench.table import ERROR, PARAMETERS, SECONDS, Column, Data, Row, Table
+from morphable.bench.table import ALONE, ERROR, PARAMETERS, SECONDS, Column, Data, Row, Table
 
 LATENT = 64
 LOCALITY = Column("locality", "part_locality")
@@ -56,7 +56,7 @@ def datasets(quick: bool) -> Sequence[Data]:
 def parts(quick: bool) -> Table:
     """How local the parts are, and what they cost in reconstruction against CoMA."""
     rows = [
-        Row("CoMA", "coma", latent=LATENT),
+        Row("CoMA", "coma", ALONE, latent=LATENT),
         Row(OURS, "local-weights", latent=LATENT, against="CoMA"),
         Row("with 6 parts", "local-weights", {"parts": 6}, latent=LATENT, against="CoMA"),
     ]

@@ -9,6 +9,9 @@ from typing import Any
 from morphable.errors import InputError
 from morphable.evaluate.measure_table import Better, measure_of
 
+ALONE: Mapping[str, Any] = {"start": "random"}
+"""Settings of a mesh autoencoder of the papers, which had no PCA beside it."""
+
 
 @dataclass(frozen=True)
 class Data:

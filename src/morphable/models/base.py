@@ -92,8 +92,6 @@ class MorphableModel(nn.Module, ABC):
     """Whether the prior is fitted to the codes of the training meshes after training. Otherwise it
     is part of the model's definition.
     """
-    encodes_by_search: ClassVar[bool] = False
-    """Whether `encode` is a search or a series of solves, not a network."""
     why_no_prior: ClassVar[str] = ""
     """If the model has no prior: why, and what to do about it. For error messages."""
 
@@ -265,6 +263,11 @@ class MorphableModel(nn.Module, ABC):
     @property
     def encodes_points(self) -> bool:
         """Whether `encode_points` works, which encodes points in any order, without topology."""
+        return False
+
+    @property
+    def encodes_by_search(self) -> bool:
+        """Whether `encode` is a search or a series of solves, not a network."""
         return False
 
     @property

@@ -54,6 +54,7 @@ from morphable.models.recipes import (
     MAE,
     MAE_FAST_TRAINING,
     MESH_FAST,
+    MESH_FAST_LINEAR,
     MESH_FAST_TRAINING,
     MULTILINEAR,
     PCA,
@@ -157,7 +158,7 @@ MODELS: dict[str, Family] = {
         "Ranjan, Bolkart, Sanyal and Black, ECCV 2018",
         HierarchicalAutoencoder,
         COMA,
-        MESH_FAST,
+        MESH_FAST_LINEAR,
         MESH_FAST_TRAINING,
     ),
     "spiralnet": Family.of(
@@ -165,7 +166,7 @@ MODELS: dict[str, Family] = {
         "Bouritsas, Bokhnyak, Ploumpis, Bronstein and Zafeiriou, ICCV 2019",
         HierarchicalAutoencoder,
         SPIRALNET,
-        MESH_FAST,
+        MESH_FAST_LINEAR,
         MESH_FAST_TRAINING,
     ),
     "spiralnet++": Family.of(
@@ -173,7 +174,7 @@ MODELS: dict[str, Family] = {
         "Gong, Chen, Bronstein and Zafeiriou, ICCV Workshops 2019",
         HierarchicalAutoencoder,
         SPIRALNET_PLUS,
-        MESH_FAST,
+        MESH_FAST_LINEAR,
         MESH_FAST_TRAINING,
     ),
     "lamm": Family.of(
@@ -197,7 +198,7 @@ MODELS: dict[str, Family] = {
         "Chen and Kim, CVPR 2021",
         HierarchicalAutoencoder,
         DEEP3DMM,
-        MESH_FAST,
+        MESH_FAST_LINEAR,
         MESH_FAST_TRAINING,
     ),
     "local-weights": Family.of(
@@ -229,7 +230,7 @@ MODELS: dict[str, Family] = {
         "Chen and Kim, CVPR 2021",
         HierarchicalAutoencoder,
         DEEP3DMM_SPIRAL,
-        MESH_FAST,
+        MESH_FAST_LINEAR,
         MESH_FAST_TRAINING,
     ),
     "gan": Family.of(

@@ -12,29 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Count
+from morphable.config import Count
 from morphable.mesh.template import Template
 from morphable.models.base import (
     NO_LABELS,
     NO_ORIGIN,
-    Given,
     Labels,
     Origin,
     Shapes,
-    TrainableModel,
 )
 from morphable.models.carried import carried
 from morphable.models.dense import DenseDecoder, with_outputs_times
 from morphable.models.gates import choose_pair
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_basis import LinearBasis, units_of
+from morphable.models.nearest_code import SearchedConfig, SearchedModel
 from morphable.models.parts import Parts
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress
 
 
 @dataclass(frozen=True)
-class PcaMlpConfig(Configuration):
+class PcaMlpConfig(SearchedConfig):
     """rank: number of PCA coefficients that the network reads and writes. width, depth: units per
     hidden layer, and number of hidden layers, of both encoder and decoder.
     """
@@ -87,13 +86,15 @@ def dense_decoder(
     )
 
 
-class PcaMlp(TrainableModel):
+class PcaMlp(SearchedModel):
     """z = A c + a f(c), c' = B z + b g(z): c are whitened PCA coefficients, A and B linear, f and g
     MLPs.
 
     It starts as PCA, with f = g = 0, and minimizes the mean vertex error. The gates a and b are 1
     in training, and then chosen on the validation meshes (`models/gates.py`).
     """
+
+    config: PcaMlpConfig
 
     def __init__(
         self,
@@ -126,15 +127,13 @@ class PcaMlp(TrainableModel):
         self.basis.set(principal_basis(shapes, len(self.basis.components)))
         start_as_components(self.encoder_skip, self.basis.deviations)
 
-    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        self.check_vertices(vertices)
+    def encoded(self, vertices: Tensor) -> Tensor:
         code, added = self._encoded(vertices)
         return code + self.encoder_gate * added
 
-    def decode(self, code: Tensor) -> Tensor:
-        self.check_code(code)
+    def coefficients_of_code(self, code: Tensor) -> Tensor:
         coefficients, added = self._decoded(code)
-        return self.basis.shape_with(coefficients + self.decoder_gate * added)
+        return coefficients + self.decoder_gate * added
 
     def _encoded(self, vertices: Tensor) -> tuple[Tensor, Tensor]:
         """(B, V, 3) mm -> codes (B, L), by the linear map and what the network adds."""
@@ -157,7 +156,7 @@ class PcaMlp(TrainableModel):
         return dense_decoder(self.basis, self.decoder_skip, self.decoder, factor)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        difference = self(batch.vertices) - batch.vertices
+        difference = self.decode(self.encoded(batch.vertices)) - batch.vertices
         return {"vertex_error": difference.norm(dim=-1).mean()}
 
     def finish(self, validation: Batch) -> None:

@@ -25,13 +25,19 @@ SCAN_NOISE_MM = 1.0
 
 
 @dataclass(frozen=True)
-class CloudEncoderConfig(Configuration):
+class PointEncoderConfig(Configuration):
     """samples: number of points kept by the two stages of the transformer. neighbors: number of
-    neighbors of each point.
+    neighbors of each point. sampling: of registered meshes, `cloud`: each mesh is sampled and
+    searched anew, as in the paper, so the order of its vertices does not matter; `template`: all
+    meshes share the samples and neighbors of the template, which is faster. scan_share: share of
+    each training batch that is encoded as a simulated scan, a random subset of the vertices with
+    1 mm of noise, so that the model learns to encode scans without topology.
     """
 
     samples: tuple[int, ...] = (512, 256)
     neighbors: Count = 32
+    sampling: Literal["cloud", "template"] = "cloud"
+    scan_share: Share = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,27 +45,14 @@ class CloudEncoderConfig(Configuration):
             raise self.error("samples", f"expected two counts of at least 1, got {self.samples}")
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        first, second = self.samples
-        return first, second
-
-
-@dataclass(frozen=True)
-class PointEncoderConfig(CloudEncoderConfig):
-    """sampling: of registered meshes, `cloud`: each mesh is sampled and searched anew, as in the
-    paper, so the order of its vertices does not matter; `template`: all meshes share the samples
-    and neighbors of the template, which is faster. scan_share: share of each training batch that is
-    encoded as a simulated scan, a random subset of the vertices with 1 mm of noise, so that the
-    model learns to encode scans without topology.
-    """
-
-    sampling: Literal["cloud", "template"] = "cloud"
-    scan_share: Share = 0.0
-
-    @property
     def learns_points(self) -> bool:
         """Whether training shows the encoder points without the template's sampling."""
         return self.sampling == "cloud" or self.scan_share > 0
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        first, second = self.samples
+        return first, second
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,18 +94,23 @@ class PointGeometry(Geometry):
         )
 
 
-class CloudEncoder(nn.Module):
+class PointEncoder(nn.Module):
     """Maps points (B, P, 3) mm to features (B, 64) that do not depend on the order of the points.
-    Each cloud is sampled anew.
+
+    `forward` samples each cloud anew. `of_meshes` does so too, or it uses the template's sampling.
 
     vertices: number of vertices of the template.
     """
 
-    def __init__(self, config: CloudEncoderConfig, vertices: int) -> None:
+    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig, vertices: int) -> None:
         super().__init__()
-        self.features = HEAD[-1]
+        if config.sampling == "template" and geometry.sampling is None:
+            raise InputError("model.sampling: is template, but the template's sampling is missing")
+        self.scan_share, self.features = config.scan_share, HEAD[-1]
         self.center = nn.Buffer(torch.zeros(3))
         self.radius = nn.Buffer(torch.ones(()))
+        shared = geometry.sampling if config.sampling == "template" else None
+        self.own_sampling = None if shared is None else SamplingBuffers(shared)
         # A template with fewer than 64 vertices has no larger clouds.
         min_points = min(MIN_POINTS, vertices)
         self.trunk = PointTransformer(config.sizes, config.neighbors, min_points)
@@ -136,30 +134,6 @@ class CloudEncoder(nn.Module):
         """
         return self.head(self.trunk(self._local(points)))
 
-    def prepare_for(self, count: int) -> None:
-        """Prepare for a batch of so many clouds or meshes, in training. The head comes after pooling
-        over the points, so a batch of one has no batch statistics: the head then uses its running
-        ones.
-        """
-        self.head.train(self.training and count > 1)
-
-    def _local(self, points: Tensor) -> Tensor:
-        return (points - self.center) / self.radius
-
-
-class PointEncoder(CloudEncoder):
-    """A CloudEncoder that also encodes meshes on the template, `of_meshes`, all with the template's
-    sampling if it has one.
-    """
-
-    def __init__(self, geometry: PointGeometry, config: PointEncoderConfig, vertices: int) -> None:
-        super().__init__(config, vertices)
-        if config.sampling == "template" and geometry.sampling is None:
-            raise InputError("model.sampling: is template, but the template's sampling is missing")
-        self.scan_share = config.scan_share
-        shared = geometry.sampling if config.sampling == "template" else None
-        self.own_sampling = None if shared is None else SamplingBuffers(shared)
-
     def of_meshes(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, 64) features of meshes on the template."""
         if self.own_sampling is None:
@@ -173,7 +147,9 @@ class PointEncoder(CloudEncoder):
         Every batch contains both scans and meshes, so that the running statistics of the batch
         norms fit both.
         """
-        self.prepare_for(len(vertices))
+        # The head comes after pooling over the points, so a batch of one mesh has no batch
+        # statistics. The head then uses its running ones.
+        self.head.train(self.training and len(vertices) > 1)
         scans = round(self.scan_share * len(vertices))
         if not scans:
             return self.of_meshes(vertices)
@@ -190,6 +166,9 @@ class PointEncoder(CloudEncoder):
 
     def _sampled(self, points: Tensor) -> Sampling:
         return sample_points(points, self.trunk.sizes, self.trunk.neighbors)
+
+    def _local(self, points: Tensor) -> Tensor:
+        return (points - self.center) / self.radius
 
 
 class SamplingBuffers(nn.Module):

@@ -116,6 +116,8 @@ MESH_FAST: Mapping[str, Any] = {
 """All coordinates have one scale, the objective is the error in mm, the activation is smooth, and
 the code is linear.
 """
+MESH_FAST_LINEAR: Mapping[str, Any] = {**MESH_FAST, "start": "linear"}
+"""In addition, training starts as PCA."""
 MESH_FAST_TRAINING = TrainConfig(epochs=30, batch_size=16, optimizer="adam", learning_rate=3e-3)
 
 # The locally weighted autoencoder trains as CoMA does.

@@ -14,17 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphable.config import Configuration, Count, Share
+from morphable.config import Count, Share
 from morphable.errors import InputError
 from morphable.mesh.template import Template
 from morphable.models.base import (
     NO_LABELS,
     NO_ORIGIN,
-    Given,
     Labels,
     Origin,
     Shapes,
-    TrainableModel,
     blocks,
 )
 from morphable.models.carried import carried
@@ -33,6 +31,7 @@ from morphable.models.gates import BATCH, choose_gates
 from morphable.models.linear_basis import LinearBasis, units_of
 from morphable.models.linear_two_space import people_and_expressive
 from morphable.models.local_rotations import LocalRotations, ReadTriangles
+from morphable.models.nearest_code import SearchedConfig, SearchedModel
 from morphable.models.parts import Parts
 from morphable.models.pca_mlp import dense_decoder, linear_skip, mlp, start_as_components
 from morphable.models.principal_basis import principal_basis
@@ -56,7 +55,7 @@ held out.
 
 
 @dataclass(frozen=True)
-class RotationMlpConfig(Configuration):
+class RotationMlpConfig(SearchedConfig):
     """features: what the network reads and writes principal components of: local `rotations` and
     stretches, or `positions`. `auto` takes rotations if a few components of theirs explain the
     meshes of left-out training people better, and all of them leave little. triangles: at how many
@@ -76,7 +75,7 @@ class RotationMlpConfig(Configuration):
     mixtures: Share = 0.5
 
 
-class RotationMlp(TrainableModel):
+class RotationMlp(SearchedModel):
     """z = A f + a e(f), f' = B z + b d(z), x = write(f') + b r(z): f are whitened principal
     components of the features, A and B linear, e, d and r MLPs that start at zero.
 
@@ -187,14 +186,9 @@ class RotationMlp(TrainableModel):
 
     # The code
 
-    def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
-        self.check_vertices(vertices)
+    def encoded(self, vertices: Tensor) -> Tensor:
         code, added = self._encoded(self._read(vertices))
         return code + self.encoder_gate * added
-
-    def decode(self, code: Tensor) -> Tensor:
-        self.check_code(code)
-        return self.basis.shape_with(self._written(code))
 
     def _read(self, vertices: Tensor) -> Tensor:
         """(B, V, 3) mm -> (B, K) mm along the components."""
@@ -207,8 +201,7 @@ class RotationMlp(TrainableModel):
         whitened = read / units_of(self.deviations)
         return self.encoder_skip(whitened), self.encoder(whitened)
 
-    def _written(self, code: Tensor) -> Tensor:
-        """(B, L) -> (B, K) mm, the coefficients of the whole mesh."""
+    def coefficients_of_code(self, code: Tensor) -> Tensor:
         unit = self.decoder_gate * self._unit
         made = self.decoder_skip(code) * self.deviations + unit * self.decoder(code)
         if self.rotations is None:
@@ -246,7 +239,7 @@ class RotationMlp(TrainableModel):
         made = (self._coefficients_of(mixtures) @ components).unflatten(1, (-1, 3))
         wanted = torch.cat([made, own[:, some] - mean])
         code, added = self._encoded(read)
-        found = (self._written(code + added) @ components).unflatten(1, (-1, 3))
+        found = (self.coefficients_of_code(code + added) @ components).unflatten(1, (-1, 3))
         return {"vertex_error": (found - wanted).norm(dim=-1).mean()}
 
     @torch.no_grad()

@@ -97,7 +97,9 @@ class TrainConfig(Configuration):
     warmup: share of the stage during which the rate rises from zero. gradient_clip: largest norm of
     the gradient, 0 = no limit. checkpoint_seconds: longest time between two checkpoints. keep: the
     epoch whose weights are kept, the `best` on the validation meshes or the `last`. If the model
-    has no validation, it is the last.
+    has no validation, it is the last. least_gain: a model that starts as a linear model keeps its
+    start unless an epoch lowers the validation error by at least this share, since a smaller gain
+    on few people can be luck.
 
     stages: the leading stages of the model to run, each for `epochs` epochs and starting from the
     weights that the previous one kept. Empty: the first stage only. stage_settings: settings
@@ -128,6 +130,7 @@ class TrainConfig(Configuration):
     checkpoint_seconds: PositiveOrZero = 60.0
     stages: tuple[str, ...] = ()
     keep: Literal["best", "last"] = "best"
+    least_gain: Share = 0.02
     stage_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     transport: Share = 0.0
     transport_method: Literal["auto", "gradients", "offsets"] = "auto"

@@ -38,6 +38,7 @@ from morphable.models.base import (
     Shapes,
     blocks,
 )
+from morphable.models.basis_points import MAX_POINTS, BasisPoints
 from morphable.models.carried import carried_by_people
 from morphable.models.coefficient_start import (
     CoefficientStart,
@@ -49,13 +50,13 @@ from morphable.models.coefficient_start import (
 )
 from morphable.models.condition import CONDITION, Condition
 from morphable.models.conditional import ConditionalModel
-from morphable.models.correction import Correction, change_outputs
+from morphable.models.correction import Correction
 from morphable.models.dense import DenseDecoder, side_by_side
 from morphable.models.gates import choose_gates
 from morphable.models.geometry import NO_GEOMETRY, NoGeometry
 from morphable.models.linear_two_space import people_and_offsets
 from morphable.models.parts import IdentityExpression
-from morphable.models.point_encoder import CloudEncoder, CloudEncoderConfig, scan_like
+from morphable.models.point_encoder import scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
 from morphable.models.training import Batch, Progress, some_vertices
@@ -83,14 +84,16 @@ SEARCH_VERTICES = 500
 LOG_VARIANCE = (-12.0, 4.0)
 """Bounds of the posteriors' log variance. Below, the information of a code would grow without end.
 """
-SCANS = 16
-"""At most so many meshes of a training step are encoded as simulated scans too."""
+SCANS = 64
+"""At most so many meshes of a training step are read as simulated scans too."""
+SCAN_WIDTH = 512
+"""Units of the two hidden layers of the network that reads scans."""
 ALIGNED = 1000
 """The axes of the codes are aligned by at most so many training meshes, evenly spread."""
 
 
 @dataclass(frozen=True)
-class TwoSpaceNetworkConfig(CloudEncoderConfig, IdentityExpression):
+class TwoSpaceNetworkConfig(IdentityExpression):
     """rank: number of principal components whose coefficients the networks read and write. width,
     depth: units per hidden layer, and number of hidden layers, of each network.
 
@@ -104,8 +107,8 @@ class TwoSpaceNetworkConfig(CloudEncoderConfig, IdentityExpression):
     spaces of the expression then add to what the condition does. expressions: the names, in the
     order of their numbers, read from the training data.
 
-    scans: whether an encoder of points in any order learns the codes of the meshes, from simulated
-    scans of them. samples, neighbors: of that encoder.
+    scans: whether a network of points in any order learns the coefficients of the meshes from
+    simulated scans of them. The encoders read these as those of a mesh.
     """
 
     rank: Count = 128
@@ -121,8 +124,6 @@ class TwoSpaceNetworkConfig(CloudEncoderConfig, IdentityExpression):
     conditional: bool = False
     expressions: tuple[str, ...] = ()
     scans: bool = False
-    samples: tuple[int, ...] = (64, 32)
-    neighbors: Count = 16
 
 
 def noise_left(progress: Progress) -> float:
@@ -183,9 +184,7 @@ class TwoSpace(ConditionalModel):
         for gate in GATES:
             self.register_buffer(gate, torch.ones(()))
         if config.scans:
-            # Gates are chosen after training, so it gives the codes of closed and of open ones.
-            self.cloud_encoder = CloudEncoder(config, template.n_vertices)
-            self.cloud_code = nn.Linear(self.cloud_encoder.features + given, 2 * size)
+            self.cloud = BasisPoints(template.n_vertices, rank, [SCAN_WIDTH] * 2)
 
         # Only training needs these.
         nothing = torch.zeros(2, 0, template.n_vertices, 3)
@@ -233,13 +232,12 @@ class TwoSpace(ConditionalModel):
         self.center[existing] = torch.tensor(start.center).to(self.mean)
         self.directions[:, existing] = torch.tensor(start.directions).to(self.mean)
         self.inverse[existing] = torch.tensor(start.inverse).to(self.mean)
-        if self.config.scans:
-            self.cloud_encoder.initialize(self.mean.unflatten(0, (-1, 3)))
-
         coefficients = self._coefficients_of(blocks(shapes))
         conditions = conditions.to(coefficients)
         some = torch.from_numpy(evenly_spread(len(shapes), ALIGNED)).to(coefficients.device)
         self.known, self.known_conditions = coefficients[some], conditions[some]
+        if config.scans:
+            self._start_reading_scans()
         rows = torch.from_numpy(neutral).to(coefficients.device)
         self._start_at_regression(coefficients, rows, conditions)
         self._prepare_pairs(shapes, neutral, coefficients, conditions)
@@ -285,6 +283,22 @@ class TwoSpace(ConditionalModel):
         added = (moves - expression) / self.correction_unit
         where = self.parts["expression"]
         self.expression_decoder.linear.weight[:, where] = added.T.to(self.mean)
+
+    def _start_reading_scans(self) -> None:
+        existing = self.components.square().sum(1) > 0
+        self.cloud.initialize(self.mean.unflatten(0, (-1, 3)), self.scales * existing)
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
+        parts = self.known.split(SCANS)
+        scans = [self._simulated(part, generator) for part in parts]
+        self.cloud.start_at_regression(
+            torch.cat([self.cloud.vectors(scan) for scan in scans]), self.known
+        )
+
+    def _simulated(self, coefficients: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, R) mm -> (B, P, 3) mm, scans of the meshes."""
+        meshes = (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
+        points, kept = scan_like(meshes, generator)
+        return points[:, kept[:MAX_POINTS]]
 
     def _prepare_pairs(
         self, shapes: Shapes, neutral: np.ndarray, coefficients: Tensor, conditions: Tensor
@@ -343,7 +357,10 @@ class TwoSpace(ConditionalModel):
         vertices.
         """
         self.check_vertices(vertices)
-        coefficients = self.coefficients(vertices)
+        return self._code_of_mesh(self.coefficients(vertices), given)
+
+    def _code_of_mesh(self, coefficients: Tensor, given: Given | None) -> Tensor:
+        """(B, R) mm -> (B, L)"""
         known = self._with_condition_of_least_error(coefficients, given)
         return self._whole_code(coefficients, known)
 
@@ -381,37 +398,20 @@ class TwoSpace(ConditionalModel):
                 f"{self.name}: encodes registered meshes only; train one with model.scans=true to "
                 "encode points in any order"
             )
-        if points.ndim != 3 or points.shape[2] != 3:
-            raise InputError(f"points: expected (B, P, 3), got {tuple(points.shape)}")
-        features = self.cloud_encoder(points)
-
-        def code_of(known: Given) -> Tensor:
-            read = torch.cat([features, self._pinned(features, known)], 1)
-            return self.assemble(self._gated(*self.cloud_code(read).chunk(2, 1)), known)
-
-        error_of = partial(self.distance_of, points)
-        return code_of(self.with_condition(features, given, code_of, error_of))
+        return self._code_of_mesh(self.cloud(points), given)
 
     def code_of(self, coefficients: Tensor, conditions: Tensor) -> Tensor:
         """(B, R) mm and (B, n) conditions -> (B, L_free)"""
-        return self._gated(*self._linear_and_open(coefficients, conditions))
-
-    def _linear_and_open(self, coefficients: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
-        """The same (B, L_free) of the linear model, and of open gates."""
         rest = coefficients - conditions @ self.directions[self.parts.free_size :]
         read = self._read(rest, conditions)
-        added = torch.cat([self.identity_encoder(read), self.expression_encoder(read)], 1)
+        identity = self.identity_encoder_gate * self.identity_encoder(read)
+        expression = self.expression_gate * self.expression_encoder(read)
         linear = (rest - self.center) @ self.inverse
-        return linear, linear + added
+        return linear + torch.cat([identity, expression], 1)
 
     def _read(self, coefficients: Tensor, conditions: Tensor) -> Tensor:
         """What the encoders' networks read."""
         return torch.cat([coefficients / self.scales, conditions], 1)
-
-    def _gated(self, linear: Tensor, opened: Tensor) -> Tensor:
-        gates = self.identity_encoder_gate, self.expression_gate
-        added = self._split(opened - linear)
-        return linear + torch.cat([gate * part for gate, part in zip(gates, added, strict=True)], 1)
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
@@ -505,24 +505,10 @@ class TwoSpace(ConditionalModel):
             information = mutual_information(of_identity.draw(generator), of_identity)
             terms["information"] = left * config.information_weight * information
         if config.scans:
-            scanned = batch.vertices[:SCANS]
-            terms["scan"] = self._scan_loss(scanned, conditions[: len(scanned)], generator)
+            # Meshes of the batch and transported ones. Their codes are not trained by it.
+            wanted = meshes[torch.from_numpy(evenly_spread(len(meshes), SCANS)).to(meshes.device)]
+            terms["scan"] = error(self.cloud(self._simulated(wanted, generator)) - wanted)
         return terms
-
-    def _scan_loss(
-        self, vertices: Tensor, conditions: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """How far the codes of simulated scans are from those of their meshes (B, V, 3) mm, which
-        are not trained by it.
-        """
-        points, kept = scan_like(vertices, generator)
-        self.cloud_encoder.prepare_for(len(vertices))
-        features = self.cloud_encoder(points[:, kept])
-        found = self.cloud_code(torch.cat([features, conditions], 1))
-        with torch.no_grad():
-            codes = self._linear_and_open(self.coefficients(vertices), conditions)
-            wanted = torch.cat(codes, 1)
-        return (found - wanted).square().mean()
 
     @torch.no_grad()
     def align(self) -> None:
@@ -555,8 +541,6 @@ class TwoSpace(ConditionalModel):
             added = nn.functional.pad(linear @ change - linear, (0, 0, 0, given))
             encoder.change_outputs(change, added, center)
         both = torch.block_diag(change_of_person, change_of_expression)
-        if self.config.scans:
-            change_outputs(self.cloud_code, torch.block_diag(torch.eye(free).to(both), both))
         skip = self.directions / self.correction_unit
         self.identity_decoder.change_inputs(change_of_person, skip[:size])
         skip[:size] = 0  # the identity only shapes what an expression does

@@ -92,6 +92,7 @@ LOOP_FIELDS: dict[str, type | tuple[type, ...]] = {
     "torch_random": torch.Tensor,
     "step": int,
     "best_mm": (int, float),
+    "start_mm": (int, float),
     "sums": dict,
     "seconds": (int, float),
     "world": int,
@@ -119,8 +120,9 @@ def read_loop_state(path: Path, total_steps: int) -> dict[str, Any]:
     require_fields(path, state, LOOP_FIELDS)
     if not 0 <= state["step"] <= total_steps:
         raise InputError(f"{path}: step: expected 0 to {total_steps}, got {state['step']}")
-    if not (state["best_mm"] >= 0 and 0 <= state["seconds"] < math.inf):
-        raise InputError(f"{path}: best_mm or seconds: expected numbers of at least 0")
+    numbers = state["best_mm"], state["start_mm"], state["seconds"]
+    if not (all(number >= 0 for number in numbers) and math.isfinite(state["seconds"])):
+        raise InputError(f"{path}: best_mm, start_mm or seconds: expected numbers of at least 0")
     for name, sums in state["sums"].items():
         match sums:
             case (float(), int() as count) if isinstance(name, str) and count > 0:

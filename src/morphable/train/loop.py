@@ -67,6 +67,7 @@ class Loop:
         self.generator = torch.Generator(device="cpu").manual_seed(seed)
         self.step = 0
         self.best_mm = math.inf
+        self.start_mm = math.inf
         self.sums: dict[str, tuple[float, int]] = {}
         self.seconds = 0.0
         self._last_write = time.monotonic()
@@ -145,15 +146,15 @@ class Loop:
         return self._stage_at(max(0, self.step - 1))
 
     def _validate_start(self) -> None:
-        """Keep the untrained model as epoch 0 if it is a linear model, so that training can only
-        improve on it.
+        """Keep the untrained model as epoch 0 if it is a linear model, until an epoch improves on it
+        by `train.least_gain`.
         """
         stage = self.stages[0]
         if not self.model.starts_linear or stage.config.keep == "last":
             return
         error = self._validation_error(stage)
         if error is not None and math.isfinite(error):
-            self.best_mm = error
+            self.best_mm = self.start_mm = error
             if self.workers.rank == 0:
                 self._keep(stage, 0, error)
 
@@ -183,7 +184,7 @@ class Loop:
         previous = self.stages[self.stages.index(stage) - 1]
         read_weights(self.kept_path(previous), self.model)
         self.learner.restart(stage.config)
-        self.best_mm = math.inf
+        self.best_mm = self.start_mm = math.inf
 
     def _progress(self, stage: Stage, epoch: int) -> Progress:
         return Progress(
@@ -240,11 +241,13 @@ class Loop:
 
     def _finish_epoch(self, stage: Stage, epoch: int) -> None:
         error = self._validation_error(stage)
-        start = self.best_mm if epoch == 0 else math.inf
         if error is not None:
             self._check_finite({"validation_mm": error})
-        kept = error is None or error < self.best_mm or stage.config.keep == "last"
-        self.best_mm = self.best_mm if error is None else min(error, self.best_mm)
+        enough = (1 - stage.config.least_gain) * self.start_mm
+        better = error is not None and error < self.best_mm and error <= enough
+        kept = error is None or better or stage.config.keep == "last"
+        if error is not None and kept:
+            self.best_mm = min(error, self.best_mm)
         terms = {name: total / count for name, (total, count) in self.sums.items()}
         self.sums = {}
 
@@ -255,8 +258,8 @@ class Loop:
             if snapshot:
                 write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
             row = self._metrics(stage, epoch, terms, error)
-            if math.isfinite(start):
-                row["start_mm"] = start
+            if epoch == 0 and math.isfinite(self.start_mm):
+                row["start_mm"] = self.start_mm
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
         self._notify(stage, epoch, terms, error, epoch_ended=True)
@@ -305,6 +308,7 @@ class Loop:
             "torch_random": torch.get_rng_state(),
             "step": self.step,
             "best_mm": self.best_mm,
+            "start_mm": self.start_mm,
             "sums": self.sums,
             "seconds": self.seconds,
             "world": self.workers.count,
@@ -333,6 +337,7 @@ class Loop:
             )
         with reading(path, ANOTHER_MODEL):
             self.step, self.best_mm = state["step"], state["best_mm"]
+            self.start_mm = state["start_mm"]
             self.sums, self.seconds = state["sums"], state["seconds"]
             load_weights(self.model, state["model"])
             # The saved optimizers are those of the last step. If the next step begins a stage,
