@@ -124,3 +124,22 @@ def test_first_ten_tests_on_the_first_ten_people() -> None:
     assert sorted(set(subject[split.val])) == ["face29", "face30"]
     assert len(split.train) == 36
     assert first_ten(LabelTable({"subject": subject[:22]}, 22)) == {}
+
+
+def test_latent_sizes_have_a_line_for_each_family() -> None:
+    table = find_table("latent-sizes", True)
+    outcomes = [
+        Outcome(
+            Task(table.datasets[0], row, 0, Path("run")),
+            {"vertex_error_mm": {"mean": 8.0 / row.size, "median": 4.0 / row.size}},
+        )
+        for row in table.rows
+    ]
+    blocks = sweep_charts(table.sweep, outcomes)
+    columns = next(block for block in blocks if isinstance(block, Columns))
+    mean = columns.columns[0][0]
+    assert isinstance(mean, Chart) and mean.y.log and mean.x.log
+    lines = {series.name: series for series in mean.series if series.name}
+    assert set(lines) == {"pca", "pca-mlp", "rotation-mlp", "spiralnet++"}
+    assert list(lines["pca"].x) == [4, 8, 16, 32, 64, 128, 256]
+    assert lines["pca"].y[1] == pytest.approx(1.0)

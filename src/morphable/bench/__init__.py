@@ -9,6 +9,7 @@ from morphable.bench import (
     gan,
     ibvae,
     lamm,
+    latentsizes,
     linearstart,
     localweights,
     overview,
@@ -38,6 +39,7 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,
     "two-space": twospace.two_space,
+    "latent-sizes": latentsizes.latent_sizes,
     "linear-start": linearstart.linear_start,
     "gan-table1": gan.table1,
 }

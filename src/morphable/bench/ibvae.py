@@ -216,10 +216,9 @@ def ablation(quick: bool) -> Table:
         "0.328",
         paired=PAIRED,
         sweep=Sweep(
-            "information_weight",
             "weight of the information term",
-            "identity_weight",
-            "identity",
+            lambda row: row.model.get("information_weight"),
+            lambda row: f"identity {row.model['identity_weight']}",
             (SPREAD, NEUTRAL, SWAP, ERROR),
         ),
     )

@@ -20,7 +20,7 @@ COLORS = (0, 3, 4, 5, 1, 2)
 
 def sweep_charts(sweep: Sweep | None, outcomes: Sequence[Outcome]) -> list[Block]:
     """Draw one chart a measure of the sweep, from the runs of one dataset: lines of means over
-    seeds, one for each value of the setting that lines are of, and the ends of the seeds' range.
+    seeds, in the order of the rows, and the ends of the seeds' range.
     Nothing without a sweep, or with fewer than two of its steps.
     """
     if sweep is None:
@@ -35,29 +35,29 @@ def sweep_charts(sweep: Sweep | None, outcomes: Sequence[Outcome]) -> list[Block
 
 
 def _chart(sweep: Sweep, outcomes: Sequence[Outcome], column: Column) -> Chart | None:
-    values: dict[float, dict[float, list[float]]] = {}
+    values: dict[str, dict[float, list[float]]] = {}
     for outcome in outcomes:
-        settings = outcome.task.row.model
+        place = sweep.place(outcome.task.row)
         number = number_of(outcome.measures or {}, column)
-        if number is None or not {sweep.setting, sweep.lines} <= settings.keys():
+        if number is None or place is None:
             continue
-        line = values.setdefault(float(settings[sweep.lines]), {})
-        line.setdefault(float(settings[sweep.setting]), []).append(number)
+        line = values.setdefault(sweep.line(outcome.task.row), {})
+        line.setdefault(place, []).append(number)
     steps = sorted({step for line in values.values() for step in line})
     if len(steps) < 2:
         return None
     series = []
-    for (value, line), color in zip(sorted(values.items(), reverse=True), COLORS, strict=False):
+    for (name, line), color in zip(values.items(), COLORS, strict=False):
         x = sorted(line)
         y = [statistics.fmean(line[step]) for step in x]
         spread = np.array([(min(line[step]), max(line[step])) for step in x])
         series += [
             Series("", x, y, "line", color),
-            Series(f"{sweep.lines_title} {value:g}", x, y, "mark", color, spread),
+            Series(name, x, y, "mark", color, spread),
         ]
     return Chart(
         series,
-        Axis(sweep.title, ticks=tuple(steps)),
-        Axis(column.title, low=0),
+        Axis(sweep.title, sweep.log, ticks=tuple(steps)),
+        Axis(column.title, sweep.log, low=None if sweep.log else 0),
         f"{column.title} by the {sweep.title}",
     )

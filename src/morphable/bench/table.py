@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,17 +105,18 @@ SECONDS = Column("s / epoch", "seconds_per_epoch")
 
 @dataclass(frozen=True)
 class Sweep:
-    """Which charts show a table whose rows are the steps of a setting.
+    """Which charts show a table whose rows are steps of a setting.
 
-    setting: the setting of the model on the horizontal axis, and its title. lines: the one whose
-    values are lines of their own. columns: the measures, one chart each.
+    title: of the setting, on the horizontal axis. place: where a row is there; None if it is not
+    shown. line: the name of the line that a row is on. columns: the measures, one chart each. log:
+    whether the axes are logarithmic.
     """
 
-    setting: str
     title: str
-    lines: str
-    lines_title: str
+    place: Callable[[Row], float | None]
+    line: Callable[[Row], str]
     columns: Sequence[Column]
+    log: bool = False
 
 
 @dataclass(frozen=True)

@@ -215,11 +215,10 @@ class TwoSpace(ConditionalModel):
         neutral = labels.get("neutral", np.full(len(shapes), -1))
         conditions = self._conditions_of(labels, len(shapes))
         people, offsets = people_and_offsets(shapes, neutral, "two-space")
-        explained = effects(offsets, conditions.numpy())
+        known = conditions.numpy(force=True)
+        explained = effects(offsets, known)
         identity = principal_basis(shapes[people], config.identity)
-        expression = principal_basis(
-            Unexplained(offsets, conditions.numpy(), explained), config.expression
-        )
+        expression = principal_basis(Unexplained(offsets, known, explained), config.expression)
         start = CoefficientStart.of(shapes, identity, expression, config.rank, explained)
 
         # If the meshes carry fewer dimensions, the last components stay zero.
