@@ -98,7 +98,8 @@ def test_every_row_is_a_model_that_exists(name: str, quick: bool, hands: MeshDat
         task = Task(table.datasets[0], row, 1, Path("x"))
         config = configuration(task, data, Options(Path("x")))
         parts = getattr(config.model, "proportions", None) or {"latent": 0}
-        carried = {"pca-mlp": len(data.train) - 1}.get(row.family, row.size)
+        most = {"pca-mlp": len(data.train) - 1, "rotation-mlp": len(data.train) - 1}
+        carried = most.get(row.family, row.size)
         if row.family in ("mae", "deepflame"):  # as many identities as people, less one
             people = len(set(data.train.labels["subject"].tolist()))
             carried = row.size - max(0, row.latent["identity"] - (people - 1))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from morphable.bench.table import (
+    ALONE,
     ERROR,
     MEDIAN,
     PARAMETERS,
@@ -155,8 +156,8 @@ def reconstruction(quick: bool) -> Table:
     rows = [
         Row("linear two-space (FLAME)", "linear-two-space", paper=published(1.451, None)),
         Row("multilinear", "multilinear", paper=published(None, None)),
-        Row("CoMA", "coma", paper=published(0.845, None)),
-        Row("SpiralNet++", "spiralnet++", paper=published(0.543, None)),
+        Row("CoMA", "coma", ALONE, paper=published(0.845, None)),
+        Row("SpiralNet++", "spiralnet++", ALONE, paper=published(0.543, None)),
         Row("no bottleneck", "ib-vae", NO_BOTTLENECK, paper=published(0.614, 0.594)),
         Row("no information term", "ib-vae", NO_INFORMATION, paper=published(0.604, 0.581)),
         Row(
