@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from conftest import ball_template
-from helpers import dataset, measured, shapes
+from family_models import trained_family
+from helpers import all_of, dataset, measured, shapes
 from morphable.data.dataset import MeshDataset, SplitDataset, load_dataset, write_dataset
 from morphable.data.labels import LabelTable
 from morphable.data.mesh_stack import MeshStack
@@ -26,6 +27,7 @@ from morphable.evaluate.evaluation import Evaluation, code_errors
 from morphable.evaluate.measures import compactness, error_measures, measure, specificity
 from morphable.evaluate.protocol import chosen_subset, open_dataset
 from morphable.evaluate.record import evaluate_model
+from morphable.evaluate.scans import scan_errors, scattered
 from morphable.mesh.regions import Regions
 from morphable.mesh.template import Template
 from morphable.models.base import MorphableModel, Origin
@@ -340,3 +342,19 @@ def test_a_model_moved_elsewhere_decodes_the_same_without_its_dataset(
         open_dataset(back, None)
     moved = measured(back, open_dataset(back, tmp_path / "away")).measures
     assert moved["model"] == measured(trained, load_dataset(tmp_path / "away")).measures["model"]
+
+
+def test_models_of_points_are_measured_on_simulated_scans(gestures: MeshDataset) -> None:
+    model = trained_family("two-space, scans=true", gestures)
+    evaluation = Evaluation.of(model.with_origin(Origin("two-space")), all_of(gestures))
+    found = scan_errors(evaluation)["model"]["scan_error_mm"]
+    shapes = np.asarray(gestures.vertices[:])
+    points = torch.from_numpy(scattered(shapes))
+    assert points.shape[1] == round(1609 / 4)
+    with torch.no_grad():
+        rebuilt = model.decode(model.encode_points(points)).numpy()
+    assert found["mean"] == pytest.approx(
+        np.linalg.norm(rebuilt - shapes, axis=-1).mean(), rel=1e-4
+    )
+    plain = trained_family("two-space", gestures)
+    assert scan_errors(Evaluation.of(plain, all_of(gestures))) == {}

@@ -93,6 +93,14 @@ _ROWS = (
         "vertex error of a whole mesh that is fitted to so many known vertices, given its pose",
         "mm",
     ),
+    # Points in any order, for models that encode them.
+    Measure(
+        "scan_error_mm",
+        "error from scans",
+        "vertex error of meshes that are encoded from a quarter of their vertices, in any order and "
+        "with 1 mm of noise, of at most 100 meshes",
+        "mm",
+    ),
     # Identity and expression, for models with an identity part.
     Measure(
         "disentanglement_error_mm",

@@ -20,6 +20,7 @@ from morphable.evaluate.errors import summary
 from morphable.evaluate.evaluation import MEAN_SHAPE, METHODS, MODEL, PCA, Evaluation
 from morphable.evaluate.intervals import described
 from morphable.evaluate.part_measures import part_measures
+from morphable.evaluate.scans import scan_errors
 from morphable.mesh.distance import surface_distance
 from morphable.mesh.intersections import self_intersecting_faces
 from morphable.mesh.template import Template
@@ -42,7 +43,13 @@ Measurer = Callable[[Evaluation], dict[str, dict[str, Any]]]
 """A function that computes measures of "model", and of baselines by name. Its result is empty if
 the measures do not apply to the model.
 """
-MEASURERS: tuple[Measurer, ...] = (disentanglement, editing, part_measures, anchor_errors)
+MEASURERS: tuple[Measurer, ...] = (
+    disentanglement,
+    editing,
+    part_measures,
+    anchor_errors,
+    scan_errors,
+)
 """Measures that apply only to some models. Each measurer decides to which."""
 
 

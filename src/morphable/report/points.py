@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from morphable.draw import view
 from morphable.draw.blocks import Cell, ColorBar, Section, Table, Text
 from morphable.draw.charts import Cloud
+from morphable.evaluate.scans import codes_of_scans, scattered
 from morphable.models.base import MorphableModel
 from morphable.models.batched import decode_all
 from morphable.models.ib_vae import IbVae
@@ -17,9 +17,6 @@ from morphable.report.context import ReportContext
 from morphable.report.scene import Scene, middles
 
 SHOWN = 4
-SHARE = 0.25
-"""The share of the vertices that a cloud keeps."""
-MIN_POINTS = 64
 
 
 def point_clouds(context: ReportContext) -> Section | None:
@@ -33,7 +30,7 @@ def point_clouds(context: ReportContext) -> Section | None:
     vertices, codes = scene.meshes.vertices[rows], scene.codes[torch.from_numpy(rows)]
     clouds = scattered(vertices)
     ordered = decode_all(model, codes)
-    free = decode_all(model, _encoded(scene, clouds, rows))
+    free = decode_all(model, codes_of_scans(scene.evaluation, clouds, scene.rows[rows]))
     names = [scene.caption(row) for row in rows]
     drawn = [_drawn(scene, *pair) for pair in zip(clouds, names, strict=True)]
     lines: list[list[Cell]] = [
@@ -81,32 +78,6 @@ def _compared(
 ) -> list[Cell]:
     distances = np.linalg.norm(shapes - truth, axis=-1)
     return scene.view.distance_row(title, shapes, distances, names, scene.error_limit)
-
-
-def scattered(vertices: np.ndarray) -> np.ndarray:
-    """Return a random quarter (n, P, 3) float32 mm of vertices (n, V, 3), shuffled, with noise."""
-    random = np.random.default_rng(0)
-    count = max(MIN_POINTS, round(SHARE * vertices.shape[1]))
-    kept = random.permutation(vertices.shape[1])[:count]
-    noise = random.standard_normal((len(vertices), len(kept), 3))
-    return (vertices[:, kept] + SCAN_NOISE_MM * noise).astype(np.float32)
-
-
-@torch.no_grad()
-def _encoded(scene: Scene, clouds: np.ndarray, rows: np.ndarray) -> Tensor:
-    """(n, L) codes of clouds, with the conditions that the labels of their meshes state; without
-    labels with what the model finds from the points alone.
-    """
-    model, evaluation = scene.model, scene.evaluation
-    places = evaluation.places[scene.rows[rows]]
-    codes = []
-    for cloud, place in zip(clouds, places, strict=True):
-        known = evaluation.conditions.known[place]
-        given = evaluation.conditions.given(place[None]) if known else {}
-        on_device = {part: value.to(model.device) for part, value in given.items()}
-        points = torch.from_numpy(cloud)[None].to(model.device)
-        codes.append(model.encode_points(points, on_device or None))
-    return torch.cat(codes)
 
 
 def _drawn(scene: Scene, cloud: np.ndarray, name: str) -> Cloud:
