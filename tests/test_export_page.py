@@ -25,7 +25,7 @@ from morphable.models.pca import Pca, PcaConfig
 SETTINGS = {
     "pca-mlp": {"latent": 4, "rank": 12, "width": 16},
     "cvae": {"samples": (32, 16), "neighbors": 8, "expressions": ("neutral", "happy", "sad")},
-    "coma": {"latent": 4},
+    "coma": {"latent": 4, "start": "random"},
 }
 DENSE = ("pca-mlp", "cvae")
 
