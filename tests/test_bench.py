@@ -17,7 +17,7 @@ import torch
 
 from morphable.bench import TABLES, find_table
 from morphable.bench.complexity import decoder_parameters, sphere_template
-from morphable.bench.document import _facts, record, worse_than_pca
+from morphable.bench.document import _facts, record, still_linear, worse_than_pca
 from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
@@ -300,6 +300,17 @@ def test_rows_worse_than_pca_are_named(rng: np.random.Generator) -> None:
     said = "hands: worse than PCA of the same latent size, by mean vertex error: "
     assert worse_than_pca(done) == [f"{said}deeper (4)."]
     assert worse_than_pca(done[:1]) == [f"{said}none."]
+
+
+def test_rows_that_kept_their_linear_start_are_named(rng: np.random.Generator) -> None:
+    plain, deeper = TINY.rows
+    done = [outcome(row, seed, rng.uniform(1, 2, 9)) for row in (plain, deeper) for seed in (0, 1)]
+    for made, epoch in zip(done, (0, 3, 5, 7), strict=True):
+        made.provenance["model"]["kept_epoch"] = epoch
+    (fact,) = still_linear(done)
+    assert fact.startswith("hands: no epoch was enough better than the linear start")
+    assert fact.endswith("kept: plain (4), 1 of 2 trainings.")
+    assert still_linear(done[1:]) == []
 
 
 def test_csv_holds_every_number_and_latex_escapes(rng: np.random.Generator) -> None:
