@@ -171,8 +171,8 @@ def _baseline(
 def _best(
     sizes: Sequence[int], cells: Sequence[Sequence[Cell | None]], columns: Sequence[Column]
 ) -> set[tuple[int, int]]:
-    """Find the best mean of each column among rows of equal latent size. Columns in which neither
-    direction is better have none.
+    """Find the best means of each column among rows of equal latent size, all that are printed alike.
+    Columns in which neither direction is better have none.
 
     sizes: the latent size of each row.
     """
@@ -181,11 +181,14 @@ def _best(
         if column.better == "neither":
             continue
         for size in set(sizes):
-            known = [
-                (c.mean, i) for i, own in enumerate(sizes) if own == size and (c := cells[i][place])
-            ]
+            known = {
+                i: round(c.mean, column.digits)
+                for i, own in enumerate(sizes)
+                if own == size and (c := cells[i][place])
+            }
             if known:
-                best.add(((min if column.better == "lower" else max)(known)[1], place + 2))
+                least = (min if column.better == "lower" else max)(known.values())
+                best |= {(i, place + 2) for i, value in known.items() if value == least}
     return best
 
 
