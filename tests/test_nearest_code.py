@@ -99,7 +99,7 @@ def test_a_search_lowers_the_error_and_depends_on_its_mesh_alone(
     assert torch.allclose(made.encode(meshes[3:5]), code[3:5], atol=1e-3)
 
 
-def test_training_and_validation_know_the_encoder_alone(
+def test_validation_uses_the_code_of_the_encoder(
     model: tuple[SearchedModel, Tensor],
 ) -> None:
     made, meshes = model

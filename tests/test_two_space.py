@@ -330,7 +330,7 @@ def test_scans_get_the_codes_of_the_meshes_that_they_are_read_as(gestures: MeshD
 
 
 @torch.no_grad()
-def test_basis_points_know_the_nearest_point_by_hand() -> None:
+def test_vectors_to_nearest_points_by_hand() -> None:
     places = torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 10, 0]])
     reader = BasisPoints(3, 2, [4])
     reader.initialize(places, torch.tensor([2.0, 3.0]))

@@ -76,7 +76,7 @@ class SearchedConfig(Configuration):
 
 class SearchedModel(TrainableModel):
     """A model on a linear basis whose `encode` searches from the code of its encoder on, by
-    `model.search` steps. Training, validation and gates know the encoder alone.
+    `model.search` steps. Training, validation and the gates use the encoder's code as it is.
     """
 
     basis: LinearBasis
