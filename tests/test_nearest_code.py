@@ -119,10 +119,10 @@ def test_its_gradient_is_that_of_the_encoder(model: tuple[SearchedModel, Tensor]
 
 def test_a_searching_encoder_is_not_exported(model: tuple[SearchedModel, Tensor]) -> None:
     made, _ = model
-    assert made.encodes_by_search
+    assert not made.encoder_is_network
     with pytest.raises(InputError, match="encodes by a search, not by a network"):
         export_onnx(made, "a.onnx", "encoder")
-    assert not PcaMlp(made.template, PcaMlpConfig()).encodes_by_search
+    assert PcaMlp(made.template, PcaMlpConfig()).encoder_is_network
 
 
 @pytest.mark.parametrize("steps", [-1, 101])

@@ -77,7 +77,7 @@ def test_an_encoder_equals_torch_for_any_batch(family: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("family", SEARCHING)
 def test_a_search_is_no_network(family: str, tmp_path: Path) -> None:
     model = built(family, False)
-    assert model.encodes_by_search
+    assert model.encodes_by_search and not model.encoder_is_network
     with pytest.raises(InputError, match=f"{family}: encodes by a search, not by a network"):
         export_onnx(model, tmp_path / "a.onnx", "encoder")
     assert not list(tmp_path.iterdir())

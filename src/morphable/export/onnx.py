@@ -75,7 +75,7 @@ def export_onnx(model: MorphableModel, path: Path | str, network: Network = "dec
     differ by more than TOLERANCE.
     """
     path = Path(path)
-    if network == "encoder" and model.encodes_by_search:
+    if network == "encoder" and not model.encoder_is_network:
         raise InputError(
             f"{model.name}: encodes by a search, not by a network; only its decoder can be exported"
         )

@@ -92,6 +92,8 @@ class MorphableModel(nn.Module, ABC):
     """Whether the prior is fitted to the codes of the training meshes after training. Otherwise it
     is part of the model's definition.
     """
+    encodes_by_search: ClassVar[bool] = False
+    """Whether `encode` is a search or a series of solves, without a network to begin with."""
     why_no_prior: ClassVar[str] = ""
     """If the model has no prior: why, and what to do about it. For error messages."""
 
@@ -266,9 +268,9 @@ class MorphableModel(nn.Module, ABC):
         return False
 
     @property
-    def encodes_by_search(self) -> bool:
-        """Whether `encode` is a search or a series of solves, not a network."""
-        return False
+    def encoder_is_network(self) -> bool:
+        """Whether `encode` is a network from beginning to end."""
+        return not self.encodes_by_search
 
     @property
     def searched_size(self) -> int:

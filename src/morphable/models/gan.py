@@ -179,6 +179,7 @@ class Gan(AdversarialModel):
     config: GanConfig
     geometry: ImageGeometry
     geometry_type = ImageGeometry
+    encodes_by_search = True
 
     def __init__(
         self,
@@ -330,10 +331,6 @@ class Gan(AdversarialModel):
         if "neutral" in self.config.names_of("expression"):
             person[:, self.parts["expression"]] = self.class_code("expression", "neutral")
         return self.decode(person)
-
-    @property
-    def encodes_by_search(self) -> bool:
-        return True
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         return invert(self, vertices, given, Search(steps=self.config.search_steps)).codes

@@ -51,6 +51,7 @@ class Multilinear(EstimatedModel):
     """
 
     needs_neutral = True
+    encodes_by_search = True
 
     def __init__(
         self,
@@ -109,10 +110,6 @@ class Multilinear(EstimatedModel):
         start = np.zeros(self.parts.size)
         start[config.identity :] = expression / np.maximum(scales[1], 1e-30)
         self.start.copy_(torch.tensor(start))
-
-    @property
-    def encodes_by_search(self) -> bool:
-        return True
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         """Fit both codes by alternating least squares, starting from the mean subject with the mean

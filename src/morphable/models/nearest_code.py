@@ -91,8 +91,8 @@ class SearchedModel(TrainableModel):
         """(B, L) -> (B, K) mm along the components of the basis."""
 
     @property
-    def encodes_by_search(self) -> bool:
-        return bool(self.config.search)
+    def encoder_is_network(self) -> bool:
+        return not self.config.search
 
     def encode(self, vertices: Tensor, given: Given | None = None) -> Tensor:
         """(B, V, 3) mm -> (B, L). Its gradient is that of the encoder, without the search."""
