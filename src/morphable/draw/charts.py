@@ -154,7 +154,7 @@ def _legend_starts(series: Sequence[Series], left: float, right: float) -> list[
     places: list[tuple[float, int]] = []
     at, row = left, 0
     for item in series:
-        length = SWATCH + LETTER * len(item.name) if item.name else 0.0
+        length = SWATCH + _width(item.name) if item.name else 0.0
         if at > left and at + length > right:
             at, row = left, row + 1
         places.append((at, row))
@@ -163,6 +163,11 @@ def _legend_starts(series: Sequence[Series], left: float, right: float) -> list[
         (start, LEGEND - ROW * (row - number)) if item.name else None
         for item, (start, number) in zip(series, places, strict=True)
     ]
+
+
+def _width(text: str) -> float:
+    """About how many pixels wide a text is in a legend."""
+    return LETTER * (len(text) + 0.5 * sum(letter in "mwMW" for letter in text))
 
 
 def _shown(item: Series, x: Scale, y: Scale, legend: Point | None) -> Shown:
@@ -210,7 +215,7 @@ class Bars(_Drawing):
     @property
     def left(self) -> float:
         """Pixels left of the bars, enough for the longest name."""
-        return 24 + max(LETTER * len(bar.name) for bar in self.bars)
+        return 24 + max(_width(bar.name) for bar in self.bars)
 
     @property
     def per_unit(self) -> float:
