@@ -4,6 +4,7 @@ rotations and positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -194,6 +195,27 @@ def test_gates_close_if_networks_do_harm(hands: tuple[Template, np.ndarray, np.n
         model.finish(Batch(meshes))
         kept = (model(meshes) - meshes).norm(dim=-1).mean()
     assert kept <= (start - meshes).norm(dim=-1).mean() + 1e-4
+
+
+@pytest.mark.parametrize(("error", "expected"), [(0.95, "positions"), (0.85, "rotations")])
+def test_rotations_are_taken_only_if_they_are_clearly_better(
+    hands: tuple[Template, np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    error: float,
+    expected: str,
+) -> None:
+    """Few components of theirs have this share of the error of positions, and all of them little."""
+
+    def errors(*given: object) -> Callable[[int], float]:
+        few = error if given[3] == "rotations" else 1.0
+        return lambda size: few if size <= 8 else 0.01
+
+    monkeypatch.setattr("morphable.models.rotation_mlp._error_by_size", errors)
+    template, shapes, neutral = hands
+    people = np.unique(neutral, return_inverse=True)[1]
+    config = replace(SMALL, latent=8, features="auto")
+    chosen = RotationMlp.config_by_shapes(config, template, shapes, lambda: people)
+    assert chosen.features == expected
 
 
 def test_without_triangles_auto_takes_positions_and_rotations_are_refused() -> None:

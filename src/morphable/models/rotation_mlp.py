@@ -48,6 +48,10 @@ MAX_MESHES = 10_000
 """What rotations say of meshes is learned from at most so many, evenly spread; so many poses are put
 on mixtures of people.
 """
+CLEARLY = 0.9
+"""Rotations are read only if their error is below this share of that of positions: a smaller lead on
+some people can be lost on others, and positions can always fall back to PCA.
+"""
 JUDGED, HELD_OUT = 1200, 5
 """At most so many training meshes decide which features are read; every so many-th person's are
 held out.
@@ -143,7 +147,8 @@ class RotationMlp(SearchedModel):
                 straight = _error_by_size(cls, template, config, "rotations", kept, judged)
                 plain = _error_by_size(cls, template, config, "positions", kept, judged)
                 few = min(size, FEW)
-                if straight(few) < plain(few) and straight(config.rank) < 0.5 * plain(size):
+                ahead = straight(few) < CLEARLY * plain(few)
+                if ahead and straight(config.rank) < 0.5 * plain(size):
                     better = "rotations"
         return replace(config, features=better)
 
