@@ -166,4 +166,4 @@ def _progress_bar(show: bool) -> Iterator[Listener | None]:
 def _validation(event: TrainingEvent) -> str:
     if event.validation_mm is None:
         return "not validated, the last epoch is kept"
-    return f"validation {event.validation_mm:.3f} mm (kept {event.best_mm:.3f})"
+    return f"validation {event.validation_mm:.3f} mm (lowest that counts {event.best_mm:.3f})"

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from morphable.errors import InputError
 from morphable.models.coefficient_start import ridge
 from morphable.models.correction import Correction
 from morphable.ops.point_sampling import farthest_points, point_order, take
-from morphable.ops.pointcloud import MIN_POINTS
+from morphable.ops.pointcloud import MIN_POINTS, check_clouds
 from morphable.rows import evenly_spread
 
 BASIS = 256
@@ -51,10 +50,7 @@ class BasisPoints(nn.Module):
         """(B, P, 3) mm -> (B, K). Raises InputError if a cloud has fewer than 64 points, or than a
         smaller template has.
         """
-        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < self.min_points:
-            raise InputError(
-                f"points: expected (B, P, 3) with P >= {self.min_points}, got {tuple(points.shape)}"
-            )
+        check_clouds(points, self.min_points)
         if points.shape[1] > MAX_POINTS:
             kept = torch.from_numpy(evenly_spread(points.shape[1], MAX_POINTS)).to(points.device)
             points = take(points, point_order(points)[:, kept])

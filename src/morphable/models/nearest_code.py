@@ -100,8 +100,7 @@ class SearchedModel(TrainableModel):
         code = self.encoded(vertices)
         if not self.config.search:
             return code
-        blocks = zip(code.detach().split(BLOCK), vertices.detach().split(BLOCK), strict=True)
-        found = torch.cat([self._searched(*block) for block in blocks])
+        found = self._searched(code.detach(), vertices.detach())
         return code + (found - code).detach()
 
     def _searched(self, code: Tensor, vertices: Tensor) -> Tensor:
@@ -113,7 +112,10 @@ class SearchedModel(TrainableModel):
         def shape_of(code: Tensor) -> Tensor:
             return mean + (self.coefficients_of_code(code) @ components).unflatten(1, (-1, 3))
 
-        return nearest_code(code, shape_of, vertices[:, seen], self.config.search)
+        blocks = zip(code.split(BLOCK), vertices[:, seen].split(BLOCK), strict=True)
+        return torch.cat(
+            [nearest_code(codes, shape_of, wanted, self.config.search) for codes, wanted in blocks]
+        )
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)

@@ -295,8 +295,7 @@ class TwoSpace(ConditionalModel):
 
     def _simulated(self, coefficients: Tensor, generator: torch.Generator) -> Tensor:
         """(B, R) mm -> (B, P, 3) mm, scans of the meshes."""
-        meshes = (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
-        points, kept = scan_like(meshes, generator)
+        points, kept = scan_like(self._shape_of(coefficients), generator)
         return points[:, kept[:MAX_POINTS]]
 
     def _prepare_pairs(
@@ -414,7 +413,11 @@ class TwoSpace(ConditionalModel):
 
     def decode(self, code: Tensor) -> Tensor:
         self.check_code(code)
-        return (self.mean + self._moved(code) @ self.components).unflatten(1, (-1, 3))
+        return self._shape_of(self._moved(code))
+
+    def _shape_of(self, coefficients: Tensor) -> Tensor:
+        """(B, R) mm -> (B, V, 3) mm"""
+        return (self.mean + coefficients @ self.components).unflatten(1, (-1, 3))
 
     def _moved(self, code: Tensor) -> Tensor:
         """(B, L) -> (B, R) mm, the coefficients of the whole mesh."""

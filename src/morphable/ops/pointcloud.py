@@ -122,6 +122,14 @@ class OffsetAttention(nn.Module):
         return x + torch.relu(self.norm(offset.flatten(0, 1)).view_as(offset))
 
 
+def check_clouds(points: Tensor, min_points: int) -> None:
+    """Raises InputError unless clouds are (B, P, 3) with at least `min_points` points."""
+    if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < min_points:
+        raise InputError(
+            f"points: expected (B, P, 3) with P >= {min_points}, got {tuple(points.shape)}"
+        )
+
+
 class PointTransformer(nn.Module):
     """(B, P, 3) points to (B, 1024) features of the cloud, independent of the order of the points.
 
@@ -151,10 +159,7 @@ class PointTransformer(nn.Module):
 
         Raises InputError unless the clouds are (P, 3) with at least `min_points` points.
         """
-        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] < self.min_points:
-            raise InputError(
-                f"points: expected (B, P, 3) with P >= {self.min_points}, got {tuple(points.shape)}"
-            )
+        check_clouds(points, self.min_points)
         if sampling is None:
             points = take(points, point_order(points))
             sampling = sample_points(points, self.sizes, self.neighbors)

@@ -15,7 +15,8 @@ class TrainingEvent:
     the current epoch of that stage, counted from 0, and how many it has. step, total_steps: the
     number of steps done so far, and of all steps, over the whole run. terms: the loss terms of the
     step; at the end of an epoch, their means over the epoch. validation_mm: None after a step, and
-    if the model has no validation. best_mm: the validation error of the weights kept so far.
+    if the model has no validation. best_mm: the smallest validation error of the stage so far,
+    to which a gain over a linear start that is too small does not count.
     """
 
     stage: str
