@@ -273,6 +273,12 @@ def test_baselines_stand_at_the_latent_sizes_of_the_chosen_rows_only() -> None:
     lamm = find_table("lamm-reconstruction", True)
     planned = tasks(lamm, Options(Path("out"), rows=["CoMA"]))
     assert [t.row.name for t in planned] == ["PCA", "CoMA", "pca-mlp"]
+    spaces = tasks(find_table("two-space", True), Options(Path("out"), rows=["two-space 4 + 8"]))
+    assert [t.row.name for t in spaces if t.data.name == "hands"] == [
+        "two-space 4 + 8",
+        "PCA",
+        "pca-mlp",
+    ], "rows of their own epochs are no baselines"
 
 
 def test_a_row_of_its_own_epochs_says_so() -> None:

@@ -16,7 +16,7 @@ from morphable.bench.ibvae import KEPT, NEUTRAL, PAIRED, SPREAD
 from morphable.bench.paired import difference, paired_grid
 from morphable.bench.runner import Outcome, Task
 from morphable.bench.sweep import sweep_charts
-from morphable.bench.table import Column, Row
+from morphable.bench.table import Column, Row, with_baselines
 from morphable.data.labels import LabelTable
 from morphable.data.splits import first_ten
 from morphable.draw.blocks import Columns, Page, Section
@@ -143,3 +143,40 @@ def test_latent_sizes_have_a_line_for_each_family() -> None:
     assert set(lines) == {"pca", "pca-mlp", "rotation-mlp", "spiralnet++"}
     assert list(lines["pca"].x) == [4, 8, 16, 32, 64, 128, 256]
     assert lines["pca"].y[1] == pytest.approx(1.0)
+
+
+def test_sizes_of_two_space_have_a_line_for_each_size_of_the_identity() -> None:
+    table = with_baselines(find_table("two-space-sizes", True))
+    outcomes = [
+        Outcome(
+            Task(table.datasets[0], row, 0, Path("run")),
+            {"vertex_error_mm": {"mean": 1.0}, "swap_error_mm": {"mean": 8.0 / row.size}},
+        )
+        for row in table.rows
+    ]
+    blocks = sweep_charts(table.sweep, outcomes)
+    charts = [c[0] for block in blocks if isinstance(block, Columns) for c in block.columns]
+    swap = next(c for c in charts if isinstance(c, Chart) and c.y.label == "swap, mm")
+    lines = {series.name: series for series in swap.series if series.name}
+    assert set(lines) == {"identity 4", "identity 8"}, "PCA and pca-mlp are of no size of it"
+    assert list(lines["identity 8"].x) == [4, 8, 16, 32]
+    assert lines["identity 8"].y[2] == pytest.approx(8 / 24)
+
+
+@pytest.mark.parametrize("name", ["transported", "two-space-sizes", "latent-sizes", "linear-start"])
+def test_rows_are_compared_with_one_of_their_own_size(name: str) -> None:
+    for quick in (True, False):
+        table = with_baselines(find_table(name, quick))
+        for row in table.rows:
+            if row.against:
+                other = [r for r in table.rows if r.name == row.against and r.size == row.size]
+                assert len(other) == 1
+
+
+def test_transported_rows_differ_in_transport_alone() -> None:
+    rows = {row.name: row for row in find_table("transported", True).rows}
+    changed = [row for row in rows.values() if row.against]
+    assert len(changed) == len(rows) / 2
+    for row in changed:
+        assert row.train == {"transport": 0.8}
+        assert replace(row, name=row.family, train={}, against=None) == rows[row.family]

@@ -13,6 +13,7 @@ from morphable.bench import (
     linearstart,
     localweights,
     overview,
+    transported,
     twospace,
 )
 from morphable.bench.table import Table
@@ -39,8 +40,10 @@ TABLES: dict[str, Callable[[bool], Table]] = {
     "ibvae-reconstruction": ibvae.reconstruction,
     "ibvae-ablation": ibvae.ablation,
     "two-space": twospace.two_space,
+    "two-space-sizes": twospace.sizes,
     "latent-sizes": latentsizes.latent_sizes,
     "linear-start": linearstart.linear_start,
+    "transported": transported.transported,
     "gan-table1": gan.table1,
 }
 """Functions by name. Each returns its table in the quick size (True) or in full."""

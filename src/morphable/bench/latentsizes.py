@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from morphable.bench.deep3dmm import ERRORS
-from morphable.bench.linearstart import datasets
-from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Data, Row, Sweep, Table
+from morphable.bench.opensets import open_sets
+from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Row, Sweep, Table
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 FAMILIES = ("pca", "pca-mlp", "rotation-mlp", "spiralnet++")
@@ -12,13 +12,6 @@ FAMILIES = ("pca", "pca-mlp", "rotation-mlp", "spiralnet++")
 
 def latent_sizes(quick: bool) -> Table:
     """PCA, our networks on its components, and the strongest of the mesh autoencoders."""
-    bodies = Data(
-        "bodies",
-        "bodies",
-        {"count": 700 if quick else 5_600, "seed": 5},
-        "subject",
-        3 if quick else 30,
-    )
     own = {"pca-mlp", "rotation-mlp"}
     rows = [
         Row(name, name, latent=size, against=None if name == "pca" else "pca", baseline=name in own)
@@ -28,7 +21,7 @@ def latent_sizes(quick: bool) -> Table:
     return Table(
         "latent-sizes",
         "Errors by latent size",
-        [*datasets(quick), bodies],
+        open_sets(quick),
         rows,
         (*ERRORS, PARAMETERS, SECONDS),
         "pca-mlp and rotation-mlp keep the epochs of their own recipes. Training meshes carry at "

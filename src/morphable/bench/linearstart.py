@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from morphable.bench.table import ERROR, MEDIAN, SECONDS, Data, Row, Table
+from morphable.bench.opensets import open_sets
+from morphable.bench.table import ERROR, MEDIAN, SECONDS, Row, Table
 
 NAMES = {
     "coma": "CoMA",
@@ -18,23 +16,7 @@ NAMES = {
     "local-weights": "local-weights",
 }
 """The rows by family."""
-
-
-def datasets(quick: bool) -> Sequence[Data]:
-    """Posed hands, a population of faces, and face sequences of few people, all with held-out
-    subjects.
-    """
-    size: dict[str, Any] = {"size": "5k"}
-    hands = {"count": 1_000 if quick else 10_000, "seed": 3}
-    population = {"count": 1_000 if quick else 6_000, "seed": 1}
-    faces = {"count": 1_040 if quick else 8_652, "seed": 7}
-    return [
-        Data("hands", "hands", hands, "subject", 6 if quick else 30),
-        Data(
-            "face-population", "face-population", population | size, "subject", 3 if quick else 30
-        ),
-        Data("faces", "faces", faces | size, "subject", 3 if quick else 30),
-    ]
+EPOCHS = {"hands": 6, "face-population": 3, "faces": 3}
 
 
 def linear_start(quick: bool) -> Table:
@@ -47,7 +29,7 @@ def linear_start(quick: bool) -> Table:
     return Table(
         "linear-start",
         "The linear start at equal steps",
-        datasets(quick),
+        open_sets(quick, EPOCHS),
         rows,
         (ERROR, MEDIAN, SECONDS),
         "A linear start puts PCA beside encoder and decoder (model.start=linear).",

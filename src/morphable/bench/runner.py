@@ -190,7 +190,7 @@ def _splits(data: Data, options: Options) -> list[tuple[int, str | None]]:
 
 def _is_baseline(row: Row) -> bool:
     """Whether every table shows this model: some tables have PCA among their own rows."""
-    return row.baseline or row.family == "pca"
+    return row.family in ("pca", "pca-mlp") and not row.model and not row.train
 
 
 def prepare(data: Data, options: Options) -> SplitDataset | None:

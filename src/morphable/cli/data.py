@@ -41,7 +41,10 @@ def make(
     count: Annotated[
         int | None, Parameter(help="number of meshes in all, spread evenly over the subjects")
     ] = None,
-    seed: Annotated[int | None, Parameter(help="seed of every random draw")] = None,
+    seed: Annotated[
+        int | None,
+        Parameter(help="seed of every random draw; default: the set's own for meshes, 0 for splits"),
+    ] = None,
     source: Annotated[
         Path | None,
         Parameter(

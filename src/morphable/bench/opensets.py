@@ -1,0 +1,28 @@
+"""The open sets with held-out subjects, for tables of how a setting changes errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from morphable.bench.table import Data
+
+QUICK_EPOCHS: Mapping[str, int] = {"hands": 6, "face-population": 3, "faces": 3, "bodies": 3}
+"""Epochs of the networks that learn on meshes, by set, in the quick size."""
+
+
+def open_sets(quick: bool, epochs: Mapping[str, int] = QUICK_EPOCHS) -> Sequence[Data]:
+    """Posed hands, a population of faces, face sequences of few people, and posed bodies, all with
+    held-out subjects; those that `epochs` names. In full, each trains for 30 epochs.
+    """
+    size: dict[str, Any] = {"size": "5k"}
+    options: dict[str, dict[str, Any]] = {
+        "hands": {"count": 1_000 if quick else 10_000, "seed": 3},
+        "face-population": {"count": 1_000 if quick else 6_000, "seed": 1, **size},
+        "faces": {"count": 1_040 if quick else 8_652, "seed": 7, **size},
+        "bodies": {"count": 700 if quick else 5_600, "seed": 5},
+    }
+    return [
+        Data(name, name, options[name], "subject", number if quick else 30)
+        for name, number in epochs.items()
+    ]
