@@ -43,7 +43,9 @@ def make(
     ] = None,
     seed: Annotated[
         int | None,
-        Parameter(help="seed of every random draw; default: the set's own for meshes, 0 for splits"),
+        Parameter(
+            help="seed of every random draw; default: the set's own for meshes, 0 for splits"
+        ),
     ] = None,
     source: Annotated[
         Path | None,
