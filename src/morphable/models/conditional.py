@@ -6,17 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from morphable.mesh.distance import point_to_surface
 from morphable.models.base import Given, TrainableModel
 from morphable.models.condition import CONDITION, Condition
-from morphable.ops.point_sampling import point_order
-from morphable.rows import evenly_spread
-
-SEARCH_POINTS = 500
-"""Points of a cloud whose distances decide which condition is the closest."""
 
 
 class ConditionalModel(TrainableModel):
@@ -60,18 +53,3 @@ class ConditionalModel(TrainableModel):
 
         neutral = like.new_zeros(len(like), len(self.condition.names))
         return {**known, CONDITION: self.condition.search(error_with, neutral)}
-
-    def distance_of(self, points: Tensor, code: Tensor) -> Tensor:
-        """(B,) mm mean distance of clouds (B, P, 3) to the surfaces of the shapes of codes (B, L)."""
-        # A part of the cloud says which condition is closest. It must not depend on the order.
-        rows = torch.from_numpy(evenly_spread(points.shape[1], SEARCH_POINTS)).to(points.device)
-        order = point_order(points)[:, rows]
-        triangles = self.template.mesh.triangles
-        shapes = self.decode(code)
-        means = [
-            point_to_surface(
-                cloud[some].numpy(force=True), shape.numpy(force=True), triangles
-            ).mean()
-            for cloud, some, shape in zip(points, order, shapes, strict=True)
-        ]
-        return torch.tensor(means).to(shapes)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from morphable.config import Configuration, Count, Positive, PositiveOrZero, Share
 from morphable.errors import InputError
+from morphable.mesh.distance import point_to_surface
 from morphable.mesh.template import Template
 from morphable.models.base import (
     NO_LABELS,
@@ -44,7 +45,11 @@ from morphable.models.point_encoder import PointEncoder, PointEncoderConfig, Poi
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.training import Batch, Progress
 from morphable.models.two_space_start import TwoSpaces, start_at_components
+from morphable.ops.point_sampling import point_order
+from morphable.rows import evenly_spread
 
+SEARCH_POINTS = 500
+"""Points of a cloud whose distances decide which condition is the closest."""
 FINAL_REGULARIZATION = 1 / 7
 """Share of the KL and information weights in the last epoch: (350 - 300) / 350, as published."""
 
@@ -224,8 +229,23 @@ class IbVae(ConditionalModel):
         if points.ndim != 3 or points.shape[2] != 3:
             raise InputError(f"points: expected (B, P, 3), got {tuple(points.shape)}")
         features = self.encoder(points)
-        code_of, error_of = partial(self.code_of, features), partial(self.distance_of, points)
+        code_of, error_of = partial(self.code_of, features), partial(self._distance_of, points)
         return self.code_of(features, self.with_condition(features, given, code_of, error_of))
+
+    def _distance_of(self, points: Tensor, code: Tensor) -> Tensor:
+        """(B,) mm mean distance of clouds (B, P, 3) to the surfaces of the shapes of codes (B, L)."""
+        # A part of the cloud says which condition is closest. It must not depend on the order.
+        rows = torch.from_numpy(evenly_spread(points.shape[1], SEARCH_POINTS)).to(points.device)
+        order = point_order(points)[:, rows]
+        triangles = self.template.mesh.triangles
+        shapes = self.decode(code)
+        means = [
+            point_to_surface(
+                cloud[some].numpy(force=True), shape.numpy(force=True), triangles
+            ).mean()
+            for cloud, some, shape in zip(points, order, shapes, strict=True)
+        ]
+        return torch.tensor(means).to(shapes)
 
     def code_of(self, features: Tensor, given: Given | None) -> Tensor:
         """(B, C) features -> (B, L) codes: the posterior's mean, and the pinned values in `given`."""
