@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from morphable.bench import TABLES, find_table
+from morphable.bench.colors import COLORS
 from morphable.bench.complexity import decoder_parameters, sphere_template
 from morphable.bench.document import _facts, record, still_linear, worse_than_pca
 from morphable.bench.estimate import training_seconds
 from morphable.bench.exports import csv_text, latex
 from morphable.bench.grid import grid
-from morphable.bench.quality import COLORS, time_to_quality
+from morphable.bench.quality import time_to_quality
 from morphable.bench.results import cell, change
 from morphable.bench.runner import (
     Options,

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from morphable.bench.colors import COLORS, OWN_COLORS, line_colors
 from morphable.bench.runner import Outcome
 from morphable.draw.axes import Axis
 from morphable.draw.blocks import Block, Columns, Heading, Text
 from morphable.draw.charts import Chart, Series
 from morphable.train.checkpoint import read_metrics
 
-COLORS = (3, 4, 5, 6, 7, 8, 9, 10, 2, 11, 12)
-"""Chart colors of the models in the order of the table. If there are more, the worst are left out."""
-OWN_COLOR = {"PCA": 1, "pca-mlp": 0}
-
 
 def time_to_quality(outcomes: Sequence[Outcome]) -> list[Block]:
     """Show how the validation error of the models of one dataset falls with the time of training:
-    those of the first seed and fold and of the smallest latent size. Nothing if no two were trained.
+    those of the first seed and fold and of the smallest latent size. If there are more than colors,
+    the worst are left out. Nothing if no two were trained.
     """
     first = [o for o in outcomes if o.task.seed == 0 and o.task.fold < 2 and o.task.trained]
     size = min((o.task.row.size for o in first), default=0)
@@ -37,18 +35,15 @@ def time_to_quality(outcomes: Sequence[Outcome]) -> list[Block]:
         courses[outcome.task.row.name] = seconds, best
     if len(courses) < 2:
         return []
-    others = [name for name in courses if name not in OWN_COLOR]
+    others = [name for name in courses if name not in OWN_COLORS]
     kept = sorted(others, key=lambda name: courses[name][1][-1])[: len(COLORS)]
-    shown = [name for name in courses if name in OWN_COLOR or name in kept]
-    colors = iter(COLORS)
-    curves = [
-        Series(name, *courses[name], "line", OWN_COLOR[name] if name in OWN_COLOR else next(colors))
-        for name in shown
-    ]
+    shown = [name for name in courses if name in OWN_COLORS or name in kept]
+    colors = line_colors(shown)
+    curves = [Series(name, *courses[name], "line", colors[name]) for name in shown]
     if start is not None:
         moments = [moment for name in shown for moment in courses[name][0]]
         ends = [min(moments), max(moments)]
-        curves.append(Series("PCA", ends, [start, start], "line", OWN_COLOR["PCA"]))
+        curves.append(Series("PCA", ends, [start, start], "line", OWN_COLORS["PCA"]))
     chart = Chart(
         curves,
         Axis("seconds of training", log=True),

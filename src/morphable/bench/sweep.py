@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from morphable.bench.colors import line_colors
 from morphable.bench.results import number_of
 from morphable.bench.runner import Outcome
 from morphable.bench.table import Column, Sweep
@@ -14,13 +15,10 @@ from morphable.draw.axes import Axis
 from morphable.draw.blocks import Block, Columns, Heading, Text
 from morphable.draw.charts import Chart, Series
 
-COLORS = (0, 3, 4, 5, 1, 2)
-"""Chart colors of the lines; further lines are left out."""
-
 
 def sweep_charts(sweep: Sweep | None, outcomes: Sequence[Outcome]) -> list[Block]:
     """Draw one chart a measure of the sweep, from the runs of one dataset: lines of means over
-    seeds, in the order of the rows, and the ends of the seeds' range.
+    seeds, in the order of the rows, as far as there are colors, and the ends of the seeds' range.
     Nothing without a sweep, or with fewer than two of its steps.
     """
     if sweep is None:
@@ -47,7 +45,8 @@ def _chart(sweep: Sweep, outcomes: Sequence[Outcome], column: Column) -> Chart |
     if len(steps) < 2:
         return None
     series = []
-    for (name, line), color in zip(values.items(), COLORS, strict=False):
+    for name, color in line_colors(values).items():
+        line = values[name]
         x = sorted(line)
         y = [statistics.fmean(line[step]) for step in x]
         spread = np.array([(min(line[step]), max(line[step])) for step in x])
