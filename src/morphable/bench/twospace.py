@@ -84,7 +84,7 @@ def sizes(quick: bool) -> Table:
             "size of the expression",
             _expression,
             lambda row: f"identity {row.size - (_expression(row) or 0)}",
-            (ERROR, SWAP, NEUTRAL, KEPT),
+            (ERROR, SWAP, NEUTRAL, SPREAD),
             log=True,
         ),
     )
