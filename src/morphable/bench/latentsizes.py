@@ -8,6 +8,8 @@ from morphable.bench.table import ERROR, MEDIAN, PARAMETERS, SECONDS, Row, Sweep
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 FAMILIES = ("pca", "pca-mlp", "rotation-mlp", "spiralnet++")
+EPOCHS = {"hands": 6, "face-population": 3, "faces": 3, "bodies": 3}
+"""Epochs in the quick size."""
 
 
 def latent_sizes(quick: bool) -> Table:
@@ -21,7 +23,7 @@ def latent_sizes(quick: bool) -> Table:
     return Table(
         "latent-sizes",
         "Errors by latent size",
-        open_sets(quick),
+        open_sets(quick, EPOCHS),
         rows,
         (*ERRORS, PARAMETERS, SECONDS),
         "pca-mlp and rotation-mlp keep the epochs of their own recipes. Training meshes carry at "

@@ -17,6 +17,7 @@ NAMES = {
 }
 """The rows by family."""
 EPOCHS = {"hands": 6, "face-population": 3, "faces": 3}
+"""Epochs in the quick size."""
 
 
 def linear_start(quick: bool) -> Table:
@@ -24,8 +25,8 @@ def linear_start(quick: bool) -> Table:
     rows = []
     for family, name in NAMES.items():
         other = "pca" if family.startswith("lamm") else "random"
-        rows.append(Row(name, family, {"start": other}))
-        rows.append(Row(f"{name}, linear start", family, {"start": "linear"}, against=name))
+        without = Row(name, family, {"start": other})
+        rows += [without, without.variant("linear start", model={"start": "linear"})]
     return Table(
         "linear-start",
         "The linear start at equal steps",

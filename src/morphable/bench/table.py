@@ -53,6 +53,10 @@ class Row:
         """The latent size in total."""
         return self.latent if isinstance(self.latent, int) else sum(self.latent.values())
 
+    def variant(self, what: str, **changes: Any) -> Row:
+        """This row with other fields, named `NAME, what` and compared with this one."""
+        return replace(self, name=f"{self.name}, {what}", against=self.name, **changes)
+
 
 @dataclass(frozen=True)
 class Column:
