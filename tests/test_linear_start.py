@@ -111,6 +111,20 @@ def test_the_start_is_left_only_for_a_gain_that_is_large_enough(
     assert all(row["best_mm"] == closed[0]["start_mm"] for row in closed)
 
 
+def test_no_gate_is_chosen_if_the_untrained_model_is_kept(
+    gestures: MeshDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PcaMlp, "finish", lambda model, _: model.decoder_gate.fill_(0.25))
+    gates = {}
+    for gain in (0.02, 0.9):
+        train = TrainConfig(epochs=2, batch_size=4, learning_rate=1e-2, least_gain=gain)
+        config = RunConfig("pca-mlp", MODEL, train)
+        model = run(config, gestures.split("frames"), tmp_path / f"{gain}", HERE)
+        assert isinstance(model, PcaMlp)
+        gates[min(model.provenance["kept_epoch"], 1)] = float(model.decoder_gate)
+    assert gates == {0: 1.0, 1: 0.25}
+
+
 def test_the_last_epoch_is_kept_if_that_was_asked_for(data: MeshDataset, tmp_path: Path) -> None:
     settings = {"schedule": "constant", "warmup": 0.0, "keep": "last"}
     model = trained(data, tmp_path / "run", learning_rate=1.0, **settings)

@@ -124,11 +124,15 @@ class Loop:
 
     @torch.no_grad()
     def finish(self) -> int:
-        """Load the weights that the run keeps, and let the model choose what it chooses after
+        """Load the weights that the run keeps, and let a trained model choose what it chooses after
         training; returns the number of the epoch of the weights, 0 = untrained.
         """
         epoch = read_weights(self.kept_path(self.last_stage), self.model)
-        self.model.eval().finish(whole_batch(self.validation, self.workers.device))
+        self.model.eval()
+        # Epoch 0 is a linear model and stays one: what untrained networks add is noise, although a
+        # share of it can lower the validation error by chance.
+        if epoch > 0:
+            self.model.finish(whole_batch(self.validation, self.workers.device))
         return epoch
 
     @property
