@@ -163,7 +163,9 @@ def test_sizes_of_two_space_have_a_line_for_each_size_of_the_identity() -> None:
     assert lines["identity 8"].y[2] == pytest.approx(8 / 24)
 
 
-@pytest.mark.parametrize("name", ["transported", "two-space-sizes", "latent-sizes", "linear-start"])
+@pytest.mark.parametrize(
+    "name", ["defaults", "transported", "two-space-sizes", "latent-sizes", "linear-start"]
+)
 def test_rows_are_compared_with_one_of_their_own_size(name: str) -> None:
     for quick in (True, False):
         table = with_baselines(find_table(name, quick))

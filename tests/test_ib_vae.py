@@ -28,9 +28,12 @@ from morphable.models.linear_two_space import LinearTwoSpace, TwoSpaceConfig
 from morphable.models.point_encoder import PointGeometry, scan_like
 from morphable.models.posterior import Posterior, mutual_information
 from morphable.models.principal_basis import principal_basis
-from morphable.models.training import Batch, Progress
+from morphable.models.training import Batch, Progress, TrainConfig
 from morphable.train.batches import TrainingData
+from morphable.train.distributed import Workers
+from morphable.train.run import RunConfig, run
 
+HERE = Workers(0, 1, torch.device("cpu"))
 SMALL = {"samples": (32, 16), "neighbors": 8}
 EXPRESSIONS = ("eyebrow", "mouth_open", "neutral")
 
@@ -350,6 +353,24 @@ def test_an_encoder_of_components_starts_as_the_linear_model(ball: Template) -> 
     torch.testing.assert_close(model.neutral(code), linear.decode(without), rtol=1e-4, atol=1e-2)
     posterior = model.posterior(model.encoder.of_meshes(meshes), torch.zeros(12, 0))
     torch.testing.assert_close(posterior.log_variance.exp().sqrt(), torch.full((12, 4), 0.2))
+    assert model.starts_linear and not by_components(ball).starts_linear
+
+
+def test_a_training_that_only_hurts_leaves_the_linear_model(
+    gestures: MeshDataset, tmp_path: Path
+) -> None:
+    config = IbVaeConfig(encoder="components", rank=12, identity=2, expression=2, start="pca")
+    train = TrainConfig(epochs=2, batch_size=8, learning_rate=0.03, schedule="constant", warmup=0)
+    data = gestures.split("frames")
+    model = run(RunConfig("ib-vae", config, train), data, tmp_path / "run", HERE)
+    assert model.provenance["kept_epoch"] == 0
+    labels = {"neutral": TrainingData.of(data.train).neutral.index}
+    linear = LinearTwoSpace.estimate(
+        gestures.template, data.train.vertices, labels, TwoSpaceConfig(2, 2)
+    )
+    meshes = torch.from_numpy(np.asarray(data.test.vertices[:]))
+    with torch.no_grad():
+        torch.testing.assert_close(model(meshes), linear(meshes), rtol=1e-4, atol=1e-2)
 
 
 def test_an_encoder_of_components_learns_in_all_its_weights(ball: Template) -> None:
@@ -380,6 +401,7 @@ def test_without_two_people_the_decoders_alone_start_linear(ball: Template) -> N
     model.initialize(shapes(ball, 4).numpy(), {})
     first = model.full_decoder[0].weight
     assert torch.equal(first[128:], -first[:128])
+    assert not model.starts_linear
 
 
 def test_a_missing_sampling_is_refused(ball: Template) -> None:

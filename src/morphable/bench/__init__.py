@@ -22,6 +22,7 @@ from morphable.errors import InputError
 
 TABLES: dict[str, Callable[[bool], Table]] = {
     "main": overview.main,
+    "defaults": overview.defaults,
     "deep3dmm-aggregation": deep3dmm.aggregation,
     "deep3dmm-filters": deep3dmm.filters,
     "deep3dmm-ablation": deep3dmm.ablation,

@@ -103,7 +103,7 @@ def _facts(
             "what other seeds would do; bold: the interval leaves out zero."
         )
     networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
-    facts += list(dict.fromkeys(f"On {o.task.data.name}: {_training(o)}." for o in networks))
+    facts += _trainings(networks)
     if seconds := sum(o.seconds for o in outcomes):
         facts.append(f"Training took {duration(seconds)} in all, measured.")
     facts += [table.note] if table.note else []
@@ -184,9 +184,21 @@ def _trained(outcome: Outcome) -> bool:
     return "train" in outcome.provenance.get("model", {})
 
 
-def _training(outcome: Outcome) -> str:
-    record = outcome.provenance["model"]
-    return f"networks by the {record['recipe']} recipe, {record['train']['epochs']} epoch(s)"
+def _trainings(networks: Sequence[Outcome]) -> list[str]:
+    """Say by dataset which recipes the networks were trained by, and for how many epochs."""
+    facts = []
+    for data in dict.fromkeys(o.task.data.name for o in networks):
+        found: dict[str, set[int]] = {}
+        for o in networks:
+            if o.task.data.name == data:
+                record = o.provenance["model"]
+                found.setdefault(record["recipe"], set()).add(record["train"]["epochs"])
+        facts += [
+            f"On {data}: networks by the {recipe} recipe, "
+            + (f"{min(numbers)} epoch(s)." if len(numbers) == 1 else "each for epochs of its own.")
+            for recipe, numbers in found.items()
+        ]
+    return facts
 
 
 def record(

@@ -350,6 +350,8 @@ def outcome_of(task: Task, measured: Measured) -> Outcome:
     seconds = 0.0
     if metrics := read_metrics(task.folder / "metrics.jsonl"):
         seconds = float(metrics[-1]["seconds"])
+        of_run["epochs"] = len(metrics)
+        of_run["training_seconds"] = seconds
         of_run["seconds_per_epoch"] = seconds / len(metrics)
     return Outcome(
         task,

@@ -105,6 +105,8 @@ JUDGED = (
 """The columns of the referee's measures."""
 PARAMETERS = Column("parameters", "parameters")
 SECONDS = Column("s / epoch", "seconds_per_epoch")
+EPOCHS = Column("epochs", "epochs")
+TRAINING = Column("training, s", "training_seconds")
 
 
 @dataclass(frozen=True)

@@ -385,6 +385,8 @@ _ROWS = (
         "neither",
         0,
     ),
+    Measure("epochs", "epochs", "number of epochs of training", "", "neither", 0),
+    Measure("training_seconds", "seconds of training", "duration of training", "s", "neither", 0),
     Measure(
         "seconds_per_epoch", "seconds per epoch", "mean duration of an epoch", "s", "neither", 1
     ),

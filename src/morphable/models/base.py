@@ -387,8 +387,9 @@ class TrainingHooks(ABC):
         buffers, such as gates (`models/gates.py`). By default, nothing.
 
         Called without gradients, in evaluation mode, with the weights that are kept, before
-        `for_inference`, unless those weights are the untrained ones (`starts_linear`). validation: all validation meshes as one batch, with those of `labels_used`
-        that the data has. Class numbers count the classes of the validation meshes alone.
+        `for_inference`; not if those are the untrained ones (`starts_linear`). validation: all
+        validation meshes as one batch, with those of `labels_used` that the data has. Class numbers
+        count the classes of the validation meshes alone.
         """
         return
 

@@ -151,6 +151,7 @@ class IbVae(ConditionalModel):
                 slice(-config.expression, None),
             ):
                 self.to_posterior.bias[log_variance] += 2 * math.log(config.initial_deviation)
+        self._starts_linear = False
         outputs = 3 * template.n_vertices
         self.identity_decoder = _decoder(config.identity, config.hidden, outputs)
         self.full_decoder = _decoder(parts.size, config.hidden, outputs)
@@ -175,6 +176,10 @@ class IbVae(ConditionalModel):
             *(["neutral"] if self.config.encoder == "components" else []),
         )
 
+    @property
+    def starts_linear(self) -> bool:
+        return self._starts_linear
+
     def initialize(self, shapes: Shapes, labels: Labels = NO_LABELS) -> None:
         self.normalization.initialize(shapes)
         if isinstance(self.encoder, ComponentEncoder):
@@ -191,6 +196,7 @@ class IbVae(ConditionalModel):
                 log_variance = 2 * math.log(self.config.initial_deviation)
                 spaces.start_posterior(self.to_posterior, self.encoder.basis, log_variance)
                 spaces.start(decoders, self.normalization)
+                self._starts_linear = True
         if spaces is None:
             start_at_components(decoders, shapes, self.normalization)
 
