@@ -284,7 +284,7 @@ def test_baselines_stand_at_the_latent_sizes_of_the_chosen_rows_only() -> None:
 
 def test_a_row_of_its_own_epochs_says_so() -> None:
     """`pca-mlp` has 150 epochs in a table whose networks have 8, and may win."""
-    baseline = Row("pca-mlp", "pca-mlp", latent=4, baseline=True)
+    baseline = Row("pca-mlp", "pca-mlp", latent=4, own_epochs=True)
     table = replace(TINY, rows=[Row("coma", "coma", latent=4)])
 
     def trained(row: Row, epochs: int) -> Outcome:

@@ -202,7 +202,7 @@ def _baselines(data: Data, measured: Sequence[Measured]) -> list[Outcome]:
     for one in measured:
         evaluation, record = one.evaluation, one.measures
         size = int(record["provenance"]["pca_latent"])
-        row = Row("PCA", "pca", latent=size, baseline=True)
+        row = Row("PCA", "pca", latent=size, own_epochs=True)
         found.setdefault(
             size,
             Outcome(

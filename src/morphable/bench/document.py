@@ -102,7 +102,7 @@ def _facts(
             "Differences are paired by seed, with 95 % confidence intervals by Student's t, which say "
             "what other seeds would do; bold: the interval leaves out zero."
         )
-    networks = [o for o in outcomes if not o.task.row.baseline and _trained(o)]
+    networks = [o for o in outcomes if not o.task.row.own_epochs and _trained(o)]
     facts += _trainings(networks)
     if seconds := sum(o.seconds for o in outcomes):
         facts.append(f"Training took {duration(seconds)} in all, measured.")

@@ -102,7 +102,7 @@ def _usual_epochs(outcomes: Sequence[Outcome], data: str) -> int | None:
     known = [
         o.epochs
         for o in outcomes
-        if o.task.data.name == data and not o.task.row.baseline and o.epochs is not None
+        if o.task.data.name == data and not o.task.row.own_epochs and o.epochs is not None
     ]
     return statistics.mode(known) if known else None
 
@@ -110,7 +110,7 @@ def _usual_epochs(outcomes: Sequence[Outcome], data: str) -> int | None:
 def _name(row: Row, own: Sequence[Outcome], usual: int | None) -> str:
     """The name of a row, which says so if it was not trained for as long as the others."""
     epochs = next((o.epochs for o in own if o.epochs is not None), None)
-    if epochs is None or epochs == usual or not (row.baseline or "epochs" in row.train):
+    if epochs is None or epochs == usual or not (row.own_epochs or "epochs" in row.train):
         return row.name
     return f"{row.name}, {epochs} epochs of its own"
 
@@ -209,7 +209,7 @@ def _change_text(value: Change | None) -> str:
 
 
 def _paper_text(row: Row, title: str, table: Table) -> str:
-    if row.baseline or title not in row.paper:
+    if row.own_epochs or title not in row.paper:
         return DASH
     value = row.paper[title]
     digits = next(column.digits for column in table.columns if column.title == title)

@@ -16,7 +16,13 @@ def latent_sizes(quick: bool) -> Table:
     """PCA, our networks on its components, and the strongest of the mesh autoencoders."""
     own = {"pca-mlp", "rotation-mlp"}
     rows = [
-        Row(name, name, latent=size, against=None if name == "pca" else "pca", baseline=name in own)
+        Row(
+            name,
+            name,
+            latent=size,
+            against=None if name == "pca" else "pca",
+            own_epochs=name in own,
+        )
         for size in SIZES
         for name in FAMILIES
     ]

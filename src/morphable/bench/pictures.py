@@ -55,7 +55,7 @@ def shown_runs(outcomes: Sequence[Outcome]) -> dict[str, Path]:
         for o in outcomes
         if o.measures is not None and o.task.seed == 0 and o.task.fold < 2 and o.task.trained
     ]
-    rows = [o.task.row for o in done if not o.task.row.baseline]
+    rows = [o.task.row for o in done if not o.task.row.own_epochs]
     if not rows:
         return {}
     size = min(row.size for row in rows)
@@ -64,9 +64,9 @@ def shown_runs(outcomes: Sequence[Outcome]) -> dict[str, Path]:
         o
         for o in done
         if o.task.row.size == size
-        and (o.task.row.baseline or o.task.row.name in named or not named)
+        and (o.task.row.own_epochs or o.task.row.name in named or not named)
     ]
-    chosen = sorted(chosen, key=lambda o: o.task.row.baseline)
+    chosen = sorted(chosen, key=lambda o: o.task.row.own_epochs)
     return {o.task.row.name: o.task.folder for o in chosen[:MAX_MODELS]}
 
 

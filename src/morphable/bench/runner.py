@@ -231,7 +231,7 @@ def configuration(task: Task, data: SplitDataset, options: Options) -> RunConfig
     model = with_latent(with_overrides(recipe.model, row.model, f"{row.name}: model"), row.latent)
     if recipe.train is None or not task.trained:
         return RunConfig(row.family, model, recipe.train, name)
-    epochs = None if row.baseline else options.epochs or task.data.epochs
+    epochs = None if row.own_epochs else options.epochs or task.data.epochs
     chosen = {"seed": task.seed} | ({"epochs": epochs} if epochs else {})
     train = recipe.train.with_overrides(chosen, "train")
     train = train.with_overrides(row.train, f"{row.name}: train")

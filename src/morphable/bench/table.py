@@ -34,7 +34,7 @@ class Row:
 
     latent: the total, or the size of each part. paper: the paper's own numbers by column title;
     None if it prints none. against: the row of the same latent size whose mean vertex error this
-    one is compared with, mesh by mesh. baseline: whether the row keeps the epochs of its own
+    one is compared with, mesh by mesh. own_epochs: whether the row keeps the epochs of its own
     recipe, however long the others are trained.
     """
 
@@ -46,7 +46,7 @@ class Row:
     paper: Mapping[str, float | None] = field(default_factory=dict)
     recipe: str = "fast"
     against: str | None = None
-    baseline: bool = False
+    own_epochs: bool = False
 
     @property
     def size(self) -> int:
@@ -173,5 +173,5 @@ def with_baselines(table: Table) -> Table:
     for size in dict.fromkeys(row.size for row in table.rows):
         for name, family in (("PCA", "pca"), ("pca-mlp", "pca-mlp")):
             if not any(row.family == family and row.size == size for row in rows):
-                rows.append(Row(name, family, latent=size, baseline=True))
+                rows.append(Row(name, family, latent=size, own_epochs=True))
     return replace(table, rows=rows)

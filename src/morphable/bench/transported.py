@@ -15,7 +15,7 @@ def transported(quick: bool) -> Table:
     """Each family by its fast recipe, on the training meshes alone and with transported meshes."""
     rows = []
     for name in FAMILIES:
-        alone = Row(name, name, baseline=name in ("pca-mlp", "rotation-mlp"))
+        alone = Row(name, name, own_epochs=name in ("pca-mlp", "rotation-mlp"))
         rows += [alone, alone.variant("transported", train={"transport": SHARE})]
     return Table(
         "transported",

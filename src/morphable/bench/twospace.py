@@ -38,10 +38,10 @@ def two_space(quick: bool) -> Table:
         rows.append(Row(linear, "linear-two-space", latent=latent))
         # Every row keeps the epochs of the recipe: the gates are chosen after them.
         rows.append(
-            Row(f"two-space {size}", "two-space", latent=latent, against=linear, baseline=True)
+            Row(f"two-space {size}", "two-space", latent=latent, against=linear, own_epochs=True)
         )
     rows += [
-        Row(name, "two-space", changes, against="two-space 4 + 4", baseline=True)
+        Row(name, "two-space", changes, against="two-space 4 + 4", own_epochs=True)
         for name, changes in WITHOUT.items()
     ]
     columns = (ERROR, SWAP, SWAP_COST, SPREAD, NEUTRAL, KEPT, *LEAKS, SECONDS)
@@ -68,7 +68,7 @@ def sizes(quick: bool) -> Table:
             "two-space",
             latent={"identity": identity, "expression": expression},
             against="pca-mlp",
-            baseline=True,
+            own_epochs=True,
         )
         for identity in identities
         for expression in expressions
