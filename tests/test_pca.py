@@ -23,7 +23,7 @@ def shapes(count: int, n_vertices: int, rank: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("count", "n_vertices"), [(12, 30), (200, 30), (300, 400), (900, 30), (900, 10)]
+    ("count", "n_vertices"), [(12, 30), (200, 30), (300, 400), (900, 30), (900, 10), (2600, 120)]
 )
 def test_equals_the_singular_value_decomposition(count: int, n_vertices: int) -> None:
     """By the Gram matrix, dense or iterated; with many meshes without it; and back to it where
@@ -36,6 +36,35 @@ def test_equals_the_singular_value_decomposition(count: int, n_vertices: int) ->
     np.testing.assert_allclose(basis.deviations, values[:5] / np.sqrt(count - 1), rtol=1e-8)
     np.testing.assert_allclose(np.abs((basis.components * axes[:5]).sum(1)), 1, rtol=1e-8)
     np.testing.assert_allclose(basis.components @ basis.components.T, np.eye(5), atol=1e-8)
+
+
+def test_a_start_near_the_eigenvectors_takes_fewer_products(rng: np.random.Generator) -> None:
+    factor = rng.standard_normal((400, 90)) * 0.9 ** np.arange(90)
+    products = []
+
+    def multiply(x: np.ndarray) -> np.ndarray:
+        products.append(x.shape[1])
+        image: np.ndarray = factor @ (factor.T @ x)
+        return image
+
+    values, vectors = np.linalg.eigh(factor @ factor.T)
+    for start in (None, vectors[:, ::-1][:, :22] + 1e-7 * rng.standard_normal((400, 22))):
+        products.append(0)
+        pairs = leading_eigenpairs(multiply, 400, 6, start=start)
+        assert pairs is not None
+        np.testing.assert_allclose(pairs[0], values[::-1][:6], rtol=1e-9)
+    cut = len(products) - products[::-1].index(0)
+    assert len(products) - cut < cut - 2
+
+
+def test_principal_components_of_few_dimensions_need_no_more(rng: np.random.Generator) -> None:
+    """Meshes that vary in three directions, so many that the Gram matrix is not formed."""
+    data = shapes(2600, 120, 3)
+    basis = principal_basis(data, 6)
+    assert (basis.deviations[:3] > 0).all() and np.isfinite(basis.components).all()
+    flat = data.reshape(len(data), -1) - basis.mean
+    rest = flat - flat @ basis.components[:3].T @ basis.components[:3]
+    assert np.abs(rest).max() < 1e-4
 
 
 def test_exact_on_data_of_its_own_rank() -> None:

@@ -13,6 +13,7 @@ import scipy.linalg
 from morphable.errors import InputError
 from morphable.models.base import Shapes, blocks
 from morphable.models.normalization import moments
+from morphable.rows import evenly_spread
 
 MAX_GRAM = 10_000
 """Up to this many meshes, the Gram matrix (N, N) may be held in memory. With more, every round of
@@ -25,6 +26,10 @@ faster.
 GRAM_PAYS = 40
 """Below this many meshes per component, forming the Gram matrix takes less arithmetic than a few
 rounds on the meshes.
+"""
+PART = 1000
+"""The iteration starts from the components of so many meshes, or of four for each vector that it
+carries.
 """
 
 
@@ -59,18 +64,13 @@ def principal_basis(shapes: Shapes, rank: int) -> PrincipalBasis:
     count = len(shapes)
     mean = moments(shapes)[0].ravel()
     n_found = min(rank, count - 1, len(mean))
-    values, vectors = _gram_eigenpairs(shapes, mean, n_found)
-    # Eigenvalues at the level of rounding errors belong to directions that do not vary.
-    keep = values > max(values.max(initial=0.0), 0.0) * 1e-14
     components = np.zeros((rank, len(mean)))
     deviations = np.zeros(rank)
-    # If X X^T v = s^2 v, the principal component is u = X^T v / s.
-    product = np.zeros((n_found, len(mean)))
-    for start, block in _centered_blocks(shapes, mean):
-        product += vectors[start : start + len(block)].T @ block
-    norms = np.sqrt(np.where(keep, values, 1.0))
-    components[:n_found] = np.where(keep[:, None], product / norms[:, None], 0.0)
-    deviations[:n_found] = np.where(keep, norms / np.sqrt(max(1, count - 1)), 0.0)
+    if n_found > 0:
+        values, axes = _eigenpairs(shapes, mean, n_found)
+        keep = _varying(values)
+        components[:n_found] = np.where(keep[:, None], axes, 0.0)
+        deviations[:n_found] = np.sqrt(np.where(keep, values, 0.0) / (count - 1))
     # The sign of a component is arbitrary. Its largest entry is made positive, so that a second run
     # gives the same model.
     largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
@@ -85,13 +85,11 @@ def _centered_blocks(shapes: Shapes, mean: np.ndarray) -> Iterator[tuple[int, np
         start += len(block)
 
 
-def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `rank` largest eigenvalues of X X^T, descending, and their eigenvectors (N, rank), where
+def _eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `rank` largest eigenvalues of X^T X, descending, and their eigenvectors (rank, 3V), where
     X (N, 3V) are the centered shapes.
     """
     count = len(shapes)
-    if rank < 1:
-        return np.zeros(0), np.zeros((count, 0))
     # The iteration comes first if the Gram matrix does not fit, or would cost more than it. If it
     # fits, a few rounds decide: the Gram matrix is the fallback.
     fits = count <= MAX_GRAM
@@ -103,6 +101,12 @@ def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.nd
             raise InputError(
                 f"PCA of {count} meshes: {rank} components did not converge; ask for fewer"
             )
+    return _gram_eigenpairs(shapes, mean, rank)
+
+
+def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same eigenpairs from the Gram matrix X X^T."""
+    count = len(shapes)
     gram = np.zeros((count, count))
     for i, left in _centered_blocks(shapes, mean):
         for j, right in _centered_blocks(shapes, mean):
@@ -112,14 +116,28 @@ def _gram_eigenpairs(shapes: Shapes, mean: np.ndarray, rank: int) -> tuple[np.nd
     # Only the lower half was computed.
     gram = np.tril(gram) + np.tril(gram, -1).T
     pairs = leading_eigenpairs(lambda x: gram @ x, count, rank)
-    return pairs if pairs is not None else _dense_eigenpairs(gram, rank)
+    values, vectors = pairs if pairs is not None else _dense_eigenpairs(gram, rank)
+    # If X X^T v = s^2 v, the eigenvector of X^T X is u = X^T v / s.
+    axes = np.zeros((rank, len(mean)))
+    for start, block in _centered_blocks(shapes, mean):
+        axes += vectors[start : start + len(block)].T @ block
+    keep = _varying(values)
+    return values, np.where(
+        keep[:, None], axes / np.sqrt(np.where(keep, values, 1.0))[:, None], 0.0
+    )
+
+
+def _varying(values: np.ndarray) -> np.ndarray:
+    """Which eigenvalues belong to directions that vary; the others are rounding errors."""
+    return values > max(values.max(initial=0.0), 0.0) * 1e-14
 
 
 def _matrix_free_eigenpairs(
     shapes: Shapes, mean: np.ndarray, rank: int, rounds: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The same eigenpairs by an iteration with X^T X, which is never formed; None if it does not
-    converge.
+    converge. It starts from the components of a part of the meshes, and then one round is mostly
+    enough.
     """
 
     def multiply(x: np.ndarray) -> np.ndarray:
@@ -127,13 +145,12 @@ def _matrix_free_eigenpairs(
             (block.T @ (block @ x) for _, block in _centered_blocks(shapes, mean)), np.zeros_like(x)
         )
 
-    pairs = leading_eigenpairs(multiply, len(mean), rank, rounds)
-    if pairs is None:
-        return None
-    # X^T X has the same eigenvalues s^2, and v = X u / s.
-    values, axes = pairs
-    scores = np.concatenate([block @ axes for _, block in _centered_blocks(shapes, mean)])
-    return values, scores / np.sqrt(np.maximum(values, np.finfo(float).tiny))
+    block = rank + OVERSAMPLED
+    some = min(max(PART, 4 * block), len(shapes) // 4)
+    part = shapes[evenly_spread(len(shapes), some)]
+    start = _gram_eigenpairs(part, mean, min(block, len(part), len(mean)))[1].T
+    pairs = leading_eigenpairs(multiply, len(mean), rank, rounds, start=start)
+    return None if pairs is None else (pairs[0], pairs[1].T)
 
 
 def _dense_eigenpairs(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,29 +165,33 @@ def leading_eigenpairs(
     rank: int,
     rounds: int = 20,
     tolerance: float = 1e-10,
+    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Compute the `rank` largest eigenpairs of a symmetric positive semidefinite operator, by block
     Krylov iteration.
 
-    multiply: maps (size, k) to the operator times it. Every residual of the result is below
+    multiply: maps (size, k) to the operator times it. start: (size, at most rank + OVERSAMPLED)
+    vectors near the eigenvectors; random if None. Every residual of the result is below
     `tolerance` times the largest eigenvalue. Returns None if that is not reached in `rounds`
     rounds, or if the operator is so small that a dense solver is faster.
     """
     block = rank + OVERSAMPLED
     if 4 * block > size:
         return None
-    start = np.random.default_rng(0).standard_normal((size, block))
+    vectors = np.random.default_rng(0).standard_normal((size, block))
+    if start is not None:
+        vectors[:, : start.shape[1]] = start
     for _ in range(rounds):
-        pieces = [np.linalg.qr(start)[0]]
+        pieces = [np.linalg.qr(vectors)[0]]
         for _ in range(2):
             pieces.append(np.linalg.qr(multiply(pieces[-1]))[0])
         # Rayleigh-Ritz: the best eigenpairs within the span of x, A x and A^2 x. The next round
         # starts from them.
         space = np.linalg.qr(np.concatenate(pieces, 1))[0]
         image = multiply(space)
-        values, vectors = np.linalg.eigh(space.T @ image)
-        start = (space @ vectors)[:, ::-1][:, :block]
-        residual = (image @ vectors)[:, ::-1][:, :rank] - start[:, :rank] * values[::-1][:rank]
+        values, mixes = np.linalg.eigh(space.T @ image)
+        vectors = (space @ mixes)[:, ::-1][:, :block]
+        residual = (image @ mixes)[:, ::-1][:, :rank] - vectors[:, :rank] * values[::-1][:rank]
         if np.linalg.norm(residual, axis=0).max() <= tolerance * values[-1]:
-            return values[::-1][:rank], start[:, :rank]
+            return values[::-1][:rank], vectors[:, :rank]
     return None
