@@ -20,7 +20,13 @@ from morphable.models.ib_vae import IbVae, IbVaeConfig
 from morphable.models.local_weights import LocalWeights
 from morphable.models.region_pca import RegionPca, RegionPcaConfig
 
-OF_A_RUN = {"parameters", "training_parameters", "seconds_per_epoch"}
+OF_A_RUN = {
+    "parameters",
+    "training_parameters",
+    "epochs",
+    "training_seconds",
+    "seconds_per_epoch",
+}
 OF_DECODING = {"decoder_parameters", "decode_ms", "decode_gpu_ms"}
 
 
