@@ -14,7 +14,8 @@ import torch
 
 from conftest import ball_template
 from helpers import dataset
-from morphable.data.dataset import MeshDataset
+from morphable.data.dataset import MeshDataset, SplitDataset
+from morphable.data.splits import Split
 from morphable.errors import InputError
 from morphable.models.base import TrainableModel
 from morphable.models.families import MODELS, create
@@ -29,7 +30,7 @@ from morphable.report.chart_sections import _validation
 from morphable.train.checkpoint import read_metrics
 from morphable.train.distributed import Workers
 from morphable.train.outcome import kept_epoch
-from morphable.train.run import RunConfig, run
+from morphable.train.run import RunConfig, caution_for, run
 
 HERE = Workers(0, 1, torch.device("cpu"))
 LATENT = 3
@@ -109,6 +110,45 @@ def test_the_start_is_left_only_for_a_gain_that_is_large_enough(
     # The same training, whose gain is smaller than asked for.
     assert [row["validation_mm"] for row in closed] == errors and other == 0
     assert all(row["best_mm"] == closed[0]["start_mm"] for row in closed)
+
+
+@pytest.mark.parametrize(("people", "caution"), [(1, 4.0), (4, 2.0), (16, 1.0), (25, 1.0)])
+def test_few_unseen_people_must_gain_more(
+    people: int, caution: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("data") / "set"
+    data = dataset(ball_template(60), folder, 60, subjects=30)
+    subject = np.unique(data.labels.classes("subject").numbers, return_inverse=True)[1]
+    held_out, rest = np.flatnonzero(subject < people), np.flatnonzero(subject >= people)
+    nothing = rest[:0]
+    assert caution_for(SplitDataset(data, "own", Split(rest, held_out, nothing))) == caution
+    # Held-out meshes of people who are trained on are enough in any number.
+    halves = Split(np.arange(30), np.arange(30, 60), nothing)
+    assert set(subject[:30]) == set(subject[30:])
+    assert caution_for(SplitDataset(data, "own", halves)) == 1.0
+
+
+def test_a_gain_on_one_person_leaves_the_start_only_if_it_is_large(
+    gestures: MeshDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morphable.train.run.caution_for", lambda data: 4.0)
+
+    def trained(gain: float) -> tuple[list[dict[str, float]], int]:
+        train = TrainConfig(epochs=6, batch_size=4, learning_rate=1e-2, least_gain=gain)
+        folder = tmp_path / f"{gain}"
+        model = run(RunConfig("pca-mlp", MODEL, train), gestures.split("frames"), folder, HERE)
+        return read_metrics(folder / "metrics.jsonl"), model.provenance["kept_epoch"]
+
+    rows, _ = trained(0.0)
+    start = rows[0]["start_mm"]
+    gained = 1 - min(row["validation_mm"] for row in rows) / start
+    assert gained > 0.02 and rows[0]["enough_mm"] == start
+    for share, kept in ((0.24, True), (0.26, False)):
+        rows, epoch = trained(share * gained)
+        assert rows[0]["enough_mm"] == pytest.approx((1 - 4 * share * gained) * start)
+        assert (epoch > 0) == kept
+    text = kept_epoch({"kept_epoch": 0, "train": {}}, rows)
+    assert f"by {100 * 1.04 * gained:.2g} %" in text
 
 
 def test_no_gate_is_chosen_if_the_untrained_model_is_kept(

@@ -99,7 +99,7 @@ class TrainConfig(Configuration):
     epoch whose weights are kept, the `best` on the validation meshes or the `last`. If the model
     has no validation, it is the last. least_gain: a model that starts as a linear model keeps its
     start unless an epoch lowers the validation error by at least this share, since a smaller gain
-    on few people can be luck.
+    can be luck. On n < 16 validation people who are not trained on it is sqrt(16 / n) times as much.
 
     stages: the leading stages of the model to run, each for `epochs` epochs and starting from the
     weights that the previous one kept. Empty: the first stage only. stage_settings: settings

@@ -57,10 +57,11 @@ class Loop:
         workers: Workers,
         check_data: Callable[[], None] = lambda: None,
         listener: Listener | None = None,
+        caution: float = 1.0,
     ) -> None:
         self.model, self.batches, self.validation, self.config = model, batches, validation, config
         self.folder, self.workers, self.listener = folder, workers, listener
-        self.check_data = check_data
+        self.check_data, self.caution = check_data, caution
         self.stages = plan_stages(config, model.stages, batches)
         self.learner = learner_for(model, self.stages[0].config, workers)
         seed = config.seed * 1_000_003 + workers.rank
@@ -151,7 +152,7 @@ class Loop:
 
     def _validate_start(self) -> None:
         """Keep the untrained model as epoch 0 if it is a linear model, until an epoch improves on it
-        by `train.least_gain`.
+        enough.
         """
         stage = self.stages[0]
         if not self.model.starts_linear or stage.config.keep == "last":
@@ -161,6 +162,12 @@ class Loop:
             self.best_mm = self.start_mm = error
             if self.workers.rank == 0:
                 self._keep(stage, 0, error)
+
+    def _enough(self, stage: Stage) -> float:
+        """The largest error in mm for which the linear start is left, inf without one."""
+        if math.isinf(self.start_mm):
+            return math.inf
+        return max(0.0, 1 - self.caution * stage.config.least_gain) * self.start_mm
 
     def _check_data(self) -> None:
         """Raise DataChanged in all processes if one finds that the dataset changed."""
@@ -247,8 +254,7 @@ class Loop:
         error = self._validation_error(stage)
         if error is not None:
             self._check_finite({"validation_mm": error})
-        enough = (1 - stage.config.least_gain) * self.start_mm
-        better = error is not None and error < self.best_mm and error <= enough
+        better = error is not None and error < self.best_mm and error <= self._enough(stage)
         kept = error is None or better or stage.config.keep == "last"
         if error is not None and kept:
             self.best_mm = min(error, self.best_mm)
@@ -263,7 +269,7 @@ class Loop:
                 write_npz(self.folder / "snapshots" / f"epoch-{epoch + 1:05d}.npz", snapshot)
             row = self._metrics(stage, epoch, terms, error)
             if epoch == 0 and math.isfinite(self.start_mm):
-                row["start_mm"] = self.start_mm
+                row |= {"start_mm": self.start_mm, "enough_mm": self._enough(stage)}
             append_metrics(self.folder / "metrics.jsonl", row)
         self.write()
         self._notify(stage, epoch, terms, error, epoch_ended=True)

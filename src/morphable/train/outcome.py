@@ -34,10 +34,11 @@ def kept_epoch(provenance: Mapping[str, Any], metrics: Sequence[Mapping[str, Any
     if settings.get(stage, {}).get("keep", settings.get("keep")) == "last":
         return f"The last epoch, {epoch}, is kept."
     if epoch == 0:
-        gain = 100 * settings.get("least_gain", 0)
+        start, enough = (metrics[0].get(f"{name}_mm", 0.0) for name in ("start", "enough"))
+        gain = f" by {100 * (1 - enough / start):.2g} %" if enough < start else ""
         return (
-            f"No epoch was better on the validation meshes{f' by {gain:g} %' if gain else ''} than "
-            "the linear model that training started from, so that is kept."
+            f"No epoch was better on the validation meshes{gain} than the linear model that training "
+            "started from, so that is kept."
         )
     return f"Epoch {epoch} is kept, the best on the validation meshes."
 

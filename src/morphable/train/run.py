@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,8 @@ CLASS_LABELS = ("subject", "expression")
 MAX_PRIOR_CODES = 20_000
 """The prior is fitted on at most this many training meshes, evenly spread."""
 PRIOR_BATCH = 64
+MANY_PEOPLE = 16
+"""By so many unseen people and more, `train.least_gain` is enough as it is."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,20 @@ def _loop(
         transported(config.train, data.train, training.with_neutral_meshes().neutral, workers),
     )
     check = data.whole.require_unchanged
-    return Loop(model, batches, validation, config.train, folder, workers, check, listener)
+    caution = caution_for(data)
+    return Loop(model, batches, validation, config.train, folder, workers, check, listener, caution)
+
+
+def caution_for(data: SplitDataset) -> float:
+    """By what to multiply `train.least_gain`: 1 for validation meshes of at least MANY_PEOPLE people
+    who are not trained on, or of none; more for fewer, whose mean error varies as one by the root of
+    their number.
+    """
+    known, held_out = data.train.labels, data.val.labels
+    people = len(np.unique(held_out.groups()))  # a mesh of an unknown subject counts as one
+    if "subject" in known and "subject" in held_out:
+        people -= len(set(known.classes("subject").names) & set(held_out.classes("subject").names))
+    return math.sqrt(max(1.0, MANY_PEOPLE / people)) if people else 1.0
 
 
 def _write_config(config: RunConfig, data: SplitDataset, folder: Path, workers: Workers) -> None:
