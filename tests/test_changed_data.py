@@ -28,7 +28,9 @@ from morphable.train.run import RunConfig, run
 
 TEMPLATE = ball_template(60)
 HERE = Workers(0, 1, torch.device("cpu"))
-SETTINGS = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, optimizer="adamw")
+SETTINGS = TrainConfig(
+    epochs=6, batch_size=8, learning_rate=1e-2, optimizer="adamw", least_gain=0.0
+)
 MODEL = PcaMlpConfig(latent=2, rank=8, width=16, depth=1)
 
 
